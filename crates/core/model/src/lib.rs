@@ -1,0 +1,22 @@
+//! The words of the product, without I/O, clock or async.
+//!
+//! Read in this order: [`name`] and [`time`] (what things are called, when they happened), [`workload`] and
+//! [`node`] (what runs), [`group`] (selectors over workloads), [`mode`], [`rule`] and [`profile`] (what an
+//! operator allows), [`policy`] (what one node is told), [`observation`] (what one node tells), [`verdict`]
+//! (what was decided) and [`record`] (what is logged).
+
+pub mod application;
+pub mod conversation;
+pub mod group;
+pub mod mode;
+pub mod name;
+pub mod node;
+pub mod observation;
+pub mod policy;
+pub mod port;
+pub mod profile;
+pub mod record;
+pub mod rule;
+pub mod time;
+pub mod verdict;
+pub mod workload;
