@@ -1,0 +1,104 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Declares each setting once: field, type, environment variable, value name and help. From it come the flag, the
+/// key in the file and the merge of the two.
+macro_rules! options {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty, $env:literal, $value:literal;)+) => {
+        /// Settings as they were given; `None` where nothing was said.
+        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Options {
+            /// A TOML file with any of these settings; keys are the flags' names with `_` for `-`
+            #[arg(long, env = "NV_CONFIG", value_name = "FILE", global = true)]
+            #[serde(skip)]
+            pub config: Option<PathBuf>,
+            $(
+                $(#[doc = $doc])+
+                #[arg(long, env = $env, value_name = $value, global = true)]
+                pub $field: Option<$type>,
+            )+
+        }
+
+        impl Options {
+            /// These settings, and where they say nothing, those of `under`.
+            #[must_use]
+            pub fn over(self, under: Self) -> Self {
+                Self { config: self.config, $($field: self.$field.or(under.$field),)+ }
+            }
+        }
+    };
+}
+
+options! {
+    /// Folder for everything that outlives the process; made with mode 0700 [default: /var/neuvector]
+    state_dir: PathBuf, "NV_STATE_DIR", "DIR";
+    /// Address that the servers of this process listen on [default: 127.0.0.1]
+    bind: IpAddr, "CLUSTER_BIND_ADDR", "ADDRESS";
+    /// TCP port of the REST API [default: 10443]
+    rest_port: u16, "CTRL_SERVER_PORT", "PORT";
+    /// TCP port where the controller takes enforcers and scanners [default: 18400]
+    grpc_port: u16, "NV_GRPC_PORT", "PORT";
+    /// TCP port of the console [default: 8443]
+    console_port: u16, "MANAGER_SERVER_PORT", "PORT";
+    /// Serve the console with TLS; "off" only behind a proxy that does [default: on]
+    console_ssl: OnOff, "MANAGER_SSL", "on|off";
+    /// Path in front of the console's addresses, when a proxy serves it below one [default: none]
+    path_prefix: String, "PATH_PREFIX", "PATH";
+    /// File that the first start writes the one-time admin password to, with mode 0600 [default: none, it is only printed]
+    bootstrap_password_file: PathBuf, "NV_BOOTSTRAP_PASSWORD_FILE", "FILE";
+    /// Name of this cluster in events and reports [default: cluster.local]
+    cluster_name: String, "NV_CLUSTER_NAME", "NAME";
+    /// Host name or address of the controller, for a role that runs alone [default: 127.0.0.1]
+    controller: String, "CLUSTER_JOIN_ADDR", "HOST";
+    /// File with the token that a new enforcer joins with [default: none]
+    join_token_file: PathBuf, "NV_JOIN_TOKEN_FILE", "FILE";
+    /// Root certificate (PEM) that the controller's REST server is verified with, for a manager that runs alone [default: <state dir>/ca.pem]
+    controller_ca: PathBuf, "NV_CONTROLLER_CA", "FILE";
+    /// Socket of the container runtime, with or without unix:// in front [default: the first of the usual ones that exists]
+    containerd_socket: String, "DOCKER_URL", "SOCKET";
+    /// State directory of the container runtime, where the bundles of running containers lie [default: asked of the runtime]
+    runtime_state_dir: PathBuf, "NV_RUNTIME_STATE_DIR", "DIR";
+    /// Folder on the BPF file system for programs and maps that outlive the enforcer [default: /sys/fs/bpf/neuvector]
+    bpf_dir: PathBuf, "NV_BPF_DIR", "DIR";
+    /// What is logged: error, warn, info, debug, trace, also by module (info,nv_policy=debug) [default: info]
+    log: String, "NV_LOG", "FILTER";
+    /// How it is logged [default: text]
+    log_format: super::LogStyle, "NV_LOG_FORMAT", "text|json";
+    /// Most megabytes that the event log may use on disk; the oldest go first [default: 1024]
+    event_log_mb: u64, "NV_EVENT_LOG_MB", "MB";
+    /// Days that events are kept [default: 30]
+    event_log_days: u32, "NV_EVENT_LOG_DAYS", "DAYS";
+}
+
+/// `on` or `off`, also `true` or `false`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnOff(pub bool);
+
+impl std::str::FromStr for OnOff {
+    type Err = String;
+    fn from_str(raw: &str) -> Result<Self, String> {
+        match raw.to_ascii_lowercase().as_str() {
+            "on" | "true" | "1" | "yes" => Ok(Self(true)),
+            "off" | "false" | "0" | "no" => Ok(Self(false)),
+            _ => Err(format!("{raw:?} is neither on nor off")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OnOff {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Bool(bool),
+            Text(String),
+        }
+        match Either::deserialize(from)? {
+            Either::Bool(on) => Ok(Self(on)),
+            Either::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::Options;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStyle {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Every setting with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Folder for everything that outlives the process.
+    pub state_dir: PathBuf,
+    /// Address that servers listen on.
+    pub bind: IpAddr,
+    /// Port of the REST API.
+    pub rest_port: u16,
+    /// Port where the controller takes enforcers.
+    pub grpc_port: u16,
+    /// Port of the console.
+    pub console_port: u16,
+    /// The console has TLS.
+    pub console_ssl: bool,
+    /// Path in front of the console's addresses; empty or `/…` without a slash at its end.
+    pub path_prefix: String,
+    /// Where the one-time password is written to.
+    pub bootstrap_password_file: Option<PathBuf>,
+    /// Name of the cluster.
+    pub cluster_name: String,
+    /// Host of the controller, for a role alone.
+    pub controller: String,
+    /// Token of a new enforcer.
+    pub join_token_file: Option<PathBuf>,
+    /// Root that the REST server is verified with, for a manager alone.
+    pub controller_ca: PathBuf,
+    /// The runtime's socket; `None` to look for one.
+    pub containerd_socket: Option<PathBuf>,
+    /// The runtime's state directory; `None` to ask the runtime.
+    pub runtime_state_dir: Option<PathBuf>,
+    /// Folder on the BPF file system.
+    pub bpf_dir: PathBuf,
+    /// Log filter.
+    pub log: String,
+    /// Log style.
+    pub log_format: LogStyle,
+    /// Most bytes of the event log.
+    pub event_log_bytes: u64,
+    /// Days that events are kept.
+    pub event_log_days: u32,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {} cannot be read", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has a key or value that is not known.
+    #[error("configuration file {} has a mistake: {message}", .path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What and where, with the line.
+        message: String,
+    },
+    /// A value that cannot be used.
+    #[error("{setting} is {value:?}, {expected}")]
+    Value {
+        /// The flag.
+        setting: &'static str,
+        /// What was given.
+        value: String,
+        /// What is accepted.
+        expected: &'static str,
+    },
+}
+
+impl Settings {
+    /// Resolves what was given on the command line and in the environment against the file and the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file, the key or the flag.
+    pub fn resolve(given: Options) -> Result<Self, ConfigError> {
+        let file = match &given.config {
+            Some(path) => read_file(path)?,
+            None => Options::default(),
+        };
+        let given = given.over(file);
+        let state_dir = given.state_dir.unwrap_or_else(|| PathBuf::from("/var/neuvector"));
+        let path_prefix = given.path_prefix.unwrap_or_default();
+        let path_prefix = path_prefix.trim_end_matches('/').to_owned();
+        if !path_prefix.is_empty() && !path_prefix.starts_with('/') {
+            return Err(ConfigError::Value {
+                setting: "--path-prefix",
+                value: path_prefix,
+                expected: "expected a path that begins with /",
+            });
+        }
+        let containerd_socket = match given.containerd_socket {
+            None => None,
+            Some(raw) => {
+                let path = raw.strip_prefix("unix://").unwrap_or(&raw);
+                if !path.starts_with('/') {
+                    return Err(ConfigError::Value {
+                        setting: "--containerd-socket",
+                        value: raw,
+                        expected: "expected an absolute path of a unix socket",
+                    });
+                }
+                Some(PathBuf::from(path))
+            }
+        };
+        Ok(Self {
+            controller_ca: given.controller_ca.unwrap_or_else(|| state_dir.join("ca.pem")),
+            state_dir,
+            bind: given.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            rest_port: given.rest_port.unwrap_or(10443),
+            grpc_port: given.grpc_port.unwrap_or(18400),
+            console_port: given.console_port.unwrap_or(8443),
+            console_ssl: given.console_ssl.is_none_or(|on| on.0),
+            path_prefix,
+            bootstrap_password_file: given.bootstrap_password_file,
+            cluster_name: given.cluster_name.unwrap_or_else(|| "cluster.local".to_owned()),
+            controller: given.controller.unwrap_or_else(|| "127.0.0.1".to_owned()),
+            join_token_file: given.join_token_file,
+            containerd_socket,
+            runtime_state_dir: given.runtime_state_dir,
+            bpf_dir: given.bpf_dir.unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/neuvector")),
+            log: given.log.unwrap_or_else(|| "info".to_owned()),
+            log_format: given.log_format.unwrap_or_default(),
+            event_log_bytes: given.event_log_mb.unwrap_or(1024).saturating_mul(1024 * 1024),
+            event_log_days: given.event_log_days.unwrap_or(30),
+        })
+    }
+}
+
+/// Most bytes that a configuration file may have.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+fn read_file(path: &Path) -> Result<Options, ConfigError> {
+    use std::io::Read as _;
+    let read = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    std::fs::File::open(path).map_err(read)?.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(read)?;
+    toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(args: &[&str]) -> Options {
+        Line::try_parse_from(["neuvector"].iter().chain(args)).unwrap().options
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "rest_port = 1\nconsole_port = 2\nconsole_ssl = \"off\"").unwrap();
+        let path = file.path().to_str().unwrap();
+        let settings = Settings::resolve(parse(&["--config", path, "--rest-port", "9"])).unwrap();
+        assert_eq!((settings.rest_port, settings.console_port, settings.grpc_port), (9, 2, 18400));
+        assert!(!settings.console_ssl);
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_is_named_with_its_place() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "bind = \"127.0.0.1\"\nrest_prot = 1").unwrap();
+        let path = file.path().to_str().unwrap();
+        let error = Settings::resolve(parse(&["--config", path])).unwrap_err().to_string();
+        assert!(error.contains(path) && error.contains("rest_prot") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_runtime_socket_may_be_written_as_an_url() {
+        let settings = Settings::resolve(parse(&["--containerd-socket", "unix:///run/x.sock"])).unwrap();
+        assert_eq!(settings.containerd_socket, Some(PathBuf::from("/run/x.sock")));
+        let error = Settings::resolve(parse(&["--containerd-socket", "tcp://h"])).unwrap_err().to_string();
+        assert!(error.contains("--containerd-socket"), "{error}");
+    }
+}
