@@ -1,0 +1,87 @@
+# The front door. `make run` and `make test` install what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PROFILE ?= ci
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STATE ?= $(CURDIR)/.neuvector
+CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
+
+# Debian packages: to build (compilers for BPF and gRPC), to run the demo and the tests (runtime, network, browser).
+PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
+PACKAGES_TEST := containerd runc containernetworking-plugins iproute2 iptables busybox-static iperf3 curl jq chromium
+
+.PHONY: help setup setup-packages setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench lint release openapi clean
+
+help: ## what there is to do
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+setup: setup-packages setup-ui ## install the Debian packages and npm modules that are missing
+
+setup-packages:
+	@missing=$$(for p in $(PACKAGES_BUILD) $(PACKAGES_TEST); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -z "$$missing" ]; then echo "setup: every Debian package is here"; \
+	elif [ "$$(id -u)" != 0 ]; then echo "setup: as root, run: apt-get install -y --no-install-recommends" $$missing >&2; exit 1; \
+	else echo "setup: installing" $$missing; apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+
+setup-ui: ui/node_modules/.installed
+
+ui/node_modules/.installed: ui/package.json ui/package-lock.json
+	@echo "setup: installing the console's npm modules"
+	cd ui && npm ci --no-audit --no-fund
+	@touch $@
+
+ui/dist/index.html: ui/node_modules/.installed $(shell find ui/src ui/public ui/index.html ui/vite.config.ts -type f 2>/dev/null)
+	cd ui && npm run build
+	@touch $@
+
+build: setup ui/dist/index.html ## build the product (profile ci)
+	cargo build --locked --profile $(PROFILE) --bins
+
+run: build ## build and protect this machine; state in .neuvector
+	@exec $(TARGET)/$(PROFILE)/neuvector run --state-dir $(STATE)
+
+demo: build ## three containers, learned, protected, attacked
+	cargo build --locked --profile $(PROFILE) --package nv-demo
+	@$(TARGET)/$(PROFILE)/nv-demo --neuvector $(TARGET)/$(PROFILE)/neuvector
+
+test: setup ui/dist/index.html test-unit test-host test-kernel test-cluster test-ui ## run every test
+
+test-unit: setup ui/dist/index.html ## pure logic, no privileges
+	$(CARGO_TEST) --lib --bins --test 'unit_*'
+	cd ui && npm test
+
+test-host: build ## root, BPF, containerd: this machine's kernel and runtime
+	@test "$$(id -u)" = 0 || { echo "test-host: needs root" >&2; exit 1; }
+	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
+
+test-kernel: ## other kernels in virtual machines: comes with the enforcer's other tiers
+	@echo "test-kernel: no test yet"
+
+test-cluster: ## several controllers: comes with high availability
+	@echo "test-cluster: no test yet"
+
+test-ui: build ## the console in a browser, against a running neuvector
+	cd tests/ui && npm ci --no-audit --no-fund && NV_BINARY=$(abspath $(TARGET)/$(PROFILE)/neuvector) npm test
+
+bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (release build)
+	cargo build --locked --release --bins
+	cargo bench --locked --workspace
+
+lint: setup ui/dist/index.html ## format, clippy, layers, documentation, generated files
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo xtask tidy
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	cd ui && npm run lint
+
+openapi: ## write openapi/openapi.json from the handlers
+	cargo run --locked --quiet --package nv-role-api --example openapi > openapi/openapi.json
+
+release: setup ui/dist/index.html ## optimised binaries
+	cargo build --locked --release --bins
+
+clean: ## remove what was built
+	rm -rf target ui/dist ui/node_modules tests/ui/node_modules
