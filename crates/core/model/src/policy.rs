@@ -33,6 +33,8 @@ impl IdentityId {
     pub const NODES: Self = Self(2);
     /// An address inside of the cluster's networks that no managed workload has.
     pub const UNMANAGED: Self = Self(3);
+    /// A workload of this node that no policy knows yet: the mode of new services counts for it.
+    pub const NEW: Self = Self(4);
     /// First id handed out to a set of groups.
     pub const FIRST: u32 = 16;
 }

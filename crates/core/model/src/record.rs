@@ -331,6 +331,15 @@ pub struct Violation {
     /// It crossed a namespace boundary.
     #[serde(default)]
     pub nbe: bool,
+    /// What stopped it (`traffic_control`); ours, beside the contract.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mechanism: String,
+    /// Program that opened the connection, when it is known; ours, beside the contract.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub proc_name: String,
+    /// Its executable; ours, beside the contract.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub proc_path: String,
 }
 
 /// A process or file against the profile.
@@ -447,6 +456,12 @@ pub struct Incident {
     /// What happened, in a sentence.
     #[serde(default)]
     pub message: String,
+    /// What stopped it (`tracepoint_kill`); ours, beside the contract.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mechanism: String,
+    /// Nanoseconds that the decision took in the kernel; ours, beside the contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_nanos: Option<u64>,
 }
 
 /// Something that happened to the system or was done by a user.
