@@ -1,0 +1,143 @@
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use reqwest::{Certificate, Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+/// A client of the REST API.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+    token: String,
+}
+
+impl Client {
+    /// A client of the server at `base`, verified with the root certificate in `ca` (PEM).
+    ///
+    /// # Errors
+    /// When the certificate cannot be read.
+    pub fn new(base: String, ca: &Path) -> Result<Self> {
+        let root = Certificate::from_pem(&std::fs::read(ca).with_context(|| ca.display().to_string())?)?;
+        let http = reqwest::Client::builder()
+            .tls_certs_only([root])
+            .timeout(Duration::from_secs(20))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { base, http, token: String::new() })
+    }
+
+    /// Whether `/readyz` answers 200.
+    pub async fn is_ready(&self) -> bool {
+        let answer = self.http.get(format!("{}/readyz", self.base)).send().await;
+        answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    }
+
+    /// Logs in and keeps the token.
+    ///
+    /// # Errors
+    /// With status and body when the login is refused.
+    pub async fn login(&mut self, user: &str, password: &str, new_password: Option<&str>) -> Result<Value> {
+        let mut body = json!({"password": {"username": user, "password": password}});
+        if let Some(new) = new_password
+            && let Some(fields) = body.get_mut("password").and_then(Value::as_object_mut)
+        {
+            fields.insert("new_password".to_owned(), json!(new));
+        }
+        let (status, answer) = self.call(Method::POST, "/v1/auth", Some(&body)).await?;
+        let token = answer.pointer("/token/token").and_then(Value::as_str).unwrap_or_default();
+        if status != StatusCode::OK || token.is_empty() {
+            bail!("login of {user}: {status} {answer}");
+        }
+        token.clone_into(&mut self.token);
+        Ok(answer)
+    }
+
+    /// One call: status and JSON body; an empty body gives null.
+    ///
+    /// # Errors
+    /// When there is no answer or it is no JSON.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value)> {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
+        if !self.token.is_empty() {
+            request = request.header("X-Auth-Token", &self.token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.with_context(|| format!("{method} {path}"))?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        let value = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text)
+                .with_context(|| format!("{method} {path} answered {status} {text}"))?
+        };
+        Ok((status, value))
+    }
+
+    /// GET, which must answer 200.
+    ///
+    /// # Errors
+    /// With status and body otherwise.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let (status, body) = self.call(Method::GET, path, None).await?;
+        if status != StatusCode::OK {
+            bail!("GET {path}: {status} {body}");
+        }
+        Ok(body)
+    }
+
+    /// PATCH, which must answer 200.
+    ///
+    /// # Errors
+    /// With status and body otherwise.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        let (status, answer) = self.call(Method::PATCH, path, Some(body)).await?;
+        if status != StatusCode::OK {
+            bail!("PATCH {path} {body}: {status} {answer}");
+        }
+        Ok(answer)
+    }
+
+    /// Asks `path` again and again until `wanted` finds something in the answer; gives it and how long it took.
+    ///
+    /// # Errors
+    /// When nothing is found within `limit`, with the last answer.
+    pub async fn wait_for<T>(
+        &self,
+        path: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> Option<T>,
+    ) -> Result<(T, Duration)> {
+        let start = Instant::now();
+        loop {
+            let answer = self.get(path).await?;
+            if let Some(found) = wanted(&answer) {
+                return Ok((found, start.elapsed()));
+            }
+            if start.elapsed() > limit {
+                let shown: String = answer.to_string().chars().take(4000).collect();
+                bail!("{path} did not show what was waited for within {limit:?}; last answer: {shown}");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Sets both modes of services (`nv.` left out), as `PATCH /v1/service/config` takes them.
+    ///
+    /// # Errors
+    /// As for [`Self::patch`].
+    pub async fn set_modes(&self, services: &[&str], mode: &str) -> Result<()> {
+        let body = json!({"config": {"services": services, "policy_mode": mode, "profile_mode": mode}});
+        self.patch("/v1/service/config", &body).await.map(drop)
+    }
+}

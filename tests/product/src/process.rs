@@ -1,0 +1,219 @@
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::Client;
+
+/// How the product is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `neuvector` binary.
+    pub binary: PathBuf,
+    /// Its state directory.
+    pub state_dir: PathBuf,
+    /// Its folder on the BPF file system; of its own, so that several can run at once.
+    pub bpf_dir: PathBuf,
+    /// The runtime's socket; `None` for a machine without one.
+    pub containerd_socket: Option<PathBuf>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+}
+
+/// A running product.
+#[derive(Debug)]
+pub struct Product {
+    options: Options,
+    child: Option<Child>,
+    rest_port: u16,
+    console_port: u16,
+    grpc_port: u16,
+}
+
+/// The `neuvector` binary: `NV_BINARY`, or the one beside the running test.
+///
+/// # Errors
+/// When there is none, with what to do.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("NV_BINARY") {
+        return Ok(path.into());
+    }
+    let here = std::env::current_exe().context("this program's own path")?;
+    here.ancestors()
+        .skip(1)
+        .take(3)
+        .map(|folder| folder.join("neuvector"))
+        .find(|path| path.is_file())
+        .context("no neuvector binary beside this program; run make build, or set NV_BINARY")
+}
+
+/// A TCP port that is free now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// How long a start may take on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+impl Product {
+    /// Starts it and waits until its REST API answers that it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready within a minute; the message has the end of its log.
+    pub async fn start(options: Options) -> Result<Self> {
+        std::fs::create_dir_all(&options.state_dir)?;
+        let mut product = Self {
+            options,
+            child: None,
+            rest_port: free_port()?,
+            console_port: free_port()?,
+            grpc_port: free_port()?,
+        };
+        product.spawn()?;
+        product.wait_ready().await?;
+        Ok(product)
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new(&self.options.binary);
+        command
+            .arg("run")
+            .arg("--state-dir")
+            .arg(&self.options.state_dir)
+            .arg("--bpf-dir")
+            .arg(&self.options.bpf_dir)
+            .args(["--rest-port", &self.rest_port.to_string()])
+            .args(["--console-port", &self.console_port.to_string()])
+            .args(["--grpc-port", &self.grpc_port.to_string()])
+            .arg("--bootstrap-password-file")
+            .arg(self.password_file())
+            .args(&self.options.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true);
+        if let Some(socket) = &self.options.containerd_socket {
+            command.arg("--containerd-socket").arg(socket);
+        }
+        self.child = Some(command.spawn().with_context(|| self.options.binary.display().to_string())?);
+        Ok(())
+    }
+
+    /// Waits until `/readyz` answers 200.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn wait_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while Instant::now() < deadline {
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                bail!("neuvector ended with {status}:\n{}", self.log_tail());
+            }
+            if self.ca_file().exists()
+                && let Ok(client) = Client::new(self.rest_url(), &self.ca_file())
+                && client.is_ready().await
+            {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        bail!("neuvector is not ready after {START_LIMIT:?}:\n{}", self.log_tail())
+    }
+
+    /// Kills it as a power cut would (SIGKILL), the keeper too.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("neuvector does not run")?;
+        child.kill().await.context("kill neuvector")
+    }
+
+    /// Stops it in order (SIGTERM) and gives its exit code.
+    ///
+    /// # Errors
+    /// When it does not end within 30 seconds.
+    pub async fn stop(&mut self) -> Result<Option<i32>> {
+        let mut child = self.child.take().context("neuvector does not run")?;
+        if let Some(pid) = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let status = tokio::time::timeout(Duration::from_secs(30), child.wait())
+            .await
+            .context("neuvector did not end within 30 s of SIGTERM")??;
+        Ok(status.code())
+    }
+
+    /// Starts it again on the same state and ports, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn restart(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.wait_ready().await
+    }
+
+    /// Process id of the running product.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+    /// Address of the REST API.
+    #[must_use]
+    pub fn rest_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.rest_port)
+    }
+    /// Address of the console.
+    #[must_use]
+    pub fn console_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.console_port)
+    }
+    /// Root certificate of its servers.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.options.state_dir.join("ca.pem")
+    }
+    /// Where the first start writes the one-time password to.
+    #[must_use]
+    pub fn password_file(&self) -> PathBuf {
+        self.options.state_dir.join("bootstrap-password")
+    }
+    /// Its log.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.options.state_dir.with_extension("log")
+    }
+    /// Its state directory.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.options.state_dir
+    }
+    /// The end of its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n")
+    }
+
+    /// Logs in as admin: with the one-time password and a new one at the first time, then with `password`.
+    ///
+    /// # Errors
+    /// When neither is accepted.
+    pub async fn login(&self, password: &str) -> Result<Client> {
+        let mut client = Client::new(self.rest_url(), &self.ca_file())?;
+        if client.login("admin", password, None).await.is_ok() {
+            return Ok(client);
+        }
+        let first = std::fs::read_to_string(self.password_file()).context("one-time password")?;
+        client.login("admin", first.trim(), Some(password)).await?;
+        Ok(client)
+    }
+}
