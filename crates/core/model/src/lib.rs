@@ -17,6 +17,7 @@ pub mod port;
 pub mod profile;
 pub mod record;
 pub mod rule;
+pub mod system;
 pub mod time;
 pub mod verdict;
 pub mod workload;

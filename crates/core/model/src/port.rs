@@ -201,6 +201,7 @@ impl FromStr for Ports {
                 None if lower == "icmp" => (&[Protocol::Icmp], "any"),
                 None if lower == "tcp" => (&[Protocol::Tcp], "any"),
                 None if lower == "udp" => (&[Protocol::Udp], "any"),
+                None if lower == "other" => (&[Protocol::Other], "any"),
                 None => (&[Protocol::Tcp, Protocol::Udp], lower.as_str()),
             };
             let number = |text: &str| text.trim().parse::<u16>().map_err(|_not_a_port| fail());
@@ -278,9 +279,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_back(ranges in proptest::collection::vec((0_usize..3, any::<u16>(), any::<u16>()), 1..20)) {
+        fn what_is_printed_is_read_back(ranges in proptest::collection::vec((0_usize..4, any::<u16>(), any::<u16>()), 1..20)) {
             let list = Ports::from_ranges(ranges.into_iter().map(|(p, a, b)| match Protocol::ALL[p] {
-                Protocol::Icmp => PortRange::all(Protocol::Icmp),
+                protocol @ (Protocol::Icmp | Protocol::Other) => PortRange::all(protocol),
                 protocol => PortRange { protocol, low: a.min(b), high: a.max(b) },
             }).collect());
             prop_assert_eq!(list.to_string().parse::<Ports>().unwrap(), list);
