@@ -39,6 +39,8 @@ ui/dist/index.html: ui/node_modules/.installed $(shell find ui/src ui/public ui/
 
 build: setup ui/dist/index.html ## build the product (profile ci)
 	cargo build --locked --profile $(PROFILE) --bins
+	@# The intruder of tests and demo runs in any image, so it is linked statically.
+	cargo rustc --locked --profile $(PROFILE) --package nv-attacker -- -C target-feature=+crt-static
 
 run: build ## build and protect this machine; state in .neuvector
 	@exec $(TARGET)/$(PROFILE)/neuvector run --state-dir $(STATE)

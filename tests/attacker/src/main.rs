@@ -1,0 +1,89 @@
+//! What an intruder does in a container. It is linked statically (`make build`), so that it runs in any image.
+//!
+//! - `write FILE`: makes a file, first of all. Where the file is not there afterwards, the program never ran.
+//! - `memfd FILE`: copies itself into memory, runs the copy as `write FILE`.
+//! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
+//! - `serve PORT`: answers each TCP connection with what it sends, until it is killed.
+//! - `talk HOST:PORT COUNT`: sends COUNT numbered lines over one connection to a `serve`, one every 2 ms, and
+//!   checks each answer; ends with 0 if none was lost or late by more than 2 seconds.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["write", file] => File::create(file).map(drop),
+        ["memfd", file] => in_memory(file),
+        ["connect", target] => connect(target).map(drop),
+        ["serve", port] => serve(port),
+        ["talk", target, count] => talk(target, count),
+        _ => Err(io::Error::other(
+            "write FILE | memfd FILE | connect HOST:PORT | serve PORT | talk HOST:PORT COUNT",
+        )),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing else can be done when standard error is closed.
+            drop(writeln!(io::stderr(), "{error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs a copy of this program that has no name in any file system.
+fn in_memory(file: &str) -> io::Result<()> {
+    let memory = rustix::fs::memfd_create("nothing", rustix::fs::MemfdFlags::empty())?;
+    let mut copy = File::from(memory);
+    copy.write_all(&fs::read("/proc/self/exe")?)?;
+    Err(Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd())).args(["write", file]).exec())
+}
+
+fn connect(target: &str) -> io::Result<TcpStream> {
+    let address = target.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("no address"))?;
+    TcpStream::connect_timeout(&address, Duration::from_secs(3))
+}
+
+fn serve(port: &str) -> io::Result<()> {
+    let port: u16 = port.parse().map_err(io::Error::other)?;
+    for stream in TcpListener::bind(("::", port))?.incoming() {
+        let mut stream = stream?;
+        thread::spawn(move || -> io::Result<()> {
+            let mut buffer = [0_u8; 4096];
+            loop {
+                let count = stream.read(&mut buffer)?;
+                let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else { return Ok(()) };
+                stream.write_all(part)?;
+            }
+        });
+    }
+    Ok(())
+}
+
+fn talk(target: &str, count: &str) -> io::Result<()> {
+    let count: u32 = count.parse().map_err(io::Error::other)?;
+    let mut stream = connect(target)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut answers = BufReader::new(stream.try_clone()?);
+    let mut answer = String::new();
+    for number in 0..count {
+        let line = format!("{number}\n");
+        stream.write_all(line.as_bytes())?;
+        answer.clear();
+        answers.read_line(&mut answer)?;
+        if answer != line {
+            return Err(io::Error::other(format!("line {number} was answered with {answer:?}")));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
