@@ -1,0 +1,188 @@
+//! The lab's containerd: where its programs are, its configuration, and the process itself.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_cri::v1::StatusRequest;
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use tonic::transport::Channel;
+
+use crate::{LabError, LabOptions, cgroup};
+
+/// How long containerd may take to be ready, network included.
+const READY: Duration = Duration::from_secs(30);
+/// How much of containerd's log an error shows, in bytes.
+const LOG_TAIL: usize = 2_000;
+/// Image of the pods' sandboxes; the lab makes it.
+pub(crate) const PAUSE: &str = "docker.io/library/pause:lab";
+/// CNI plug-ins that the network configuration names.
+const CNI_PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
+
+/// What must be installed, found.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) containerd: PathBuf,
+    pub(crate) ctr: PathBuf,
+    pub(crate) cni: PathBuf,
+}
+
+impl Programs {
+    pub(crate) fn find() -> Result<Self, LabError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(LabError::NotRoot);
+        }
+        let cni = ["/usr/lib/cni", "/opt/cni/bin"].into_iter().map(PathBuf::from);
+        let mut cni = cni.filter(|folder| CNI_PLUGINS.iter().all(|plugin| folder.join(plugin).is_file()));
+        let cni = cni.next().ok_or_else(|| LabError::Missing {
+            what: format!("CNI plug-ins {} in /usr/lib/cni or /opt/cni/bin", CNI_PLUGINS.join(", ")),
+            package: "containernetworking-plugins",
+        })?;
+        program("runc", "runc")?;
+        program("containerd-shim-runc-v2", "containerd")?;
+        Ok(Self { containerd: program("containerd", "containerd")?, ctr: program("ctr", "containerd")?, cni })
+    }
+}
+
+fn program(name: &str, package: &'static str) -> Result<PathBuf, LabError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| LabError::Missing { what: format!("program {name}"), package })
+}
+
+/// Paths of a lab below its folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) dir: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) pod_logs: PathBuf,
+    pub(crate) cni: PathBuf,
+    /// Name of the CNI network, and of the cgroup below each hierarchy.
+    pub(crate) name: String,
+}
+
+impl Layout {
+    pub(crate) fn of(options: &LabOptions) -> Self {
+        let dir = options.dir.clone();
+        Self {
+            root: dir.join("root"),
+            state: dir.join("state"),
+            socket: dir.join("containerd.sock"),
+            config: dir.join("containerd.toml"),
+            log: dir.join("containerd.log"),
+            pod_logs: dir.join("pods"),
+            cni: dir.join("cni"),
+            name: format!("nv-lab-{}", options.bridge),
+            dir,
+        }
+    }
+
+    /// Writes containerd's and CNI's configuration.
+    pub(crate) fn write(&self, options: &LabOptions, programs: &Programs) -> Result<(), LabError> {
+        for folder in [&self.root, &self.state, &self.pod_logs, &self.cni] {
+            fs::create_dir_all(folder).map_err(LabError::io("create", folder))?;
+        }
+        let put = |path: &Path, text: String| fs::write(path, text).map_err(LabError::io("write", path));
+        put(&self.config, self.containerd_config(programs))?;
+        put(&self.cni.join("10-lab.conflist"), self.network_config(options))
+    }
+
+    /// `restrict_oom_score_adj`: without CAP_SYS_RESOURCE runc could not start a sandbox otherwise.
+    /// `netns_mounts_under_state_dir`: a shared /run/netns would be one more thing to fall out over.
+    fn containerd_config(&self, programs: &Programs) -> String {
+        let quote = |path: &Path| format!("{:?}", path.display().to_string());
+        format!(
+            "version = 2\nroot = {root}\nstate = {state}\n\
+             disabled_plugins = [\"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.btrfs\", \
+             \"io.containerd.snapshotter.v1.aufs\", \"io.containerd.snapshotter.v1.devmapper\"]\n\
+             [grpc]\n  address = {socket}\n[ttrpc]\n  address = {ttrpc}\n\
+             [plugins.\"io.containerd.internal.v1.opt\"]\n  path = {opt}\n\
+             [plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"{PAUSE}\"\n\
+             \x20 restrict_oom_score_adj = true\n  netns_mounts_under_state_dir = true\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = {cni_bin}\n  conf_dir = {cni}\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  snapshotter = \"overlayfs\"\n",
+            root = quote(&self.root),
+            state = quote(&self.state),
+            socket = quote(&self.socket),
+            ttrpc = quote(&self.dir.join("ttrpc.sock")),
+            opt = quote(&self.dir.join("opt")),
+            cni_bin = quote(&programs.cni),
+            cni = quote(&self.cni),
+        )
+    }
+
+    fn network_config(&self, options: &LabOptions) -> String {
+        let mut ranges = vec![serde_json::json!([{ "subnet": options.subnet.to_string() }])];
+        let mut routes = vec![serde_json::json!({ "dst": "0.0.0.0/0" })];
+        if let Some(ipv6) = options.ipv6 {
+            ranges.push(serde_json::json!([{ "subnet": ipv6.to_string() }]));
+            routes.push(serde_json::json!({ "dst": "::/0" }));
+        }
+        let bridge = serde_json::json!({
+            "type": "bridge", "bridge": options.bridge, "isGateway": true, "ipMasq": false, "hairpinMode": true,
+            "ipam": { "type": "host-local", "dataDir": self.dir.join("ipam"), "ranges": ranges, "routes": routes },
+        });
+        serde_json::json!({
+            "cniVersion": "0.4.0", "name": self.name, "plugins": [bridge, { "type": "loopback" }],
+        })
+        .to_string()
+    }
+}
+
+/// A containerd that runs; the caller ends it.
+pub(crate) fn spawn(layout: &Layout, programs: &Programs) -> Result<Child, LabError> {
+    let log = File::options().create(true).append(true).open(&layout.log);
+    let log = log.map_err(LabError::io("open", &layout.log))?;
+    let errors = log.try_clone().map_err(LabError::io("open", &layout.log))?;
+    let mut command = Command::new(&programs.containerd);
+    command.arg("--config").arg(&layout.config).stdin(Stdio::null()).stdout(log).stderr(errors);
+    let child = command.spawn().map_err(LabError::io("run", &programs.containerd))?;
+    // In the lab's own cgroup, and with it all shims, so that the end of the lab finds them.
+    if let Some(unified) = cgroup::Hierarchies::of_this_machine().unified {
+        let folder = unified.join(&layout.name).join("runtime");
+        fs::create_dir_all(&folder).map_err(LabError::io("create", &folder))?;
+        let procs = folder.join("cgroup.procs");
+        fs::write(&procs, child.id().to_string()).map_err(LabError::io("write", &procs))?;
+    }
+    Ok(child)
+}
+
+/// Waits until CRI says that runtime and network are ready.
+pub(crate) async fn ready(layout: &Layout) -> Result<Channel, LabError> {
+    let deadline = Instant::now() + READY;
+    loop {
+        let last = match answer(layout).await {
+            Ok(channel) => return Ok(channel),
+            Err(reason) => reason,
+        };
+        if Instant::now() > deadline {
+            let log = fs::read(&layout.log).unwrap_or_default();
+            let tail = log.get(log.len().saturating_sub(LOG_TAIL)..).unwrap_or_default();
+            return Err(LabError::NotReady {
+                socket: layout.socket.clone(),
+                seconds: READY.as_secs(),
+                last,
+                log: String::from_utf8_lossy(tail).into_owned(),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn answer(layout: &Layout) -> Result<Channel, String> {
+    let channel = containerd_client::connect(&layout.socket).await.map_err(|error| error.to_string())?;
+    let status = RuntimeServiceClient::new(channel.clone()).status(StatusRequest { verbose: false }).await;
+    let status =
+        status.map_err(|status| status.message().to_owned())?.into_inner().status.unwrap_or_default();
+    match status.conditions.iter().find(|condition| !condition.status) {
+        None if status.conditions.is_empty() => Err("no conditions".to_owned()),
+        None => Ok(channel),
+        Some(condition) => Err(format!("{}: {}", condition.r#type, condition.message)),
+    }
+}
