@@ -19,6 +19,10 @@ use crate::runtime::Layout;
 const END: Duration = Duration::from_secs(15);
 /// Where libcni keeps results, whatever the network's configuration says.
 const CNI_RESULTS: &str = "/var/lib/cni/results";
+/// containerd's bundles below its state folder, by namespace and id.
+const BUNDLES: &str = "io.containerd.runtime.v2.task";
+/// What CRI keeps of its sandboxes below containerd's root folder, by id.
+const SANDBOXES: &str = "io.containerd.grpc.v1.cri/sandboxes";
 
 /// [`remove`] for `Drop`, which cannot wait: on a thread with a runtime of its own.
 pub(crate) fn remove_now(layout: &Layout, bridge: &str) {
@@ -40,7 +44,7 @@ pub(crate) async fn remove(layout: &Layout, bridge: &str) -> Result<(), LabError
         fs::remove_dir(&folder).map_err(LabError::io("remove", &folder))?;
     }
     remove_bridge(bridge).await?;
-    remove_cni_results(&layout.name);
+    remove_strays(layout);
     match fs::remove_dir_all(&layout.dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(LabError::io("remove", &layout.dir)(error))
@@ -94,12 +98,24 @@ async fn remove_bridge(bridge: &str) -> Result<(), LabError> {
     removed.map_err(|error| failed(error.to_string()))
 }
 
-fn remove_cni_results(network: &str) {
-    let prefix = format!("{network}-");
-    for entry in fs::read_dir(CNI_RESULTS).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            // A cache file that stays harms nobody.
-            fs::remove_file(entry.path()).unwrap_or_default();
+/// Removes the files that shims and CNI keep outside of the lab's folder whatever they are told. One that stays
+/// harms nobody.
+fn remove_strays(layout: &Layout) {
+    let entries =
+        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for bundle in entries(&layout.state.join(BUNDLES)).flat_map(|namespace| entries(&namespace)) {
+        let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
+        if let Some(socket) = address.trim().strip_prefix("unix://") {
+            fs::remove_file(socket).unwrap_or_default();
+        }
+    }
+    let ours = format!("{}-", layout.name);
+    for result in entries(Path::new(CNI_RESULTS)) {
+        let name = result.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sandbox = name.strip_prefix("cni-loopback-").and_then(|name| name.strip_suffix("-lo"));
+        if name.starts_with(&ours) || sandbox.is_some_and(|id| layout.root.join(SANDBOXES).join(id).exists())
+        {
+            fs::remove_file(result).unwrap_or_default();
         }
     }
 }

@@ -61,8 +61,19 @@ impl Lab {
     /// [`LabError::Program`] with what `ctr` said.
     pub async fn run_plain(&self, spec: &PlainSpec) -> Result<Container, LabError> {
         let cgroup = format!("{}/{}/{}", self.cgroup(), spec.namespace, spec.id);
+        let runc = self.layout.runc.display().to_string();
         let labels: Vec<String> = spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut arguments = vec!["-n", &spec.namespace, "run", "--detach", "--cgroup", &cgroup];
+        let mut arguments = vec![
+            "-n",
+            &spec.namespace,
+            "run",
+            "--detach",
+            "--null-io",
+            "--cgroup",
+            &cgroup,
+            "--runc-root",
+            &runc,
+        ];
         for label in &labels {
             arguments.extend(["--label", label]);
         }

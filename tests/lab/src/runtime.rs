@@ -63,6 +63,8 @@ pub(crate) struct Layout {
     pub(crate) log: PathBuf,
     pub(crate) pod_logs: PathBuf,
     pub(crate) cni: PathBuf,
+    /// runc's own state: its default is shared by all containerds of a machine.
+    pub(crate) runc: PathBuf,
     /// Name of the CNI network, and of the cgroup below each hierarchy.
     pub(crate) name: String,
 }
@@ -78,6 +80,7 @@ impl Layout {
             log: dir.join("containerd.log"),
             pod_logs: dir.join("pods"),
             cni: dir.join("cni"),
+            runc: dir.join("runc"),
             name: format!("nv-lab-{}", options.bridge),
             dir,
         }
@@ -106,7 +109,10 @@ impl Layout {
              [plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"{PAUSE}\"\n\
              \x20 restrict_oom_score_adj = true\n  netns_mounts_under_state_dir = true\n\
              [plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = {cni_bin}\n  conf_dir = {cni}\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  snapshotter = \"overlayfs\"\n",
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  snapshotter = \"overlayfs\"\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n\
+             \x20 runtime_type = \"io.containerd.runc.v2\"\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n  Root = {runc}\n",
             root = quote(&self.root),
             state = quote(&self.state),
             socket = quote(&self.socket),
@@ -114,6 +120,7 @@ impl Layout {
             opt = quote(&self.dir.join("opt")),
             cni_bin = quote(&programs.cni),
             cni = quote(&self.cni),
+            runc = quote(&self.runc),
         )
     }
 
