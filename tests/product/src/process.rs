@@ -160,6 +160,19 @@ impl Product {
         self.wait_ready().await
     }
 
+    /// Takes its programs and maps out of the kernel; they outlive the process on purpose.
+    ///
+    /// # Errors
+    /// When the folder on the BPF file system cannot be removed.
+    pub fn remove_kernel_state(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.options.bpf_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| self.options.bpf_dir.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Process id of the running product.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {

@@ -1,0 +1,1 @@
+//! End-to-end tests: the real product on real containers. They are in `tests/`.

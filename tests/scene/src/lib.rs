@@ -1,0 +1,258 @@
+//! The stage for end-to-end tests, benches and the demo: three pods on a private containerd, and the real product.
+//!
+//! ```text
+//! client ──tcp/80──▶ web (busybox httpd)      learned
+//!        ──tcp/7──▶ echo (nv-attacker serve)  learned
+//!        ──tcp/81─▶ web                        never seen before the attack
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nv_lab::{ContainerSpec, Image, Lab, LabOptions, Output, Pod, PodSpec};
+use nv_product::{Client, Options, Product};
+use serde_json::Value;
+
+/// Namespace of all pods of the scene.
+pub const NAMESPACE: &str = "shop";
+/// Learned group of the client's service.
+pub const CLIENT_GROUP: &str = "nv.client.shop";
+/// Learned group of the web server's service.
+pub const WEB_GROUP: &str = "nv.web.shop";
+/// Learned group of the echo server's service.
+pub const ECHO_GROUP: &str = "nv.echo.shop";
+/// Password of the admin after the first login.
+pub const PASSWORD: &str = "Scene-Password-1";
+/// Program that the client runs in ordinary operation and that an attack replaces.
+pub const TOOL: &str = "/usr/bin/report";
+
+const WEB_IMAGE: &str = "docker.io/scene/web:1";
+const CLIENT_IMAGE: &str = "docker.io/scene/client:1";
+const ECHO_IMAGE: &str = "docker.io/scene/echo:1";
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct Scene {
+    /// The private containerd.
+    pub lab: Lab,
+    /// The product.
+    pub product: Product,
+    /// A client of its REST API, logged in.
+    pub api: Client,
+    /// Web server.
+    pub web: Pod,
+    /// Echo server.
+    pub echo: Pod,
+    /// The one that asks both.
+    pub client: Pod,
+    folder: PathBuf,
+}
+
+/// The static intruder beside this program.
+///
+/// # Errors
+/// When it was not built.
+pub fn attacker() -> Result<PathBuf> {
+    let path = nv_product::binary()?.with_file_name("nv-attacker");
+    if !path.is_file() {
+        bail!("{} is not there; run make build", path.display());
+    }
+    Ok(path)
+}
+
+/// Images of the scene, built here.
+fn images() -> Result<[Image; 3]> {
+    let attacker = std::fs::read(attacker()?)?;
+    let page = "<html>shop</html>\n";
+    Ok([
+        Image::busybox(WEB_IMAGE)?.file("/www/index.html", page, 0o644).command(&[
+            "/bin/sh",
+            "-c",
+            "httpd -p 81 -h /www; exec httpd -f -p 80 -h /www",
+        ]),
+        Image::busybox(CLIENT_IMAGE)?
+            .file("/bin/attacker", attacker.clone(), 0o755)
+            .file(TOOL, attacker.clone(), 0o755)
+            .command(&["/bin/sleep", "1000000"]),
+        Image::busybox(ECHO_IMAGE)?.file("/bin/echo-server", attacker, 0o755).command(&[
+            "/bin/echo-server",
+            "serve",
+            "7",
+        ]),
+    ])
+}
+
+impl Scene {
+    /// Starts containerd, the product and the pods, in this order, and logs in.
+    ///
+    /// # Errors
+    /// When anything does not start, with the reason.
+    pub async fn start(name: &str) -> Result<Self> {
+        Self::start_with(name, nv_product::binary()?).await
+    }
+
+    /// As [`Self::start`], with a given binary of the product.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_with(name: &str, binary: PathBuf) -> Result<Self> {
+        let lab = Lab::start(LabOptions::fresh()?).await?;
+        for image in &images()? {
+            lab.import(image).await?;
+        }
+        let folder = PathBuf::from(format!("/var/tmp/nv-scene-{name}-{}", std::process::id()));
+        let bpf_dir = PathBuf::from(format!("/sys/fs/bpf/nv-scene-{name}-{}", std::process::id()));
+        let product = Product::start(Options {
+            binary,
+            state_dir: folder.join("state"),
+            bpf_dir,
+            containerd_socket: Some(lab.socket().to_owned()),
+            arguments: vec!["--runtime-state-dir".into(), lab.state_dir().display().to_string()],
+        })
+        .await?;
+        let api = product.login(PASSWORD).await?;
+        let web = pod(&lab, "web-7d9c5b8f6-x2x5z", WEB_IMAGE).await?;
+        let echo = pod(&lab, "echo-6b8d7c9f5-k4j8m", ECHO_IMAGE).await?;
+        let client = pod(&lab, "client-5f6d8b7c9-q8w7r", CLIENT_IMAGE).await?;
+        Ok(Self { lab, product, api, web, echo, client, folder })
+    }
+
+    /// Runs a command in the client's container, as `kubectl exec` does.
+    ///
+    /// # Errors
+    /// When the runtime cannot run it; a command that was stopped is no error but an exit code.
+    pub async fn run(&self, command: &[&str]) -> Result<Output> {
+        Ok(self.lab.exec(self.client.container(), command).await?)
+    }
+
+    /// The web server's IPv4 address.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn web_address(&self) -> Result<String> {
+        Ok(self.web.ipv4().context("the web pod has no IPv4 address")?.to_string())
+    }
+
+    /// The echo server's IPv4 address.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn echo_address(&self) -> Result<String> {
+        Ok(self.echo.ipv4().context("the echo pod has no IPv4 address")?.to_string())
+    }
+
+    /// Normal operation: everything that shall be learned, once.
+    ///
+    /// # Errors
+    /// When a step of it fails.
+    pub async fn operate(&self) -> Result<()> {
+        let web = format!("http://{}/index.html", self.web_address()?);
+        let echo = format!("{}:7", self.echo_address()?);
+        let copy = "cp /bin/attacker /tmp/copy && rm /tmp/copy && cat /etc/passwd";
+        for command in [
+            &["/bin/wget", "-q", "-O", "-", &web][..],
+            &["/bin/attacker", "talk", &echo, "5"],
+            &["/bin/sh", "-c", copy],
+            &[TOOL, "write", "/tmp/report"],
+        ] {
+            let output = self.run(command).await?;
+            if output.exit_code != 0 {
+                bail!("{command:?} ended with {}: {}", output.exit_code, output.stderr);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what [`Self::operate`] did is in the rules and profiles.
+    ///
+    /// # Errors
+    /// When something is not learned within half a minute.
+    pub async fn wait_learned(&self) -> Result<()> {
+        let limit = Duration::from_secs(30);
+        for (group, path) in
+            [(CLIENT_GROUP, "/bin/busybox"), (CLIENT_GROUP, "/bin/attacker"), (CLIENT_GROUP, TOOL)]
+        {
+            self.api
+                .wait_for(&format!("/v1/process_profile/{group}"), limit, |answer| has_process(answer, path))
+                .await
+                .with_context(|| format!("{path} is not learned for {group}"))?;
+        }
+        for (to, port) in [(WEB_GROUP, "tcp/80"), (ECHO_GROUP, "tcp/7")] {
+            self.api
+                .wait_for("/v1/policy/rule", limit, |answer| has_rule(answer, CLIENT_GROUP, to, port))
+                .await
+                .with_context(|| format!("{CLIENT_GROUP} to {to} {port} is not learned"))?;
+        }
+        Ok(())
+    }
+
+    /// Puts all three services in a mode and waits until the node enforces it.
+    ///
+    /// # Errors
+    /// When the API refuses it or the node does not follow within ten seconds.
+    pub async fn set_mode(&self, mode: &str) -> Result<()> {
+        self.api.set_modes(&["web.shop", "echo.shop", "client.shop"], mode).await?;
+        self.wait_mode(mode).await
+    }
+
+    /// Waits until the workloads of the scene are shown in a mode.
+    ///
+    /// # Errors
+    /// When they are not within ten seconds.
+    pub async fn wait_mode(&self, mode: &str) -> Result<()> {
+        let id = &self.client.container().id;
+        self.api
+            .wait_for(&format!("/v1/workload/{id}"), Duration::from_secs(10), |answer| {
+                let shown = answer.pointer("/workload/policy_mode").and_then(Value::as_str);
+                shown.filter(|shown| *shown == mode).map(drop)
+            })
+            .await?;
+        // The API shows the mode when it is stored; the node has it a moment later.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    }
+
+    /// Whether a file is in the client's container, seen from outside of it.
+    #[must_use]
+    pub fn has_file(&self, path: &str) -> bool {
+        Path::new(&format!("/proc/{}/root{path}", self.client.container().pid)).exists()
+    }
+
+    /// Ends everything and removes what it left.
+    ///
+    /// # Errors
+    /// When something does not end.
+    pub async fn stop(mut self) -> Result<()> {
+        let ended = self.product.stop().await;
+        self.product.remove_kernel_state()?;
+        self.lab.stop().await?;
+        std::fs::remove_dir_all(&self.folder)?;
+        ended.map(drop)
+    }
+}
+
+async fn pod(lab: &Lab, name: &str, image: &str) -> Result<Pod> {
+    let spec = PodSpec::new(name, NAMESPACE).container(ContainerSpec::new("main", image, &[]));
+    Ok(lab.run_pod(&spec).await?)
+}
+
+fn has_process(answer: &Value, path: &str) -> Option<()> {
+    let list = answer.pointer("/process_profile/process_list")?.as_array()?;
+    list.iter().any(|entry| entry.get("path").and_then(Value::as_str) == Some(path)).then_some(())
+}
+
+fn has_rule(answer: &Value, from: &str, to: &str, port: &str) -> Option<()> {
+    let text = |rule: &Value, key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    answer
+        .get("rules")?
+        .as_array()?
+        .iter()
+        .any(|rule| {
+            text(rule, "from") == from
+                && text(rule, "to") == to
+                && text(rule, "action") == "allow"
+                && text(rule, "ports").split(',').any(|listed| listed == port || listed == "any")
+        })
+        .then_some(())
+}
