@@ -1,0 +1,4 @@
+//! Compilation, measured.
+fn main() {
+    divan::main();
+}

@@ -1,0 +1,28 @@
+//! From the state of the cluster to the policy of a node.
+
+mod cluster;
+pub(crate) mod nets;
+mod plan;
+
+use nv_model::name::NodeId;
+use nv_model::policy::NodePolicy;
+
+pub(crate) use cluster::interface_nets;
+pub use cluster::{BOUNDARY_RULE_BASE, is_boundary};
+
+use crate::identity::Identities;
+use crate::membership::Membership;
+use crate::state::State;
+
+/// The policy of one node, from nothing. Its revision is 0: whoever sends it numbers it.
+///
+/// For many nodes, a compiler that follows changes gives the same and the differences.
+#[must_use]
+pub fn compile(state: &State, identities: &mut Identities, node: &NodeId) -> NodePolicy {
+    let memberships = cluster::memberships(state, &Membership::new(&state.groups));
+    let cluster = cluster::Cluster::build(state, identities, &memberships);
+    plan::Plan::build(state, &cluster, node, &plan::local(&cluster, node)).assemble(&cluster)
+}
+
+#[cfg(test)]
+mod tests;

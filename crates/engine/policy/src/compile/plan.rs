@@ -1,0 +1,178 @@
+//! What one node needs of the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use nv_model::mode::Mode;
+use nv_model::name::{GroupName, NodeId, WorkloadId};
+use nv_model::policy::{
+    IdentityId, IdentityKind, NodePolicy, NodeSettings, ResolvedRule, Revision, WorkloadPolicy,
+};
+use nv_model::profile::EffectiveProfile;
+
+use super::cluster::Cluster;
+use crate::profile;
+use crate::state::State;
+
+/// A node's policy without its addresses, which follow from the identities it knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) revision: Revision,
+    pub(crate) workloads: BTreeMap<WorkloadId, WorkloadPolicy>,
+    pub(crate) profiles: BTreeMap<GroupName, EffectiveProfile>,
+    pub(crate) known: BTreeSet<IdentityId>,
+    pub(crate) rules: Vec<ResolvedRule>,
+    pub(crate) settings: NodeSettings,
+}
+
+/// The node's own endpoints.
+pub(crate) fn local<'a>(cluster: &'a Cluster, node: &NodeId) -> Vec<&'a WorkloadId> {
+    cluster.endpoints.iter().filter(|(_, endpoint)| endpoint.node == *node).map(|(id, _)| id).collect()
+}
+
+impl Plan {
+    pub(crate) fn build(state: &State, cluster: &Cluster, node: &NodeId, local: &[&WorkloadId]) -> Self {
+        let workloads = local
+            .iter()
+            .filter_map(|id| {
+                let endpoint = cluster.endpoints.get(*id)?;
+                let policy = WorkloadPolicy {
+                    group: endpoint.home.clone(),
+                    identity: endpoint.identity,
+                    quarantined: endpoint.quarantined,
+                };
+                Some(((*id).clone(), policy))
+            })
+            .collect();
+        let mut plan = Self {
+            revision: Revision(0),
+            profiles: profiles(state, cluster, local),
+            workloads,
+            settings: state.settings,
+            ..Self::default()
+        };
+        plan.network(cluster, node);
+        plan
+    }
+
+    /// Rules with a local end, the identities that they and the modes make necessary.
+    fn network(&mut self, cluster: &Cluster, node: &NodeId) {
+        let mut mine: BTreeSet<IdentityId> =
+            self.workloads.values().map(|workload| workload.identity).collect();
+        mine.insert(cluster.node_identities.get(node).copied().unwrap_or(IdentityId::NODES));
+        let positions: BTreeSet<usize> =
+            mine.iter().filter_map(|id| cluster.rules_by_identity.get(id)).flatten().copied().collect();
+        let concerning: Vec<_> = positions.iter().filter_map(|at| cluster.rules.get(*at)).collect();
+
+        let mut known = mine.clone();
+        known.extend([IdentityId::EXTERNAL, IdentityId::NODES, IdentityId::UNMANAGED]);
+        known.extend(&cluster.exposed);
+        let mut rules: Vec<(bool, ResolvedRule)> = Vec::with_capacity(concerning.len());
+        for held in concerning {
+            let rule = trimmed(&held.rule, &mine);
+            if !held.boundary {
+                known.extend(rule.from.iter().chain(&rule.to));
+            }
+            rules.push((held.boundary, rule));
+        }
+        known.extend(necessary(cluster, self.settings.strict_group_mode, &mine));
+        for (boundary, mut rule) in rules {
+            if boundary {
+                rule.from.retain(|id| known.contains(id));
+                rule.to.retain(|id| known.contains(id));
+            }
+            if !rule.from.is_empty() && !rule.to.is_empty() {
+                self.rules.push(rule);
+            }
+        }
+        self.known = known;
+    }
+
+    /// The whole policy.
+    pub(crate) fn assemble(&self, cluster: &Cluster) -> NodePolicy {
+        NodePolicy {
+            revision: self.revision,
+            workloads: self.workloads.clone(),
+            profiles: self.profiles.clone(),
+            identities: self
+                .known
+                .iter()
+                .filter_map(|id| Some((*id, cluster.identities.get(id)?.identity.clone())))
+                .collect(),
+            addresses: self.addresses(cluster).collect(),
+            rules: self.rules.clone(),
+            settings: NodeSettings { ..self.settings },
+        }
+    }
+
+    fn addresses<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = (IpNet, IdentityId)> {
+        self.known
+            .iter()
+            .filter_map(|id| Some((id, cluster.by_identity.get(id)?)))
+            .flat_map(|(id, nets)| nets.iter().map(|net| (*net, *id)))
+    }
+}
+
+/// Where one end of a rule has no local identity, the other end is cut down to the local ones.
+fn trimmed(rule: &ResolvedRule, mine: &BTreeSet<IdentityId>) -> ResolvedRule {
+    let is_mine = |id: &&IdentityId| mine.contains(*id);
+    let (from, to) = (rule.from.iter().any(|id| is_mine(&id)), rule.to.iter().any(|id| is_mine(&id)));
+    let mut rule = rule.clone();
+    match (from, to) {
+        (true, false) => rule.from.retain(|id| is_mine(&id)),
+        (false, true) => rule.to.retain(|id| is_mine(&id)),
+        (true, true) | (false, false) => {}
+    }
+    rule
+}
+
+/// Identities without a rule that still change verdicts: hosts; ends whose mode would count between them and a local
+/// end; and for bounded namespaces their own members and the platform.
+fn necessary<'a>(
+    cluster: &'a Cluster,
+    strict: bool,
+    mine: &BTreeSet<IdentityId>,
+) -> impl Iterator<Item = IdentityId> + 'a {
+    let local = || mine.iter().filter_map(|id| cluster.identities.get(id));
+    let modes: BTreeSet<Mode> = local().filter_map(|info| info.identity.mode).collect();
+    let (least, most) = (modes.first().copied(), modes.last().copied());
+    let bounded: BTreeSet<_> =
+        local().filter_map(|info| info.domain.as_ref()).filter(|d| cluster.bounded.contains(*d)).collect();
+    cluster.identities.iter().filter_map(move |(id, info)| {
+        let counts = match (info.identity.mode, least, most) {
+            (Some(mode), Some(least), Some(most)) => {
+                if strict {
+                    mode > least
+                } else {
+                    mode < most
+                }
+            }
+            _ => false,
+        };
+        let within = !bounded.is_empty()
+            && (info.exempt || info.domain.as_ref().is_some_and(|domain| bounded.contains(domain)));
+        (counts || within || info.identity.kind == IdentityKind::Node).then_some(*id)
+    })
+}
+
+fn profiles(
+    state: &State,
+    cluster: &Cluster,
+    local: &[&WorkloadId],
+) -> BTreeMap<GroupName, EffectiveProfile> {
+    let mut members: BTreeMap<GroupName, Vec<&[GroupName]>> = BTreeMap::from([(GroupName::nodes(), vec![])]);
+    for endpoint in local.iter().filter_map(|id| cluster.endpoints.get(*id)) {
+        members.entry(endpoint.home.clone()).or_default().push(&endpoint.groups);
+    }
+    let nodes = [GroupName::nodes()];
+    members
+        .into_iter()
+        .map(|(home, mut groups)| {
+            if home == nodes[0] && groups.is_empty() {
+                groups.push(&nodes);
+            }
+            let profile = profile::effective(state, &home, &groups);
+            (home, profile)
+        })
+        .collect()
+}

@@ -1,0 +1,225 @@
+//! Verdicts as pure functions of policy and facts, with the reason: what the kernel's tables must equal.
+
+use nv_model::application::ApplicationId;
+use nv_model::mode::{Baseline, Mode};
+use nv_model::name::GroupName;
+use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy, ResolvedRule};
+use nv_model::port::Protocol;
+use nv_model::profile::EffectiveProfile;
+use nv_model::rule::RuleId;
+use nv_model::verdict::{Action, Verdict};
+
+/// A connection to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Who opens it.
+    pub client: IdentityId,
+    /// Who accepts it.
+    pub server: IdentityId,
+    /// IP protocol.
+    pub protocol: Protocol,
+    /// Destination port; 0 for protocols without.
+    pub port: u16,
+    /// The application, once it is known.
+    pub application: Option<ApplicationId>,
+    /// One of the ends is cut off from the network.
+    pub quarantined: bool,
+}
+
+/// Why a verdict is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Network policy is switched off.
+    Disabled,
+    /// An end is quarantined.
+    Quarantined,
+    /// ICMP passes always.
+    Icmp,
+    /// No end has a mode: this is not ours to judge.
+    Unmanaged,
+    /// A written rule says so.
+    Rule,
+    /// A learned rule says so.
+    LearnedRule,
+    /// No rule says anything, so the mode does.
+    NoRule,
+    /// The traffic crosses the boundary of a namespace.
+    Boundary,
+}
+
+/// A verdict on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What is done.
+    pub verdict: Verdict,
+    /// The rule that says so; [`RuleId::DEFAULT`] for none.
+    pub rule: RuleId,
+    /// Why.
+    pub reason: Reason,
+    /// The mode that holds between both ends.
+    pub mode: Option<Mode>,
+    /// It would be denied, but an end is a host, which is never cut off.
+    pub spared: bool,
+    /// The rule names applications and the flow's is not known yet: ask again when it is.
+    pub awaits_application: bool,
+}
+
+/// Judges a connection.
+#[must_use]
+pub fn connection(policy: &NodePolicy, flow: Flow) -> Decision {
+    let plain = |verdict, reason| Decision {
+        verdict,
+        rule: RuleId::DEFAULT,
+        reason,
+        mode: None,
+        spared: false,
+        awaits_application: false,
+    };
+    if flow.quarantined {
+        return plain(Verdict::Deny, Reason::Quarantined);
+    }
+    if policy.settings.network_policy_disabled {
+        return plain(Verdict::Open, Reason::Disabled);
+    }
+    if flow.protocol == Protocol::Icmp {
+        return plain(Verdict::Open, Reason::Icmp);
+    }
+    let ends = [policy.identities.get(&flow.client), policy.identities.get(&flow.server)];
+    let Some(mode) = effective_mode(ends, policy.settings.strict_group_mode) else {
+        return plain(Verdict::Open, Reason::Unmanaged);
+    };
+    let spares = ends.into_iter().flatten().any(|end| end.kind == IdentityKind::Node);
+    let matched = policy.rules.iter().find(|rule| matches(rule, flow));
+    let (verdict, reason) = match matched {
+        Some(rule) => (by_rule(rule.action, rule.learned, mode), reason_of(rule)),
+        None => (by_mode(mode), Reason::NoRule),
+    };
+    let spared = spares && verdict == Verdict::Deny;
+    Decision {
+        verdict: if spared { Verdict::Violate } else { verdict },
+        rule: matched.map_or(RuleId::DEFAULT, |rule| rule.id),
+        reason,
+        mode: Some(mode),
+        spared,
+        awaits_application: matched.is_some_and(|rule| !rule.applications.is_empty())
+            && flow.application.is_none(),
+    }
+}
+
+/// The mode between two ends: the less strict one, or with `strict` the stricter; an end without one leaves the
+/// other's; `None` when neither has one.
+#[must_use]
+pub fn effective_mode(ends: [Option<&Identity>; 2], strict: bool) -> Option<Mode> {
+    ends.into_iter().flatten().filter_map(|end| end.mode).reduce(|one, other| one.between(other, strict))
+}
+
+fn reason_of(rule: &ResolvedRule) -> Reason {
+    if crate::compile::is_boundary(rule.id) {
+        Reason::Boundary
+    } else if rule.learned {
+        Reason::LearnedRule
+    } else {
+        Reason::Rule
+    }
+}
+
+/// What a matching rule leads to.
+#[must_use]
+pub const fn by_rule(action: Action, learned: bool, mode: Mode) -> Verdict {
+    match (action, learned, mode) {
+        (Action::Allow, true, Mode::Discover) => Verdict::Learn,
+        (Action::Allow, ..) => Verdict::Allow,
+        (Action::Deny, _, Mode::Protect) => Verdict::Deny,
+        (Action::Deny, _, Mode::Discover | Mode::Monitor) => Verdict::Violate,
+    }
+}
+
+/// What happens where no rule says anything.
+#[must_use]
+pub const fn by_mode(mode: Mode) -> Verdict {
+    match mode {
+        Mode::Discover => Verdict::Learn,
+        Mode::Monitor => Verdict::Violate,
+        Mode::Protect => Verdict::Deny,
+    }
+}
+
+/// Whether a rule speaks of the flow. As long as the application is not known, an allowance of some applications
+/// holds, so that the connection lives to show which one it is; a denial of some does not.
+#[must_use]
+pub fn matches(rule: &ResolvedRule, flow: Flow) -> bool {
+    let application = match flow.application {
+        _ if rule.applications.is_empty() => true,
+        Some(known) => rule.applications.contains(&known),
+        None => rule.action == Action::Allow,
+    };
+    application
+        && rule.ports.contains(flow.protocol, flow.port)
+        && rule.from.binary_search(&flow.client).is_ok()
+        && rule.to.binary_search(&flow.server).is_ok()
+}
+
+/// What is known of a program besides its path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramFacts {
+    /// The file is not from the image: new, changed or in memory only.
+    pub drifted: bool,
+}
+
+/// Why a program is judged as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessReason {
+    /// A line of the profile says so.
+    Rule,
+    /// A line allows it, but the file changed and the line does not excuse that.
+    DriftedDespiteRule,
+    /// The file is not from the image.
+    Drifted,
+    /// The file is from the image.
+    FromImage,
+    /// No line speaks of it.
+    NotInProfile,
+}
+
+/// A verdict on a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessDecision {
+    /// What is done.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: ProcessReason,
+    /// The line that matched: its place in the profile, the group it comes from and its uuid.
+    pub rule: Option<(usize, GroupName, String)>,
+}
+
+/// Judges a program; `path` is absolute in the workload.
+#[must_use]
+pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts) -> ProcessDecision {
+    let matched = profile.rules.iter().enumerate().find(|(_, (_, rule))| rule.matches(path));
+    let zero_drift = profile.baseline == Baseline::ZeroDrift;
+    // Whether it is allowed, and if not, whether someone said so.
+    let (allowed, explicit, reason) = match matched {
+        Some((_, (_, rule))) if rule.action == Action::Deny => (false, true, ProcessReason::Rule),
+        Some((_, (_, rule))) if zero_drift && facts.drifted && !rule.allow_update => {
+            (false, false, ProcessReason::DriftedDespiteRule)
+        }
+        Some(_) => (true, true, ProcessReason::Rule),
+        None if zero_drift && facts.drifted => (false, false, ProcessReason::Drifted),
+        None if zero_drift => (true, false, ProcessReason::FromImage),
+        None => (false, false, ProcessReason::NotInProfile),
+    };
+    let verdict = match (allowed, explicit, profile.mode) {
+        (true, ..) => Verdict::Allow,
+        (false, false, Mode::Discover) => Verdict::Learn,
+        (false, true, Mode::Discover) | (false, _, Mode::Monitor) => Verdict::Violate,
+        (false, _, Mode::Protect) => Verdict::Deny,
+    };
+    ProcessDecision {
+        verdict,
+        reason,
+        rule: matched.map(|(at, (group, rule))| (at, group.clone(), rule.uuid.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

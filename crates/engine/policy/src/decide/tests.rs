@@ -1,0 +1,162 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::testing::{name, process as line};
+use nv_model::mode::Mode::{Discover, Monitor, Protect};
+use nv_model::policy::NodeSettings;
+
+fn identity(kind: IdentityKind, mode: Option<Mode>) -> Identity {
+    Identity { kind, group: name("nv.x"), mode }
+}
+
+fn policy(client: Option<Mode>, server: Option<Mode>, strict: bool, rules: Vec<ResolvedRule>) -> NodePolicy {
+    NodePolicy {
+        identities: BTreeMap::from([
+            (IdentityId(16), identity(IdentityKind::Workload, client)),
+            (IdentityId(17), identity(IdentityKind::Workload, server)),
+        ]),
+        rules,
+        settings: NodeSettings { strict_group_mode: strict, ..NodeSettings::default() },
+        ..NodePolicy::default()
+    }
+}
+
+fn rule(id: u32, action: Action, learned: bool) -> ResolvedRule {
+    ResolvedRule {
+        id: RuleId(id),
+        from: vec![IdentityId(16)],
+        to: vec![IdentityId(17)],
+        ports: "tcp/80".parse().unwrap(),
+        applications: vec![],
+        action,
+        learned,
+    }
+}
+
+fn flow() -> Flow {
+    Flow {
+        client: IdentityId(16),
+        server: IdentityId(17),
+        protocol: Protocol::Tcp,
+        port: 80,
+        application: None,
+        quarantined: false,
+    }
+}
+
+#[test]
+fn the_verdict_follows_the_matrix_of_modes() {
+    use Verdict::{Allow, Deny, Learn, Violate};
+    // client, server, then [no rule, allow, learned allow, deny], each basic and strict.
+    for (client, server, basic, strict) in [
+        (Discover, Discover, [Learn, Allow, Learn, Violate], [Learn, Allow, Learn, Violate]),
+        (Discover, Monitor, [Learn, Allow, Learn, Violate], [Violate, Allow, Allow, Violate]),
+        (Discover, Protect, [Learn, Allow, Learn, Violate], [Deny, Allow, Allow, Deny]),
+        (Monitor, Monitor, [Violate, Allow, Allow, Violate], [Violate, Allow, Allow, Violate]),
+        (Monitor, Protect, [Violate, Allow, Allow, Violate], [Deny, Allow, Allow, Deny]),
+        (Protect, Protect, [Deny, Allow, Allow, Deny], [Deny, Allow, Allow, Deny]),
+    ] {
+        for (one, other) in [(client, server), (server, client)] {
+            for (is_strict, want) in [(false, basic), (true, strict)] {
+                let rules = [
+                    vec![],
+                    vec![rule(1, Action::Allow, false)],
+                    vec![rule(10_001, Action::Allow, true)],
+                    vec![rule(1, Action::Deny, false)],
+                ];
+                for (rules, want) in rules.into_iter().zip(want) {
+                    let policy = policy(Some(one), Some(other), is_strict, rules.clone());
+                    let got = connection(&policy, flow());
+                    assert_eq!(got.verdict, want, "{one:?}->{other:?} strict={is_strict} {rules:?}");
+                    assert_eq!(got.rule, rules.first().map_or(RuleId::DEFAULT, |rule| rule.id));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_end_without_mode_leaves_the_others_and_two_of_them_are_not_judged() {
+    for (client, server, want) in [
+        (Some(Protect), None, Verdict::Deny),
+        (None, Some(Monitor), Verdict::Violate),
+        (Some(Discover), None, Verdict::Learn),
+        (None, None, Verdict::Open),
+    ] {
+        for strict in [false, true] {
+            let got = connection(&policy(client, server, strict, vec![]), flow()).verdict;
+            assert_eq!(got, want, "{client:?} {server:?} {strict}");
+        }
+    }
+}
+
+#[test]
+fn a_host_is_never_cut_off() {
+    let mut policy = policy(Some(Protect), Some(Protect), false, vec![rule(1, Action::Deny, false)]);
+    policy.identities.insert(IdentityId(17), identity(IdentityKind::Node, Some(Protect)));
+    let got = connection(&policy, flow());
+    assert_eq!((got.verdict, got.spared), (Verdict::Violate, true));
+}
+
+#[test]
+fn what_stands_above_rules() {
+    let mut policy = policy(Some(Protect), Some(Protect), false, vec![rule(1, Action::Deny, false)]);
+    let icmp = Flow { protocol: Protocol::Icmp, ..flow() };
+    assert_eq!(connection(&policy, icmp).reason, Reason::Icmp);
+    let cut = Flow { quarantined: true, ..icmp };
+    assert_eq!(connection(&policy, cut).verdict, Verdict::Deny);
+    policy.settings.network_policy_disabled = true;
+    assert_eq!(connection(&policy, flow()).verdict, Verdict::Open);
+    assert_eq!(connection(&policy, cut).verdict, Verdict::Deny);
+}
+
+#[test]
+fn the_first_matching_rule_decides_and_applications_wait_until_they_are_known() {
+    let mut http = rule(1, Action::Allow, false);
+    http.applications = vec![ApplicationId(1001)];
+    let mut no_redis = rule(2, Action::Deny, false);
+    no_redis.applications = vec![ApplicationId(2002)];
+    let policy =
+        policy(Some(Protect), Some(Protect), false, vec![no_redis, http, rule(3, Action::Deny, false)]);
+    for (application, want, waits) in
+        [(None, 1, true), (Some(1001), 1, false), (Some(2002), 2, false), (Some(1003), 3, false)]
+    {
+        let got = connection(&policy, Flow { application: application.map(ApplicationId), ..flow() });
+        assert_eq!((got.rule.0, got.awaits_application), (want, waits), "{application:?}");
+    }
+}
+
+#[test]
+fn a_program_is_judged_by_list_baseline_and_mode() {
+    use ProcessReason::{Drifted, DriftedDespiteRule, FromImage, NotInProfile, Rule};
+    use Verdict::{Allow, Deny, Learn, Violate};
+    let mut update = line("3", "pip", "*", Action::Allow);
+    update.allow_update = true;
+    let rules: Vec<_> =
+        [line("1", "sh", "/bin/sh", Action::Deny), line("2", "*", "/usr/bin/*", Action::Allow), update]
+            .into_iter()
+            .map(|rule| (name("nv.x"), rule))
+            .collect();
+    for (baseline, path, drifted, reason, verdicts) in [
+        (Baseline::Basic, "/bin/sh", false, Rule, [Violate, Violate, Deny]),
+        (Baseline::Basic, "/usr/bin/ls", true, Rule, [Allow, Allow, Allow]),
+        (Baseline::Basic, "/tmp/x", false, NotInProfile, [Learn, Violate, Deny]),
+        (Baseline::ZeroDrift, "/bin/sh", false, Rule, [Violate, Violate, Deny]),
+        (Baseline::ZeroDrift, "/tmp/x", false, FromImage, [Allow, Allow, Allow]),
+        (Baseline::ZeroDrift, "/tmp/x", true, Drifted, [Learn, Violate, Deny]),
+        (Baseline::ZeroDrift, "/usr/bin/ls", true, DriftedDespiteRule, [Learn, Violate, Deny]),
+        (Baseline::ZeroDrift, "/opt/pip", true, Rule, [Allow, Allow, Allow]),
+    ] {
+        for (mode, want) in [Discover, Monitor, Protect].into_iter().zip(verdicts) {
+            let profile = EffectiveProfile {
+                group: name("nv.x"),
+                mode,
+                baseline,
+                rules: rules.clone(),
+                alert_disabled: false,
+            };
+            let got = process(&profile, path, ProgramFacts { drifted });
+            assert_eq!((got.verdict, got.reason), (want, reason), "{baseline:?} {path} {drifted} {mode:?}");
+        }
+    }
+}

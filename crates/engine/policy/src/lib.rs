@@ -1,0 +1,32 @@
+//! The policy engine: what an operator says, turned into what a node enforces. Pure and deterministic: no I/O, no
+//! clock; the same input gives the same output everywhere, so a verdict can be explained again later.
+//!
+//! ```text
+//! [`state`] ── [`membership`] ── [`compile`] ──► NodePolicy ──► [`lower`] ──► kernel rows
+//!    ▲  ▲          (criteria)     (identities)        └────────► [`decide`] (why?)
+//!    │  └── [`validate`], [`order`], [`modes`]: what operators change
+//!    └───── [`learn`]: what nodes have seen
+//! ```
+//!
+//! [`change::Change`] is the one way in which a [`state::State`] is altered; learning, modes and rule edits return
+//! lists of them, and whoever stores policy applies the same list to the store and to the state.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod change;
+pub mod compile;
+pub mod criteria;
+pub mod decide;
+pub mod directory;
+pub mod identity;
+pub mod learn;
+pub mod lower;
+pub mod membership;
+pub mod modes;
+pub mod order;
+pub mod profile;
+pub mod state;
+pub mod validate;
+
+#[cfg(test)]
+mod testing;
