@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * What process.bpf.c shares with user space: rows of its maps and records of its ring.
+ *
+ * Twins of these structs are in crates/io/probe/src/layout.rs; a test compares every offset by the object's BTF.
+ * A change here is a change of the ABI: raise `ABI` there, so that no new program adopts old maps.
+ */
+#ifndef NV_PROCESS_H
+#define NV_PROCESS_H
+
+#include "kernel.h"
+
+/* A path with its closing NUL; what a row or a record can hold. */
+#define PATH_BYTES 256
+/* Longest prefix in a pattern: what an LPM trie leaves beside profile and name. */
+#define PREFIX_BYTES 244
+#define FILENAME_BYTES 128
+#define ARGUMENT_BYTES 256
+#define CGROUP_PATH_BYTES 512
+#define COMM_BYTES 16
+/* Rule of a record that no rule decided. */
+#define NO_RULE 0xffffffffU
+
+enum mode { MODE_DISCOVER = 1, MODE_MONITOR = 2, MODE_PROTECT = 3 };
+enum baseline { BASELINE_BASIC = 0, BASELINE_ZERO_DRIFT = 1 };
+enum action { ACTION_ALLOW = 1, ACTION_DENY = 2 };
+enum verdict { VERDICT_OPEN = 0, VERDICT_LEARN = 1, VERDICT_ALLOW = 2, VERDICT_VIOLATE = 3, VERDICT_DENY = 4 };
+enum mechanism { MECHANISM_NONE = 0, MECHANISM_BPF_LSM = 1, MECHANISM_FMOD_RET = 2, MECHANISM_TRACEPOINT_KILL = 3 };
+
+/* cgroup_row.flags */
+#define CGROUP_CONTAINER 1 /* a container, or below one: its programs have a mount namespace of their own */
+
+/* rule_row.flags */
+#define RULE_ALLOW_UPDATE 1 /* the rule excuses a changed file too */
+
+struct cgroup_row {
+	__u32 profile;
+	__u32 flags;
+};
+
+struct profile_row {
+	__u32 mode;
+	__u32 baseline;
+	__u32 flags;
+};
+
+struct exact_key {
+	__u32 profile;
+	char path[PATH_BYTES];
+};
+
+/* prefixlen counts bits: 96 for profile and name, then 8 for each byte of the path. The name is an FNV-1a hash of
+ * the file name in two halves (a u64 would pad the key beyond what the trie accepts); 0 means any name. */
+struct pattern_key {
+	__u32 prefixlen;
+	__u32 profile;
+	__u32 name_hash[2];
+	char path[PREFIX_BYTES];
+};
+
+struct rule_row {
+	__u8 action;
+	__u8 flags;
+	__u16 reserved;
+	__u32 order;
+	__u32 rule;
+};
+
+enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGROUP_MADE = 4, RECORD_CGROUP_GONE = 5 };
+
+/* exec_record.flags */
+#define EXEC_CHANGED 1          /* the file is in the overlay's upper layer: new or changed since the image */
+#define EXEC_FILELESS 2         /* the file has no name left: memfd or deleted */
+#define EXEC_OTHER_MOUNT 4      /* the file is not on the container's root file system */
+#define EXEC_TRUNCATED 8        /* path is not whole */
+#define EXEC_HOST_MOUNTS 16     /* the caller is in the host's mount namespace */
+#define EXEC_RUNTIME 32         /* the runtime's own exec in a container's cgroup, before it enters the container */
+#define EXEC_ORIGIN_UNKNOWN 64  /* this kernel does not tell whether an overlay's file is from the image */
+#define EXEC_CONTAINER 128      /* the cgroup is a container's */
+
+struct record_head {
+	__u32 kind;
+	__u32 pid;
+	__u64 at; /* nanoseconds since boot, suspend included */
+	__u64 cgroup;
+};
+
+struct exec_record {
+	struct record_head head;
+	__u64 parent_cgroup; /* the parent process' */
+	__u32 parent_pid;
+	__u32 uid;
+	__u32 euid;
+	__u32 flags;
+	__u32 profile;
+	__u32 rule;
+	__u32 decision_nanos; /* from the hook's first instruction to the verdict */
+	__u8 verdict;
+	__u8 mechanism;
+	__u8 mode;
+	__u8 baseline;
+	__u32 argument_bytes;
+	__u32 reserved;
+	char comm[COMM_BYTES];
+	char parent_comm[COMM_BYTES];
+	char path[PATH_BYTES];
+	char filename[FILENAME_BYTES];
+	char arguments[ARGUMENT_BYTES]; /* NUL between arguments */
+};
+
+struct fork_record {
+	struct record_head head;
+	__u32 parent_pid;
+	__u32 reserved;
+};
+
+struct exit_record {
+	struct record_head head;
+	__u32 code; /* as wait(2) gives it */
+	__u32 reserved;
+};
+
+struct cgroup_record {
+	struct record_head head;
+	__u64 parent;
+	__u32 profile; /* inherited; 0 for none */
+	__u32 flags;
+	char path[CGROUP_PATH_BYTES];
+};
+
+/* Slots of the counters, one u64 a CPU. */
+enum counter {
+	COUNT_DROPPED_EXEC,
+	COUNT_DROPPED_FORK,
+	COUNT_DROPPED_EXIT,
+	COUNT_DROPPED_CGROUP,
+	COUNT_CGROUPS_FULL,   /* a new cgroup found no room for its row */
+	COUNT_SCRATCH_BUSY,   /* no working memory was free: decided without path */
+	COUNT_NO_PROFILE,     /* a cgroup's profile had no row */
+	COUNT_KILL_FAILED,    /* the kernel refused the signal */
+	COUNT_RUNTIME_EXEC,
+	COUNT_OPEN,
+	COUNT_LEARN,
+	COUNT_ALLOW,
+	COUNT_VIOLATE,
+	COUNT_DENY,
+	COUNT_SLOTS,
+};
+
+#endif

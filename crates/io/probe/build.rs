@@ -1,0 +1,40 @@
+//! Compiles `bpf/process.bpf.c` with the clang of the system. Neither kernel headers nor BTF of this machine are used.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use libbpf_cargo::SkeletonBuilder;
+
+/// Debian names its clang by version; the first of these that runs is taken.
+const COMPILERS: [&str; 8] =
+    ["clang", "clang-14", "clang-15", "clang-16", "clang-17", "clang-18", "clang-19", "clang-20"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../../bpf").canonicalize()?;
+    let source = root.join("process.bpf.c");
+    let object = PathBuf::from(std::env::var("OUT_DIR")?).join("process.bpf.o");
+    println!("cargo:rerun-if-env-changed=CLANG");
+    for watched in ["process.bpf.c", "include/kernel.h", "include/process.h"] {
+        println!("cargo:rerun-if-changed={}", root.join(watched).display());
+    }
+    let compiler = std::env::var("CLANG").ok().or_else(find_compiler).ok_or(
+        "no clang found to compile bpf/process.bpf.c: run `make setup`, or name one in the variable CLANG",
+    )?;
+    let include = format!("-I{}", root.join("include").display());
+    // v3 for the atomic exchange that guards the working memory (Linux 5.12).
+    SkeletonBuilder::new()
+        .source(&source)
+        .obj(&object)
+        .clang(compiler)
+        .clang_args(["-O2", "-mcpu=v3", "-Wall", "-Werror", include.as_str()])
+        .build()?;
+    println!("cargo:rustc-env=NV_PROCESS_OBJECT={}", object.display());
+    Ok(())
+}
+
+fn find_compiler() -> Option<String> {
+    COMPILERS
+        .iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()))
+        .map(|name| (*name).to_owned())
+}

@@ -1,0 +1,285 @@
+//! What this kernel really allows, found by doing it: each mechanism is loaded, attached and fired at a program that
+//! this crate starts itself, in a cgroup made for that. Nothing else on the machine is judged meanwhile.
+
+#![expect(unsafe_code, reason = "a child joins its cgroup between fork and exec")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use libbpf_rs::MapCore as _;
+use nv_model::mode::{Baseline, Mode};
+use nv_model::node::{Capabilities, Capability};
+use nv_model::verdict::Mechanism;
+
+use crate::cgroup;
+use crate::object::{OBSERVERS, SHARED_MAPS, open};
+use crate::tables::{CgroupRow, ProfileRow, Tables};
+
+/// What the trial starts: a program that ends at once with [`child_main`]'s code. A binary names itself with a hidden
+/// subcommand for it.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The executable, for instance `/proc/self/exe`.
+    pub exe: PathBuf,
+    /// Its arguments, the hidden subcommand.
+    pub args: Vec<String>,
+}
+
+/// Exit code by which the trial knows that its child ran.
+const RAN: u8 = 42;
+/// Longest wait for the child.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// The trial's only profile.
+const PROFILE: u32 = 1;
+
+/// What the hidden subcommand does: nothing. Return its value from `main` at once.
+#[must_use]
+pub fn child_main() -> u8 {
+    RAN
+}
+
+/// How a program that should be stopped ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It ran.
+    Ran,
+    /// Its exec failed with EPERM.
+    Refused,
+    /// It was killed.
+    Killed,
+    /// Something else, said in a sentence.
+    Other(String),
+}
+
+/// Tries every mechanism, the strongest first, and says which one is the best that works. Takes well under a second.
+///
+/// Needs root, and never fails: what cannot be tried is reported as not working, with the reason. `network` is left
+/// open; another crate tries that.
+#[must_use]
+pub fn run(trial: &Trial) -> Capabilities {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    let mechanisms = [
+        (Mechanism::BpfLsm, "exec_lsm", 1_u8),
+        (Mechanism::FmodRet, "exec_fmod_ret", 2),
+        (Mechanism::TracepointKill, "exec_tracepoint", 3),
+    ];
+    let mut capabilities = Capabilities { kernel, ..Capabilities::default() };
+    for (mechanism, program, tier) in mechanisms {
+        let start = Instant::now();
+        let reason = fire(trial, mechanism, program).err().unwrap_or_default();
+        let works = reason.is_empty();
+        tracing::info!(mechanism = mechanism.as_str(), works, reason, "tried to stop a program");
+        if works && capabilities.process.is_none() {
+            (capabilities.process, capabilities.tier) = (Some(mechanism), tier);
+        }
+        let trial_micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        capabilities.trials.push(Capability { mechanism, works, reason, trial_micros });
+    }
+    let observes = observers();
+    capabilities.lost = lost(capabilities.process, observes.as_ref().err());
+    capabilities
+}
+
+/// What an operator loses against the first tier, a sentence each.
+fn lost(process: Option<Mechanism>, observers: Option<&String>) -> Vec<String> {
+    let mut lost: Vec<&str> = match process {
+        Some(Mechanism::BpfLsm) => vec![],
+        Some(Mechanism::FmodRet) => vec![
+            "On a kernel that preempts itself the check of an exec can be skipped under load; such a program is \
+             killed before its first instruction instead of being refused.",
+        ],
+        Some(_) => vec![
+            "A program that is not allowed is killed before its first instruction instead of being refused: \
+             its caller sees an end by signal 9, and no error from execve.",
+            "A script is judged by its interpreter alone, as the interpreter is what is known when it starts.",
+        ],
+        None => vec!["Programs cannot be stopped: Protect only reports them on this node."],
+    };
+    let observers = observers.map(|reason| format!("What runs is not seen: {reason}"));
+    lost.extend(observers.as_deref());
+    lost.into_iter().map(str::to_owned).collect()
+}
+
+/// Loads one program with tables of its own, and fires it: first in Discover, where the child must run, then in
+/// Protect without any rule, where it must not. The error is the reason, in one sentence.
+fn fire(trial: &Trial, mechanism: Mechanism, program: &str) -> Result<(), String> {
+    let (object, tables) = load(&[program])?;
+    let attached = object
+        .progs_mut()
+        .find(|found| found.name() == program)
+        .ok_or_else(|| format!("the object has no program {program}"))?;
+    let link =
+        attached.attach().map_err(|error| format!("the kernel does not attach it: {error}{}", lockdown()))?;
+    let arena = Arena::new().map_err(|error| format!("cannot make a cgroup to try it in: {error}"))?;
+    let enforce = |mode: Mode| -> Result<Outcome, String> {
+        let set = || {
+            tables.set_profile(PROFILE, ProfileRow { mode, baseline: Baseline::Basic })?;
+            tables.set_cgroup(arena.id, CgroupRow { profile: PROFILE, container: false })
+        };
+        set().map_err(|error| format!("cannot write its tables: {error}"))?;
+        Ok(arena.start(trial))
+    };
+    let control = enforce(Mode::Discover)?;
+    if control != Outcome::Ran {
+        return Err(format!("the trial's own program does not run where it may: {control:?}"));
+    }
+    let outcome = enforce(Mode::Protect)?;
+    drop(link);
+    match (mechanism, outcome) {
+        (Mechanism::BpfLsm | Mechanism::FmodRet, Outcome::Refused)
+        | (Mechanism::TracepointKill, Outcome::Killed) => Ok(()),
+        (Mechanism::BpfLsm, Outcome::Ran) => Err(format!(
+            "it loads and attaches, but the kernel does not call it: \"bpf\" is {}in /sys/kernel/security/lsm ({})",
+            if security("lsm").split(',').any(|name| name == "bpf") { "" } else { "not " },
+            security("lsm")
+        )),
+        (_, Outcome::Ran) => {
+            Err("it loads and attaches, but the program that it should stop runs".to_owned())
+        }
+        (_, other) => Err(format!("it was fired, with an end that was not expected: {other:?}")),
+    }
+}
+
+/// Whether the programs that only look on load and attach.
+fn observers() -> Result<(), String> {
+    let (object, _) = load(&OBSERVERS)?;
+    for program in object.progs_mut().filter(|program| program.autoload()) {
+        let name = program.name().to_string_lossy().into_owned();
+        drop(program.attach().map_err(|error| format!("the kernel does not attach {name}: {error}"))?);
+    }
+    Ok(())
+}
+
+/// Loads `programs` with small tables.
+fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), String> {
+    let refused = |error: libbpf_rs::Error| format!("the kernel does not load it: {error}{}", lockdown());
+    let mut object = open(programs, 0).map_err(refused)?;
+    for mut map in object.maps_mut() {
+        let entries = match map.name().to_string_lossy().as_ref() {
+            "ring" => 4096,
+            "cgroups" | "profiles" | "exact" | "patterns" => 16,
+            _ => continue,
+        };
+        map.set_max_entries(entries).map_err(refused)?;
+    }
+    let object = object.load().map_err(refused)?;
+    let mut descriptors = Vec::new();
+    for map in object.maps().filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name)) {
+        let fd = map.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
+        descriptors.push((map.name().to_string_lossy().into_owned(), fd));
+    }
+    let tables = Tables::from_descriptors(descriptors).map_err(|error| error.to_string())?;
+    Ok((object, tables))
+}
+
+/// What explains a refusal best: no root, or the kernel's own lock.
+fn lockdown() -> String {
+    if !rustix::process::geteuid().is_root() {
+        return " (not root)".to_owned();
+    }
+    let state = security("lockdown");
+    if state.is_empty() || state.contains("[none]") {
+        String::new()
+    } else {
+        format!(" (lockdown is {state})")
+    }
+}
+
+fn security(file: &str) -> String {
+    fs::read_to_string(format!("/sys/kernel/security/{file}")).unwrap_or_default().trim().to_owned()
+}
+
+/// A cgroup for the trial's child alone; removed at the end.
+struct Arena {
+    path: PathBuf,
+    id: u64,
+}
+
+impl Arena {
+    fn new() -> io::Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("nv-trial-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = cgroup::unified_root()?.join(name);
+        fs::create_dir(&path)?;
+        let id = cgroup::id(&path)?;
+        Ok(Self { path, id })
+    }
+
+    fn start(&self, trial: &Trial) -> Outcome {
+        let procs = match OpenOptions::new().write(true).open(self.path.join("cgroup.procs")) {
+            Ok(procs) => procs,
+            Err(error) => return Outcome::Other(format!("cannot open its cgroup: {error}")),
+        };
+        let mut command = Command::new(&trial.exe);
+        command.args(&trial.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let join = move || join(&procs);
+        // SAFETY: between fork and exec the closure makes one write(2) to an open descriptor, and allocates nothing.
+        unsafe { command.pre_exec(join) };
+        match command.spawn() {
+            Ok(child) => wait(child),
+            Err(error) if error.raw_os_error() == Some(1) => Outcome::Refused,
+            Err(error) => Outcome::Other(format!("cannot start {}: {error}", trial.exe.display())),
+        }
+    }
+}
+
+/// Moves the calling process into the cgroup whose `cgroup.procs` is open.
+fn join(mut procs: &File) -> io::Result<()> {
+    procs.write_all(b"0")
+}
+
+fn wait(mut child: Child) -> Outcome {
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.signal() == Some(9) => return Outcome::Killed,
+            Ok(Some(status)) if status.code() == Some(RAN.into()) => return Outcome::Ran,
+            Ok(Some(status)) => return Outcome::Other(format!("its program ended with {status}")),
+            Ok(None) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(1)),
+            Ok(None) => {
+                let ended = child.kill().and_then(|()| child.wait());
+                return Outcome::Other(format!("its program did not end in time: {ended:?}"));
+            }
+            Err(error) => return Outcome::Other(format!("cannot wait for its program: {error}")),
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // A killed child leaves its cgroup a moment after it is waited for.
+        for _ in 0..50 {
+            match fs::remove_dir(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => {
+                    return tracing::warn!(%error, path = %self.path.display(), "cannot remove a cgroup");
+                }
+                Ok(()) => return,
+            }
+        }
+        tracing::warn!(path = %self.path.display(), "a cgroup of the trial is still in use");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_tier_loses_nothing() {
+        assert!(lost(Some(Mechanism::BpfLsm), None).is_empty());
+        for weaker in [Some(Mechanism::FmodRet), Some(Mechanism::TracepointKill), None] {
+            assert!(!lost(weaker, None).is_empty(), "{weaker:?}");
+        }
+        let blind = "the kernel does not load it".to_owned();
+        assert!(lost(Some(Mechanism::BpfLsm), Some(&blind)).iter().any(|line| line.contains("not seen")));
+    }
+}

@@ -1,0 +1,337 @@
+//! A container without a runtime: a cgroup, a mount namespace, an overlay of a small image, and programs that prove
+//! that they ran by a file that their first instructions make.
+
+#![expect(unsafe_code, reason = "namespaces and exec are set up between fork and exec")]
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nv_model::mode::{Baseline, Mode};
+use nv_model::verdict::Action;
+use nv_probe::events::Exec;
+use nv_probe::tables::{CgroupRow, ExactKey, ProfileRow, RuleRow};
+use nv_probe::{Event, Events, Loaded, Options, Tables, cgroup};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// A static program of a few bytes: it makes the file named by its first argument, then ends with 0.
+pub(crate) fn marker() -> Vec<u8> {
+    const { assert!(cfg!(target_arch = "x86_64"), "the marker program is written for x86_64") };
+    let code: [u8; 37] = [
+        0x48, 0x8b, 0x7c, 0x24, 0x10, // mov rdi, [rsp+16]: argv[1]
+        0xb8, 2, 0, 0, 0, // mov eax, 2: open
+        0xbe, 0x41, 0, 0, 0, // mov esi, O_WRONLY|O_CREAT
+        0xba, 0xa4, 1, 0, 0, // mov edx, 0644
+        0x0f, 0x05, // syscall
+        0x31, 0xff, // xor edi, edi
+        0xb8, 60, 0, 0, 0, // mov eax, 60: exit
+        0x0f, 0x05, // syscall
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+    ];
+    const BASE: u64 = 0x40_0000;
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    elf.extend(2_u16.to_le_bytes()); // executable
+    elf.extend(62_u16.to_le_bytes()); // x86_64
+    elf.extend(1_u32.to_le_bytes());
+    elf.extend((BASE + 120).to_le_bytes()); // entry, behind both headers
+    elf.extend(64_u64.to_le_bytes()); // program headers
+    elf.extend(0_u64.to_le_bytes());
+    elf.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 0, 0, 0] {
+        elf.extend(half.to_le_bytes());
+    }
+    elf.extend(1_u32.to_le_bytes()); // load
+    elf.extend(5_u32.to_le_bytes()); // read, execute
+    let size = 120 + code.len() as u64;
+    for word in [0, BASE, BASE, size, size, 0x1000] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(code);
+    elf
+}
+
+/// How a program ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Code(i32),
+    Signal(i32),
+    Refused,
+}
+
+impl End {
+    /// Stopped by the kernel, whichever way this one has.
+    pub(crate) fn stopped(&self) -> bool {
+        matches!(self, Self::Signal(9) | Self::Refused)
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The container. Its programs see the merged overlay as their root.
+pub(crate) struct Container {
+    pub(crate) cgroup: PathBuf,
+    pub(crate) id: u64,
+    dir: tempfile::TempDir,
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Container {
+    /// With the given marker programs in its image, and a folder `/marks` in it.
+    pub(crate) fn new(programs: &[&str]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("nv-probe-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let cgroup = cgroup::unified_root().unwrap().join(&name);
+        fs::create_dir(&cgroup).expect("these tests need root and a writable cgroup tree");
+        let id = cgroup::id(&cgroup).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        for layer in ["lower/marks", "lower/tmp", "lower/volume", "upper", "work", "merged"] {
+            fs::create_dir_all(dir.path().join(layer)).unwrap();
+        }
+        for program in programs {
+            install(&dir.path().join("lower"), program);
+        }
+        let (jobs, inbox) = channel::<Job>();
+        let (ready, is_ready) = channel();
+        let root = dir.path().to_path_buf();
+        let thread = std::thread::spawn(move || {
+            ready.send(enter(&root)).unwrap();
+            for job in inbox {
+                job();
+            }
+        });
+        is_ready.recv().unwrap().expect("cannot mount an overlay in a mount namespace of its own");
+        Self { cgroup, id, dir, jobs: Some(jobs), thread: Some(thread) }
+    }
+
+    fn inside<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = channel();
+        self.jobs.as_ref().unwrap().send(Box::new(move || done.send(job()).unwrap())).unwrap();
+        result.recv().unwrap()
+    }
+
+    /// The container's root, for work from inside of its mount namespace.
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("merged")
+    }
+
+    /// Runs a program by its path in the container, in cgroup `below` of the container's own, and waits.
+    pub(crate) fn run_in(&self, below: &str, path: &str, args: &[&str]) -> (u32, End) {
+        let mut command = Command::new(path);
+        command.args(args);
+        self.start(below, command, None)
+    }
+
+    /// Runs a program by its path in the container.
+    pub(crate) fn run(&self, path: &str, args: &[&str]) -> (u32, End) {
+        self.run_in("", path, args)
+    }
+
+    /// Runs a program that is nowhere but in memory.
+    pub(crate) fn run_memfd(&self, program: &[u8], args: &[&str]) -> (u32, End) {
+        let file = File::from(memfd_create("hidden", MemfdFlags::CLOEXEC).unwrap());
+        (&file).write_all(program).unwrap();
+        let mut command = Command::new("/in/memory");
+        command.args(args);
+        let argv = ["hidden"].iter().chain(args).map(|arg| CString::new(*arg).unwrap()).collect();
+        self.start("", command, Some((file, argv)))
+    }
+
+    fn start(&self, below: &str, mut command: Command, memfd: Option<(File, Vec<CString>)>) -> (u32, End) {
+        let procs =
+            OpenOptions::new().write(true).open(self.cgroup.join(below).join("cgroup.procs")).unwrap();
+        let root = self.root();
+        let (told, tell) = io::pipe().unwrap();
+        let setup = move || {
+            (&procs).write_all(b"0")?;
+            (&tell).write_all(&std::process::id().to_ne_bytes())?;
+            rustix::process::chroot(&root)?;
+            rustix::process::chdir("/")?;
+            let Some((file, argv)) = &memfd else { return Ok(()) };
+            let mut pointers: Vec<*const libc::c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
+            pointers.push(std::ptr::null());
+            // SAFETY: both lists end with null and point to strings that outlive the call.
+            unsafe { libc::fexecve(file.as_raw_fd(), pointers.as_ptr(), [std::ptr::null()].as_ptr()) };
+            Err(io::Error::last_os_error())
+        };
+        // SAFETY: the closure locks nothing but the allocator, which glibc's fork leaves usable in the child.
+        unsafe { command.pre_exec(setup) };
+        let end = self.inside(move || match command.status() {
+            Ok(status) => status.signal().map_or_else(|| End::Code(status.code().unwrap()), End::Signal),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => End::Refused,
+            Err(error) => panic!("cannot start {command:?}: {error}"),
+        });
+        let mut pid = [0_u8; 4];
+        (&told).read_exact(&mut pid).unwrap();
+        (u32::from_ne_bytes(pid), end)
+    }
+
+    /// Where a file of the container lies, seen from its mount namespace.
+    fn at(&self, path: &str) -> PathBuf {
+        self.root().join(path.trim_start_matches('/'))
+    }
+
+    /// Copies a file in the container, as a process in it would.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        let (from, to) = (self.at(from), self.at(to));
+        self.inside(move || {
+            drop(fs::remove_file(&to));
+            fs::copy(from, to).unwrap();
+        });
+    }
+
+    /// Appends to a file in place, which copies it to the overlay's upper layer.
+    pub(crate) fn modify(&self, path: &str) {
+        let path = self.at(path);
+        self.inside(move || OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap());
+    }
+
+    /// Mounts a tmpfs in the container, with a marker program in it.
+    pub(crate) fn mount_volume(&self, path: &str, program: &str) {
+        let target = self.at(path);
+        let program = program.to_owned();
+        self.inside(move || {
+            mount("tmpfs", &target, "tmpfs", MountFlags::empty(), None).unwrap();
+            install(&target, &program);
+        });
+    }
+
+    /// Whether a mark was made.
+    pub(crate) fn marked(&self, name: &str) -> bool {
+        let mark = self.root().join("marks").join(name);
+        self.inside(move || mark.exists())
+    }
+
+    /// How many marks were made.
+    pub(crate) fn marks(&self) -> usize {
+        let marks = self.root().join("marks");
+        self.inside(move || fs::read_dir(marks).unwrap().count())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        drop(self.thread.take().map(JoinHandle::join));
+        for _ in 0..100 {
+            let below = cgroup::walk(&self.cgroup).unwrap_or_default();
+            if below.iter().rev().all(|(_, path)| fs::remove_dir(path).is_ok()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn install(root: &Path, program: &str) {
+    let path = root.join(program.trim_start_matches('/'));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, marker()).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Gives the calling thread a mount namespace of its own, with the overlay in it.
+fn enter(dir: &Path) -> io::Result<()> {
+    // SAFETY: the thread's file descriptors stay shared, and the thread is used for the container alone.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    let at = |layer: &str| dir.join(layer).display().to_string();
+    let options = format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
+    let options = CString::new(options).unwrap();
+    Ok(mount("overlay", dir.join("merged"), "overlay", MountFlags::empty(), options.as_c_str())?)
+}
+
+/// Loaded programs with their tables and events, judged by the mechanism that this kernel has.
+pub(crate) struct Bench {
+    pub(crate) loaded: Option<Loaded>,
+    pub(crate) tables: Tables,
+    pub(crate) events: Events,
+    pending: VecDeque<Event>,
+}
+
+impl Bench {
+    pub(crate) fn load(options: &Options) -> Self {
+        let loaded = Loaded::load(options).expect("these tests need root and a kernel with BTF");
+        let tables = Tables::from_descriptors(loaded.descriptors().unwrap()).unwrap();
+        let ring = loaded.descriptors().unwrap().into_iter().find(|(name, _)| name == "ring").unwrap().1;
+        Self {
+            loaded: Some(loaded),
+            tables,
+            events: Events::from_descriptor(ring).unwrap(),
+            pending: VecDeque::new(),
+        }
+    }
+
+    /// Nothing pinned; by the best mechanism.
+    pub(crate) fn new() -> Self {
+        Self::load(&Options {
+            pin_dir: None,
+            mechanism: mechanism(),
+            host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
+        })
+    }
+
+    /// Events until one satisfies `last`, or 5 seconds. Those behind it are kept for the next call.
+    pub(crate) fn until(&mut self, mut last: impl FnMut(&Event) -> bool) -> Vec<Event> {
+        let (start, mut seen) = (Instant::now(), Vec::new());
+        while start.elapsed() < Duration::from_secs(5) {
+            if self.pending.is_empty() {
+                self.pending.extend(self.events.poll(Duration::from_millis(50)).unwrap());
+            }
+            while let Some(event) = self.pending.pop_front() {
+                let done = last(&event);
+                seen.push(event);
+                if done {
+                    return seen;
+                }
+            }
+        }
+        panic!("the event did not come; seen {seen:#?}");
+    }
+
+    /// The exec event of process `pid`.
+    pub(crate) fn exec_of(&mut self, pid: u32) -> Exec {
+        let seen = self.until(|event| matches!(event, Event::Exec(exec) if exec.pid == pid));
+        match seen.into_iter().last() {
+            Some(Event::Exec(exec)) => *exec,
+            other => panic!("not an exec: {other:?}"),
+        }
+    }
+
+    pub(crate) fn profile(&self, number: u32, mode: Mode, baseline: Baseline) {
+        self.tables.set_profile(number, ProfileRow { mode, baseline }).unwrap();
+    }
+
+    pub(crate) fn cover(&self, container: &Container, profile: u32) {
+        self.tables.set_cgroup(container.id, CgroupRow { profile, container: true }).unwrap();
+    }
+
+    pub(crate) fn rule(&self, profile: u32, path: &str, action: Action, rule: u32) {
+        let key = ExactKey { profile, path: path.to_owned() };
+        self.tables.set_exact(&key, RuleRow { action, allow_update: false, order: rule, rule }).unwrap();
+    }
+}
+
+/// What the trial finds on this kernel, once.
+pub(crate) fn mechanism() -> Option<nv_model::verdict::Mechanism> {
+    static FOUND: std::sync::OnceLock<Option<nv_model::verdict::Mechanism>> = std::sync::OnceLock::new();
+    *FOUND.get_or_init(|| nv_probe::trial::run(&trial()).process)
+}
+
+/// A trial with a shell in the place of a binary of ours.
+pub(crate) fn trial() -> nv_probe::Trial {
+    let code = nv_probe::trial::child_main();
+    nv_probe::Trial { exe: "/bin/sh".into(), args: vec!["-c".into(), format!("exit {code}")] }
+}

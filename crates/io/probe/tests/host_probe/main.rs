@@ -1,0 +1,8 @@
+//! Process policy on the real kernel. Needs root: without it the tests fail.
+
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod pins;
+#[cfg(test)]
+mod process;

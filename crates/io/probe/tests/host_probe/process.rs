@@ -1,0 +1,235 @@
+//! Process policy on the real kernel.
+
+use crate::lab::{Bench, Container, End, marker, mechanism, trial};
+use nv_model::mode::{Baseline, Mode};
+use nv_model::verdict::{Action, Verdict};
+use nv_probe::tables::{CgroupRow, PatternKey, RuleRow, name_hash};
+use nv_probe::{Event, cgroup};
+
+#[test]
+fn the_trial_finds_what_stops_programs_here_and_says_why_not_better() {
+    let start = std::time::Instant::now();
+    let found = nv_probe::trial::run(&trial());
+    let took = start.elapsed();
+    println!("{found:#?} in {took:?}");
+    let best = found.process.expect("this kernel stops programs by none of the mechanisms");
+    assert!(took.as_secs_f64() < 1.0, "took {took:?}");
+    assert!((1..=3).contains(&found.tier));
+    assert_eq!(found.trials.len(), 3);
+    for trial in &found.trials {
+        assert_eq!(trial.works, trial.reason.is_empty(), "{trial:?}");
+        assert!(trial.trial_micros > 0);
+    }
+    let first = found.trials.iter().find(|trial| trial.works).unwrap();
+    assert_eq!(first.mechanism, best);
+    assert_eq!(found.lost.is_empty(), found.tier == 1);
+    let left = std::fs::read_dir(cgroup::unified_root().unwrap()).unwrap().flatten();
+    let ours = format!("nv-trial-{}-", std::process::id());
+    let left = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours)).count();
+    assert!(left <= 1, "the trial left cgroups behind");
+}
+
+#[test]
+fn discover_reports_what_ran_with_path_arguments_and_parent() {
+    let (mut bench, container) = (Bench::new(), Container::new(&["/usr/bin/tool"]));
+    bench.profile(7, Mode::Discover, Baseline::Basic);
+    bench.cover(&container, 7);
+    let (pid, end) = container.run("/usr/bin/tool", &["/marks/a", "--token", "hunter2"]);
+    assert_eq!(end, End::Code(0));
+    assert!(container.marked("a"));
+    let exec = bench.exec_of(pid);
+    assert_eq!((exec.path.as_str(), exec.filename.as_str()), ("/usr/bin/tool", "/usr/bin/tool"));
+    assert_eq!(exec.command, "/usr/bin/tool /marks/a --token ***");
+    assert_eq!((exec.cgroup, exec.profile, exec.mode), (container.id, 7, Some(Mode::Discover)));
+    assert_eq!((exec.verdict, exec.rule, exec.mechanism), (Verdict::Learn, None, None));
+    assert_eq!((exec.parent_pid, exec.uid, exec.euid), (std::process::id(), 0, 0));
+    assert_eq!(exec.name, "tool");
+    assert!(!exec.drifted && !exec.runtime && !exec.truncated, "{exec:?}");
+    bench.until(|event| matches!(event, Event::Exit { pid: ended, code: 0, .. } if *ended == pid));
+    assert_eq!(bench.tables.counters().unwrap().learn, 1);
+}
+
+#[test]
+fn no_unlisted_program_executes_an_instruction_in_protect() {
+    let (mut bench, container) = (Bench::new(), Container::new(&["/bin/good", "/bin/evil"]));
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.rule(1, "/bin/good", Action::Allow, 11);
+    bench.cover(&container, 1);
+    let (pid, end) = container.run("/bin/good", &["/marks/good"]);
+    assert_eq!(end, End::Code(0));
+    let exec = bench.exec_of(pid);
+    assert_eq!((exec.verdict, exec.rule), (Verdict::Allow, Some(11)));
+    let mut nanos = Vec::new();
+    for run in 0..300 {
+        let (pid, end) = container.run("/bin/evil", &[&format!("/marks/evil{run}")]);
+        assert!(end.stopped(), "run {run} ended with {end:?}");
+        let exec = bench.exec_of(pid);
+        assert_eq!(
+            (exec.verdict, exec.mechanism, exec.path.as_str()),
+            (Verdict::Deny, mechanism(), "/bin/evil")
+        );
+        nanos.push(exec.decision_nanos);
+    }
+    nanos.sort_unstable();
+    println!("decision: median {} ns, worst {} ns", nanos[150], nanos[299]);
+    assert_eq!(container.marks(), 1, "a stopped program left a mark");
+    let counters = bench.tables.counters().unwrap();
+    assert_eq!((counters.deny, counters.kill_failed, counters.dropped()), (300, 0, 0));
+}
+
+#[test]
+fn zero_drift_runs_the_image_and_nothing_that_came_later() {
+    let image = ["/bin/good", "/bin/replaced", "/bin/modified", "/bin/excused", "/bin/denied"];
+    let (mut bench, container) = (Bench::new(), Container::new(&image));
+    bench.profile(1, Mode::Protect, Baseline::ZeroDrift);
+    bench.rule(1, "/bin/denied", Action::Deny, 5);
+    bench.rule(1, "/tmp/listed", Action::Allow, 6);
+    let excused = RuleRow { action: Action::Allow, allow_update: true, order: 9, rule: 9 };
+    let everything =
+        |name: &str| PatternKey { profile: 1, name_hash: name_hash(name), prefix: "/bin/".to_owned() };
+    bench.tables.set_pattern(&everything("excused"), excused).unwrap();
+    container.copy("/bin/good", "/tmp/copied");
+    container.copy("/bin/good", "/tmp/listed");
+    container.copy("/bin/good", "/bin/replaced");
+    container.modify("/bin/modified");
+    container.modify("/bin/excused");
+    container.mount_volume("/volume", "/volume/mounted".trim_start_matches("/volume"));
+    bench.cover(&container, 1);
+    for (path, runs, drifted, rule) in [
+        ("/bin/good", true, false, None),
+        ("/tmp/copied", false, true, None),
+        ("/tmp/listed", false, true, Some(6)),
+        ("/bin/replaced", false, true, None),
+        ("/bin/modified", false, true, None),
+        ("/bin/excused", true, true, Some(9)),
+        ("/bin/denied", false, false, Some(5)),
+        ("/volume/mounted", false, true, None),
+    ] {
+        let name = path.rsplit('/').next().unwrap();
+        let (pid, end) = container.run(path, &[&format!("/marks/{name}")]);
+        assert_eq!(end == End::Code(0), runs, "{path} ended with {end:?}");
+        assert_eq!(end.stopped(), !runs, "{path} ended with {end:?}");
+        assert_eq!(container.marked(name), runs, "{path}");
+        let exec = bench.exec_of(pid);
+        assert_eq!((exec.path.as_str(), exec.drifted, exec.rule), (path, drifted, rule), "{exec:?}");
+        assert_eq!(exec.other_mount, path.starts_with("/volume"));
+    }
+    let (pid, end) = container.run_memfd(&marker(), &["/marks/memfd"]);
+    assert!(end.stopped(), "{end:?}");
+    assert!(!container.marked("memfd"));
+    let exec = bench.exec_of(pid);
+    assert!(exec.fileless && exec.drifted, "{exec:?}");
+    assert_eq!(exec.path, "/memfd:hidden");
+}
+
+#[test]
+fn of_exact_path_and_patterns_the_first_rule_in_order_decides() {
+    let (mut bench, container) =
+        (Bench::new(), Container::new(&["/opt/a/x", "/opt/a/y", "/opt/b/x", "/srv/x"]));
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.cover(&container, 1);
+    let pattern = |name: u64, prefix: &str, action, order| {
+        let key = PatternKey { profile: 1, name_hash: name, prefix: prefix.to_owned() };
+        bench.tables.set_pattern(&key, RuleRow { action, allow_update: false, order, rule: order }).unwrap();
+    };
+    pattern(0, "/opt/a/", Action::Deny, 3);
+    pattern(0, "/opt/", Action::Allow, 4);
+    pattern(name_hash("x"), "", Action::Allow, 2);
+    bench.rule(1, "/srv/x", Action::Deny, 1);
+    for (path, rule, verdict) in [
+        ("/opt/a/x", 2, Verdict::Allow),
+        ("/opt/a/y", 3, Verdict::Deny),
+        ("/opt/b/x", 2, Verdict::Allow),
+        ("/srv/x", 1, Verdict::Deny),
+    ] {
+        let (pid, _) = container.run(path, &["/marks/m"]);
+        let exec = bench.exec_of(pid);
+        assert_eq!((exec.rule, exec.verdict), (Some(rule), verdict), "{path}");
+    }
+}
+
+#[test]
+fn a_change_of_mode_is_one_write() {
+    let (mut bench, container) = (Bench::new(), Container::new(&["/bin/new"]));
+    bench.cover(&container, 1);
+    for (mode, verdict, runs) in [
+        (Mode::Discover, Verdict::Learn, true),
+        (Mode::Monitor, Verdict::Violate, true),
+        (Mode::Protect, Verdict::Deny, false),
+        (Mode::Discover, Verdict::Learn, true),
+    ] {
+        bench.profile(1, mode, Baseline::Basic);
+        let (pid, end) = container.run("/bin/new", &["/marks/new"]);
+        assert_eq!((end == End::Code(0), end.stopped()), (runs, !runs), "{mode:?}: {end:?}");
+        let exec = bench.exec_of(pid);
+        assert_eq!((exec.verdict, exec.mode), (verdict, Some(mode)));
+    }
+    bench.rule(1, "/bin/new", Action::Deny, 3);
+    let (pid, end) = container.run("/bin/new", &["/marks/new"]);
+    assert_eq!((end, bench.exec_of(pid).verdict), (End::Code(0), Verdict::Violate));
+}
+
+#[test]
+fn a_cgroup_made_below_inherits_and_its_first_program_is_judged() {
+    let (mut bench, container) = (Bench::new(), Container::new(&["/bin/good", "/bin/evil"]));
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.rule(1, "/bin/good", Action::Allow, 1);
+    bench.cover(&container, 1);
+    for run in 0..50 {
+        let name = format!("child{run}");
+        let child = container.cgroup.join(&name);
+        std::fs::create_dir(&child).unwrap();
+        let (_, end) = container.run_in(&name, "/bin/evil", &["/marks/evil"]);
+        assert!(end.stopped(), "run {run}: {end:?}");
+    }
+    assert!(!container.marked("evil"));
+    let id = cgroup::id(&container.cgroup.join("child0")).unwrap();
+    let seen = bench.until(|event| matches!(event, Event::CgroupMade { id: made, .. } if *made == id));
+    let Some(Event::CgroupMade { parent, path, profile, .. }) = seen.last() else { panic!() };
+    let name = container.cgroup.file_name().unwrap().to_str().unwrap();
+    assert_eq!(
+        (*parent, path.as_str(), *profile),
+        (container.id, format!("/{name}/child0").as_str(), Some(1))
+    );
+    assert_eq!(bench.tables.cgroups().unwrap()[&id], CgroupRow { profile: 1, container: true });
+    while std::fs::remove_dir(container.cgroup.join("child0")).is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    bench.until(|event| matches!(event, Event::CgroupGone { id: gone, .. } if *gone == id));
+    assert!(!bench.tables.cgroups().unwrap().contains_key(&id), "the row of a removed cgroup stayed");
+}
+
+#[test]
+fn the_runtimes_own_exec_in_a_containers_cgroup_is_told_apart() {
+    let (mut bench, container) = (Bench::new(), Container::new(&[]));
+    bench.profile(1, Mode::Protect, Baseline::ZeroDrift);
+    bench.cover(&container, 1);
+    let procs = container.cgroup.join("cgroup.procs");
+    let script = format!("echo 0 > {}; exec /bin/true", procs.display());
+    let status = std::process::Command::new("/bin/sh").args(["-c", &script]).status().unwrap();
+    assert!(status.success(), "{status}");
+    let seen = bench.until(|event| matches!(event, Event::Exec(exec) if exec.runtime));
+    let Some(Event::Exec(exec)) = seen.last() else { panic!() };
+    assert!(exec.host_mounts);
+    assert_eq!((exec.verdict, exec.name.as_str()), (Verdict::Open, "true"));
+}
+
+#[test]
+fn a_path_that_is_too_long_is_not_listed() {
+    let deep = format!("/{}/x", vec!["d".repeat(30); 9].join("/"));
+    let many = format!("/{}/x", vec!["d"; 80].join("/"));
+    let (mut bench, container) = (Bench::new(), Container::new(&[&deep, &many]));
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.cover(&container, 1);
+    for path in [&deep, &many] {
+        let (pid, end) = container.run(path, &["/marks/x"]);
+        assert!(end.stopped());
+        assert!(bench.exec_of(pid).truncated);
+    }
+    let anywhere = PatternKey { profile: 1, name_hash: name_hash("x"), prefix: String::new() };
+    let allow = RuleRow { action: Action::Allow, allow_update: false, order: 1, rule: 1 };
+    bench.tables.set_pattern(&anywhere, allow).unwrap();
+    for path in [&deep, &many] {
+        assert_eq!(container.run(path, &["/marks/x"]).1, End::Code(0));
+    }
+}
