@@ -1,0 +1,360 @@
+//! Flows: what the kernel side keeps of every connection, read as differences.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nv_model::policy::IdentityId;
+use nv_model::port::Protocol;
+use nv_model::rule::RuleId;
+use nv_model::time::Timestamp;
+use nv_model::verdict::Verdict;
+use zerocopy::FromZeros;
+
+use crate::clock::{Anchor, boot_nanos};
+use crate::map::{Map, TableError, name};
+use crate::rows::{FlowKey, FlowRow, address, flag};
+
+/// A connection as the host end of one pod's veth sees it. A connection between two pods of the node is two flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ends {
+    /// The host end of the pod's veth.
+    pub ifindex: u32,
+    /// Who opened it.
+    pub client: IpAddr,
+    /// The client's port; 0 for protocols without.
+    pub client_port: u16,
+    /// Who was asked.
+    pub server: IpAddr,
+    /// The server's port; 0 for protocols without.
+    pub server_port: u16,
+    /// IP protocol.
+    pub protocol: Protocol,
+    /// Its number (6 for TCP).
+    pub protocol_number: u8,
+    /// The pod is the server.
+    pub ingress: bool,
+}
+
+impl Ends {
+    pub(crate) fn new(key: &FlowKey, flags: u32) -> Self {
+        let local = (address(key.local), key.local_port.get());
+        let remote = (address(key.remote), key.remote_port.get());
+        let ingress = flags & flag::LOCAL_CLIENT == 0;
+        let (client, server) = if ingress { (remote, local) } else { (local, remote) };
+        Self {
+            ifindex: key.ifindex,
+            client: client.0,
+            client_port: client.1,
+            server: server.0,
+            server_port: server.1,
+            protocol: Protocol::from_number(key.protocol),
+            protocol_number: key.protocol,
+            ingress,
+        }
+    }
+}
+
+/// What a flow has done since the last sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Its ends.
+    pub ends: Ends,
+    /// The number that the endpoint was given.
+    pub endpoint: u32,
+    /// Identity of the client.
+    pub client: IdentityId,
+    /// Identity of the server.
+    pub server: IdentityId,
+    /// What was decided last.
+    pub verdict: Verdict,
+    /// The rule that decided; [`RuleId::DEFAULT`] for none.
+    pub rule: RuleId,
+    /// Bytes of IP packets from the client since the last sweep. Dropped packets count.
+    pub bytes_to_server: u64,
+    /// Bytes of IP packets from the server since the last sweep.
+    pub bytes_to_client: u64,
+    /// Packets from the client since the last sweep.
+    pub packets_to_server: u64,
+    /// Packets from the server since the last sweep.
+    pub packets_to_client: u64,
+    /// Sessions opened since the last sweep.
+    pub sessions: u32,
+    /// When it was first seen.
+    pub first: Timestamp,
+    /// When it was last seen.
+    pub last: Timestamp,
+    /// Both ends have finished, or one has reset it.
+    pub closed: bool,
+    /// Its first packet was not seen; who is the client is a guess.
+    pub mid_stream: bool,
+    /// It was dropped because the pod is cut off.
+    pub quarantined: bool,
+}
+
+/// When a flow without packets is forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleLimits {
+    /// After its end.
+    pub closed: Duration,
+    /// A TCP flow with packets of both ends.
+    pub established: Duration,
+    /// Every other one: UDP, ICMP, opened without an answer, denied.
+    pub other: Duration,
+}
+
+impl Default for IdleLimits {
+    fn default() -> Self {
+        Self {
+            closed: Duration::from_secs(5),
+            // A session that is forgotten too early is found again in its middle; one that is never forgotten gives way
+            // to newer ones when the table is full.
+            established: Duration::from_secs(2 * 3600),
+            other: Duration::from_secs(180),
+        }
+    }
+}
+
+/// What a sweep has found.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// Flows that did something since the last sweep.
+    pub flows: Vec<Flow>,
+    /// Flows in the table.
+    pub live: usize,
+    /// Flows forgotten by this sweep.
+    pub forgotten: usize,
+}
+
+/// What the last sweep saw of a flow.
+#[derive(Clone, Copy)]
+struct Seen {
+    row: FlowRow,
+    sweep: u64,
+}
+
+/// Reader of the flow table.
+pub struct Flows {
+    map: Map<FlowKey, FlowRow>,
+    seen: HashMap<FlowKey, Seen>,
+    sweep: u64,
+    keys: Vec<FlowKey>,
+    rows: Vec<FlowRow>,
+}
+
+impl std::fmt::Debug for Flows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flows")
+            .field("map", &self.map)
+            .field("seen", &self.seen.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Flows {
+    /// Entries read in one call.
+    const BATCH: usize = 1024;
+    /// A bucket of the table is never longer in practice; beyond it the kernel's answer is an error.
+    const MAX_BATCH: usize = 16 * 1024;
+
+    /// From what the loader has handed over. The first sweep tells everything since the flows began.
+    ///
+    /// # Errors
+    /// When the table is missing or of another version.
+    pub fn from_descriptors(descriptors: &[(String, OwnedFd)]) -> Result<Self, TableError> {
+        let map = Map::find(name::FLOWS, descriptors)?;
+        Ok(Self { map, seen: HashMap::new(), sweep: 0, keys: Vec::new(), rows: Vec::new() })
+    }
+    /// Goes through the table once: what changed since the last time, and forgets what has been idle too long.
+    /// Takes time in proportion to the table, which is bounded.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the next sweep tells what this one did not.
+    pub fn sweep(&mut self, limits: &IdleLimits) -> Result<Sweep, TableError> {
+        let anchor = Anchor::now();
+        let now = boot_nanos();
+        self.sweep = self.sweep.wrapping_add(1);
+        let mut found = Sweep::default();
+        let mut idle = Vec::new();
+        let mut cursor = 0;
+        let mut begin = true;
+        let mut size = Self::BATCH;
+        let capacity = usize::try_from(self.map.capacity()).unwrap_or(usize::MAX);
+        // Flows that come while the sweep goes on could keep it going; twice the table is enough.
+        while found.live <= capacity.saturating_mul(2) {
+            self.keys.resize_with(size, FlowKey::new_zeroed);
+            self.rows.resize_with(size, FlowRow::new_zeroed);
+            let batch = self.map.batch(begin, &mut cursor, &mut self.keys, &mut self.rows)?;
+            if batch.more_space && size < Self::MAX_BATCH {
+                size = size.saturating_mul(2);
+                continue;
+            }
+            begin = false;
+            for (key, row) in self.keys.iter().zip(&self.rows).take(batch.filled) {
+                found.live = found.live.saturating_add(1);
+                let earlier = self.seen.insert(*key, Seen { row: *row, sweep: self.sweep });
+                if let Some(flow) = since(key, row, earlier.as_ref().map(|seen| &seen.row), anchor) {
+                    found.flows.push(flow);
+                }
+                if is_idle(key, row, now, limits) {
+                    idle.push(*key);
+                }
+            }
+            if batch.end || batch.more_space {
+                break;
+            }
+        }
+        for key in idle {
+            // What it did between the read and now is told too.
+            if let Some(last) = self.map.take(&key)? {
+                let earlier = self.seen.remove(&key);
+                found.flows.extend(since(&key, &last, earlier.as_ref().map(|seen| &seen.row), anchor));
+                found.forgotten = found.forgotten.saturating_add(1);
+            }
+        }
+        // Those that the kernel gave up for newer ones.
+        let sweep = self.sweep;
+        self.seen.retain(|_, seen| seen.sweep == sweep);
+        Ok(found)
+    }
+}
+
+fn is_idle(key: &FlowKey, row: &FlowRow, now: u64, limits: &IdleLimits) -> bool {
+    let established = key.protocol == Protocol::Tcp.number()
+        && row.flags & flag::REPLIED != 0
+        && row.verdict != verdict_number(Verdict::Deny);
+    let limit = match () {
+        () if row.flags & flag::CLOSED != 0 => limits.closed,
+        () if established => limits.established,
+        () => limits.other,
+    };
+    u128::from(now.saturating_sub(row.last_ns)) > limit.as_nanos()
+}
+
+/// The difference of two reads; `None` when nothing happened.
+fn since(key: &FlowKey, row: &FlowRow, earlier: Option<&FlowRow>, anchor: Anchor) -> Option<Flow> {
+    // Another first packet: the flow was forgotten and began anew.
+    let base = earlier.filter(|earlier| earlier.first_ns == row.first_ns);
+    let less = |now: u64, then: fn(&FlowRow) -> u64| now.saturating_sub(base.map_or(0, then));
+    let flow = Flow {
+        ends: Ends::new(key, row.flags),
+        endpoint: row.endpoint,
+        client: IdentityId(row.client),
+        server: IdentityId(row.server),
+        verdict: verdict(row.verdict),
+        rule: RuleId(row.rule),
+        bytes_to_server: less(row.bytes_to_server, |row| row.bytes_to_server),
+        bytes_to_client: less(row.bytes_to_client, |row| row.bytes_to_client),
+        packets_to_server: less(row.packets_to_server, |row| row.packets_to_server),
+        packets_to_client: less(row.packets_to_client, |row| row.packets_to_client),
+        sessions: row.sessions.saturating_sub(base.map_or(0, |row| row.sessions)),
+        first: anchor.wall(row.first_ns),
+        last: anchor.wall(row.last_ns),
+        closed: row.flags & flag::CLOSED != 0,
+        mid_stream: row.flags & flag::MID_STREAM != 0,
+        quarantined: row.flags & flag::QUARANTINED != 0,
+    };
+    let still = base.is_some_and(|base| (base.verdict, base.flags) == (row.verdict, row.flags))
+        && flow.packets_to_server == 0
+        && flow.packets_to_client == 0
+        && flow.sessions == 0;
+    (!still).then_some(flow)
+}
+
+/// The kernel side numbers verdicts in the order of [`Verdict`].
+pub(crate) fn verdict(number: u8) -> Verdict {
+    match number {
+        1 => Verdict::Learn,
+        2 => Verdict::Allow,
+        3 => Verdict::Violate,
+        4 => Verdict::Deny,
+        _ => Verdict::Open,
+    }
+}
+
+fn verdict_number(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Open => 0,
+        Verdict::Learn => 1,
+        Verdict::Allow => 2,
+        Verdict::Violate => 3,
+        Verdict::Deny => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::octets;
+
+    fn key() -> FlowKey {
+        FlowKey {
+            ifindex: 7,
+            local: octets("10.0.0.2".parse().unwrap()),
+            remote: octets("10.0.0.3".parse().unwrap()),
+            local_port: 40_000.into(),
+            remote_port: 80.into(),
+            protocol: 6,
+            zero: [0; 3],
+        }
+    }
+    fn row() -> FlowRow {
+        FlowRow {
+            bytes_to_server: 100,
+            packets_to_server: 2,
+            first_ns: 5,
+            last_ns: 50,
+            flags: flag::LOCAL_CLIENT,
+            sessions: 1,
+            verdict: 2,
+            ..FlowRow::new_zeroed()
+        }
+    }
+
+    #[test]
+    fn the_ends_are_turned_so_that_the_client_comes_first() {
+        let out = Ends::new(&key(), flag::LOCAL_CLIENT);
+        assert_eq!((out.client_port, out.server_port, out.ingress), (40_000, 80, false));
+        assert_eq!(out.client.to_string(), "10.0.0.2");
+        let into = Ends::new(&key(), 0);
+        assert_eq!((into.client_port, into.server_port, into.ingress), (80, 40_000, true));
+    }
+
+    #[test]
+    fn a_flow_tells_what_it_did_since_the_last_read() {
+        let anchor = Anchor::now();
+        let first = since(&key(), &row(), None, anchor).unwrap();
+        assert_eq!((first.bytes_to_server, first.packets_to_server, first.sessions), (100, 2, 1));
+        assert_eq!(since(&key(), &row(), Some(&row()), anchor), None);
+        let later = FlowRow { bytes_to_server: 160, packets_to_server: 3, last_ns: 90, ..row() };
+        let next = since(&key(), &later, Some(&row()), anchor).unwrap();
+        assert_eq!((next.bytes_to_server, next.packets_to_server, next.sessions), (60, 1, 0));
+    }
+
+    #[test]
+    fn a_flow_that_began_anew_is_counted_from_nothing() {
+        let anew = FlowRow { bytes_to_server: 40, packets_to_server: 1, first_ns: 60, ..row() };
+        let flow = since(&key(), &anew, Some(&row()), Anchor::now()).unwrap();
+        assert_eq!((flow.bytes_to_server, flow.sessions), (40, 1));
+    }
+
+    #[test]
+    fn a_flow_is_idle_by_its_own_limit() {
+        let limits = IdleLimits::default();
+        let second = 1_000_000_000;
+        let at = |flags, seconds: u64| {
+            is_idle(&key(), &FlowRow { flags, last_ns: 0, ..row() }, seconds * second, &limits)
+        };
+        assert!(!at(flag::CLOSED, 5) && at(flag::CLOSED, 6));
+        assert!(!at(0, 180) && at(0, 181));
+        assert!(!at(flag::REPLIED, 7200) && at(flag::REPLIED, 7201));
+    }
+
+    #[test]
+    fn verdicts_have_the_numbers_of_the_kernel_side() {
+        for one in [Verdict::Open, Verdict::Learn, Verdict::Allow, Verdict::Violate, Verdict::Deny] {
+            assert_eq!(verdict(verdict_number(one)), one);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The network side of the kernel.
+//!
+//! Two processes use this crate. The **keeper** ([`Loaded`]) loads `bpf/network.bpf.c`, attaches it to the host ends of
+//! the pods' veths and pins everything, so that it enforces without any process. The **agent** is handed descriptors
+//! and works with four things:
+//!
+//! ```text
+//! policy   → Tables   → endpoints, addresses, modes, rules, settings → verdict of every packet in the kernel
+//! Events   ← ring     ← flows that began or changed, processes that connect
+//! Flows    ← sweep    ← bytes, packets and sessions of every flow since the last sweep
+//! Counters ←          ← what was dropped or lost
+//! ```
+//!
+//! A change of mode is one row and the generation; no interface, route or socket is touched. [`netns`] says which
+//! host end belongs to which pod, and [`trial`] whether the kernel really drops a packet.
+
+mod attach;
+mod bpffs;
+mod clock;
+mod counters;
+mod events;
+mod flows;
+mod listening;
+mod load;
+mod map;
+mod netlink;
+pub mod netns;
+mod ring;
+mod rows;
+mod sys;
+mod tables;
+pub mod trial;
+
+pub use attach::{AttachError, Hook};
+pub use clock::boot_nanos;
+pub use counters::{Counters, Totals};
+pub use events::{ConnectEvent, Event, Events, FlowChange, FlowEvent};
+pub use flows::{Ends, Flow, Flows, IdleLimits, Sweep};
+pub use listening::Listening;
+pub use load::{LoadError, Loaded, Options};
+pub use map::TableError;
+pub use rows::{AddressKey, Endpoint, ModeRow, Prefix, RuleAction, RuleKey, RuleRow};
+pub use tables::{Applied, Rows, Tables};

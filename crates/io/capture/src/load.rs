@@ -1,0 +1,301 @@
+//! The keeper's side: loads programs and tables, attaches them, and leaves them pinned.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{MapCore as _, Object, ObjectBuilder, OpenObject, PrintLevel};
+
+use crate::attach::{AttachError, Attachments, Hook, Programs};
+use crate::bpffs;
+use crate::map::name;
+use crate::sys::{self, Direction};
+
+/// The object that the build has compiled, aligned as an ELF file wants it.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/network.bpf.o")));
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder of a BPF file system that programs and tables stay in. `None`: they end with the process.
+    pub pin_dir: Option<PathBuf>,
+    /// Root of the cgroup v2 hierarchy; `None`: where it is mounted.
+    pub cgroup_root: Option<PathBuf>,
+    /// Attach to cgroups for the process behind a connection.
+    pub attribution: bool,
+    /// Use clsact even where the kernel has tcx.
+    pub only_clsact: bool,
+    /// Flows that are kept; the ones that were idle longest give way.
+    pub flows: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pin_dir: Some(PathBuf::from("/sys/fs/bpf/neuvector/v1/network")),
+            cgroup_root: None,
+            attribution: true,
+            only_clsact: false,
+            flows: 65_536,
+        }
+    }
+}
+
+/// Why nothing could be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The folder for pins cannot be used.
+    #[error("cannot use {path} for pinned programs and tables")]
+    PinDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not take the object. Loading needs root, or `CAP_BPF` and `CAP_NET_ADMIN`.
+    #[error("the kernel does not take the network programs: {detail}")]
+    Object {
+        /// What it said last.
+        detail: String,
+        /// libbpf's error.
+        #[source]
+        source: libbpf_rs::Error,
+    },
+    /// The object lacks a part: it was built of other sources.
+    #[error("the network object has no {part}")]
+    Part {
+        /// The program or table.
+        part: &'static str,
+    },
+    /// A descriptor cannot be duplicated.
+    #[error("cannot duplicate a descriptor")]
+    Descriptor(#[source] io::Error),
+}
+
+/// Loaded programs and tables.
+#[derive(Debug)]
+pub struct Loaded {
+    programs: Programs,
+    tables: Vec<(&'static str, OwnedFd)>,
+    attachments: Attachments,
+    cgroup_links: Vec<OwnedFd>,
+    attribution: Result<(), String>,
+    pin_dir: Option<PathBuf>,
+    adopted: bool,
+}
+
+impl Loaded {
+    /// Loads the programs. Tables that an earlier process has pinned are adopted with what they hold; attached
+    /// interfaces go on with the earlier programs until [`attach`](Self::attach) replaces them. Tables of another shape
+    /// are replaced by empty ones, and the earlier programs go on with theirs: fill the new ones before you attach.
+    ///
+    /// # Errors
+    /// When the folder cannot be used or the kernel does not take the object. A node without cgroup v2 is no error:
+    /// see [`attribution`](Self::attribution).
+    pub fn load(options: &Options) -> Result<Self, LoadError> {
+        libbpf_rs::set_print(Some((PrintLevel::Warn, |_level, text| {
+            tracing::warn!(target: "nv_capture::libbpf", message = %text.trim_end());
+        })));
+        let pin_dir = options.pin_dir.clone();
+        let folders = pin_dir.as_ref().map(|dir| (dir.join("tables"), dir.join("links")));
+        if let Some((tables, links)) = &folders {
+            for path in [tables, links] {
+                bpffs::make_folder(path)
+                    .map_err(|source| LoadError::PinDir { path: path.clone(), source })?;
+            }
+        }
+        let mut open = ObjectBuilder::default()
+            .open_memory(&OBJECT.0)
+            .map_err(|source| LoadError::Object { detail: "it cannot be read".to_owned(), source })?;
+        for mut map in open.maps_mut() {
+            if map.name() == name::FLOWS {
+                map.set_max_entries(options.flows).map_err(|source| LoadError::Object {
+                    detail: format!("the flow table cannot have {} rows", options.flows),
+                    source,
+                })?;
+            }
+        }
+        let adopted = match &folders {
+            Some((tables, _)) => place_tables(&mut open, tables)?,
+            None => false,
+        };
+        let object =
+            open.load().map_err(|source| LoadError::Object { detail: source.to_string(), source })?;
+        let programs = Programs {
+            from_pod: program(&object, Direction::FromPod.as_str())?,
+            to_pod: program(&object, Direction::ToPod.as_str())?,
+        };
+        let mut tables = Vec::new();
+        for table in name::HANDED_OUT {
+            let map = object.maps().find(|map| map.name() == table).ok_or(LoadError::Part { part: table })?;
+            tables.push((table, map.as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)?));
+        }
+        let links = folders.map(|(_, links)| links);
+        let attachments = Attachments::adopt(links.clone(), options.only_clsact)
+            .map_err(|source| LoadError::PinDir { path: links.clone().unwrap_or_default(), source })?;
+        let mut cgroup_links = Vec::new();
+        let attribution = if options.attribution {
+            attach_cgroup(&object, options.cgroup_root.as_deref(), links.as_deref(), &mut cgroup_links)
+        } else {
+            Err("not asked for".to_owned())
+        };
+        Ok(Self { programs, tables, attachments, cgroup_links, attribution, pin_dir, adopted })
+    }
+    /// The tables of an earlier process were adopted, with what they hold.
+    #[must_use]
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+    /// Whether connections are attributed to processes, or why not.
+    ///
+    /// # Errors
+    /// The reason, a sentence.
+    pub fn attribution(&self) -> Result<(), &str> {
+        self.attribution.as_ref().copied().map_err(String::as_str)
+    }
+    /// Attaches to the host end of a veth in the network namespace of the calling thread. Replaces the programs when it is
+    /// attached already, without a gap. Neither the pod nor the interface notices.
+    ///
+    /// # Errors
+    /// When the interface is gone, the kernel refuses, or the place is taken.
+    pub fn attach(&mut self, ifindex: u32) -> Result<Hook, AttachError> {
+        self.attachments.attach(&self.programs, ifindex)
+    }
+    /// Detaches from an interface; its packets pass from now on. Answers whether it was attached. An interface that is gone
+    /// needs this too, for its pins.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn detach(&mut self, ifindex: u32) -> Result<bool, AttachError> {
+        self.attachments.detach(ifindex)
+    }
+    /// The attached interfaces, those of an earlier process included.
+    #[must_use]
+    pub fn attached(&self) -> Vec<u32> {
+        self.attachments.interfaces()
+    }
+    /// Descriptors of the tables, by name, for the agent.
+    ///
+    /// # Errors
+    /// When a descriptor cannot be duplicated.
+    pub fn descriptors(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.tables.iter().map(|(table, fd)| Ok(((*table).to_owned(), fd.try_clone()?))).collect()
+    }
+    /// Detaches everything and removes every pin: the node is as before.
+    ///
+    /// # Errors
+    /// The first thing that stays behind; the rest is removed.
+    pub fn unload(mut self) -> Result<(), AttachError> {
+        let mut first = Ok(());
+        for ifindex in self.attached() {
+            first = first.and(self.detach(ifindex).map(drop));
+        }
+        self.cgroup_links.clear();
+        if let Some(dir) = self.pin_dir.take() {
+            first = first.and(remove_pins(&dir));
+        }
+        first
+    }
+}
+
+/// Has every table use its pin. Answers whether there were tables of the same shape; those of another are unpinned.
+fn place_tables(open: &mut OpenObject, folder: &Path) -> Result<bool, LoadError> {
+    let pinned = |source| LoadError::PinDir { path: folder.to_owned(), source };
+    let fits = open.maps().filter(|map| !is_internal(map.name())).all(|map| {
+        let path = folder.join(map.name());
+        sys::open_pinned(&path).and_then(|fd| sys::map_shape(fd.as_fd())).is_ok_and(|shape| {
+            (shape.kind, shape.key, shape.value, shape.entries, shape.flags)
+                == (
+                    map.map_type().into(),
+                    map.key_size(),
+                    map.value_size(),
+                    map.max_entries(),
+                    map.map_flags(),
+                )
+        })
+    });
+    if !fits {
+        for name in bpffs::names(folder).map_err(pinned)? {
+            bpffs::remove(&folder.join(name)).map_err(pinned)?;
+        }
+    }
+    for mut map in open.maps_mut() {
+        if is_internal(map.name()) {
+            continue;
+        }
+        let path = folder.join(map.name());
+        map.set_pin_path(path)
+            .map_err(|source| LoadError::Object { detail: "a table cannot be pinned".to_owned(), source })?;
+    }
+    Ok(fits)
+}
+
+/// Tables that the compiler makes of constants (`.rodata`).
+fn is_internal(name: &OsStr) -> bool {
+    name.to_string_lossy().contains('.')
+}
+
+fn program(object: &Object, part: &'static str) -> Result<OwnedFd, LoadError> {
+    let program = object.progs().find(|program| program.name() == part).ok_or(LoadError::Part { part })?;
+    program.as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)
+}
+
+/// Programs that look at connects and sends, and where they go.
+const CGROUP_PROGRAMS: [(&str, libbpf_sys::bpf_attach_type); 4] = [
+    ("connect_4", libbpf_sys::BPF_CGROUP_INET4_CONNECT),
+    ("connect_6", libbpf_sys::BPF_CGROUP_INET6_CONNECT),
+    ("sendmsg_4", libbpf_sys::BPF_CGROUP_UDP4_SENDMSG),
+    ("sendmsg_6", libbpf_sys::BPF_CGROUP_UDP6_SENDMSG),
+];
+
+fn attach_cgroup(
+    object: &Object,
+    root: Option<&Path>,
+    links: Option<&Path>,
+    held: &mut Vec<OwnedFd>,
+) -> Result<(), String> {
+    let root = match root {
+        Some(root) => root.to_owned(),
+        None => bpffs::cgroup_root()
+            .map_err(|error| format!("the mounts cannot be read: {error}"))?
+            .ok_or("no cgroup v2 hierarchy is mounted")?,
+    };
+    let cgroup = std::fs::File::open(&root).map_err(|error| format!("{}: {error}", root.display()))?;
+    for (part, kind) in CGROUP_PROGRAMS {
+        let failed = |error: io::Error| format!("{part} cannot be attached to {}: {error}", root.display());
+        let program = program(object, part).map_err(|error| error.to_string())?;
+        let pin = links.map(|links| links.join(part));
+        if let Some(link) = pin.as_ref().and_then(|pin| sys::open_pinned(pin).ok())
+            && sys::update_link(link.as_fd(), program.as_fd()).is_ok()
+        {
+            held.push(link);
+            continue;
+        }
+        let link = sys::link_cgroup(program.as_fd(), cgroup.as_fd(), kind).map_err(failed)?;
+        if let Some(pin) = pin {
+            bpffs::remove(&pin).and_then(|()| sys::pin(link.as_fd(), &pin)).map_err(failed)?;
+        }
+        held.push(link);
+    }
+    Ok(())
+}
+
+fn remove_pins(dir: &Path) -> Result<(), AttachError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| AttachError::Pin { ifindex: 0, path, source }
+    };
+    for folder in ["links", "tables"].map(|folder| dir.join(folder)) {
+        for name in bpffs::names(&folder).map_err(failed(&folder))? {
+            let path = folder.join(name);
+            bpffs::remove(&path).map_err(failed(&path))?;
+        }
+        bpffs::remove(&folder).map_err(failed(&folder))?;
+    }
+    bpffs::remove(dir).map_err(failed(dir))
+}

@@ -1,0 +1,221 @@
+//! Finds out whether this kernel really lets the programs drop a packet.
+//!
+//! In a network namespace of its own, which ends with the trial, one end of a veth plays the host end of a pod. A frame
+//! to a forbidden port is put into the other end, and behind it one to an allowed port. When the second has arrived and
+//! the first has not, the mechanism works. Nothing is pinned, and no other namespace notices.
+#![expect(unsafe_code, reason = "leaves the network namespace and sends a raw frame")]
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nv_model::mode::Mode;
+use nv_model::node::Capability;
+use nv_model::port::Protocol;
+use nv_model::verdict::Mechanism;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use crate::attach::Hook;
+use crate::clock::boot_nanos;
+use crate::counters::Counters;
+use crate::load::{Loaded, Options};
+use crate::netlink::{RTM_NEWADDR, RTM_NEWLINK, Request, Socket, link_header, put_attribute};
+use crate::netns::{self, Interface};
+use crate::rows::{Endpoint, ModeRow, RuleAction, RuleKey, RuleRow};
+use crate::tables::{Rows, Tables};
+
+const HOST_END: &str = "trial0";
+const POD_END: &str = "trial1";
+/// Addresses for documentation (RFC 5737): they meet nobody.
+const HOST_ADDRESS: [u8; 4] = [192, 0, 2, 1];
+const POD_ADDRESS: [u8; 4] = [192, 0, 2, 2];
+const ALLOWED_PORT: u16 = 40_007;
+const FORBIDDEN_PORT: u16 = 40_009;
+/// Identities of the trial's own tables.
+const POD: u32 = 16;
+const HOST: u32 = 17;
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Loads, attaches and fires; takes some 10 ms. Answers also with the hook that worked.
+#[must_use]
+pub fn run() -> (Capability, Option<Hook>) {
+    let start = boot_nanos();
+    let result = std::thread::Builder::new()
+        .name("trial".to_owned())
+        .spawn(fire)
+        .map_err(|error| format!("no thread for the trial: {error}"))
+        .and_then(|thread| thread.join().unwrap_or_else(|_panic| Err("the trial has failed".to_owned())));
+    let trial_micros = boot_nanos().saturating_sub(start) / 1_000;
+    let (works, reason, hook) = match result {
+        Ok(hook) => (true, String::new(), Some(hook)),
+        Err(reason) => (false, reason, None),
+    };
+    (Capability { mechanism: Mechanism::TrafficControl, works, reason, trial_micros }, hook)
+}
+
+/// On a thread of its own: it leaves the namespace for good.
+fn fire() -> Result<Hook, String> {
+    let why = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+    // SAFETY: only the network namespace of this thread changes; descriptors and memory stay shared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+        .map_err(|error| format!("no network namespace for the trial (it needs root): {error}"))?;
+    let (host_end, pod_end) = make_veth().map_err(why("no veth for the trial"))?;
+
+    let options = Options { pin_dir: None, attribution: false, flows: 64, ..Options::default() };
+    let mut loaded = Loaded::load(&options).map_err(|error| error.to_string())?;
+    let descriptors = loaded.descriptors().map_err(why("no descriptors"))?;
+    let mut tables = Tables::from_descriptors(&descriptors).map_err(|error| error.to_string())?;
+    let counters = Counters::from_descriptors(&descriptors).map_err(|error| error.to_string())?;
+    let mut rows = Rows::default();
+    rows.modes.insert(POD, ModeRow::new(Some(Mode::Protect), false));
+    let host = std::net::IpAddr::from(HOST_ADDRESS);
+    rows.set_address(host.into(), HOST);
+    rows.rules
+        .insert(RuleKey::new(POD, HOST, Protocol::Udp, ALLOWED_PORT, 16), RuleRow::new(RuleAction::Allow, 1));
+    tables.apply(&rows).map_err(|error| error.to_string())?;
+    tables
+        .set_endpoint(host_end.ifindex, Endpoint { identity: POD, ..Endpoint::default() })
+        .map_err(|error| error.to_string())?;
+    let hook = loaded.attach(host_end.ifindex).map_err(|error| error.to_string())?;
+
+    let allowed = UdpSocket::bind((host, ALLOWED_PORT)).map_err(why("no socket for the trial"))?;
+    let forbidden = UdpSocket::bind((host, FORBIDDEN_PORT)).map_err(why("no socket for the trial"))?;
+    allowed.set_read_timeout(Some(PATIENCE)).map_err(why("no socket for the trial"))?;
+    forbidden.set_nonblocking(true).map_err(why("no socket for the trial"))?;
+    for port in [FORBIDDEN_PORT, ALLOWED_PORT] {
+        send_frame(pod_end.ifindex, &frame(&host_end, &pod_end, port))
+            .map_err(why("no frame could be sent"))?;
+    }
+    let mut byte = [0; 1];
+    allowed.recv(&mut byte).map_err(|_silence| "an allowed packet did not arrive".to_owned())?;
+    if forbidden.recv(&mut byte).is_ok() {
+        return Err("a forbidden packet was not dropped".to_owned());
+    }
+    match counters.read() {
+        Ok(totals) if totals.denied_packets == 1 => Ok(hook),
+        Ok(totals) => Err(format!("1 packet was to be dropped, {} were", totals.denied_packets)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+// Attributes of linux/if_link.h, linux/veth.h and linux/if_addr.h.
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFF_UP: u32 = 1;
+const AF_INET: u8 = 2;
+
+/// A veth whose ends are up, and the address of the host end.
+fn make_veth() -> io::Result<(Interface, Interface)> {
+    let mut socket = Socket::open()?;
+    let mut peer = link_header(0, 0, 0).to_vec();
+    put_attribute(&mut peer, IFLA_IFNAME, &terminated(POD_END));
+    let mut data = Vec::new();
+    put_attribute(&mut data, VETH_INFO_PEER, &peer);
+    let mut info = Vec::new();
+    put_attribute(&mut info, IFLA_INFO_KIND, b"veth");
+    put_attribute(&mut info, IFLA_INFO_DATA, &data);
+    let request = Request::new(RTM_NEWLINK, &link_header(0, 0, 0))
+        .attribute(IFLA_IFNAME, &terminated(HOST_END))
+        .attribute(IFLA_LINKINFO, &info);
+    socket.execute(&request, true)?;
+
+    let links = netns::host_interfaces().map_err(io::Error::other)?;
+    let find = |name| links.iter().find(|link| link.name == name).cloned();
+    let missing = || io::Error::other("the veth is not there after it was made");
+    let (host_end, pod_end) = (find(HOST_END).ok_or_else(missing)?, find(POD_END).ok_or_else(missing)?);
+    // ifaddrmsg: family, prefix length, flags, scope, index.
+    let mut header = [AF_INET, 24, 0, 0, 0, 0, 0, 0];
+    for (into, from) in header.iter_mut().skip(4).zip(host_end.ifindex.to_ne_bytes()) {
+        *into = from;
+    }
+    let request = Request::new(RTM_NEWADDR, &header)
+        .attribute(IFA_LOCAL, &HOST_ADDRESS)
+        .attribute(IFA_ADDRESS, &HOST_ADDRESS);
+    socket.execute(&request, true)?;
+    for end in [&host_end, &pod_end] {
+        socket.execute(&Request::new(RTM_NEWLINK, &link_header(end.ifindex, IFF_UP, IFF_UP)), false)?;
+    }
+    Ok((host_end, pod_end))
+}
+
+fn terminated(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.push(0);
+    bytes
+}
+
+/// An Ethernet frame with a UDP packet of one byte to `port` of the host end.
+fn frame(host_end: &Interface, pod_end: &Interface, port: u16) -> Vec<u8> {
+    let mut ip = vec![0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0];
+    ip.extend_from_slice(&POD_ADDRESS);
+    ip.extend_from_slice(&HOST_ADDRESS);
+    let checksum = header_checksum(&ip).to_be_bytes();
+    for (into, from) in ip.iter_mut().skip(10).zip(checksum) {
+        *into = from;
+    }
+    let mut frame = Vec::with_capacity(64);
+    frame.extend_from_slice(&host_end.mac);
+    frame.extend_from_slice(&pod_end.mac);
+    frame.extend_from_slice(&[0x08, 0x00]);
+    frame.extend_from_slice(&ip);
+    // UDP: both ports, length, no checksum; then the byte.
+    for field in [40_000, port, 9, 0_u16] {
+        frame.extend_from_slice(&field.to_be_bytes());
+    }
+    frame.push(b'x');
+    frame
+}
+
+/// RFC 1071.
+fn header_checksum(header: &[u8]) -> u16 {
+    let (words, _) = header.as_chunks::<2>();
+    let sum = words.iter().fold(0_u32, |sum, word| sum.wrapping_add(u16::from_be_bytes(*word).into()));
+    let folded = (sum & 0xffff).wrapping_add(sum >> 16);
+    let folded = (folded & 0xffff).wrapping_add(folded >> 16);
+    !u16::try_from(folded).unwrap_or(u16::MAX)
+}
+
+fn send_frame(ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let address = libc::sockaddr_ll {
+        sll_family: u16::try_from(libc::AF_PACKET).unwrap_or(0),
+        sll_protocol: 0x0800_u16.to_be(),
+        sll_ifindex: i32::try_from(ifindex).unwrap_or(0),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0; 8],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or(0);
+    // SAFETY: frame and address outlive the call, and their lengths are given.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const address).cast(),
+            length,
+        )
+    };
+    if usize::try_from(sent) == Ok(frame.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_a_known_header() {
+        let header =
+            [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 0x01, 0xc0, 0xa8, 0, 0xc7];
+        assert_eq!(header_checksum(&header), 0xb861);
+    }
+}

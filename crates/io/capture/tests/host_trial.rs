@@ -1,0 +1,13 @@
+//! The trial of the mechanism, as root.
+
+use nv_capture::trial;
+use nv_model::verdict::Mechanism;
+
+#[test]
+fn the_trial_drops_a_forbidden_packet_on_this_kernel() {
+    let (capability, hook) = trial::run();
+    assert!(capability.works, "{}", capability.reason);
+    assert_eq!(capability.mechanism, Mechanism::TrafficControl);
+    assert!(hook.is_some());
+    println!("{hook:?} in {} us", capability.trial_micros);
+}
