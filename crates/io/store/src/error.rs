@@ -1,5 +1,5 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,5 +158,19 @@ impl StoreError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::Io { .. } | Self::TooManyLeases)
+    }
+
+    /// From an error of the operating system on `path`.
+    pub(crate) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full { path: path.to_owned() }
+            }
+            _ => Self::Io { what, path: path.to_owned(), source: Arc::new(source) },
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, what: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_owned(), what: what.into() }
     }
 }

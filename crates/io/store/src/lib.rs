@@ -15,13 +15,19 @@
 //! A watcher has no queue of its own: the history on disk is its queue, so that it resumes from any revision that is
 //! still kept, never holds up a commit, and is told when it fell behind the history.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
 mod leadership;
+mod lock;
+mod redb;
+mod snapshot;
 mod store;
 mod transaction;
 
 pub use error::StoreError;
 pub use leadership::{LeaderStream, Leadership};
+pub use redb::{History, RedbStore};
 pub use store::{
     Change, Entry, LeaseId, Listing, MAX_LEASE, MAX_LEASES, MIN_LEASE, Revision, SnapshotSummary, Store,
     WatchBatch, WatchStream,
