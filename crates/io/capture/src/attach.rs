@@ -95,7 +95,7 @@ impl Programs {
 /// How one interface is held.
 #[derive(Debug)]
 enum Hold {
-    Tcx { _from_pod: OwnedFd, _to_pod: OwnedFd },
+    Tcx { from_pod: OwnedFd, to_pod: OwnedFd },
     Clsact,
 }
 
@@ -133,7 +133,7 @@ impl Attachments {
             };
             let links = Direction::BOTH.map(|direction| live_link(&folder, ifindex, direction));
             if let [Some(from_pod), Some(to_pod)] = links {
-                found.holds.insert(ifindex, Hold::Tcx { _from_pod: from_pod, _to_pod: to_pod });
+                found.holds.insert(ifindex, Hold::Tcx { from_pod, to_pod });
             } else if tcx_is_dead(&folder, ifindex) {
                 bpffs::remove(&folder.join(&name))?;
             }
@@ -168,7 +168,19 @@ impl Attachments {
     pub(crate) fn detach(&mut self, ifindex: u32) -> Result<bool, AttachError> {
         match self.holds.remove(&ifindex) {
             None => Ok(false),
-            Some(Hold::Tcx { .. }) => self.drop_links(ifindex).map(|()| true),
+            Some(Hold::Tcx { from_pod, to_pod }) => {
+                for link in [&from_pod, &to_pod] {
+                    match sys::detach_link(link.as_fd()) {
+                        Ok(()) => {}
+                        Err(error) if is_gone(&error) => {}
+                        Err(source) => {
+                            let hook = Hook::Tcx;
+                            return Err(AttachError::Kernel { ifindex, act: "detach from", hook, source });
+                        }
+                    }
+                }
+                self.drop_links(ifindex).map(|()| true)
+            }
             Some(Hold::Clsact) => {
                 for direction in Direction::BOTH {
                     match sys::remove_filter(as_c_int(ifindex), direction) {
@@ -191,7 +203,7 @@ impl Attachments {
     fn attach_tcx(&mut self, programs: &Programs, ifindex: u32) -> Result<(), AttachError> {
         let from_pod = self.link(programs, ifindex, Direction::FromPod)?;
         let to_pod = self.link(programs, ifindex, Direction::ToPod)?;
-        self.holds.insert(ifindex, Hold::Tcx { _from_pod: from_pod, _to_pod: to_pod });
+        self.holds.insert(ifindex, Hold::Tcx { from_pod, to_pod });
         Ok(())
     }
     /// The link of one direction with our program in it: the pinned one if it lives, else a new one.
@@ -204,10 +216,10 @@ impl Attachments {
             sys::update_link(link.as_fd(), program).map_err(failed("replace the programs of"))?;
             return Ok(link);
         }
-        if let (None, Some(Hold::Tcx { _from_pod, _to_pod })) = (&self.folder, self.holds.get(&ifindex)) {
+        if let (None, Some(Hold::Tcx { from_pod, to_pod })) = (&self.folder, self.holds.get(&ifindex)) {
             let link = match direction {
-                Direction::FromPod => _from_pod,
-                Direction::ToPod => _to_pod,
+                Direction::FromPod => from_pod,
+                Direction::ToPod => to_pod,
             };
             sys::update_link(link.as_fd(), program).map_err(failed("replace the programs of"))?;
             return link.try_clone().map_err(failed("hold"));

@@ -195,7 +195,12 @@ impl Loaded {
         for ifindex in self.attached() {
             first = first.and(self.detach(ifindex).map(drop));
         }
-        self.cgroup_links.clear();
+        for link in self.cgroup_links.drain(..) {
+            // The cgroup root cannot go away, so that this cannot fail; the pin goes with the others.
+            if let Err(error) = sys::detach_link(link.as_fd()) {
+                tracing::warn!(%error, "a cgroup program stays behind");
+            }
+        }
         if let Some(dir) = self.pin_dir.take() {
             first = first.and(remove_pins(&dir));
         }

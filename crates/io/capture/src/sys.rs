@@ -101,6 +101,12 @@ pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         .map(drop)
 }
 
+/// Takes a link away from what it is attached to, at once, whoever holds it.
+pub(crate) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes an integer.
+    check(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
+}
+
 /// Interface of a tcx link; 0 when the interface is gone, `None` for another kind of link.
 pub(crate) fn tcx_interface(link: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     let mut info = bpf_link_info::default();

@@ -1,0 +1,12 @@
+//! The kernel's side, as root: two pods on a bridge, in network namespaces of their own.
+
+#[cfg(test)]
+mod adoption;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod modes;
+#[cfg(test)]
+mod records;
+#[cfg(test)]
+mod verdicts;
