@@ -140,6 +140,15 @@ impl Graph {
         self.links.get(from)?.get(to)
     }
 
+    pub(crate) fn pair(
+        &self,
+        from: &EndpointId,
+        to: &EndpointId,
+    ) -> Option<(&EndpointId, &EndpointId, &Link)> {
+        let (from, served) = self.links.get_key_value(from)?;
+        served.get_key_value(to).map(|(to, link)| (from, to, link))
+    }
+
     /// Every end that talks or is talked to.
     #[must_use]
     pub fn endpoints(&self) -> BTreeSet<&EndpointId> {

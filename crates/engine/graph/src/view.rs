@@ -77,9 +77,7 @@ impl Graph {
     /// One conversation.
     #[must_use]
     pub fn conversation<'a>(&'a self, from: &EndpointId, to: &EndpointId) -> Option<Conversation<'a>> {
-        self.links()
-            .find(|(a, b, _)| *a == from && *b == to)
-            .map(|(from, to, link)| conversation(from, to, link))
+        self.pair(from, to).map(|(from, to, link)| conversation(from, to, link))
     }
 
     /// The entries of all links from any of `from` to any of `to`, the last seen first, at most `limit`.

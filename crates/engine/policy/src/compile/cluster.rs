@@ -74,6 +74,10 @@ pub(crate) struct Cluster {
     pub(crate) rules_by_identity: BTreeMap<IdentityId, BTreeSet<usize>>,
     pub(crate) bounded: BTreeSet<Domain>,
     pub(crate) fixed: Fixed,
+    /// How many endpoints say that an address is theirs.
+    pub(crate) claims: BTreeMap<IpNet, usize>,
+    /// How many endpoints an identity has, and how many of these are not part of the platform.
+    pub(crate) population: BTreeMap<IdentityId, (usize, usize)>,
 }
 
 /// Addresses that do not come from workloads.
@@ -82,12 +86,29 @@ pub(crate) struct Fixed {
     /// Address groups and pseudo groups (`Host:<ip>`, `Workload:<ip>`) by their networks.
     groups: NetMap<BTreeSet<GroupName>>,
     /// Networks inside of the cluster.
-    internal: NetMap<()>,
+    internal: NetMap<usize>,
     /// Pseudo groups of one node (`Host:<id or name>`).
     node_groups: BTreeMap<NodeId, BTreeSet<GroupName>>,
 }
 
+/// Stands for "by configuration" among the counts of [`Fixed::internal`].
+const CONFIGURED: usize = usize::MAX / 2;
+
 impl Fixed {
+    /// A workload with interfaces in these networks came (or went); whether the networks stay the same by that.
+    pub(crate) fn count_inner(&mut self, nets: impl Iterator<Item = IpNet>, came: bool) -> bool {
+        let mut same = true;
+        for net in nets {
+            let held = self.internal.0.entry(net).or_default();
+            same &= if came { *held > 0 } else { *held > 1 };
+            *held = if came { held.saturating_add(1) } else { held.saturating_sub(1) };
+        }
+        same
+    }
+    /// Whether a group or a network of exactly this extent exists, whoever else has the address.
+    pub(crate) fn has(&self, net: IpNet) -> bool {
+        self.groups.0.contains_key(&net) || self.internal.0.contains_key(&net)
+    }
     fn groups_at(&self, net: IpNet) -> impl Iterator<Item = &GroupName> {
         self.groups.covering(net).flat_map(|(_, groups)| groups)
     }
@@ -152,9 +173,9 @@ fn fixed(state: &State) -> Fixed {
             }
         }
     }
-    fixed.internal.0.extend(state.internal_subnets.iter().map(|net| (net.trunc(), ())));
+    fixed.internal.0.extend(state.internal_subnets.iter().map(|net| (net.trunc(), CONFIGURED)));
     for workload in state.workloads.values().filter(|workload| is_live(workload)) {
-        fixed.internal.0.extend(interface_nets(workload).map(|net| (net, ())));
+        fixed.count_inner(interface_nets(workload), true);
     }
     fixed
 }
@@ -201,10 +222,10 @@ impl Cluster {
             for net in &endpoint.addresses {
                 cluster.claim(*net, endpoint.identity);
             }
-            cluster.endpoints.insert(workload.id.clone(), endpoint);
+            cluster.settle(workload, endpoint);
         }
         cluster.expose();
-        cluster.exempt(state);
+        cluster.exempt();
         cluster.resolve(state);
         cluster
     }
@@ -372,20 +393,58 @@ impl Cluster {
     }
 
     /// A service whose workloads are all part of the platform is not held by boundaries.
-    fn exempt(&mut self, state: &State) {
-        let mut ordinary: BTreeSet<IdentityId> = BTreeSet::new();
-        for (id, endpoint) in &self.endpoints {
-            if state.workloads.get(id).is_some_and(|workload| workload.role != PlatformRole::Core) {
-                ordinary.insert(endpoint.identity);
-            }
-        }
+    fn exempt(&mut self) {
         for (id, info) in &mut self.identities {
             info.exempt = match info.identity.kind {
                 IdentityKind::Node => true,
-                IdentityKind::Workload => !ordinary.contains(id),
+                IdentityKind::Workload => self.population.get(id).is_none_or(|(_, ordinary)| *ordinary == 0),
                 IdentityKind::External | IdentityKind::Unmanaged | IdentityKind::Address => false,
             };
         }
+    }
+
+    /// Writes an endpoint down, except for its addresses.
+    pub(crate) fn settle(&mut self, workload: &Workload, endpoint: Endpoint) {
+        for net in &endpoint.addresses {
+            *self.claims.entry(*net).or_default() += 1;
+        }
+        let (all, ordinary) = self.population.entry(endpoint.identity).or_default();
+        *all += 1;
+        *ordinary += usize::from(workload.role != PlatformRole::Core);
+        self.endpoints.insert(workload.id.clone(), endpoint);
+    }
+
+    /// Strikes an endpoint out, except for its addresses.
+    pub(crate) fn unsettle(&mut self, workload: &Workload) -> Option<Endpoint> {
+        let endpoint = self.endpoints.remove(&workload.id)?;
+        for net in &endpoint.addresses {
+            if let Some(claims) = self.claims.get_mut(net) {
+                *claims = claims.saturating_sub(1);
+                if *claims == 0 {
+                    self.claims.remove(net);
+                }
+            }
+        }
+        if let Some((all, ordinary)) = self.population.get_mut(&endpoint.identity) {
+            *all = all.saturating_sub(1);
+            *ordinary = ordinary.saturating_sub(usize::from(workload.role != PlatformRole::Core));
+        }
+        Some(endpoint)
+    }
+
+    /// Takes an address from an identity.
+    pub(crate) fn release(&mut self, net: IpNet, id: IdentityId) {
+        if self.addresses.0.get(&net) == Some(&id) {
+            self.addresses.0.remove(&net);
+        }
+        if let Some(held) = self.by_identity.get_mut(&id) {
+            held.remove(&net);
+        }
+    }
+
+    /// The addresses of an identity.
+    pub(crate) fn nets_of(&self, id: IdentityId) -> impl Iterator<Item = (IpNet, IdentityId)> + '_ {
+        self.by_identity.get(&id).into_iter().flatten().map(move |net| (*net, id))
     }
 
     /// Whether traffic between the two crosses the boundary of either's namespace.

@@ -1,6 +1,7 @@
 //! From the state of the cluster to the policy of a node.
 
 mod cluster;
+mod compiler;
 pub(crate) mod nets;
 mod plan;
 
@@ -9,6 +10,7 @@ use nv_model::policy::NodePolicy;
 
 pub(crate) use cluster::interface_nets;
 pub use cluster::{BOUNDARY_RULE_BASE, is_boundary};
+pub use compiler::Compiler;
 
 use crate::identity::Identities;
 use crate::membership::Membership;
@@ -16,13 +18,16 @@ use crate::state::State;
 
 /// The policy of one node, from nothing. Its revision is 0: whoever sends it numbers it.
 ///
-/// For many nodes, a compiler that follows changes gives the same and the differences.
+/// For many nodes, or to follow changes, a [`Compiler`] gives the same and the differences.
 #[must_use]
 pub fn compile(state: &State, identities: &mut Identities, node: &NodeId) -> NodePolicy {
     let memberships = cluster::memberships(state, &Membership::new(&state.groups));
     let cluster = cluster::Cluster::build(state, identities, &memberships);
-    plan::Plan::build(state, &cluster, node, &plan::local(&cluster, node)).assemble(&cluster)
+    let local = plan::by_node(&cluster).remove(node).unwrap_or_default();
+    plan::Plan::build(state, &cluster, node, &local).assemble(&cluster)
 }
 
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod tests;

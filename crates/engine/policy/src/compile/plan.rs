@@ -5,29 +5,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use nv_model::mode::Mode;
 use nv_model::name::{GroupName, NodeId, WorkloadId};
-use nv_model::policy::{
-    IdentityId, IdentityKind, NodePolicy, NodeSettings, ResolvedRule, Revision, WorkloadPolicy,
-};
+use nv_model::policy::{IdentityId, IdentityKind, NodePolicy, PolicyDelta, ResolvedRule, WorkloadPolicy};
 use nv_model::profile::EffectiveProfile;
 
 use super::cluster::Cluster;
 use crate::profile;
 use crate::state::State;
 
-/// A node's policy without its addresses, which follow from the identities it knows.
+/// A node's policy without its identities and addresses, which follow from what it knows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Plan {
-    pub(crate) revision: Revision,
-    pub(crate) workloads: BTreeMap<WorkloadId, WorkloadPolicy>,
-    pub(crate) profiles: BTreeMap<GroupName, EffectiveProfile>,
+    pub(crate) policy: NodePolicy,
     pub(crate) known: BTreeSet<IdentityId>,
-    pub(crate) rules: Vec<ResolvedRule>,
-    pub(crate) settings: NodeSettings,
 }
 
-/// The node's own endpoints.
-pub(crate) fn local<'a>(cluster: &'a Cluster, node: &NodeId) -> Vec<&'a WorkloadId> {
-    cluster.endpoints.iter().filter(|(_, endpoint)| endpoint.node == *node).map(|(id, _)| id).collect()
+/// Endpoints by node.
+pub(crate) fn by_node(cluster: &Cluster) -> BTreeMap<&NodeId, Vec<&WorkloadId>> {
+    let mut nodes: BTreeMap<&NodeId, Vec<&WorkloadId>> = BTreeMap::new();
+    for (id, endpoint) in &cluster.endpoints {
+        nodes.entry(&endpoint.node).or_default().push(id);
+    }
+    nodes
+}
+
+/// An address that came, went, or changed hands.
+pub(crate) struct AddressChange {
+    pub(crate) net: IpNet,
+    pub(crate) old: Option<IdentityId>,
+    pub(crate) new: Option<IdentityId>,
 }
 
 impl Plan {
@@ -45,10 +50,12 @@ impl Plan {
             })
             .collect();
         let mut plan = Self {
-            revision: Revision(0),
-            profiles: profiles(state, cluster, local),
-            workloads,
-            settings: state.settings,
+            policy: NodePolicy {
+                profiles: profiles(state, cluster, local),
+                workloads,
+                settings: state.settings,
+                ..NodePolicy::default()
+            },
             ..Self::default()
         };
         plan.network(cluster, node);
@@ -58,7 +65,7 @@ impl Plan {
     /// Rules with a local end, the identities that they and the modes make necessary.
     fn network(&mut self, cluster: &Cluster, node: &NodeId) {
         let mut mine: BTreeSet<IdentityId> =
-            self.workloads.values().map(|workload| workload.identity).collect();
+            self.policy.workloads.values().map(|workload| workload.identity).collect();
         mine.insert(cluster.node_identities.get(node).copied().unwrap_or(IdentityId::NODES));
         let positions: BTreeSet<usize> =
             mine.iter().filter_map(|id| cluster.rules_by_identity.get(id)).flatten().copied().collect();
@@ -75,14 +82,14 @@ impl Plan {
             }
             rules.push((held.boundary, rule));
         }
-        known.extend(necessary(cluster, self.settings.strict_group_mode, &mine));
+        known.extend(necessary(cluster, self.policy.settings.strict_group_mode, &mine));
         for (boundary, mut rule) in rules {
             if boundary {
                 rule.from.retain(|id| known.contains(id));
                 rule.to.retain(|id| known.contains(id));
             }
             if !rule.from.is_empty() && !rule.to.is_empty() {
-                self.rules.push(rule);
+                self.policy.rules.push(rule);
             }
         }
         self.known = known;
@@ -91,26 +98,60 @@ impl Plan {
     /// The whole policy.
     pub(crate) fn assemble(&self, cluster: &Cluster) -> NodePolicy {
         NodePolicy {
-            revision: self.revision,
-            workloads: self.workloads.clone(),
-            profiles: self.profiles.clone(),
             identities: self
                 .known
                 .iter()
                 .filter_map(|id| Some((*id, cluster.identities.get(id)?.identity.clone())))
                 .collect(),
-            addresses: self.addresses(cluster).collect(),
-            rules: self.rules.clone(),
-            settings: NodeSettings { ..self.settings },
+            addresses: self.known.iter().flat_map(|id| cluster.nets_of(*id)).collect(),
+            ..self.policy.clone()
         }
     }
 
-    fn addresses<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = (IpNet, IdentityId)> {
-        self.known
+    /// What turns this plan into `next`; `changes` are all addresses that differ between the two clusters.
+    pub(crate) fn delta_to(
+        &self,
+        before: &Cluster,
+        next: &Self,
+        after: &Cluster,
+        changes: &[AddressChange],
+    ) -> PolicyDelta {
+        let mut delta = self.policy.delta_to(&next.policy);
+        let of = |cluster: &Cluster, id: IdentityId| cluster.identities.get(&id).map(|i| i.identity.clone());
+        for id in &next.known {
+            let (old, new) = (of(before, *id).filter(|_| self.known.contains(id)), of(after, *id));
+            if let Some(new) = new.filter(|new| Some(new) != old.as_ref()) {
+                delta.identities.insert(*id, new);
+            }
+        }
+        delta.identities_gone = self.known.difference(&next.known).copied().collect();
+        for id in next.known.difference(&self.known) {
+            delta.addresses.extend(after.nets_of(*id));
+        }
+        let mut gone: BTreeSet<IpNet> = delta
+            .identities_gone
             .iter()
-            .filter_map(|id| Some((id, cluster.by_identity.get(id)?)))
-            .flat_map(|(id, nets)| nets.iter().map(|net| (*net, *id)))
+            .flat_map(|id| before.nets_of(*id))
+            .map(|(net, _)| net)
+            .filter(|net| !after.addresses.0.get(net).is_some_and(|id| next.known.contains(id)))
+            .collect();
+        for change in changes {
+            let had = change.old.is_some_and(|id| self.known.contains(&id));
+            match change.new.filter(|id| next.known.contains(id)) {
+                Some(id) => drop(delta.addresses.insert(change.net, id)),
+                None if had => drop(gone.insert(change.net)),
+                None => {}
+            }
+        }
+        delta.addresses_gone = gone.into_iter().collect();
+        delta
     }
+}
+
+/// Whether a delta says nothing but a new number.
+pub(crate) fn is_empty(delta: &PolicyDelta) -> bool {
+    let numbers = PolicyDelta { base: delta.base, revision: delta.revision, ..PolicyDelta::default() };
+    *delta == numbers
 }
 
 /// Where one end of a rule has no local identity, the other end is cut down to the local ones.
@@ -168,7 +209,7 @@ fn profiles(
     members
         .into_iter()
         .map(|(home, mut groups)| {
-            if home == nodes[0] && groups.is_empty() {
+            if groups.is_empty() {
                 groups.push(&nodes);
             }
             let profile = profile::effective(state, &home, &groups);
