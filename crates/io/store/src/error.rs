@@ -136,7 +136,7 @@ pub enum StoreError {
         #[source]
         source: Arc<io::Error>,
     },
-    /// A log record is larger than `MAX_RECORD_BYTES` or cannot be written as JSON.
+    /// A log record is larger than [`crate::log::MAX_RECORD_BYTES`] or cannot be written as JSON.
     #[error("a {topic} record {what}")]
     Record {
         /// Its log.

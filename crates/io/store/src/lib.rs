@@ -1,7 +1,7 @@
 //! Where state is kept.
 //!
 //! Two things, for two kinds of state. [`Store`] holds what is decided (configuration, policy, users): few, small
-//! values that change together, watched by whoever acts on them. `EventLog` holds what happened: many records that
+//! values that change together, watched by whoever acts on them. [`EventLog`] holds what happened: many records that
 //! never change and are dropped by age.
 //!
 //! ```text
@@ -20,6 +20,7 @@ pub mod contract;
 mod error;
 mod leadership;
 mod lock;
+pub mod log;
 mod redb;
 mod snapshot;
 mod store;
@@ -27,6 +28,7 @@ mod transaction;
 
 pub use error::StoreError;
 pub use leadership::{LeaderStream, Leadership};
+pub use log::{EventLog, LogCounters, Retention};
 pub use redb::{History, RedbStore};
 pub use store::{
     Change, Entry, LeaseId, Listing, MAX_LEASE, MAX_LEASES, MIN_LEASE, Revision, SnapshotSummary, Store,

@@ -14,17 +14,17 @@ pub(crate) struct DirectoryLock {
 }
 
 impl DirectoryLock {
-    /// Makes `directory` (0700) where it is missing, and locks it by its file `lock`.
+    /// Makes `directory` (0700) where it is missing, and locks it by its file `name`.
     ///
     /// # Errors
     /// [`StoreError::InUse`], or [`StoreError::Io`] when the directory cannot be made or written to.
-    pub(crate) fn take(directory: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn take(directory: &Path, name: &str) -> Result<Self, StoreError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)
             .map_err(|error| StoreError::io("create", directory, error))?;
-        let path = directory.join("lock");
+        let path = directory.join(name);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -67,12 +67,13 @@ mod tests {
     fn a_second_user_of_a_directory_is_told_who_has_it() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("state");
-        let first = DirectoryLock::take(&directory).unwrap();
-        let error = DirectoryLock::take(&directory).expect_err("the directory is in use").to_string();
+        let first = DirectoryLock::take(&directory, "store.lock").unwrap();
+        let error =
+            DirectoryLock::take(&directory, "store.lock").expect_err("the directory is in use").to_string();
         let want =
             format!("state directory {} is in use by process {}", directory.display(), std::process::id());
         assert!(error.starts_with(&want), "{error}");
         drop(first);
-        assert!(DirectoryLock::take(&directory).is_ok());
+        assert!(DirectoryLock::take(&directory, "store.lock").is_ok());
     }
 }

@@ -31,6 +31,7 @@ struct Open {
     database: Option<Database>,
     /// Counts how often it was opened, so that of many who meet a failure only one opens it again.
     generation: u64,
+    closed: bool,
 }
 
 impl DatabaseFile {
@@ -43,7 +44,8 @@ impl DatabaseFile {
             Err(error) => return Err(StoreError::io("open", &path, error)),
         }
         let database = open(&path, true)?;
-        let file = Self { path, open: RwLock::new(Open { database: Some(database), generation: 0 }) };
+        let file =
+            Self { path, open: RwLock::new(Open { database: Some(database), generation: 0, closed: false }) };
         let found = file.read(|transaction| {
             let state = transaction.open_table(STATE)?;
             Ok(state.get("format")?.map(|format| format.value()))
@@ -112,20 +114,36 @@ impl DatabaseFile {
         (open.generation, begun)
     }
 
+    /// Closes the database for good.
+    pub(super) fn close(&self) {
+        let mut held = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        held.closed = true;
+        held.close();
+    }
+
     /// Closes the database and opens it again, unless someone did since `generation`.
     pub(super) fn reopen(&self, generation: u64) -> Result<(), StoreError> {
         let mut held = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if held.closed {
+            return Err(StoreError::Closed);
+        }
         if held.generation != generation {
             return Ok(());
         }
-        // Closing writes too, and may fail or panic on a disk that just failed; opening repairs what it leaves.
-        let last = held.database.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(last))).is_err() {
-            tracing::warn!(path = %self.path.display(), "closing the store after a failure failed");
-        }
+        held.close();
         held.database = Some(open(&self.path, false)?);
         held.generation = held.generation.saturating_add(1);
         Ok(())
+    }
+}
+
+impl Open {
+    /// Closing writes too, and may fail or panic on a disk that just failed; opening repairs what it leaves.
+    fn close(&mut self) {
+        let last = self.database.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(last))).is_err() {
+            tracing::warn!("closing the store after a failure failed");
+        }
     }
 }
 

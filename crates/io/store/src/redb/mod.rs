@@ -38,7 +38,7 @@ use crate::{Outcome, StoreError, Transaction};
 /// Bytes of a snapshot that are prepared ahead of a slow receiver: at most two pieces of this.
 const SNAPSHOT_PIECE: usize = 256 * 1024;
 
-/// A store in a directory of its own: `store.redb`, and `lock` against a second process.
+/// A store in a directory of its own: `store.redb`, and `store.lock` against a second process.
 ///
 /// Commits wait in a bounded queue for one writer thread; reads run beside it and see the last commit. Dropping the
 /// last handle finishes what is queued and closes the file.
@@ -46,6 +46,7 @@ pub struct RedbStore {
     shared: Arc<Shared>,
     commands: Option<mpsc::Sender<Command>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    _lock: DirectoryLock,
 }
 
 /// What the writer, readers and watchers have in common.
@@ -57,7 +58,6 @@ pub(crate) struct Shared {
     revision: latest::Sender<Revision>,
     history: History,
     clock: Arc<dyn Clock>,
-    _lock: DirectoryLock,
 }
 
 impl fmt::Debug for RedbStore {
@@ -87,7 +87,7 @@ impl RedbStore {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         let directory = directory.as_ref().to_owned();
-        let lock = DirectoryLock::take(&directory)?;
+        let lock = DirectoryLock::take(&directory, "store.lock")?;
         let file = DatabaseFile::open(&directory)?;
         let leases = Leases::default();
         let (revision, held) = file.read(|transaction| {
@@ -106,15 +106,8 @@ impl RedbStore {
         let thread_error = |error| StoreError::io("start the writer of", &directory, error);
         let timer =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(thread_error)?;
-        let shared = Arc::new(Shared {
-            file,
-            directory: directory.clone(),
-            leases,
-            revision,
-            history,
-            clock,
-            _lock: lock,
-        });
+        let shared =
+            Arc::new(Shared { file, directory: directory.clone(), leases, revision, history, clock });
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -123,7 +116,7 @@ impl RedbStore {
                 move || writer::run(&shared, queue, &timer)
             })
             .map_err(|error| StoreError::io("start the writer of", &directory, error))?;
-        Ok(Self { shared, commands: Some(commands), writer: Mutex::new(Some(writer)) })
+        Ok(Self { shared, commands: Some(commands), writer: Mutex::new(Some(writer)), _lock: lock })
     }
 
     async fn ask(&self, work: Work) -> Result<Done, StoreError> {
@@ -142,6 +135,8 @@ impl Drop for RedbStore {
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!(directory = %self.shared.directory.display(), "the store's writer had stopped");
         }
+        // Watchers may hold what is shared for a moment longer; the file is free from here on.
+        self.shared.file.close();
     }
 }
 
