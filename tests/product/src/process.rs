@@ -191,7 +191,7 @@ impl Product {
     /// Root certificate of its servers.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
-        self.options.state_dir.join("ca.pem")
+        self.options.state_dir.join("root.pem")
     }
     /// Where the first start writes the one-time password to.
     #[must_use]

@@ -128,7 +128,7 @@ impl Settings {
             }
         };
         Ok(Self {
-            controller_ca: given.controller_ca.unwrap_or_else(|| state_dir.join("ca.pem")),
+            controller_ca: given.controller_ca.unwrap_or_else(|| state_dir.join("root.pem")),
             state_dir,
             bind: given.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             rest_port: given.rest_port.unwrap_or(10443),

@@ -1,0 +1,170 @@
+//! Shows the product at work on this machine: builds three images, starts them on a private containerd, lets the
+//! product learn what is normal, switches to Protect, attacks, and prints what became of each attack.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use nv_scene::{Scene, TOOL};
+use serde_json::Value;
+
+/// Three containers, learned, protected, attacked.
+#[derive(Parser)]
+struct Line {
+    /// The product's binary
+    #[arg(long, value_name = "FILE")]
+    neuvector: PathBuf,
+}
+
+/// What became of an attack.
+struct Outcome {
+    attack: &'static str,
+    blocked: bool,
+    mechanism: String,
+    micros: Option<f64>,
+    /// From the deed to the record in the REST API.
+    seen: Duration,
+    link: String,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let line = Line::parse();
+    match demo(&line).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            say("an attack was not blocked");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(text: &str) {
+    // A closed standard output ends nothing that matters here.
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+async fn demo(line: &Line) -> Result<bool> {
+    say("demo: building three images and starting them beside the product");
+    let scene = Scene::start_with("demo", line.neuvector.clone()).await?;
+    let outcomes = attacks(&scene).await;
+    let ended = scene.stop().await;
+    let outcomes = outcomes?;
+    ended?;
+    Ok(outcomes.iter().all(|outcome| outcome.blocked))
+}
+
+async fn attacks(scene: &Scene) -> Result<Vec<Outcome>> {
+    say("demo: normal operation: the client asks the web server and the echo server");
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    say("demo: learned; switching all three services to Protect, the client to the zero-drift baseline");
+    let body = serde_json::json!({"config": {"services": ["client.shop"], "baseline_profile": "zero-drift"}});
+    scene.api.patch("/v1/service/config", &body).await?;
+    scene.set_mode("Protect").await?;
+    scene.operate().await.context("normal operation under Protect")?;
+    say("demo: normal operation goes on; now the attacks");
+
+    let mut outcomes = Vec::new();
+    let copy = "cp /bin/attacker /tmp/unknown; /tmp/unknown write /tmp/proof-unknown";
+    outcomes.push(
+        program(scene, "an unknown program", &["/bin/sh", "-c", copy], "/tmp/unknown", "/tmp/proof-unknown")
+            .await?,
+    );
+    let replace = format!("cat /bin/attacker > {TOOL}; {TOOL} write /tmp/proof-replaced");
+    outcomes.push(
+        program(scene, "a replaced program", &["/bin/sh", "-c", &replace], TOOL, "/tmp/proof-replaced")
+            .await?,
+    );
+    let memory = ["/bin/attacker", "memfd", "/tmp/proof-memory"];
+    outcomes.push(program(scene, "a program in memory", &memory, "memfd:", "/tmp/proof-memory").await?);
+    outcomes.push(connection(scene).await?);
+
+    say("");
+    say(&format!(
+        "{:<28} {:<9} {:<18} {:>12} {:>10}  event",
+        "attack", "blocked", "mechanism", "decision", "in API"
+    ));
+    for outcome in &outcomes {
+        let micros = outcome.micros.map_or_else(|| "-".to_owned(), |micros| format!("{micros:.1} us"));
+        let seen = format!("{} ms", outcome.seen.as_millis());
+        let blocked = if outcome.blocked { "yes" } else { "NO" };
+        let row = format!(
+            "{:<28} {blocked:<9} {:<18} {micros:>12} {seen:>10}  {}",
+            outcome.attack, outcome.mechanism, outcome.link
+        );
+        say(&row);
+    }
+    Ok(outcomes)
+}
+
+/// A program that must not run: it ran if the file that it makes first of all is there.
+async fn program(
+    scene: &Scene,
+    attack: &'static str,
+    command: &[&str],
+    path: &str,
+    proof: &str,
+) -> Result<Outcome> {
+    let begin = Instant::now();
+    // The shell, or the attacker itself, may be gone with the program: that is what is wanted.
+    drop(scene.run(command).await);
+    let (record, _) = scene
+        .api
+        .wait_for("/v1/log/incident", Duration::from_secs(10), |answer| {
+            let list = answer.get("incidents")?.as_array()?;
+            list.iter()
+                .find(|record| text(record, "action") == "deny" && text(record, "proc_path").contains(path))
+                .cloned()
+        })
+        .await
+        .with_context(|| format!("no incident for {attack}"))?;
+    let nanos = record.get("decision_nanos").and_then(Value::as_f64);
+    Ok(Outcome {
+        attack,
+        blocked: !scene.has_file(proof),
+        mechanism: text(&record, "mechanism").to_owned(),
+        micros: nanos.map(|nanos| nanos / 1000.0),
+        seen: begin.elapsed(),
+        link: format!("{}/events/{}", scene.product.console_url(), text(&record, "id")),
+    })
+}
+
+/// A connection that was never seen.
+async fn connection(scene: &Scene) -> Result<Outcome> {
+    let target = format!("{}:81", scene.web_address()?);
+    let begin = Instant::now();
+    let words = ["/bin/attacker", "connect", &target];
+    let attempt = scene.run(&words);
+    let record = scene.api.wait_for("/v1/log/violation", Duration::from_secs(10), |answer| {
+        let list = answer.get("violations")?.as_array()?;
+        list.iter()
+            .find(|record| {
+                text(record, "policy_action") == "deny"
+                    && record.get("server_port") == Some(&serde_json::json!(81))
+            })
+            .cloned()
+            .map(|record| (record, begin.elapsed()))
+    });
+    let (attempt, record) = tokio::join!(attempt, record);
+    let ((record, seen), _) = record.context("no violation for the connection")?;
+    Ok(Outcome {
+        attack: "a connection never seen",
+        blocked: attempt?.exit_code != 0,
+        mechanism: text(&record, "mechanism").to_owned(),
+        micros: None,
+        seen,
+        link: format!("{}/events/{}", scene.product.console_url(), text(&record, "id")),
+    })
+}
+
+fn text<'a>(record: &'a Value, key: &str) -> &'a str {
+    record.get(key).and_then(Value::as_str).unwrap_or_default()
+}
