@@ -68,7 +68,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, COUNT_SLOTS);
-	__type(key, enum counter);
+	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
 
@@ -92,6 +92,7 @@ struct scratch {
 		struct fork_record fork;
 		struct exit_record exit;
 		struct cgroup_record cgroup;
+		enum counter counter;
 	};
 	struct exact_key exact;
 	char beyond[PATH_BYTES]; /* never written, but the verifier sees offset and length apart */
@@ -134,7 +135,10 @@ static __always_inline __u64 wakeup(bool urgent)
 /* A judgement may be preempted by another one on the same CPU, so its memory is taken, not just used. */
 static __always_inline struct scratch *take_scratch(void)
 {
-	for (__u32 slot = 0; slot < SCRATCHES; slot++) {
+	/* Unrolled: before 6.14 the verifier forgets the value of a counter whose address is taken. */
+#pragma unroll
+	for (int i = 0; i < SCRATCHES; i++) {
+		__u32 slot = i;
 		struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
 
 		if (s && !__sync_lock_test_and_set(&s->busy, 1))
@@ -249,7 +253,7 @@ static __always_inline __u64 name_hash(struct scratch *s)
 		hash ^= (__u8)s->name[i];
 		hash *= 0x100000001b3ULL;
 	}
-	return hash;
+	return hash ? hash : 1; /* 0 means any name */
 }
 
 /* Where the file comes from, as EXEC_ flags. */

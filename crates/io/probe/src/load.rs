@@ -9,7 +9,7 @@ use libbpf_rs::{Link, MapCore as _, Object};
 use nv_model::verdict::Mechanism;
 use rustix::mount::{FsOpenFlags, fsopen};
 
-use crate::object::{OBSERVERS, SHARED_MAPS, open};
+use crate::object::{OBSERVERS, SHARED_MAPS, complaint, open};
 use crate::{bpffs, cgroup};
 
 /// How to load.
@@ -51,11 +51,11 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The kernel refused the object.
-    #[error(
-        "the kernel refused to load the process programs; the log target `libbpf` at level debug says where"
-    )]
+    #[error("the kernel refused to load the process programs ({complaint})")]
     Load {
-        /// Its answer.
+        /// What libbpf said about it; all of it goes to the log target `libbpf` at level debug.
+        complaint: String,
+        /// The kernel's answer.
         #[source]
         source: libbpf_rs::Error,
     },
@@ -88,6 +88,10 @@ pub struct Loaded {
     adopted: bool,
 }
 
+fn refused(source: libbpf_rs::Error) -> LoadError {
+    LoadError::Load { complaint: complaint(), source }
+}
+
 /// The programs to load for a mechanism.
 pub(crate) fn programs(mechanism: Option<Mechanism>) -> Vec<&'static str> {
     let mut programs = OBSERVERS.to_vec();
@@ -106,8 +110,7 @@ impl Loaded {
     /// # Errors
     /// [`LoadError`]; what was pinned before still holds then.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
-        let mut object = open(&programs(options.mechanism), options.host_mount_namespace)
-            .map_err(|source| LoadError::Load { source })?;
+        let mut object = open(&programs(options.mechanism), options.host_mount_namespace).map_err(refused)?;
         let dir = options.pin_dir.as_ref().map(|dir| dir.join("process"));
         let mut adopted = false;
         if let Some(dir) = &dir {
@@ -118,12 +121,12 @@ impl Loaded {
             for mut map in object.maps_mut() {
                 let name = map.name().to_string_lossy().into_owned();
                 if SHARED_MAPS.contains(&name.as_str()) {
-                    map.set_pin_path(dir.join(name)).map_err(|source| LoadError::Load { source })?;
+                    map.set_pin_path(dir.join(name)).map_err(refused)?;
                 }
             }
         }
         load_overlay();
-        let object = object.load().map_err(|source| LoadError::Load { source })?;
+        let object = object.load().map_err(refused)?;
         let mut loaded = Self { object, links: Vec::new(), dir, adopted };
         loaded.attach()?;
         Ok(loaded)

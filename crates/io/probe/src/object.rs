@@ -1,5 +1,7 @@
 //! The compiled object, and opening it.
 
+use std::cell::RefCell;
+
 use libbpf_rs::{ErrorExt as _, ObjectBuilder, OpenObject, PrintLevel, set_print};
 
 /// ELF needs the alignment of its widest fields, which `include_bytes!` alone does not give.
@@ -18,6 +20,7 @@ pub(crate) const OBSERVERS: [&str; 5] =
 /// Opens the object with the programs in `programs`, told the inode of the host's mount namespace.
 pub(crate) fn open(programs: &[&str], host_mount_namespace: u32) -> libbpf_rs::Result<OpenObject> {
     set_print(Some((PrintLevel::Info, log)));
+    COMPLAINTS.with_borrow_mut(Vec::clear);
     let mut object = ObjectBuilder::default().name("nv_process")?.open_memory(&OBJECT.0)?;
     for mut program in object.progs_mut() {
         let wanted = programs.iter().any(|name| program.name() == *name);
@@ -33,8 +36,60 @@ pub(crate) fn open(programs: &[&str], host_mount_namespace: u32) -> libbpf_rs::R
     Ok(object)
 }
 
+/// Most bytes of libbpf's words that a reason quotes.
+const QUOTED: usize = 300;
+
+thread_local! {
+    /// What libbpf complained about on this thread since the last [`open`].
+    static COMPLAINTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
 /// libbpf explains a refused load over many lines; they are for whoever asks for them.
 #[expect(clippy::needless_pass_by_value, reason = "the signature is libbpf-rs'")]
-fn log(_: PrintLevel, text: String) {
+fn log(level: PrintLevel, text: String) {
     tracing::debug!(target: "libbpf", "{}", text.trim_end());
+    if level == PrintLevel::Warn {
+        COMPLAINTS.with_borrow_mut(|all| {
+            if all.len() < 16 {
+                all.push(essence(&text));
+            }
+        });
+    }
+}
+
+/// What libbpf complained about since the object was opened on this thread: the verifier's reason, else its first
+/// words; empty when it did not.
+pub(crate) fn complaint() -> String {
+    COMPLAINTS.with_borrow(|all| {
+        let reason = all.iter().find(|line| !line.is_empty() && !line.contains("BPF program load failed"));
+        reason.or(all.first()).cloned().unwrap_or_default()
+    })
+}
+
+/// One line of a complaint: of a verifier's log the one that says what is wrong, which is followed by statistics.
+fn essence(text: &str) -> String {
+    let line = if text.contains("BEGIN PROG LOAD LOG") {
+        let lines = text.lines().rev().skip_while(|line| line.starts_with("--") || line.trim().is_empty());
+        let mut lines = lines.filter(|line| !line.starts_with("processed ") && !line.contains(" state: "));
+        lines.next().unwrap_or_default()
+    } else {
+        text.lines().next().unwrap_or_default()
+    };
+    line.trim_start_matches("libbpf: ").chars().take(QUOTED).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_verifiers_log_the_reason_is_quoted() {
+        let log = "libbpf: prog 'x': -- BEGIN PROG LOAD LOG --\n0: (b7) r0 = 0\ninfinite loop detected at insn 41\n\
+                   cur state: R0=0\nold state: R0=0\nprocessed 106 insns (limit 1000000)\n-- END PROG LOAD LOG --\n";
+        assert_eq!(essence(log), "infinite loop detected at insn 41");
+        assert_eq!(
+            essence("libbpf: prog 'x': BPF program load failed: -EPERM\n"),
+            "prog 'x': BPF program load failed: -EPERM"
+        );
+    }
 }

@@ -170,12 +170,13 @@ pub struct Tables {
     cpus: usize,
 }
 
-/// FNV-1a (64 bits) of a file name, as the kernel side computes it.
+/// FNV-1a (64 bits) of a file name, as the kernel side computes it. Never 0, which stands for any name.
 #[must_use]
 pub fn name_hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    });
+    if hash == 0 { 1 } else { hash }
 }
 
 impl Tables {

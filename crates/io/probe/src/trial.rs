@@ -12,13 +12,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use libbpf_rs::MapCore as _;
+use libbpf_rs::{ErrorKind, MapCore as _};
 use nv_model::mode::{Baseline, Mode};
 use nv_model::node::{Capabilities, Capability};
 use nv_model::verdict::Mechanism;
 
 use crate::cgroup;
-use crate::object::{OBSERVERS, SHARED_MAPS, open};
+use crate::object::{OBSERVERS, SHARED_MAPS, complaint, open};
 use crate::tables::{CgroupRow, ProfileRow, Tables};
 
 /// What the trial starts: a program that ends at once with [`child_main`]'s code. A binary names itself with a hidden
@@ -81,8 +81,12 @@ pub fn run(trial: &Trial) -> Capabilities {
         let trial_micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         capabilities.trials.push(Capability { mechanism, works, reason, trial_micros });
     }
-    let observes = observers();
-    capabilities.lost = lost(capabilities.process, observes.as_ref().err());
+    let observers =
+        match capabilities.trials.iter().find(|trial| trial.mechanism == Mechanism::TracepointKill) {
+            Some(exec) if !exec.works => Err(exec.reason.clone()),
+            _ => observers(),
+        };
+    capabilities.lost = lost(capabilities.process, observers.as_ref().err());
     capabilities
 }
 
@@ -114,8 +118,7 @@ fn fire(trial: &Trial, mechanism: Mechanism, program: &str) -> Result<(), String
         .progs_mut()
         .find(|found| found.name() == program)
         .ok_or_else(|| format!("the object has no program {program}"))?;
-    let link =
-        attached.attach().map_err(|error| format!("the kernel does not attach it: {error}{}", lockdown()))?;
+    let link = attached.attach().map_err(|error| format!("the kernel does not attach it: {error}"))?;
     let arena = Arena::new().map_err(|error| format!("cannot make a cgroup to try it in: {error}"))?;
     let enforce = |mode: Mode| -> Result<Outcome, String> {
         let set = || {
@@ -146,9 +149,9 @@ fn fire(trial: &Trial, mechanism: Mechanism, program: &str) -> Result<(), String
     }
 }
 
-/// Whether the programs that only look on load and attach.
+/// Whether the programs that only look on load and attach; the first of them, the exec tracepoint, was tried already.
 fn observers() -> Result<(), String> {
-    let (object, _) = load(&OBSERVERS)?;
+    let (object, _) = load(OBSERVERS.get(1..).unwrap_or(&OBSERVERS))?;
     for program in object.progs_mut().filter(|program| program.autoload()) {
         let name = program.name().to_string_lossy().into_owned();
         drop(program.attach().map_err(|error| format!("the kernel does not attach {name}: {error}"))?);
@@ -158,7 +161,7 @@ fn observers() -> Result<(), String> {
 
 /// Loads `programs` with small tables.
 fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), String> {
-    let refused = |error: libbpf_rs::Error| format!("the kernel does not load it: {error}{}", lockdown());
+    let refused = |error: libbpf_rs::Error| refusal(&error);
     let mut object = open(programs, 0).map_err(refused)?;
     for mut map in object.maps_mut() {
         let entries = match map.name().to_string_lossy().as_ref() {
@@ -178,17 +181,21 @@ fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), String> {
     Ok((object, tables))
 }
 
-/// What explains a refusal best: no root, or the kernel's own lock.
-fn lockdown() -> String {
-    if !rustix::process::geteuid().is_root() {
-        return " (not root)".to_owned();
-    }
-    let state = security("lockdown");
-    if state.is_empty() || state.contains("[none]") {
-        String::new()
-    } else {
-        format!(" (lockdown is {state})")
-    }
+/// The kernel's refusal in one sentence.
+fn refusal(error: &libbpf_rs::Error) -> String {
+    let detail = match error.kind() {
+        ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => "this is not root".to_owned(),
+        ErrorKind::PermissionDenied => {
+            let lockdown = security("lockdown");
+            let state = if lockdown.is_empty() { String::new() } else { format!(", lockdown is {lockdown}") };
+            format!(
+                "it forbids this kind of program even to root, as kernels do that never change their own code{state}"
+            )
+        }
+        _ => complaint(),
+    };
+    let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+    format!("the kernel does not load it ({error}){detail}")
 }
 
 fn security(file: &str) -> String {
