@@ -37,7 +37,8 @@ pub async fn channel(address: &str, config: ClientConfig) -> Result<Channel, Pki
             Ok::<_, std::io::Error>(TokioIo::new(tls))
         }
     });
-    let endpoint = Endpoint::from_shared(format!("https://{CONTROLLER_NAME}"))
+    // The scheme is for the HTTP/2 requests alone: TLS is below, by the connector, always.
+    let endpoint = Endpoint::from_shared(format!("http://{CONTROLLER_NAME}"))
         .map_err(|error| PkiError::Connect(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(PING_EVERY)

@@ -1,0 +1,367 @@
+//! What nodes saw: one observation after the other.
+
+use std::sync::Arc;
+
+use nv_model::conversation::EndpointId;
+use nv_model::name::{GroupName, NodeId, WorkloadId};
+use nv_model::observation::{ConnectionObservation, Observation, ProcessObservation, Sequence};
+use nv_model::record::{Level, Record};
+use nv_model::rule::RuleId;
+use nv_model::time::Timestamp;
+use nv_model::verdict::Verdict;
+use nv_model::workload::Workload;
+use nv_policy::directory::Directory;
+use nv_policy::learn::{Link, Program};
+use nv_policy::state::{is_host, is_live};
+use nv_wire::enforcer::v1 as proto;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::{Hub, IncidentKey, PUBLISH_LATER, SessionId, ViolationKey};
+use crate::journal::Entry;
+use crate::records::{Category, common, event, incident, violation};
+
+/// A violation with its ends resolved.
+pub(crate) struct SeenViolation {
+    pub(super) node: NodeId,
+    pub(super) id: String,
+    pub(super) client: EndpointId,
+    pub(super) server: EndpointId,
+    pub(super) seen: Box<ConnectionObservation>,
+}
+
+/// A record's id: the same for the same observation, whenever it comes.
+fn record_id(stream: &str, sequence: u64) -> String {
+    let hash = |seed: u64| {
+        stream.bytes().chain(sequence.to_le_bytes()).fold(seed, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(7)
+        })
+    };
+    let number = u128::from(hash(0xcbf2_9ce4_8422_2325)) << 64 | u128::from(hash(0x8422_2325_cbf2_9ce4));
+    uuid::Builder::from_custom_bytes(number.to_be_bytes()).into_uuid().to_string()
+}
+
+impl Hub {
+    /// Whether the workload is known to run elsewhere.
+    pub(super) fn is_foreign(&self, node: &NodeId, workload: &WorkloadId) -> bool {
+        self.state.workloads.get(workload).is_some_and(|held| held.node != *node)
+    }
+
+    /// Whether a node speaks of what is not its own.
+    fn oversteps(&self, node: &NodeId, observation: &Observation) -> bool {
+        let foreign = |id: &Option<WorkloadId>| id.as_ref().is_some_and(|id| self.is_foreign(node, id));
+        match observation {
+            Observation::Workload(workload) => workload.node != *node || self.is_foreign(node, &workload.id),
+            Observation::WorkloadGone { id, .. } => self.is_foreign(node, id),
+            Observation::Process(seen) => foreign(&seen.workload),
+            Observation::Connection(seen) => {
+                // The other end of a connection may be anyone's; one of them is here.
+                foreign(&seen.client.workload) && foreign(&seen.server.workload)
+            }
+            Observation::Usage { workload, .. } => foreign(workload),
+            Observation::Dropped { .. } => false,
+        }
+    }
+
+    pub(super) fn batch(
+        &mut self,
+        id: SessionId,
+        node: &NodeId,
+        batch: proto::Batch,
+        observations: Vec<(Sequence, Observation)>,
+    ) {
+        let Some(session) = self.session(id, node) else { return };
+        session.seen = Instant::now();
+        if observations.iter().any(|(_, observation)| self.oversteps(node, observation)) {
+            self.parts.counters.overstepped();
+            tracing::warn!(%node, "a node reported on a workload of another node: its link is closed");
+            if let Some(session) = self.sessions.get(node) {
+                let status = Status::permission_denied("a report on a workload of another node");
+                self.refuse(&session.outbound, &session.close, status);
+            }
+            self.disconnect(node);
+            return;
+        }
+        let position = self.positions.get(node).cloned().unwrap_or_default();
+        let entry = Entry {
+            node: node.to_string(),
+            stream: position.stream.clone(),
+            batch: Some(batch),
+            at: self.parts.clock.now().nanos(),
+            taken: position.taken,
+        };
+        if let Some(taken) = self.take_in(node, observations) {
+            self.entries.push(entry);
+            self.acks.insert(node.clone(), taken);
+        } else {
+            // All of it was here already: say so again.
+            self.acks.insert(node.clone(), position.taken);
+        }
+    }
+
+    /// Takes the observations in that are new; the number of the last one, when there was any.
+    pub(super) fn take_in(
+        &mut self,
+        node: &NodeId,
+        observations: Vec<(Sequence, Observation)>,
+    ) -> Option<u64> {
+        let mut position = self.positions.get(node).cloned().unwrap_or_default();
+        let mut any = false;
+        for (Sequence(sequence), observation) in observations {
+            if sequence <= position.taken {
+                self.parts.counters.duplicate();
+                continue;
+            }
+            let missing = sequence.saturating_sub(position.taken).saturating_sub(1);
+            if missing > 0 {
+                let losses = self.losses.entry(node.clone()).or_default();
+                losses.missing = losses.missing.saturating_add(missing);
+                self.parts.counters.missing(missing);
+            }
+            position.taken = sequence;
+            any = true;
+            self.parts.counters.observed();
+            self.observe(node, record_id(&position.stream, sequence), observation);
+        }
+        let taken = position.taken;
+        self.positions.insert(node.clone(), position);
+        any.then_some(taken)
+    }
+
+    fn observe(&mut self, node: &NodeId, id: String, observation: Observation) {
+        match observation {
+            Observation::Workload(workload) => {
+                self.workload_seen(node, Arc::new(*workload), self.parts.clock.now());
+            }
+            Observation::WorkloadGone { id, at } => self.workload_gone(node, &id, at),
+            Observation::Process(seen) => self.process_seen(node, id, seen),
+            Observation::Connection(seen) => self.connection_seen(node, id, seen),
+            Observation::Usage { workload, usage, .. } => {
+                match workload {
+                    Some(workload) if self.state.workloads.contains_key(&workload) => {
+                        Arc::make_mut(&mut self.usage).insert(workload, usage);
+                    }
+                    Some(_gone) => {}
+                    None => drop(Arc::make_mut(&mut self.node_usage).insert(node.clone(), usage)),
+                }
+                self.publish_within(PUBLISH_LATER);
+            }
+            Observation::Dropped { kernel, queue } => {
+                let losses = self.losses.entry(node.clone()).or_default();
+                (losses.kernel, losses.queue) = (kernel, queue);
+            }
+        }
+    }
+
+    pub(super) fn workload_seen(&mut self, node: &NodeId, workload: Arc<Workload>, now: Timestamp) {
+        let old = self.state.workloads.get(&workload.id).cloned();
+        let mut workload = workload;
+        if let Some(old) = &old
+            && workload.secured == Timestamp::NEVER
+            && old.secured != Timestamp::NEVER
+            && workload.running
+        {
+            Arc::make_mut(&mut workload).secured = old.secured;
+        }
+        if old.as_ref() == Some(&workload) {
+            return;
+        }
+        let was = |test: fn(&Workload) -> bool| old.as_ref().is_some_and(|old| test(old));
+        let mut happened: Vec<(&str, &str, Timestamp)> = Vec::new();
+        if workload.running && !was(|old| old.running) {
+            happened.push(("Container.Start", "started", workload.started));
+        }
+        if workload.secured != Timestamp::NEVER && !was(|old| old.secured != Timestamp::NEVER) {
+            happened.push(("Container.Secured", "is protected", workload.secured));
+        }
+        if !workload.running && was(|old| old.running) {
+            happened.push(("Container.Stop", "stopped", workload.finished));
+        }
+        if is_live(&workload)
+            && !is_host(&workload)
+            && !self.state.groups.contains_key(&workload.learned_group())
+        {
+            self.learner.groups_wanted(Instant::now());
+        }
+        self.state.workloads.insert(workload.id.clone(), Arc::clone(&workload));
+        self.inventory_changed();
+        for (name, what, at) in happened {
+            self.container_event(node, &workload, name, what, if at == Timestamp::NEVER { now } else { at });
+        }
+    }
+
+    pub(super) fn workload_gone(&mut self, node: &NodeId, id: &WorkloadId, at: Timestamp) {
+        let Some(old) = self.state.workloads.remove(id) else { return };
+        if old.running {
+            self.container_event(node, &old, "Container.Stop", "stopped", at);
+        }
+        self.container_event(node, &old, "Container.Remove", "was removed", at);
+        Arc::make_mut(&mut self.usage).remove(id);
+        let removed = Arc::make_mut(&mut self.removed);
+        if removed.insert(id.clone(), old).is_none() {
+            self.removed_order.push_back(id.clone());
+        }
+        while self.removed_order.len() > super::MAX_REMOVED {
+            if let Some(oldest) = self.removed_order.pop_front() {
+                removed.remove(&oldest);
+                self.parts.graph.write().remove_endpoint(&EndpointId::Workload(oldest));
+            }
+        }
+        self.inventory_changed();
+    }
+
+    /// Sandboxes are part of their pods and hosts are no containers: neither is told.
+    fn container_event(&mut self, node: &NodeId, workload: &Workload, name: &str, what: &str, at: Timestamp) {
+        if self.replaying || workload.is_sandbox || is_host(workload) {
+            return;
+        }
+        let scene = self.scene();
+        let begin = common(scene, Some(node), name, Level::Info, at);
+        let message = format!("Container {} {what}", workload.display_name());
+        self.records.push(event(scene, Category::Workload, begin, Some(workload), message));
+    }
+
+    fn process_seen(&mut self, node: &NodeId, id: String, seen: Box<ProcessObservation>) {
+        match seen.verdict {
+            Verdict::Learn => {
+                let program = Program {
+                    group: seen.group.clone(),
+                    path: seen.path.clone(),
+                    fileless: seen.fileless,
+                    verdict: seen.verdict,
+                };
+                self.learner.program(program, Instant::now(), &self.parts.counters);
+            }
+            Verdict::Violate | Verdict::Deny => {
+                if self.replaying || self.alerts_disabled(&seen.group) || !self.is_new_record(&id) {
+                    return;
+                }
+                let key = IncidentKey(
+                    node.clone(),
+                    seen.workload.clone(),
+                    seen.name.clone(),
+                    seen.path.clone(),
+                    seen.verdict,
+                    seen.rule_uuid.clone(),
+                );
+                let (now, count) = (self.began.elapsed(), seen.count);
+                if let Some((node, id, seen)) =
+                    self.incidents.take(now, &key, (node.clone(), id, seen), count)
+                {
+                    let record = incident(self.scene(), &node, id, &seen);
+                    self.records.push(Record::Incident(Box::new(record)));
+                }
+            }
+            Verdict::Open | Verdict::Allow => {}
+        }
+    }
+
+    fn alerts_disabled(&self, group: &GroupName) -> bool {
+        self.state.profiles.get(group).is_some_and(|profile| profile.alert_disabled)
+    }
+
+    /// Whether a record of this id was not logged yet, as far as that is remembered.
+    fn is_new_record(&mut self, id: &str) -> bool {
+        let new = self.remember_record(id.to_owned());
+        if !new {
+            self.parts.counters.duplicate();
+        }
+        new
+    }
+
+    pub(super) fn remember_record(&mut self, id: String) -> bool {
+        if !self.recent.insert(id.clone()) {
+            return false;
+        }
+        self.recent_order.push_back(id);
+        if self.recent_order.len() > super::RECENT_RECORDS
+            && let Some(oldest) = self.recent_order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
+        true
+    }
+
+    fn connection_seen(&mut self, node: &NodeId, id: String, seen: Box<ConnectionObservation>) {
+        let directory = self.directory.get_or_insert_with(|| Directory::new(&self.state));
+        let client = directory.end(seen.client.workload.as_ref(), seen.client.address);
+        let server = directory.end(seen.server.workload.as_ref(), seen.server.address);
+        // Of a connection between two pods both ends may tell: the client's counts.
+        let twice = seen.ingress && matches!(client, EndpointId::Workload(_));
+        if seen.rule != RuleId::DEFAULT && seen.sessions > 0 && !twice {
+            let held = Arc::make_mut(&mut self.matches).entry(seen.rule).or_default();
+            held.sessions = held.sessions.saturating_add(u64::from(seen.sessions));
+            held.last = held.last.max(seen.last);
+            self.publish_within(PUBLISH_LATER);
+        }
+        let ends = (client.clone(), server.clone());
+        self.parts
+            .graph
+            .write()
+            .observe(&seen, |peer| if *peer == seen.client { ends.0.clone() } else { ends.1.clone() });
+        match seen.verdict {
+            Verdict::Learn => self.link_seen(client, server, &seen),
+            // An allowed connection teaches only which application a learned port is.
+            Verdict::Allow if seen.application.is_some() => self.link_seen(client, server, &seen),
+            Verdict::Violate | Verdict::Deny => {
+                if self.replaying || seen.sessions == 0 || !self.is_new_record(&id) {
+                    return;
+                }
+                let key = ViolationKey {
+                    client: client.to_string(),
+                    server: server.to_string(),
+                    protocol: seen.protocol,
+                    port: seen.port,
+                    verdict: seen.verdict,
+                    rule: seen.rule,
+                    ingress: seen.ingress,
+                };
+                // The same connection, told by its other end.
+                if self.violations.is_open(&ViolationKey { ingress: !seen.ingress, ..key.clone() }) {
+                    return;
+                }
+                let (now, sessions) = (self.began.elapsed(), seen.sessions);
+                let seen = SeenViolation { node: node.clone(), id, client, server, seen };
+                if let Some(seen) = self.violations.take(now, &key, seen, sessions) {
+                    self.log_violation(&seen, None);
+                }
+            }
+            Verdict::Open | Verdict::Allow => {}
+        }
+    }
+
+    fn log_violation(&mut self, seen: &SeenViolation, sessions: Option<u32>) {
+        let ends = (&seen.client, &seen.server);
+        let mut record = violation(self.scene(), &seen.node, seen.id.clone(), ends, &seen.seen);
+        if let Some(sessions) = sessions {
+            record.sessions = sessions;
+        }
+        self.records.push(Record::Violation(Box::new(record)));
+    }
+
+    fn link_seen(&mut self, client: EndpointId, server: EndpointId, seen: &ConnectionObservation) {
+        let link = Link {
+            client,
+            server,
+            protocol: seen.protocol,
+            port: seen.port,
+            application: seen.application,
+            verdict: seen.verdict,
+        };
+        self.learner.link(link, Instant::now(), &self.parts.counters);
+    }
+
+    /// Logs the repeats whose minute is over.
+    pub(super) fn close_folds(&mut self, all: bool) {
+        let now = self.began.elapsed();
+        for ((node, id, seen), repeats) in self.incidents.close(now, all) {
+            let mut record = incident(self.scene(), &node, id, &seen);
+            record.count = Some(repeats);
+            record.aggregation_from = Some(seen.at.seconds());
+            self.records.push(Record::Incident(Box::new(record)));
+        }
+        for (seen, repeats) in self.violations.close(now, all) {
+            self.log_violation(&seen, Some(repeats));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Keys of the store that the controller reads and writes. Values are JSON of the type of `nv_model` named beside.
+
+use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
+use nv_model::rule::RuleId;
+
+/// `Group` by name.
+pub(crate) const GROUP: &str = "group/";
+/// `NetworkRule` by id.
+pub(crate) const RULE: &str = "rule/";
+/// List of all rule ids in order.
+pub(crate) const ORDER: &str = "rules/order";
+/// `ProcessProfile` by group.
+pub(crate) const PROFILE: &str = "profile/";
+/// `SystemConfig`.
+pub(crate) const CONFIG: &str = "system/config";
+/// `Node` by id.
+pub(crate) const NODE: &str = "node/";
+/// `Enforcer` by id, as it last connected.
+pub(crate) const ENFORCER: &str = "enforcer/";
+/// `true` by workload that is cut off from the network.
+pub(crate) const QUARANTINE: &str = "quarantine/";
+/// `TokenRecord` by hash.
+pub(crate) const JOIN: &str = "join/";
+
+pub(crate) fn group(name: &GroupName) -> String {
+    format!("{GROUP}{name}")
+}
+pub(crate) fn rule(id: RuleId) -> String {
+    format!("{RULE}{}", id.0)
+}
+pub(crate) fn profile(name: &GroupName) -> String {
+    format!("{PROFILE}{name}")
+}
+pub(crate) fn node(id: &NodeId) -> String {
+    format!("{NODE}{id}")
+}
+pub(crate) fn enforcer(id: &EnforcerId) -> String {
+    format!("{ENFORCER}{id}")
+}
+pub(crate) fn quarantine(id: &WorkloadId) -> String {
+    format!("{QUARANTINE}{id}")
+}
+pub(crate) fn join(hash: &str) -> String {
+    format!("{JOIN}{hash}")
+}

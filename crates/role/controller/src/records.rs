@@ -1,0 +1,259 @@
+//! From what nodes saw to what the logs say: names, levels and sentences of the contract.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nv_model::conversation::EndpointId;
+use nv_model::name::{NodeId, WorkloadId};
+use nv_model::node::Controller;
+use nv_model::observation::{ConnectionObservation, ProcessObservation};
+use nv_model::record::{Event, Incident, Level, LogCommon, Record, Violation};
+use nv_model::time::Timestamp;
+use nv_model::verdict::{Mechanism, Verdict};
+use nv_model::workload::Workload;
+use nv_policy::state::State;
+
+/// What a record is made from: the hub's state as it is now, which the published view follows a little later.
+#[derive(Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) removed: &'a BTreeMap<WorkloadId, Arc<Workload>>,
+    pub(crate) cluster_name: &'a str,
+    pub(crate) controller: &'a Controller,
+}
+
+impl<'a> Scene<'a> {
+    fn workload(&self, id: &WorkloadId) -> Option<&'a Arc<Workload>> {
+        self.state.workloads.get(id).or_else(|| self.removed.get(id))
+    }
+}
+
+/// Rule id of an incident that no rule decided: the program is not in the profile.
+pub(crate) const NOT_LISTED: &str = "00000000-0000-0000-0000-000000000001";
+/// Rule id of an incident that no rule decided: the program is not from the image.
+pub(crate) const NOT_FROM_IMAGE: &str = "00000000-0000-0000-0000-000000000006";
+
+/// Events of a category; the names are the contract's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Category {
+    Workload,
+    Enforcer,
+    Controller,
+    Group,
+}
+
+impl Category {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Workload => "WORKLOAD",
+            Self::Enforcer => "ENFORCER",
+            Self::Controller => "CONTROLLER",
+            Self::Group => "GROUP",
+        }
+    }
+}
+
+/// What every record of a node begins with.
+pub(crate) fn common(
+    scene: Scene<'_>,
+    node: Option<&NodeId>,
+    name: &str,
+    level: Level,
+    at: Timestamp,
+) -> LogCommon {
+    let host =
+        node.and_then(|id| scene.state.nodes.get(id)).map(|node| node.name.clone()).unwrap_or_default();
+    let id = node.map(ToString::to_string).unwrap_or_default();
+    LogCommon {
+        name: name.to_owned(),
+        level,
+        reported_at: at.rfc3339(),
+        reported_timestamp: at.seconds(),
+        cluster_name: scene.cluster_name.to_owned(),
+        host_id: id.clone(),
+        host_name: host.clone(),
+        enforcer_id: id,
+        enforcer_name: host,
+        response_rule_id: None,
+    }
+}
+
+/// An event of this controller or one of its nodes. Container events go to the activity log.
+pub(crate) fn event(
+    scene: Scene<'_>,
+    category: Category,
+    common: LogCommon,
+    workload: Option<&Workload>,
+    message: String,
+) -> Record {
+    let mut event = Event {
+        common,
+        controller_id: scene.controller.id.to_string(),
+        controller_name: scene.controller.host_name.clone(),
+        category: category.as_str().to_owned(),
+        message,
+        ..Event::default()
+    };
+    let Some(workload) = workload else { return Record::Event(Box::new(event)) };
+    event.workload_id = workload.id.to_string();
+    event.workload_name = workload.display_name().to_owned();
+    event.workload_domain = domain(workload);
+    event.workload_image.clone_from(&workload.image);
+    event.workload_service = workload.learned_group().to_string();
+    Record::Activity(Box::new(event))
+}
+
+fn domain(workload: &Workload) -> String {
+    workload.domain.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Stopped is critical, reported is a warning.
+const fn level(verdict: Verdict) -> Level {
+    match verdict {
+        Verdict::Deny => Level::Critical,
+        Verdict::Open | Verdict::Learn | Verdict::Allow | Verdict::Violate => Level::Warning,
+    }
+}
+
+fn mechanism(mechanism: Option<Mechanism>) -> String {
+    mechanism.map(Mechanism::as_str).unwrap_or_default().to_owned()
+}
+
+/// The incident of a program that ran, or was stopped, against the profile.
+pub(crate) fn incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &ProcessObservation) -> Incident {
+    let on_host = seen.workload.is_none();
+    let name = if on_host { "Host.Process.Violation" } else { "Process.Profile.Violation" };
+    let workload = seen.workload.as_ref().and_then(|id| scene.workload(id)).map(AsRef::as_ref);
+    let rule_id = match (seen.rule_uuid.is_empty(), seen.drifted) {
+        (false, _) => seen.rule_uuid.clone(),
+        (true, true) => NOT_FROM_IMAGE.to_owned(),
+        (true, false) => NOT_LISTED.to_owned(),
+    };
+    Incident {
+        common: common(scene, Some(node), name, level(seen.verdict), seen.at),
+        id,
+        workload_id: seen.workload.as_ref().map(ToString::to_string).unwrap_or_default(),
+        workload_name: workload.map(|workload| workload.display_name().to_owned()).unwrap_or_default(),
+        workload_domain: workload.map(domain).unwrap_or_default(),
+        workload_image: workload.map(|workload| workload.image.clone()).unwrap_or_default(),
+        workload_service: workload.map(|workload| workload.learned_group().to_string()).unwrap_or_default(),
+        proc_name: seen.name.clone(),
+        proc_path: seen.path.clone(),
+        proc_cmd: seen.command.clone(),
+        proc_real_uid: Some(i64::from(seen.real_uid)),
+        proc_effective_uid: Some(i64::from(seen.effective_uid)),
+        proc_real_user: seen.user.clone(),
+        proc_effective_user: if seen.real_uid == seen.effective_uid {
+            seen.user.clone()
+        } else {
+            String::new()
+        },
+        proc_parent_name: seen.parent_name.clone(),
+        proc_parent_path: seen.parent_path.clone(),
+        action: seen.verdict.as_str().to_owned(),
+        group: seen.group.to_string(),
+        rule_id,
+        count: Some(seen.count),
+        message: incident_message(seen),
+        mechanism: mechanism(seen.mechanism),
+        decision_nanos: (seen.decision_nanos > 0).then_some(seen.decision_nanos),
+        ..Incident::default()
+    }
+}
+
+fn incident_message(seen: &ProcessObservation) -> String {
+    let what = match (seen.fileless, seen.drifted) {
+        (true, _) => "an executable that exists in memory only",
+        (false, true) => "an executable that is not from the image",
+        (false, false) => "a program",
+    };
+    let done = if seen.verdict == Verdict::Deny { "Stopped" } else { "Reported" };
+    let why = if seen.rule_uuid.is_empty() {
+        format!("the profile of {} does not allow it", seen.group)
+    } else {
+        format!("a rule of {} denies it", seen.rule_group)
+    };
+    let path = if seen.path.is_empty() { &seen.name } else { &seen.path };
+    format!("{done} {what}: {path}; {why}")
+}
+
+/// How one end of a connection is named in a record.
+struct End {
+    id: String,
+    name: String,
+    domain: String,
+    image: String,
+    service: String,
+}
+
+fn end(scene: Scene<'_>, endpoint: &EndpointId) -> End {
+    let plain = |name: String| End {
+        id: endpoint.to_string(),
+        name,
+        domain: String::new(),
+        image: String::new(),
+        service: String::new(),
+    };
+    match endpoint {
+        EndpointId::Workload(id) => match scene.workload(id) {
+            Some(workload) => End {
+                id: id.to_string(),
+                name: workload.display_name().to_owned(),
+                domain: domain(workload),
+                image: workload.image.clone(),
+                service: workload.learned_group().to_string(),
+            },
+            None => plain(id.to_string()),
+        },
+        EndpointId::Host(node) => {
+            let host = scene.state.nodes.get(node).map_or_else(|| node.to_string(), |node| node.name.clone());
+            End { service: "nodes".to_owned(), ..plain(host) }
+        }
+        EndpointId::UnmanagedWorkload(_)
+        | EndpointId::UnmanagedHost(_)
+        | EndpointId::Address(_)
+        | EndpointId::IpService(_)
+        | EndpointId::External => plain(endpoint.to_string()),
+    }
+}
+
+/// The violation of a connection that was reported or dropped.
+pub(crate) fn violation(
+    scene: Scene<'_>,
+    node: &NodeId,
+    id: String,
+    ends: (&EndpointId, &EndpointId),
+    seen: &ConnectionObservation,
+) -> Violation {
+    let (client, server) = (end(scene, ends.0), end(scene, ends.1));
+    Violation {
+        common: common(scene, Some(node), "", level(seen.verdict), seen.last.max(seen.first)),
+        id,
+        client_id: client.id,
+        client_name: client.name,
+        client_domain: client.domain,
+        client_image: client.image,
+        client_service: client.service,
+        server_id: server.id,
+        server_name: server.name,
+        server_domain: server.domain,
+        server_image: server.image,
+        server_service: server.service,
+        policy_action: seen.verdict.as_str().to_owned(),
+        client_ip: seen.client.address.to_canonical().to_string(),
+        server_ip: seen.server.address.to_canonical().to_string(),
+        server_port: seen.port,
+        ip_proto: seen.protocol.number(),
+        applications: seen.application.and_then(|id| id.name()).map(str::to_owned).into_iter().collect(),
+        sessions: seen.sessions.max(1),
+        policy_id: seen.rule.0,
+        mechanism: if seen.verdict == Verdict::Deny {
+            mechanism(Some(Mechanism::TrafficControl))
+        } else {
+            String::new()
+        },
+        proc_name: seen.process.clone(),
+        proc_path: seen.process_path.clone(),
+        ..Violation::default()
+    }
+}

@@ -1,0 +1,9 @@
+//! The controller with real parts: redb store, event log, mTLS over the loopback, and a simulated enforcer that speaks
+//! the contract.
+
+mod changes;
+mod link;
+mod observed;
+mod policy;
+mod sim;
+mod survive;

@@ -1,0 +1,199 @@
+//! From what nodes see to inventory, learning and logs.
+
+use std::time::{Duration, Instant};
+
+use nv_model::mode::{Baseline, Mode};
+use nv_model::observation::Observation;
+use nv_model::record::{Level, Record, Topic};
+use nv_model::time::Timestamp;
+use nv_model::verdict::Verdict;
+
+use super::sim::{Disk, Running, Sim, connected, joined, now, ran, workload};
+
+#[tokio::test]
+async fn a_new_service_gets_a_learned_group_with_the_modes_of_new_services() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    running.until("nv.web.shop", |view| view.state.groups.contains_key("nv.web.shop")).await;
+    let view = running.controller.view();
+    let modes = view.state.groups["nv.web.shop"].modes.unwrap();
+    assert_eq!(
+        (modes.network, modes.profile, modes.baseline),
+        (Mode::Discover, Mode::Discover, Baseline::Basic)
+    );
+    assert_eq!(view.members()["nv.web.shop"], ["w1".parse().unwrap()]);
+    sim.until("the workload", |policy| policy.workloads.len() == 1).await;
+    assert_eq!(sim.workload("w1").unwrap().group.as_str(), "nv.web.shop");
+    assert_eq!(running.records(Topic::Activity).await[0].common().name, "Container.Start");
+}
+
+#[tokio::test]
+async fn the_life_of_a_container_is_told_in_the_activity_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let mut sim = Sim::open(&running, &credential, Disk::new("n1", vec![])).await.unwrap();
+    let mut life = workload("n1", "w1", "web", 1);
+    sim.tell(Observation::Workload(Box::new(life.clone()))).await;
+    life.secured = now();
+    sim.tell(Observation::Workload(Box::new(life.clone()))).await;
+    (life.running, life.finished) = (false, now());
+    sim.tell(Observation::Workload(Box::new(life.clone()))).await;
+    sim.tell(Observation::WorkloadGone { id: life.id.clone(), at: now() }).await;
+    let names: Vec<String> =
+        running.logged(Topic::Activity, 4).await.iter().map(|record| record.common().name.clone()).collect();
+    assert_eq!(names, ["Container.Start", "Container.Secured", "Container.Stop", "Container.Remove"]);
+    running.until("the removal", |view| view.removed.contains_key(&life.id)).await;
+    assert!(running.controller.view().workload(&life.id).is_some());
+}
+
+#[tokio::test]
+async fn what_runs_in_discover_is_learned_within_a_second_and_reaches_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    let begin = Instant::now();
+    sim.tell(ran("w1", "nv.web.shop", "/usr/sbin/nginx", Verdict::Learn)).await;
+    let group: nv_model::name::GroupName = "nv.web.shop".parse().unwrap();
+    sim.until("the program", |policy| {
+        policy.profiles.get(&group).is_some_and(|profile| !profile.rules.is_empty())
+    })
+    .await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    let profile = &running.controller.view().state.profiles[&group];
+    assert_eq!(profile.rules.len(), 1);
+    assert_eq!(profile.rules[0].path.to_string(), "/usr/sbin/nginx");
+}
+
+#[tokio::test]
+async fn connections_in_discover_become_one_rule_between_their_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1), workload("n1", "w2", "db", 2)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    for port in [5432, 5433, 5432] {
+        sim.disk.see(connected(("w1", "10.1.0.1"), ("w2", "10.1.0.2"), port, Verdict::Learn));
+    }
+    sim.disk.see(connected(("w1", "10.1.0.1"), ("", "1.2.3.4"), 443, Verdict::Learn));
+    sim.send().await;
+    sim.until("both rules", |policy| policy.rules.len() == 2).await;
+    let view = running.controller.view();
+    let rules: Vec<_> = view
+        .state
+        .rules
+        .iter()
+        .map(|rule| (rule.from.to_string(), rule.to.to_string(), rule.ports.to_string()))
+        .collect();
+    assert!(
+        rules.contains(&("nv.web.shop".into(), "nv.db.shop".into(), "tcp/5432-5433".into())),
+        "{rules:?}"
+    );
+    assert!(rules.contains(&("nv.web.shop".into(), "external".into(), "tcp/443".into())), "{rules:?}");
+    assert_eq!(running.controller.graph().len(), 2);
+}
+
+#[tokio::test]
+async fn an_incident_is_in_the_log_within_a_second_with_all_that_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    let begin = Instant::now();
+    sim.tell(ran("w1", "nv.web.shop", "/tmp/evil", Verdict::Deny)).await;
+    let records = running.logged(Topic::Incident, 1).await;
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    let Record::Incident(incident) = &records[0] else { panic!() };
+    assert_eq!(incident.common.name, "Process.Profile.Violation");
+    assert_eq!((incident.common.level, incident.action.as_str()), (Level::Critical, "deny"));
+    assert_eq!((incident.workload_id.as_str(), incident.workload_name.as_str()), ("w1", "web-pod"));
+    assert_eq!((incident.workload_domain.as_str(), incident.group.as_str()), ("shop", "nv.web.shop"));
+    assert_eq!((incident.proc_path.as_str(), incident.proc_parent_name.as_str()), ("/tmp/evil", "sh"));
+    assert_eq!((incident.mechanism.as_str(), incident.decision_nanos), ("tracepoint_kill", Some(1500)));
+    assert_eq!(
+        incident.message,
+        "Stopped a program: /tmp/evil; the profile of nv.web.shop does not allow it"
+    );
+    assert_eq!(
+        (incident.common.host_name.as_str(), incident.common.cluster_name.as_str()),
+        ("host-n1", "test")
+    );
+
+    sim.tell(ran("", "nodes", "/tmp/evil", Verdict::Violate)).await;
+    let Record::Incident(incident) = running.logged(Topic::Incident, 2).await.remove(1) else { panic!() };
+    assert_eq!(
+        (incident.common.name.as_str(), incident.common.level),
+        ("Host.Process.Violation", Level::Warning)
+    );
+}
+
+#[tokio::test]
+async fn a_violation_names_both_ends_and_what_was_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1), workload("n1", "w2", "db", 2)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    sim.disk.see(connected(("w1", "10.1.0.1"), ("", "10.1.0.2"), 22, Verdict::Deny));
+    sim.disk.see(connected(("w1", "10.1.0.1"), ("", "1.2.3.4"), 80, Verdict::Violate));
+    sim.send().await;
+    sim.drain().await;
+    let records = running.logged(Topic::Violation, 2).await;
+    let Record::Violation(inside) = &records[0] else { panic!() };
+    assert_eq!((inside.client_id.as_str(), inside.server_id.as_str()), ("w1", "w2"));
+    assert_eq!(
+        (inside.client_service.as_str(), inside.server_service.as_str()),
+        ("nv.web.shop", "nv.db.shop")
+    );
+    assert_eq!((inside.policy_action.as_str(), inside.common.level), ("deny", Level::Critical));
+    assert_eq!((inside.server_port, inside.ip_proto, inside.sessions), (22, 6, 1));
+    assert_eq!((inside.mechanism.as_str(), inside.proc_path.as_str()), ("traffic_control", "/usr/bin/wget"));
+    assert_eq!(inside.common.name, "");
+    let Record::Violation(outside) = &records[1] else { panic!() };
+    assert_eq!((outside.server_id.as_str(), outside.server_name.as_str()), ("external", "external"));
+    assert_eq!((outside.common.level, outside.server_ip.as_str()), (Level::Warning, "1.2.3.4"));
+}
+
+#[tokio::test]
+async fn repeats_are_folded_and_told_at_the_latest_when_the_controller_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    for _ in 0..5 {
+        sim.disk.see(ran("w1", "nv.web.shop", "/tmp/evil", Verdict::Deny));
+    }
+    sim.send().await;
+    sim.drain().await;
+    assert_eq!(running.records(Topic::Incident).await.len(), 1);
+    running.stop().await;
+    let running = Running::start(folder.path()).await;
+    let records = running.records(Topic::Incident).await;
+    let Record::Incident(folded) = &records[1] else { panic!() };
+    assert_eq!((records.len(), folded.count), (2, Some(4)));
+    assert!(folded.aggregation_from.is_some());
+}
+
+#[tokio::test]
+async fn a_workload_that_is_missing_at_hello_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1), workload("n1", "w2", "db", 2)]);
+    let sim = Sim::open(&running, &credential, disk).await.unwrap();
+    running.until("both", |view| view.state.workloads.len() == 2).await;
+    let mut disk = sim.disk.clone();
+    disk.workloads.remove(1);
+    drop(sim);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    running.until("one", |view| view.state.workloads.len() == 1).await;
+    sim.until("one workload", |policy| policy.workloads.len() == 1).await;
+    assert_ne!(now(), Timestamp::NEVER);
+}
