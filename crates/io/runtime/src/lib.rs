@@ -1,0 +1,45 @@
+//! What runs on this machine.
+//!
+//! ```text
+//! containerd socket ─ events, containers, tasks, CRI ┐
+//! any CRI v1 socket ─ lists, container events ───────┼→ assemble → track → RuntimeEvent
+//! /proc, cgroup tree ─ addresses, namespaces, ids ───┘
+//! cgroup_mkdir ─→ identify: <state>/…/<id>/config.json ─→ Workload before its first process
+//! ```
+//!
+//! A [`Watcher`] follows one socket ([`sockets::detect`] finds them) and tells of complete
+//! [`Workload`](nv_model::workload::Workload)s over a bounded channel. It lists everything when it connects and
+//! every 30 s, so an event that was missed is made good, and it survives a socket that dies and returns: what is
+//! told afterwards is only what changed.
+//!
+//! An [`Identifier`] answers the one question that cannot wait for an event: which container does this new cgroup
+//! belong to? It reads the OCI bundle, which the runtime writes before it makes the cgroup. The service, and with
+//! it the group and the policy, follow from what the bundle says, and the lists later give the same answer:
+//! [`service`] names them from the same few facts.
+//!
+//! Neither listens for ports nor looks at processes; that is the business of the crates that watch those.
+
+mod addresses;
+mod assemble;
+mod backoff;
+pub mod bundle;
+pub mod cgroup;
+mod containerd;
+mod cri;
+mod error;
+mod event;
+mod host;
+mod identify;
+mod image;
+mod process;
+pub mod service;
+pub mod sockets;
+mod spec;
+mod track;
+mod watch;
+
+pub use error::RuntimeError;
+pub use event::RuntimeEvent;
+pub use host::Host;
+pub use identify::Identifier;
+pub use watch::{Api, Counters, Watcher, WatcherConfig};

@@ -1,0 +1,384 @@
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nv_model::time::Timestamp;
+use nv_telemetry::Clock;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use crate::assemble::workload_id;
+use crate::backoff::Backoff;
+use crate::bundle::Bundles;
+use crate::containerd::{self, Containerd};
+use crate::cri::{self, Cri};
+use crate::error::RuntimeError;
+use crate::track::Tracker;
+use crate::{Host, Identifier, RuntimeEvent, sockets};
+
+/// How long a call may take. A runtime that is slower is treated as one that does not answer.
+const CALL: Duration = Duration::from_secs(10);
+/// Events of the runtime that wait to be looked at. When they are more, the runtime waits.
+const HINTS: usize = 1024;
+/// When the second list is made: an event between the first and the subscription would be missed by both.
+const SECOND_LIST: Duration = Duration::from_secs(1);
+/// A connection that held this long was a good one: the next pause is short again.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Which API to speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Api {
+    /// containerd's where the socket speaks it, else CRI.
+    #[default]
+    Detect,
+    /// CRI only.
+    Cri,
+}
+
+/// What a [`Watcher`] is to do.
+#[derive(Clone)]
+pub struct WatcherConfig {
+    /// The runtime's socket; it need not exist yet.
+    pub socket: PathBuf,
+    /// Where the runtime keeps its bundles; empty for a guess from the socket ([`sockets::state_dirs`]).
+    pub state_dirs: Vec<PathBuf>,
+    /// Which API to speak.
+    pub api: Api,
+    /// The machine.
+    pub host: Arc<Host>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Pause between two full lists; 30 s is usual.
+    pub list_every: Duration,
+    /// Pause between two short lists of a runtime that speaks CRI only; 2 s is usual.
+    pub poll_every: Duration,
+    /// Events that wait to be taken. When they are more, the watcher waits; nothing is lost.
+    pub queue: usize,
+}
+
+impl WatcherConfig {
+    /// The usual values for a socket.
+    #[must_use]
+    pub fn new(socket: PathBuf, host: Arc<Host>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            socket,
+            state_dirs: Vec::new(),
+            api: Api::Detect,
+            host,
+            clock,
+            list_every: Duration::from_secs(30),
+            poll_every: Duration::from_secs(2),
+            queue: 1024,
+        }
+    }
+}
+
+/// What a watcher counts; each only grows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Times the runtime answered after it had not.
+    pub connected: AtomicU64,
+    /// Times everything was listed.
+    pub lists: AtomicU64,
+    /// Events of the runtime.
+    pub hints: AtomicU64,
+    /// Containers that were not taken because there are more than 10,000.
+    pub refused: AtomicU64,
+    /// Specifications that could not be read.
+    pub unreadable: AtomicU64,
+}
+
+/// Follows one runtime until it is dropped or shut down.
+#[derive(Debug)]
+pub struct Watcher {
+    /// What it tells, see [`RuntimeEvent`]. It ends at shutdown.
+    pub events: mpsc::Receiver<RuntimeEvent>,
+    /// Identity for new cgroups.
+    pub identifier: Identifier,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// What an event of a runtime says is worth looking at.
+#[derive(Debug)]
+pub(crate) enum Hint {
+    /// Something about this container changed.
+    Look { namespace: String, id: String },
+    /// Its first process ended.
+    Exited { namespace: String, id: String, pid: u32, exit_code: i32, at: Timestamp },
+    /// Something changed.
+    List,
+    /// There will be no more; why.
+    Ended(String),
+}
+
+impl Watcher {
+    /// Starts to follow a runtime on the current tokio runtime.
+    #[must_use]
+    pub fn spawn(config: WatcherConfig, shutdown: CancellationToken) -> Self {
+        let (events, receiver) = mpsc::channel(config.queue.max(1));
+        let (containerd, containerd_receiver) = watch::channel(None);
+        let counters = Arc::new(Counters::default());
+        let state_dirs = if config.state_dirs.is_empty() {
+            sockets::state_dirs(&config.socket)
+        } else {
+            config.state_dirs.clone()
+        };
+        let identifier = Identifier {
+            host: Arc::clone(&config.host),
+            bundles: Bundles::new(Arc::clone(&config.host), state_dirs),
+            containerd: containerd_receiver,
+        };
+        let task = Task {
+            config,
+            events,
+            containerd,
+            counters: Arc::clone(&counters),
+            tracker: Tracker::default(),
+            unreadable: 0,
+        };
+        let run = async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = Box::pin(task.run()) => {}
+            }
+        };
+        let _task = AbortOnDropHandle::new(tokio::spawn(run));
+        Self { events: receiver, identifier, counters, _task }
+    }
+}
+
+struct Task {
+    config: WatcherConfig,
+    events: mpsc::Sender<RuntimeEvent>,
+    containerd: watch::Sender<Option<Channel>>,
+    counters: Arc<Counters>,
+    tracker: Tracker,
+    unreadable: u64,
+}
+
+/// Why a connection ended.
+enum End {
+    /// Nobody takes the events any more.
+    Unheard,
+    /// The runtime.
+    Failed(RuntimeError),
+}
+
+impl From<RuntimeError> for End {
+    fn from(error: RuntimeError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+enum Runtime {
+    Containerd(Containerd),
+    Cri(Cri),
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        let mut is_told = false;
+        loop {
+            let since = Instant::now();
+            let end = Box::pin(self.connection(&mut is_told)).await;
+            self.containerd.send_replace(None);
+            let End::Failed(error) = end else { return };
+            let socket = self.config.socket.display();
+            if is_told {
+                tracing::debug!(%socket, %error, "container runtime still does not answer");
+            } else {
+                tracing::warn!(%socket, %error, "container runtime does not answer; what is known stays in force");
+                is_told = true;
+                if self.events.send(RuntimeEvent::Down { reason: error.to_string() }).await.is_err() {
+                    return;
+                }
+            }
+            if since.elapsed() > STABLE {
+                backoff = Backoff::new();
+            }
+            // A random number that cannot be had only takes the jitter away.
+            sleep(backoff.pause(getrandom::u32().unwrap_or(0))).await;
+        }
+    }
+
+    /// One connection, from `Up` to its end.
+    async fn connection(&mut self, is_told: &mut bool) -> End {
+        let connected = Box::pin(self.connect()).await;
+        let (mut runtime, channel, name, version) = match connected {
+            Ok(connected) => connected,
+            Err(error) => return End::Failed(error),
+        };
+        *is_told = false;
+        self.counters.connected.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(socket = %self.config.socket.display(), runtime = name, version, "container runtime answers");
+        if self.events.send(RuntimeEvent::Up { runtime: name, version }).await.is_err() {
+            return End::Unheard;
+        }
+        let (sender, mut hints) = mpsc::channel(HINTS);
+        let follower = match &runtime {
+            Runtime::Containerd(_) => tokio::spawn(containerd::follow(channel, sender)),
+            Runtime::Cri(_) => tokio::spawn(cri::follow(channel, sender)),
+        };
+        let _follower = AbortOnDropHandle::new(follower);
+        match Box::pin(self.follow(&mut runtime, &mut hints)).await {
+            Ok(()) => End::Unheard,
+            Err(end) => end,
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(Runtime, Channel, String, String), RuntimeError> {
+        let socket = &self.config.socket;
+        let connecting = containerd_client::connect(socket);
+        let late =
+            |_| RuntimeError::Timeout { doing: "connect to the container runtime", seconds: CALL.as_secs() };
+        let channel = timeout(CALL, Box::pin(connecting)).await.map_err(late)?;
+        let channel = channel.map_err(|error| RuntimeError::connect(socket, source_of(&error)))?;
+        let host = Arc::clone(&self.config.host);
+        if self.config.api == Api::Detect
+            && let Ok((runtime, version)) = Containerd::connect(Arc::clone(&host), channel.clone()).await
+        {
+            self.containerd.send_replace(Some(channel.clone()));
+            return Ok((Runtime::Containerd(runtime), channel, containerd::NAME.to_owned(), version));
+        }
+        match Cri::connect(host, channel.clone()).await {
+            Ok((runtime, version)) => {
+                let name = runtime.name().to_owned();
+                Ok((Runtime::Cri(runtime), channel, name, version))
+            }
+            Err(RuntimeError::Call { code: tonic::Code::Unimplemented, message, .. }) => {
+                Err(RuntimeError::NotARuntime { socket: socket.clone(), message })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lists and listens. Ends well only when nobody takes the events any more.
+    async fn follow(&mut self, runtime: &mut Runtime, hints: &mut mpsc::Receiver<Hint>) -> Result<(), End> {
+        let polls = matches!(runtime, Runtime::Cri(_));
+        let short = if polls { self.config.poll_every } else { self.config.list_every };
+        self.list(runtime, true).await?;
+        self.tell(vec![RuntimeEvent::Listed]).await?;
+        let mut next_full = Instant::now() + SECOND_LIST;
+        let mut next_short = Instant::now() + short;
+        let mut hinting = true;
+        loop {
+            tokio::select! {
+                hint = hints.recv(), if hinting => match hint {
+                    Some(Hint::Ended(message)) => return Err(RuntimeError::Ended { message }.into()),
+                    Some(hint) => Box::pin(self.take(runtime, hint)).await?,
+                    // A CRI runtime without events; a broken connection shows when it is polled.
+                    None => hinting = false,
+                },
+                () = sleep_until(next_full) => {
+                    self.list(runtime, true).await?;
+                    next_full = Instant::now() + self.config.list_every;
+                    next_short = Instant::now() + short;
+                }
+                () = sleep_until(next_short), if polls => {
+                    self.list(runtime, false).await?;
+                    next_short = Instant::now() + short;
+                }
+            }
+        }
+    }
+
+    async fn list(&mut self, runtime: &mut Runtime, full: bool) -> Result<(), End> {
+        let known = self.tracker.known();
+        let all = match runtime {
+            Runtime::Containerd(containerd) => Box::pin(containerd.list(known)).await?,
+            Runtime::Cri(cri) => Box::pin(cri.list(known, full)).await?,
+        };
+        self.counters.lists.fetch_add(1, Ordering::Relaxed);
+        let mut out = Vec::new();
+        self.tracker.listed(all, self.config.clock.now(), &mut out);
+        self.count(runtime);
+        self.tell(out).await
+    }
+
+    async fn take(&mut self, runtime: &mut Runtime, hint: Hint) -> Result<(), End> {
+        self.counters.hints.fetch_add(1, Ordering::Relaxed);
+        let now = self.config.clock.now();
+        let mut out = Vec::new();
+        match (hint, &mut *runtime) {
+            (Hint::Look { namespace, id }, Runtime::Containerd(containerd)) => {
+                match Box::pin(containerd.look(&namespace, &id, self.tracker.known())).await? {
+                    Some(workload) => self.tracker.seen(workload, now, &mut out),
+                    None => {
+                        if let Ok(id) = workload_id(&namespace, &id) {
+                            self.tracker.removed(&id, now, &mut out);
+                        }
+                    }
+                }
+            }
+            (Hint::Exited { namespace, id, pid, exit_code, at }, _) => {
+                if let Ok(id) = workload_id(&namespace, &id) {
+                    let at = if at == Timestamp::NEVER { now } else { at };
+                    self.tracker.exited(&id, pid, exit_code, at, &mut out);
+                }
+            }
+            (Hint::List | Hint::Look { .. }, _) => return self.list(runtime, false).await,
+            (Hint::Ended(message), _) => return Err(RuntimeError::Ended { message }.into()),
+        }
+        self.count(runtime);
+        self.tell(out).await
+    }
+
+    async fn tell(&mut self, events: Vec<RuntimeEvent>) -> Result<(), End> {
+        for event in events {
+            self.events.send(event).await.map_err(|_unheard| End::Unheard)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, runtime: &Runtime) {
+        let unreadable = match runtime {
+            Runtime::Containerd(containerd) => containerd.unreadable,
+            Runtime::Cri(cri) => cri.unreadable,
+        };
+        self.counters.refused.store(self.tracker.refused, Ordering::Relaxed);
+        if unreadable > self.unreadable {
+            tracing::warn!(
+                unreadable,
+                "specifications of containers could not be read; they have no limits or pod"
+            );
+        }
+        self.unreadable = unreadable;
+        self.counters.unreadable.fetch_max(unreadable, Ordering::Relaxed);
+    }
+}
+
+/// Waits for an answer, but not for ever.
+pub(crate) async fn call<T>(
+    doing: &'static str,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, RuntimeError> {
+    match timeout(CALL, Box::pin(answer)).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => {
+            Err(RuntimeError::Call { doing, code: status.code(), message: status.message().to_owned() })
+        }
+        Err(_) => Err(RuntimeError::Timeout { doing, seconds: CALL.as_secs() }),
+    }
+}
+
+pub(crate) fn timestamp(at: &prost_types::Timestamp) -> Timestamp {
+    Timestamp::from_nanos(at.seconds.saturating_mul(1_000_000_000).saturating_add(at.nanos.into()))
+}
+
+/// The innermost reason: tonic's own says "transport error".
+fn source_of(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
