@@ -164,6 +164,11 @@ impl GroupName {
     pub fn containers() -> Self {
         Self("containers".into())
     }
+    /// What a node calls the workloads that no policy knows yet. No stored group is named like it.
+    #[must_use]
+    pub fn new_services() -> Self {
+        Self("@new-services".into())
+    }
     /// `external`, `nodes`, `containers` and their `fed.` twins: they exist always and cannot be edited.
     #[must_use]
     pub fn is_reserved(&self) -> bool {

@@ -78,6 +78,13 @@ impl RuleKey {
             port: (port & mask).to_be_bytes(),
         }
     }
+
+    /// A prefix of any length: 64 bits for every protocol between the two ends, 80 for every port of `protocol` (its IP
+    /// number, 0 for others), up to 96 for one port.
+    #[must_use]
+    pub fn with_prefix(client: u32, server: u32, protocol: u8, port: u16, prefix_bits: u32) -> Self {
+        Self { prefix_bits: prefix_bits.min(96), client, server, protocol, zero: 0, port: port.to_be_bytes() }
+    }
 }
 
 /// A key of a table in which the longest prefix counts.
@@ -144,6 +151,13 @@ impl ModeRow {
             Some(Mode::Protect) => 3,
         };
         Self(number | if never_block { Self::NEVER_BLOCK } else { 0 })
+    }
+
+    /// As the policy engine writes it: 0 for none, 1 Discover, 2 Monitor, 3 Protect, with 0x80 for an end that is never
+    /// cut off.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Self {
+        Self(number as u32)
     }
 }
 

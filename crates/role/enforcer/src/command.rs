@@ -1,0 +1,96 @@
+//! What every binary that holds this role has on its command line: the hidden subcommands by which it starts itself
+//! again as keeper or as the trial's child, and the table of capabilities.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use nv_config::Settings;
+use nv_model::node::Capabilities;
+
+use crate::{EnforcerConfig, JoinToken, KeeperCommand};
+
+/// Hidden subcommands.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Inner {
+    /// Hold the kernel for the agent at the other end of standard input
+    #[command(hide = true)]
+    Keeper,
+    /// Be the program that a trial tries to stop
+    #[command(hide = true)]
+    TrialChild,
+}
+
+/// Runs a hidden subcommand.
+#[must_use]
+pub fn inner(command: &Inner) -> ExitCode {
+    match command {
+        Inner::TrialChild => ExitCode::from(nv_probe::trial::child_main()),
+        Inner::Keeper => match crate::keeper_main(&trial()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => failed("keeper", &reason),
+        },
+    }
+}
+
+/// How this binary starts itself as the trial's child.
+#[must_use]
+pub fn trial() -> nv_probe::Trial {
+    nv_probe::Trial { exe: PathBuf::from("/proc/self/exe"), args: vec!["trial-child".to_owned()] }
+}
+
+/// Prints what the kernel allows.
+#[must_use]
+pub fn capabilities(json: bool) -> ExitCode {
+    if !rustix::process::geteuid().is_root() {
+        return failed("capabilities", &"the mechanisms can be tried only as root");
+    }
+    let found = crate::capabilities(&trial());
+    let text = if json { serde_json::to_string_pretty(&found).unwrap_or_default() } else { table(&found) };
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed("capabilities", &error),
+    }
+}
+
+/// What the kernel allows, as a table for people.
+#[must_use]
+pub fn table(found: &Capabilities) -> String {
+    let mut text = format!("kernel {}, tier {}\n", found.kernel, found.tier);
+    for trial in &found.trials {
+        let (sign, why) = if trial.works { ("works", "") } else { ("does not work", trial.reason.as_str()) };
+        text.push_str(&format!("  {:<16} {sign:<14} {why}\n", trial.mechanism.as_str()));
+    }
+    let name = |mechanism: Option<nv_model::verdict::Mechanism>| mechanism.map_or("nothing", |m| m.as_str());
+    text.push_str(&format!(
+        "  programs are stopped by {}, packets by {}",
+        name(found.process),
+        name(found.network)
+    ));
+    for lost in &found.lost {
+        text.push_str(&format!("\n  lost: {lost}"));
+    }
+    text
+}
+
+/// Says on standard error why the program ends, and gives its exit code.
+#[must_use]
+pub fn failed(what: &str, reason: &dyn std::fmt::Display) -> ExitCode {
+    // Where even standard error is closed, the exit code still says it.
+    let _written = writeln!(std::io::stderr(), "{what}: {reason:#}");
+    ExitCode::FAILURE
+}
+
+/// The role's configuration from the settings of a binary.
+#[must_use]
+pub fn config(settings: &Settings) -> EnforcerConfig {
+    EnforcerConfig {
+        state_dir: settings.state_dir.clone(),
+        controller: format!("{}:{}", settings.controller, settings.grpc_port),
+        join: settings.join_token_file.clone().map_or(JoinToken::None, JoinToken::File),
+        bpf_dir: settings.bpf_dir.clone(),
+        runtime_socket: settings.containerd_socket.clone(),
+        runtime_state_dir: settings.runtime_state_dir.clone(),
+        keeper: KeeperCommand { exe: PathBuf::from("/proc/self/exe"), args: vec!["keeper".to_owned()] },
+    }
+}

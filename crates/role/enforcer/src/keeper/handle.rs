@@ -1,0 +1,136 @@
+//! The agent's side: starts the keeper and asks it.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use nv_model::node::Capabilities;
+
+use super::protocol::{self, ProtocolError, Reply, Request};
+
+/// How the keeper is started: this product's binary with its hidden subcommand.
+#[derive(Clone, Debug)]
+pub struct KeeperCommand {
+    /// The binary.
+    pub exe: PathBuf,
+    /// The hidden subcommand.
+    pub args: Vec<String>,
+}
+
+/// Descriptors, each with the name of its table.
+pub(crate) type Named = Vec<(String, OwnedFd)>;
+
+/// What the keeper handed on.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    /// What the kernel allows.
+    pub(crate) capabilities: Capabilities,
+    /// Descriptors of the process programs' tables and ring, and of the network programs'; or why there are none.
+    pub(crate) tables: Result<(Named, Named), String>,
+}
+
+/// Why the keeper did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeeperError {
+    /// It did not start.
+    #[error("the keeper {} does not start", .exe.display())]
+    Start {
+        /// The binary.
+        exe: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It has ended, or what it said is not understood.
+    #[error("the keeper: {0}")]
+    Talk(String),
+    /// It tried and failed.
+    #[error("the keeper: {0}")]
+    Failed(String),
+}
+
+impl From<ProtocolError> for KeeperError {
+    fn from(error: ProtocolError) -> Self {
+        Self::Talk(error.to_string())
+    }
+}
+
+/// A running keeper. Dropping it closes the socket, so that it ends.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// One request and its reply at a time.
+    socket: Mutex<OwnedFd>,
+    child: Child,
+}
+
+impl Keeper {
+    /// Starts it and lets it load. Blocks for about a second: call it from a blocking thread.
+    pub(crate) fn start(command: &KeeperCommand, bpf_dir: &Path) -> Result<(Self, Handed), KeeperError> {
+        let (ours, theirs) = protocol::pair()?;
+        let child = Command::new(&command.exe)
+            .args(&command.args)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|source| KeeperError::Start { exe: command.exe.clone(), source })?;
+        let keeper = Self { socket: Mutex::new(ours), child };
+        let (reply, descriptors) = keeper.ask(&Request::Load { bpf_dir: bpf_dir.to_owned() })?;
+        let handed = match reply {
+            Reply::Ready { capabilities, process, network } => {
+                if descriptors.len() != process.len() + network.len() {
+                    return Err(KeeperError::Talk("descriptors are missing".to_owned()));
+                }
+                let mut descriptors = descriptors.into_iter();
+                let process = process.into_iter().zip(descriptors.by_ref()).collect();
+                let network = network.into_iter().zip(descriptors).collect();
+                Handed { capabilities, tables: Ok((process, network)) }
+            }
+            Reply::Unable { capabilities, reason } => Handed { capabilities, tables: Err(reason) },
+            other => return Err(KeeperError::Talk(format!("{other:?} is no answer to loading"))),
+        };
+        Ok((keeper, handed))
+    }
+
+    /// Puts the network programs on the host end of a veth. Blocks for some milliseconds.
+    pub(crate) fn attach(&self, ifindex: u32) -> Result<(), KeeperError> {
+        self.done(&Request::Attach { ifindex })
+    }
+    /// Takes them off.
+    pub(crate) fn detach(&self, ifindex: u32) -> Result<(), KeeperError> {
+        self.done(&Request::Detach { ifindex })
+    }
+    /// Process id of the keeper.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn done(&self, request: &Request) -> Result<(), KeeperError> {
+        match self.ask(request)?.0 {
+            Reply::Done => Ok(()),
+            Reply::Failed { reason } => Err(KeeperError::Failed(reason)),
+            other => Err(KeeperError::Talk(format!("{other:?} is no answer to {request:?}"))),
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), KeeperError> {
+        let socket = self.socket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        protocol::send(socket.as_fd(), request, &[])?;
+        Ok(protocol::receive(socket.as_fd())?)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // It ends by itself when the socket closes; without waiting for it a zombie would stay.
+        if let Ok(socket) = self.socket.get_mut()
+            && let Ok((closed, _other)) = protocol::pair()
+        {
+            *socket = closed;
+        }
+        if let Err(error) = self.child.wait() {
+            tracing::warn!(%error, "the keeper's end could not be waited for");
+        }
+    }
+}

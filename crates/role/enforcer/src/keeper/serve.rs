@@ -1,0 +1,133 @@
+//! The keeper's own side.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nv_model::node::Capabilities;
+use nv_model::verdict::Mechanism;
+
+use super::protocol::{self, ProtocolError, Reply, Request};
+
+/// What the keeper has in the kernel.
+struct Kernel {
+    // Held for its links; pinned ones outlive it.
+    _process: nv_probe::Loaded,
+    network: nv_capture::Loaded,
+}
+
+/// Runs the keeper on the control socket that is its standard input, until the other end closes. `trial` names the
+/// hidden subcommand by which this binary can be started as the trial's child.
+///
+/// # Errors
+/// A sentence for the log when the socket cannot be used.
+pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
+    let socket = std::io::stdin();
+    let socket = socket.as_fd();
+    let mut kernel: Option<Kernel> = None;
+    loop {
+        let request = match protocol::receive::<Request>(socket) {
+            Ok((request, _)) => request,
+            Err(ProtocolError::Closed) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let answered = match request {
+            Request::Load { bpf_dir } => match load(&bpf_dir, trial) {
+                Ok((loaded, capabilities, process, network)) => {
+                    kernel = Some(loaded);
+                    ready(socket, capabilities, &process, &network)
+                }
+                Err((capabilities, reason)) => {
+                    protocol::send(socket, &Reply::Unable { capabilities, reason }, &[])
+                }
+            },
+            Request::Attach { ifindex } => {
+                let done = match &mut kernel {
+                    Some(kernel) => kernel.network.attach(ifindex).map(drop).map_err(|error| chain(&error)),
+                    None => Err("nothing is loaded".to_owned()),
+                };
+                protocol::send(socket, &Reply::from(done), &[])
+            }
+            Request::Detach { ifindex } => {
+                let done = match &mut kernel {
+                    Some(kernel) => kernel.network.detach(ifindex).map(drop).map_err(|error| chain(&error)),
+                    None => Err("nothing is loaded".to_owned()),
+                };
+                protocol::send(socket, &Reply::from(done), &[])
+            }
+        };
+        match answered {
+            Ok(()) => {}
+            Err(ProtocolError::Closed) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+type Descriptors = Vec<(String, OwnedFd)>;
+
+/// Tries what this kernel can, loads what works and pins it.
+fn load(
+    bpf_dir: &Path,
+    trial: &nv_probe::Trial,
+) -> Result<(Kernel, Capabilities, Descriptors, Descriptors), (Capabilities, String)> {
+    let capabilities = try_all(trial);
+    let versioned: PathBuf = bpf_dir.join("v1");
+    let attempt = || -> Result<(Kernel, Descriptors, Descriptors), String> {
+        nv_probe::bpffs::ensure(bpf_dir).map_err(|error| format!("{}: {error}", bpf_dir.display()))?;
+        let mechanism = capabilities
+            .process
+            .filter(|mechanism| matches!(mechanism, Mechanism::BpfLsm | Mechanism::FmodRet));
+        let options = nv_probe::Options::pinned(versioned.clone(), mechanism)
+            .map_err(|error| format!("the host's mount namespace: {error}"))?;
+        let process = nv_probe::Loaded::load(&options).map_err(|error| chain(&error))?;
+        let network = nv_capture::Loaded::load(&nv_capture::Options {
+            pin_dir: Some(versioned.join("network")),
+            ..Default::default()
+        })
+        .map_err(|error| chain(&error))?;
+        let fail = |error: std::io::Error| format!("duplicating descriptors: {error}");
+        let handed = (process.descriptors().map_err(fail)?, network.descriptors().map_err(fail)?);
+        Ok((Kernel { _process: process, network }, handed.0, handed.1))
+    };
+    match attempt() {
+        Ok((kernel, process, network)) => Ok((kernel, capabilities, process, network)),
+        Err(reason) => Err((capabilities, reason)),
+    }
+}
+
+/// What the kernel allows: each mechanism loaded and fired.
+pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
+    let mut capabilities = nv_probe::trial::run(trial);
+    let (network, _hook) = nv_capture::trial::run();
+    if network.works {
+        capabilities.network = Some(network.mechanism);
+    } else {
+        capabilities.lost.push(format!("connections are reported but not stopped: {}", network.reason));
+    }
+    capabilities.trials.push(network);
+    capabilities
+}
+
+fn ready(
+    socket: BorrowedFd<'_>,
+    capabilities: Capabilities,
+    process: &Descriptors,
+    network: &Descriptors,
+) -> Result<(), ProtocolError> {
+    let names = |list: &Descriptors| list.iter().map(|(name, _)| name.clone()).collect();
+    let reply = Reply::Ready { capabilities, process: names(process), network: names(network) };
+    let descriptors: Vec<BorrowedFd<'_>> =
+        process.iter().chain(network).map(|(_, descriptor)| descriptor.as_fd()).collect();
+    protocol::send(socket, &reply, &descriptors)
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}

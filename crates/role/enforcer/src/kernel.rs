@@ -1,0 +1,185 @@
+//! The kernel's tables of this node: from a policy to rows, and from rows to what a record means.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nv_model::mode::Mode;
+use nv_model::name::GroupName;
+use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy};
+use nv_model::profile::EffectiveProfile;
+use nv_policy::lower::{self, NetworkTables, ProcessTables, ProfileNumbers, RuleRef, TooManyRows};
+
+use crate::inventory::Inventory;
+
+/// Rows of network rules that the kernel's table holds.
+const MAX_NETWORK_RULES: usize = 262_144;
+
+/// Pseudo-group whose profile and identity hold for workloads that no policy knows yet.
+pub(crate) fn new_services() -> GroupName {
+    GroupName::new_services()
+}
+
+/// Why a policy is not enforced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum KernelError {
+    #[error(transparent)]
+    TooManyRows(#[from] TooManyRows),
+    #[error("the kernel's process tables")]
+    Process(#[source] nv_probe::tables::TableError),
+    #[error("{refused} process rules do not fit into the kernel's tables")]
+    ProcessRulesRefused { refused: usize },
+    #[error("the kernel's network tables")]
+    Network(#[source] nv_capture::TableError),
+}
+
+/// The tables, and what their numbers mean.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) process: nv_probe::Tables,
+    pub(crate) network: nv_capture::Tables,
+    pub(crate) flows: nv_capture::Flows,
+    rules: BTreeMap<(u32, u32), RuleRef>,
+}
+
+impl Kernel {
+    /// Over the tables that the keeper handed on.
+    pub(crate) fn new(
+        process: nv_probe::Tables,
+        network: nv_capture::Tables,
+        flows: nv_capture::Flows,
+    ) -> Self {
+        Self { process, network, flows, rules: BTreeMap::new() }
+    }
+
+    /// Enforces `policy`, completed by what this node knows itself. Rows that a packet or program needs are there
+    /// before the ones that lead to them, so that nothing is judged by half a policy.
+    pub(crate) fn apply(
+        &mut self,
+        policy: &NodePolicy,
+        inventory: &Inventory,
+        numbers: &mut ProfileNumbers,
+    ) -> Result<(), KernelError> {
+        let completed = complete(policy, inventory);
+        let network = network_rows(lower::network(&completed, MAX_NETWORK_RULES)?);
+        let processes = lower::processes(&completed, numbers);
+        for line in &processes.left_out {
+            tracing::warn!(group = %line.group, rule = %line.uuid, "a process rule's prefix is too long for the kernel and has no effect");
+        }
+        let replaced = self.process.replace(&process_rows(&processes)).map_err(KernelError::Process)?;
+        if replaced.refused > 0 {
+            return Err(KernelError::ProcessRulesRefused { refused: replaced.refused });
+        }
+        self.rules = processes.rules;
+        self.network.apply(&network).map_err(KernelError::Network)?;
+        Ok(())
+    }
+
+    /// The line of a profile that a record names.
+    pub(crate) fn rule(&self, profile: u32, rule: u32) -> Option<&RuleRef> {
+        self.rules.get(&(profile, rule))
+    }
+}
+
+/// The policy with what only the node knows: a profile and an identity for new workloads, a profile for the host, and
+/// the addresses of workloads that the controllers have not told of yet.
+pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy {
+    let mut completed = policy.clone();
+    let settings = policy.settings;
+    let profile = |group: GroupName, mode: Mode, baseline| EffectiveProfile {
+        group,
+        mode,
+        baseline,
+        rules: Vec::new(),
+        alert_disabled: false,
+    };
+    let new = new_services();
+    completed.profiles.insert(
+        new.clone(),
+        profile(new.clone(), settings.new_service.profile, settings.new_service.baseline),
+    );
+    completed
+        .profiles
+        .entry(GroupName::nodes())
+        .or_insert_with(|| profile(GroupName::nodes(), Mode::Discover, Default::default()));
+    completed.identities.insert(
+        IdentityId::NEW,
+        Identity { kind: IdentityKind::Workload, group: new, mode: Some(settings.new_service.network) },
+    );
+    completed.identities.entry(IdentityId::NODES).or_insert_with(|| Identity {
+        kind: IdentityKind::Node,
+        group: GroupName::nodes(),
+        mode: None,
+    });
+    for (id, address) in inventory.addresses() {
+        let identity = policy.workloads.get(id).map_or(IdentityId::NEW, |workload| workload.identity);
+        completed.addresses.entry(IpNet::from(address)).or_insert(identity);
+    }
+    completed
+}
+
+/// The identity that an address has: the longest prefix counts, outside of all it is external.
+pub(crate) fn identity_of(policy: &NodePolicy, address: IpAddr) -> IdentityId {
+    policy
+        .addresses
+        .iter()
+        .filter(|(net, _)| net.contains(&address))
+        .max_by_key(|(net, _)| net.prefix_len())
+        .map_or(IdentityId::EXTERNAL, |(_, identity)| *identity)
+}
+
+fn process_rows(tables: &ProcessTables) -> nv_probe::tables::Rows {
+    use nv_probe::tables::{ExactKey, PatternKey, ProfileRow, Rows, RuleRow};
+    let row = |row: &lower::ProcessRow| RuleRow {
+        action: row.action,
+        allow_update: row.allow_update,
+        order: row.order,
+        rule: row.rule,
+    };
+    Rows {
+        profiles: tables
+            .profiles
+            .iter()
+            .map(|(number, profile)| (*number, ProfileRow { mode: profile.mode, baseline: profile.baseline }))
+            .collect(),
+        exact: tables
+            .exact
+            .iter()
+            .map(|(key, value)| (ExactKey { profile: key.profile, path: key.path.clone() }, row(value)))
+            .collect(),
+        patterns: tables
+            .patterns
+            .iter()
+            .map(|(key, value)| {
+                let key =
+                    PatternKey { profile: key.profile, name_hash: key.name_hash, prefix: key.prefix.clone() };
+                (key, row(value))
+            })
+            .collect(),
+    }
+}
+
+fn network_rows(tables: NetworkTables) -> nv_capture::Rows {
+    use nv_capture::{AddressKey, ModeRow, Rows, RuleAction, RuleKey, RuleRow};
+    Rows {
+        modes: tables.modes.into_iter().map(|(id, mode)| (id.0, ModeRow::from_number(mode.0))).collect(),
+        addresses: tables.addresses.into_iter().map(|(net, id)| (AddressKey::new(net), id.0)).collect(),
+        rules: tables
+            .rules
+            .into_iter()
+            .map(|(key, row)| {
+                let action = match row.action {
+                    1 => RuleAction::Allow,
+                    3 => RuleAction::Learned,
+                    _ => RuleAction::Deny,
+                };
+                let key =
+                    RuleKey::with_prefix(key.client.0, key.server.0, key.protocol, key.port, key.prefix_bits);
+                (key, RuleRow::new(action, row.rule.0))
+            })
+            .collect(),
+        strict: tables.settings.strict,
+        disabled: tables.settings.disabled,
+    }
+}

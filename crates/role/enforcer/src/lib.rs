@@ -1,0 +1,330 @@
+//! The enforcer of a node.
+//!
+//! Two processes: the **agent** (this process: runtimes, policy, the link to the controller, no raw packet) and the
+//! **keeper** ([`keeper_main`]: small and privileged, loads BPF, attaches it and hands descriptors on). What the
+//! keeper pinned goes on judging by the last policy when both are gone.
+//!
+//! Follow an exec: `nv_probe` ring → `Agent::process_events` → `outbox` → `link`. Follow a packet: kernel verdict →
+//! `nv_capture` ring or sweep → `Agent::network_events` → the same. Follow a policy: `link` → `Agent::policy` →
+//! `kernel::Kernel::apply` → tables, disk, acknowledgement.
+
+mod agent;
+mod attribution;
+pub mod command;
+mod connections;
+mod held;
+mod inventory;
+mod join;
+mod keeper;
+mod kernel;
+mod link;
+mod node;
+mod outbox;
+mod processes;
+mod usage;
+mod users;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use join::{JoinError, JoinToken};
+pub use keeper::{KeeperCommand, KeeperError, keeper_main};
+use nv_model::node::Capabilities;
+use nv_telemetry::Clock;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{Agent, Setup};
+use crate::held::{Held, HeldError};
+use crate::keeper::{Keeper, Named};
+use crate::kernel::Kernel;
+use crate::link::{Dial, LinkEvent};
+
+/// Batches of records that may wait for the agent, for each ring.
+const MAX_WAITING: usize = 64;
+
+/// What the enforcer needs to run.
+#[derive(Debug)]
+pub struct EnforcerConfig {
+    /// Folder for certificate and policy; made with mode 0700.
+    pub state_dir: PathBuf,
+    /// `host:port` of the controller's gRPC server.
+    pub controller: String,
+    /// What buys this node its certificate.
+    pub join: JoinToken,
+    /// Folder on the BPF file system.
+    pub bpf_dir: PathBuf,
+    /// The runtime's socket; `None` to look for one.
+    pub runtime_socket: Option<PathBuf>,
+    /// Where the runtime keeps the bundles of running containers; `None` for its usual place.
+    pub runtime_state_dir: Option<PathBuf>,
+    /// How the keeper is started.
+    pub keeper: KeeperCommand,
+}
+
+/// Why the enforcer does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnforcerError {
+    /// The state directory.
+    #[error("state directory {}", .path.display())]
+    StateDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The machine has no id.
+    #[error("this machine has no id: neither /etc/machine-id nor a boot id can be read")]
+    NoNodeId,
+    /// The policy that was held.
+    #[error(transparent)]
+    Held(Box<dyn std::error::Error + Send + Sync>),
+    /// The keeper.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// A thread could not be started.
+    #[error("a thread for the kernel's records")]
+    Thread(#[source] std::io::Error),
+}
+
+impl From<HeldError> for EnforcerError {
+    fn from(error: HeldError) -> Self {
+        Self::Held(Box::new(error))
+    }
+}
+
+/// What this machine's kernel allows: every mechanism is loaded and fired. Needs root; takes about a second.
+#[must_use]
+pub fn capabilities(trial: &nv_probe::Trial) -> Capabilities {
+    keeper::try_all(trial)
+}
+
+/// Runs the enforcer until `shutdown`. Enforcement itself goes on after it. `on_ready` is told once what the kernel
+/// allows.
+///
+/// # Errors
+/// [`EnforcerError`] when it cannot start. An absent controller or runtime is no error: it waits for them.
+pub async fn run(
+    config: EnforcerConfig,
+    clock: Arc<dyn Clock>,
+    on_ready: impl FnOnce(&Capabilities) + Send,
+    shutdown: CancellationToken,
+) -> Result<(), EnforcerError> {
+    let folder = config.state_dir.join("enforcer");
+    let fail = |source| EnforcerError::StateDir { path: folder.clone(), source };
+    make_private(&folder).map_err(fail)?;
+    let id = node::node_id().ok_or(EnforcerError::NoNodeId)?;
+    let held_path = folder.join("policy.json");
+    let held = Held::load(&held_path)?;
+
+    let (command, bpf_dir) = (config.keeper.clone(), config.bpf_dir.clone());
+    let (keeper, handed) = tokio::task::spawn_blocking(move || Keeper::start(&command, &bpf_dir))
+        .await
+        .map_err(|error| KeeperError::Talk(error.to_string()))??;
+    on_ready(&handed.capabilities);
+    tracing::info!(keeper = keeper.pid(), tier = handed.capabilities.tier, "kernel tried");
+
+    let (process_records, mut process_events) = mpsc::channel(MAX_WAITING);
+    let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
+    let kernel = match handed.tables {
+        Ok((process, network)) => Some(open_tables(process, &network, process_records, network_records)?),
+        Err(reason) => {
+            tracing::error!(reason, "nothing can be enforced on this machine");
+            None
+        }
+    };
+
+    let host = nv_capture::netns::host_interfaces().unwrap_or_default();
+    let mut node = node::describe(id.clone(), node::addresses(&host));
+    node.storage_driver = "overlayfs".to_owned();
+    let (later, mut later_done) = mpsc::channel(1024);
+    let (runtime_events, mut runtime_turns) = mpsc::channel(MAX_WAITING);
+    let watchers = watch_runtimes(&config, &node, &clock, &runtime_events, &shutdown);
+    let mut agent = Agent::new(Setup {
+        clock: Arc::clone(&clock),
+        node,
+        capabilities: handed.capabilities,
+        started: clock.now(),
+        held,
+        held_path,
+        kernel,
+        keeper: Some(Arc::new(keeper)),
+        cgroup_root: nv_probe::cgroup::unified_root().ok(),
+        identifiers: watchers,
+        later,
+    });
+
+    let (link_events, mut link_turns) = mpsc::channel(16);
+    let linking = tokio::spawn(keep_linked(config, id, folder, clock, link_events, shutdown.child_token()));
+
+    let mut every = Ticks::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(events) = process_events.recv() => agent.process_events(events),
+            Some(events) = network_events.recv() => agent.network_events(events),
+            Some(event) = runtime_turns.recv() => agent.runtime(event),
+            Some(event) = link_turns.recv() => agent.link(event),
+            Some(done) = later_done.recv() => agent.later(done),
+            _ = every.sweep.tick() => agent.sweep(),
+            _ = every.second.tick() => agent.second(),
+            _ = every.five_seconds.tick() => agent.five_seconds(),
+        }
+    }
+    if let Err(error) = linking.await {
+        tracing::warn!(%error, "the link's task");
+    }
+    Ok(())
+}
+
+/// Follows the runtime that was named, or every one whose socket is there; without any, containerd's until it comes.
+fn watch_runtimes(
+    config: &EnforcerConfig,
+    node: &nv_model::node::Node,
+    clock: &Arc<dyn Clock>,
+    events: &mpsc::Sender<nv_runtime::RuntimeEvent>,
+    shutdown: &CancellationToken,
+) -> Vec<nv_runtime::Identifier> {
+    let host = Arc::new(nv_runtime::Host::of_this_machine(node.id.clone(), node.name.clone()));
+    let mut sockets = match &config.runtime_socket {
+        Some(socket) => vec![socket.clone()],
+        None => nv_runtime::sockets::detect(std::path::Path::new("/")),
+    };
+    if sockets.is_empty() {
+        sockets.push(PathBuf::from("/run/containerd/containerd.sock"));
+    }
+    let mut identifiers = Vec::new();
+    for socket in sockets {
+        let mut watch = nv_runtime::WatcherConfig::new(socket, Arc::clone(&host), Arc::clone(clock));
+        watch.state_dirs.extend(config.runtime_state_dir.clone());
+        let mut watcher = nv_runtime::Watcher::spawn(watch, shutdown.child_token());
+        identifiers.push(watcher.identifier.clone());
+        let events = events.clone();
+        tokio::spawn(async move {
+            while let Some(event) = watcher.events.recv().await {
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    identifiers
+}
+
+struct Ticks {
+    sweep: tokio::time::Interval,
+    second: tokio::time::Interval,
+    five_seconds: tokio::time::Interval,
+}
+
+impl Ticks {
+    fn new() -> Self {
+        let every = |seconds| {
+            let mut ticks = interval(Duration::from_secs(seconds));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        Self { sweep: every(2), second: every(1), five_seconds: every(5) }
+    }
+}
+
+/// Opens the tables and starts the two readers of the rings.
+fn open_tables(
+    mut process: Named,
+    network: &Named,
+    process_records: mpsc::Sender<Vec<nv_probe::Event>>,
+    network_records: mpsc::Sender<Vec<nv_capture::Event>>,
+) -> Result<Kernel, EnforcerError> {
+    let strange = |error: String| EnforcerError::Keeper(KeeperError::Talk(error));
+    let at = process
+        .iter()
+        .position(|(name, _)| name == "ring")
+        .ok_or_else(|| strange("the ring of the process programs is missing".to_owned()))?;
+    let (_, ring) = process.remove(at);
+    let mut events = nv_probe::Events::from_descriptor(ring).map_err(|error| strange(error.to_string()))?;
+    spawn("process-records", move || {
+        loop {
+            match events.poll(Duration::from_millis(100)) {
+                Ok(batch) if batch.is_empty() => {
+                    if process_records.is_closed() {
+                        return;
+                    }
+                }
+                Ok(batch) => {
+                    if process_records.blocking_send(batch).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the process records cannot be read any more");
+                    return;
+                }
+            }
+        }
+    })?;
+    let mut events =
+        nv_capture::Events::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
+    spawn("network-records", move || {
+        loop {
+            if let Err(error) = events.wait(Duration::from_millis(100)) {
+                tracing::error!(%error, "the network records cannot be read any more");
+                return;
+            }
+            let mut batch = Vec::new();
+            events.drain(1024, &mut batch);
+            if (batch.is_empty() && network_records.is_closed())
+                || (!batch.is_empty() && network_records.blocking_send(batch).is_err())
+            {
+                return;
+            }
+        }
+    })?;
+    let tables = nv_probe::Tables::from_descriptors(process).map_err(|error| strange(error.to_string()))?;
+    let flows = nv_capture::Flows::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
+    let network =
+        nv_capture::Tables::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
+    Ok(Kernel::new(tables, network, flows))
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), EnforcerError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(EnforcerError::Thread)
+}
+
+/// Gets the node's certificate, as long as it takes, then holds the link.
+async fn keep_linked(
+    config: EnforcerConfig,
+    id: nv_model::name::NodeId,
+    folder: PathBuf,
+    clock: Arc<dyn Clock>,
+    events: mpsc::Sender<LinkEvent>,
+    shutdown: CancellationToken,
+) {
+    let mut pause = Duration::from_millis(200);
+    let credential = loop {
+        match join::credential(&folder, &id, &config.controller, &config.join, clock.now()).await {
+            Ok(credential) => break credential,
+            Err(error) => {
+                tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "this node has no certificate yet");
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(10));
+    };
+    link::run(Dial { controller: config.controller, credential }, events, shutdown).await;
+}
+
+/// Makes a folder that only its owner may enter.
+fn make_private(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    if !folder.exists() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
