@@ -20,7 +20,7 @@ use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObs
 use nv_model::policy::{DeltaError, IdentityId, PolicyDelta};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
-use nv_model::workload::Workload;
+use nv_model::workload::{ListeningPort, Workload};
 use nv_runtime::RuntimeEvent;
 use nv_telemetry::Clock;
 use nv_wire::Greeting;
@@ -68,6 +68,8 @@ pub(crate) enum Later {
     Identified(Box<Workload>, u64),
     /// The network interfaces of a workload were looked up.
     Interfaces(WorkloadId, Vec<nv_capture::netns::Interface>),
+    /// The ports that the workloads of a network listen on were looked up.
+    Ports(WorkloadId, Vec<ListeningPort>),
     /// The network programs are on an interface, or not.
     Attached(WorkloadId, u32, Result<(), String>),
 }
@@ -320,6 +322,14 @@ impl Agent {
         let id = workload.id.clone();
         let running = workload.running;
         let known = self.inventory.get(&id).map(|local| local.workload.clone());
+        if let Some(known) = &known {
+            // What this node found out itself is not in what the runtime tells.
+            workload.ports.clone_from(&known.ports);
+            if !known.interfaces.is_empty() {
+                workload.interfaces.clone_from(&known.interfaces);
+            }
+            workload.secured = known.secured;
+        }
         self.inventory.put(workload, provisional);
         let Some(local) = self.inventory.get(&id) else { return };
         let current = local.workload.clone();
@@ -347,6 +357,7 @@ impl Agent {
                 }
             }
             Later::Interfaces(id, interfaces) => self.interfaces(&id, &interfaces),
+            Later::Ports(network, ports) => self.ports(&network, &ports),
             Later::Attached(id, ifindex, Ok(())) => {
                 tracing::debug!(workload = %id, ifindex, "network programs attached");
             }
@@ -384,6 +395,59 @@ impl Agent {
                 });
             }
         }
+    }
+
+    /// A pod's ports are those of all its containers: their sockets are in one namespace.
+    fn ports(&mut self, network: &WorkloadId, ports: &[ListeningPort]) {
+        let members: Vec<WorkloadId> = self
+            .inventory
+            .all()
+            .map(|local| &local.workload)
+            .filter(|workload| workload.id == *network || workload.pod_sandbox.as_ref() == Some(network))
+            .map(|workload| workload.id.clone())
+            .collect();
+        for id in members {
+            let Some(local) = self.inventory.get_mut(&id) else { continue };
+            if local.provisional || local.workload.ports == ports {
+                continue;
+            }
+            local.workload.ports = ports.to_vec();
+            let workload = local.workload.clone();
+            self.tell(Observation::Workload(Box::new(workload)));
+        }
+    }
+
+    /// Looks up who listens where, away from this task.
+    fn look_for_ports(&self) {
+        let networks: Vec<(WorkloadId, u32)> = self
+            .inventory
+            .all()
+            .map(|local| &local.workload)
+            .filter(|workload| workload.running && owns_network(workload) && workload.pid != 0)
+            .map(|workload| (workload.id.clone(), workload.pid))
+            .collect();
+        let later = self.setup.later.clone();
+        tokio::task::spawn_blocking(move || {
+            for (id, pid) in networks {
+                // A process that has just ended has no ports any more, which is no news.
+                let Ok(found) = nv_capture::netns::listening(pid) else { continue };
+                let mut ports: Vec<ListeningPort> = found
+                    .iter()
+                    .filter(|socket| !socket.address.is_loopback())
+                    .map(|socket| ListeningPort {
+                        protocol: socket.protocol,
+                        port: socket.port,
+                        host_ip: None,
+                        host_port: 0,
+                    })
+                    .collect();
+                ports.sort_unstable();
+                ports.dedup();
+                if later.blocking_send(Later::Ports(id, ports)).is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     fn detach(&mut self, id: &WorkloadId) {
@@ -758,6 +822,7 @@ impl Agent {
                 self.tell(Observation::Usage { workload: Some(id), usage, at });
             }
         }
+        self.look_for_ports();
         let usage = self.usage.node(now);
         self.tell(Observation::Usage { workload: None, usage, at });
         let kernel = self.kernel_dropped();
