@@ -3,8 +3,9 @@
 use crate::lab::{Bench, Container, End, marker, mechanism, trial};
 use nv_model::mode::{Baseline, Mode};
 use nv_model::verdict::{Action, Verdict};
-use nv_probe::tables::{CgroupRow, PatternKey, RuleRow, name_hash};
-use nv_probe::{Event, cgroup};
+use nv_probe::tables::{CgroupRow, PatternKey, ProfileRow, RuleRow, name_hash};
+use nv_probe::{Event, Events, Tables, cgroup};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 #[test]
 fn the_trial_finds_what_stops_programs_here_and_says_why_not_better() {
@@ -80,6 +81,63 @@ fn no_unlisted_program_executes_an_instruction_in_protect() {
     assert_eq!(container.marks(), 1, "a stopped program left a mark");
     let counters = bench.tables.counters().unwrap();
     assert_eq!((counters.deny, counters.kill_failed, counters.dropped()), (300, 0, 0));
+}
+
+#[test]
+fn many_containers_at_once_are_each_judged_by_their_own_profile() {
+    let bench = Bench::new();
+    let containers: Vec<Container> = (0..6).map(|_| Container::new(&["/bin/good", "/bin/evil"])).collect();
+    for (profile, container) in (1..).zip(&containers) {
+        bench.profile(profile, Mode::Protect, Baseline::Basic);
+        bench.rule(profile, "/bin/good", Action::Allow, profile);
+        bench.cover(container, profile);
+    }
+    std::thread::scope(|scope| {
+        for container in &containers {
+            scope.spawn(|| {
+                for run in 0..60 {
+                    assert!(container.run("/bin/evil", &["/marks/evil"]).1.stopped(), "run {run}");
+                    assert_eq!(container.run("/bin/good", &["/marks/good"]).1, End::Code(0), "run {run}");
+                }
+            });
+        }
+    });
+    for container in &containers {
+        assert!(container.marked("good") && !container.marked("evil"));
+    }
+    let counters = bench.tables.counters().unwrap();
+    assert_eq!((counters.deny, counters.allow, counters.dropped()), (360, 360, 0), "{counters:?}");
+    assert_eq!((counters.kill_failed, counters.scratch_busy, counters.no_profile), (0, 0, 0));
+}
+
+#[test]
+fn the_agents_side_works_without_any_capability() {
+    let mut bench = Bench::new();
+    let container = Container::new(&["/bin/good"]);
+    let descriptors = || bench.loaded.as_ref().unwrap().descriptors().unwrap();
+    let (for_tables, for_events) = (descriptors(), descriptors());
+    let id = container.id;
+    let (tables, events) = std::thread::spawn(move || {
+        let none = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        set_capabilities(None, none).unwrap();
+        let tables = Tables::from_descriptors(for_tables).unwrap();
+        let ring = for_events.into_iter().find(|(name, _)| name == "ring").unwrap().1;
+        let events = Events::from_descriptor(ring).unwrap();
+        tables.set_profile(1, ProfileRow { mode: Mode::Discover, baseline: Baseline::Basic }).unwrap();
+        tables.set_cgroup(id, CgroupRow { profile: 1, container: true }).unwrap();
+        assert_eq!(tables.rows().unwrap().profiles.len(), 1);
+        tables.counters().unwrap();
+        (tables, events)
+    })
+    .join()
+    .unwrap();
+    (bench.tables, bench.events) = (tables, events);
+    let (pid, _) = container.run("/bin/good", &["/marks/good"]);
+    assert_eq!(bench.exec_of(pid).verdict, Verdict::Learn);
 }
 
 #[test]
