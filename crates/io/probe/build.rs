@@ -21,12 +21,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "no clang found to compile bpf/process.bpf.c: run `make setup`, or name one in the variable CLANG",
     )?;
     let include = format!("-I{}", root.join("include").display());
-    // v3 for the atomic exchange that guards the working memory (Linux 5.12).
+    // No header of this machine is taken. v3 for the atomic exchange that guards the working memory (Linux 5.12).
     SkeletonBuilder::new()
         .source(&source)
         .obj(&object)
         .clang(compiler)
-        .clang_args(["-O2", "-mcpu=v3", "-Wall", "-Werror", include.as_str()])
+        .clang_args(["-O2", "-mcpu=v3", "-nostdinc", "-Wall", "-Werror", include.as_str()])
         .build()?;
     println!("cargo:rustc-env=NV_PROCESS_OBJECT={}", object.display());
     Ok(())
