@@ -26,7 +26,7 @@ export function relative(seconds: number, now: number, locale: string): string |
   const past = now - seconds;
   if (Math.abs(past) < 2) return undefined;
   const [unit, length] = SPANS.find(([, span]) => Math.abs(past) >= span) ?? ["second", 1];
-  return new Intl.RelativeTimeFormat(locale, { numeric: "always", style: "short" }).format(-Math.trunc(past / length), unit);
+  return new Intl.RelativeTimeFormat(locale, { numeric: "always", style: "narrow" }).format(-Math.trunc(past / length), unit);
 }
 
 /** "2026-11-25 15:04:05" in the browser's time zone: sorts and aligns. */

@@ -53,11 +53,11 @@ export default function Events() {
   };
 
   const columns: Column<SecurityEvent>[] = [
-    { id: "reported_timestamp", label: t("column.time"), width: "minmax(240px, 1fr)", render: (event) => <Time at={event.at} /> },
+    { id: "reported_timestamp", label: t("column.time"), width: "minmax(230px, 0.8fr)", render: (event) => <Time at={event.at} /> },
     { id: "level", label: t("column.severity"), width: "100px", render: (event) => <LevelBadge level={event.level} /> },
     { id: "action", label: t("column.verdict"), width: "120px", render: (event) => <VerdictBadge verdict={VERDICTS[event.outcome]} label={t(`events.${event.outcome}` as Key)} /> },
-    { id: "type", label: t("column.type"), width: "130px", render: (event) => t(`events.type.${event.type}`) },
     { id: "summary", label: t("column.event"), width: "minmax(260px, 2.4fr)", render: (event) => <span className="strong">{summary(event, t)}</span> },
+    { id: "type", label: t("column.type"), width: "130px", render: (event) => t(`events.type.${event.type}`) },
     { id: "group", label: t("column.service"), width: "minmax(140px, 1fr)", render: (event) => event.group || event.source.service || "–" },
     { id: "host_name", label: t("column.node"), width: "minmax(90px, 0.6fr)", render: (event) => event.node },
   ];
@@ -65,12 +65,8 @@ export default function Events() {
     <Page
       title={t("nav.security_events")}
       count={query.data ? rows.length : undefined}
-      tools={
+      actions={
         <>
-          <SearchBox value={filter.q} onChange={(q) => go({ q })} />
-          <Choice label={t("column.type")} value={filter.type} options={TYPES.map((type) => [type, t(`events.type.${type}`)] as const)} onChange={(type) => go({ type })} />
-          <Choice label={t("events.severity")} value={filter.level} options={LEVELS.map((level) => [level, level] as const)} onChange={(level) => go({ level })} />
-          <Choice label={t("events.since")} value={filter.since} options={SINCE.map((since) => [since, t(`events.since.${since}`)] as const)} onChange={(since) => go({ since })} />
           <button type="button" className={`button live ${paused ? "is-paused" : ""}`} aria-pressed={paused} onClick={paused ? resume : pause}>
             <span className="live-dot" aria-hidden="true" />
             {paused ? `${t("live.resume")}${waiting > 0 ? ` (${t("live.waiting", { count: waiting })})` : ""}` : t("live.pause")}
@@ -78,6 +74,14 @@ export default function Events() {
           <button type="button" className="button" disabled={exporting || rows.length === 0} onClick={() => void exportAll()}>
             {t("list.export")}
           </button>
+        </>
+      }
+      tools={
+        <>
+          <SearchBox value={filter.q} onChange={(q) => go({ q })} />
+          <Choice label={t("column.type")} value={filter.type} options={TYPES.map((type) => [type, t(`events.type.${type}`)] as const)} onChange={(type) => go({ type })} />
+          <Choice label={t("events.severity")} value={filter.level} options={LEVELS.map((level) => [level, level] as const)} onChange={(level) => go({ level })} />
+          <Choice label={t("events.since")} value={filter.since} options={SINCE.map((since) => [since, t(`events.since.${since}`)] as const)} onChange={(since) => go({ since })} />
         </>
       }
       drawer={id ? <Details key={id} id={id} events={events} onClose={() => void navigate({ to: "/events", search: filter })} /> : undefined}
@@ -132,9 +136,9 @@ function Details({ id, events, onClose }: { id: string; events: SecurityEvent[];
               ...(event.process.name || event.process.path
                 ? ([
                     [t("column.path"), <span key="p" className="mono wrap">{event.process.path || event.process.name}</span>],
-                    ["Command", <span key="c" className="mono wrap">{event.process.command}</span>],
-                    ["Parent", <span key="a" className="mono wrap">{event.process.parent}</span>],
-                    ["User", event.process.user],
+                    [t("events.command"), <span key="c" className="mono wrap">{event.process.command}</span>],
+                    [t("events.parent"), <span key="a" className="mono wrap">{event.process.parent}</span>],
+                    [t("events.user"), event.process.user],
                   ] as [string, React.ReactNode][])
                 : []),
               [t("column.service"), event.group || event.source.service ? <Link key="g" to="/groups" search={{ name: event.group || event.source.service }}>{event.group || event.source.service}</Link> : ""],

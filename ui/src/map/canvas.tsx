@@ -113,7 +113,7 @@ export function Canvas({ data, node, edge, onNode, onEdge }: {
           const from = placed.boxes.get(item.from);
           const to = placed.boxes.get(item.to);
           return from && to ? (
-            <Edge key={item.id} edge={item} path={route(from, to)} names={names(data, item, t)} selected={item.id === edge} faded={near !== undefined && !near.has(item.id)} onOpen={onEdge} />
+            <Edge key={item.id} edge={item} path={route(from, to, placed.via.get(item.id))} names={names(data, item, t)} selected={item.id === edge} faded={near !== undefined && !near.has(item.id)} onOpen={onEdge} />
           ) : null;
         })}
         {data.nodes.map((item) => {
@@ -205,8 +205,8 @@ const Node = memo(function Node({ node, x, y, width, height, selected, faded, on
       <g transform={`translate(14 ${height / 2 - 10})`} className="node-icon">
         <path d={ICONS[node.kind]} fill="none" stroke="currentColor" strokeWidth="1.500" strokeLinecap="round" strokeLinejoin="round" />
       </g>
-      <text x="44" y={second ? height / 2 - 3 : height / 2 + 5} className="node-name">{short(label, 19)}</text>
-      {second ? <text x="44" y={height / 2 + 14} className="node-second">{short(second, 25)}</text> : null}
+      <text x="44" y={second ? height / 2 - 3 : height / 2 + 5} className="node-name">{short(label, 17)}</text>
+      {second ? <text x="44" y={height / 2 + 14} className="node-second">{short(second, 23)}</text> : null}
       <title>{second ? `${label} · ${second}` : label}</title>
     </g>
   );

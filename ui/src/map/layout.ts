@@ -10,8 +10,15 @@ export interface Box {
   height: number;
 }
 
+export interface Point {
+  x: number;
+  y: number;
+}
+
 export interface Layout {
   boxes: Map<string, Box>;
+  /** Where a link that passes other layers goes through them, by `from~to`. */
+  via: Map<string, Point[]>;
   width: number;
   height: number;
 }
@@ -21,13 +28,15 @@ interface Link {
   to: string;
 }
 
-export const NODE_WIDTH = 196;
+export const NODE_WIDTH = 180;
 export const NODE_HEIGHT = 50;
-const GAP_X = 130;
-const GAP_Y = 26;
+const GAP_X = 90;
+const GAP_Y = 34;
+/** Height of the lane that a passing link gets. */
+const LANE = 12;
 const MARGIN = 40;
-const SWEEPS = 6;
-/** A layer with more nodes than this continues in a column beside it. */
+const SWEEPS = 8;
+/** A layer with more nodes than this continues in columns beside it; then there is no room for lanes. */
 const COLUMN_MAX = 14;
 
 export function layers(ids: string[], links: Link[]): Map<string, number> {
@@ -74,60 +83,95 @@ export function layers(ids: string[], links: Link[]): Map<string, number> {
   return layer;
 }
 
+/** One place in a layer: a node, or the lane of a link that passes. */
+interface Slot {
+  key: string;
+  height: number;
+  y: number;
+}
+
 export function layout(ids: string[], links: Link[]): Layout {
   const layer = layers(ids, links);
-  const rows: string[][] = [];
-  for (const id of [...ids].sort((a, b) => a.localeCompare(b))) {
-    const at = layer.get(id) ?? 0;
+  const rows: Slot[][] = [];
+  const row = (at: number): Slot[] => {
     while (rows.length <= at) rows.push([]);
-    rows[at]?.push(id);
-  }
-  const neighbours = new Map<string, string[]>(ids.map((id) => [id, []]));
-  for (const { from, to } of links) {
+    return rows[at] as Slot[];
+  };
+  for (const id of [...ids].sort((a, b) => a.localeCompare(b))) row(layer.get(id) ?? 0).push({ key: id, height: NODE_HEIGHT, y: 0 });
+  const beside = new Map<string, string[]>();
+  const join = (a: string, b: string) => {
+    beside.set(a, [...(beside.get(a) ?? []), b]);
+    beside.set(b, [...(beside.get(b) ?? []), a]);
+  };
+  const crowded = rows.some((slots) => slots.length > COLUMN_MAX);
+  const lanes = new Map<string, string[]>();
+  for (const { from, to } of [...links].sort((a, b) => a.from.localeCompare(b.from) || a.to.localeCompare(b.to))) {
+    const start = layer.get(from) ?? 0;
+    const end = layer.get(to) ?? 0;
     if (from === to) continue;
-    neighbours.get(from)?.push(to);
-    neighbours.get(to)?.push(from);
+    if (crowded || end <= start + 1) {
+      join(from, to);
+      continue;
+    }
+    const chain = Array.from({ length: end - start - 1 }, (_, step) => `${from}~${to}#${step}`);
+    chain.forEach((key, step) => row(start + 1 + step).push({ key, height: LANE, y: 0 }));
+    [from, ...chain].forEach((key, step) => join(key, chain[step] ?? to));
+    lanes.set(`${from}~${to}`, chain);
   }
-  const place = new Map<string, number>();
-  const number = (row: string[]) => row.forEach((id, index) => place.set(id, index - (row.length - 1) / 2));
-  rows.forEach(number);
+  const slots = new Map(rows.flat().map((slot) => [slot.key, slot]));
+  const wanted = (slot: Slot): number => {
+    const others = beside.get(slot.key) ?? [];
+    const sum = others.reduce((total, other) => total + (slots.get(other)?.y ?? 0), 0);
+    return others.length > 0 ? sum / others.length : slot.y;
+  };
+  rows.forEach((list) => stack(list, (slot) => slot.y));
   for (let sweep = 0; sweep < SWEEPS; sweep += 1) {
-    for (const row of sweep % 2 === 0 ? rows : [...rows].reverse()) {
-      const mean = new Map(
-        row.map((id) => {
-          const others = neighbours.get(id) ?? [];
-          const sum = others.reduce((total, other) => total + (place.get(other) ?? 0), 0);
-          return [id, others.length > 0 ? sum / others.length : (place.get(id) ?? 0)];
-        }),
-      );
-      row.sort((a, b) => (mean.get(a) ?? 0) - (mean.get(b) ?? 0) || a.localeCompare(b));
-      number(row);
+    for (const list of sweep % 2 === 0 ? rows : [...rows].reverse()) {
+      const mean = new Map(list.map((slot) => [slot.key, wanted(slot)]));
+      list.sort((a, b) => (mean.get(a.key) ?? 0) - (mean.get(b.key) ?? 0) || a.key.localeCompare(b.key));
+      stack(list, (slot) => mean.get(slot.key) ?? 0);
     }
   }
-  const columns = rows.flatMap((row) => {
-    const parts = Math.max(1, Math.ceil(row.length / COLUMN_MAX));
-    const size = Math.ceil(row.length / parts);
-    return Array.from({ length: parts }, (_, part) => row.slice(part * size, (part + 1) * size));
+  const columns = rows.flatMap((list) => {
+    const parts = crowded ? Math.max(1, Math.ceil(list.length / COLUMN_MAX)) : 1;
+    const size = Math.ceil(list.length / parts);
+    const split = Array.from({ length: parts }, (_, part) => list.slice(part * size, (part + 1) * size));
+    if (parts > 1) split.forEach((part) => part.forEach((slot, index) => (slot.y = (index - (part.length - 1) / 2) * (NODE_HEIGHT + GAP_Y))));
+    return split;
   });
-  const tallest = Math.max(1, ...columns.map((column) => column.length));
-  const height = tallest * (NODE_HEIGHT + GAP_Y) - GAP_Y + 2 * MARGIN;
+  const all = columns.flat();
+  const top = Math.min(0, ...all.map((slot) => slot.y - slot.height / 2)) - MARGIN;
+  const bottom = Math.max(0, ...all.map((slot) => slot.y + slot.height / 2)) + MARGIN;
   const boxes = new Map<string, Box>();
-  columns.forEach((column, index) => {
-    const used = column.length * (NODE_HEIGHT + GAP_Y) - GAP_Y;
-    column.forEach((id, row) => {
-      boxes.set(id, {
-        x: MARGIN + index * (NODE_WIDTH + GAP_X),
-        y: (height - used) / 2 + row * (NODE_HEIGHT + GAP_Y),
-        width: NODE_WIDTH,
-        height: NODE_HEIGHT,
-      });
-    });
+  const places = new Map<string, Point>();
+  columns.forEach((list, index) => {
+    const x = MARGIN + index * (NODE_WIDTH + GAP_X);
+    for (const slot of list) {
+      if (slot.height === NODE_HEIGHT) boxes.set(slot.key, { x, y: slot.y - slot.height / 2 - top, width: NODE_WIDTH, height: NODE_HEIGHT });
+      else places.set(slot.key, { x, y: slot.y - top });
+    }
   });
-  return { boxes, width: Math.max(1, columns.length) * (NODE_WIDTH + GAP_X) - GAP_X + 2 * MARGIN, height };
+  const via = new Map(
+    [...lanes].map(([link, chain]) => [link, chain.map((key) => places.get(key)).filter((place): place is Point => place !== undefined)]),
+  );
+  return { boxes, via, width: Math.max(1, columns.length) * (NODE_WIDTH + GAP_X) - GAP_X + 2 * MARGIN, height: bottom - top };
+}
+
+/** Puts the slots of a layer, in their order, as near to where they want to be as their sizes allow. */
+function stack(list: Slot[], wanted: (slot: Slot) => number) {
+  const wishes = list.map(wanted);
+  let edge = Number.NEGATIVE_INFINITY;
+  list.forEach((slot, index) => {
+    slot.y = Math.max(wishes[index] ?? 0, edge + slot.height / 2);
+    edge = slot.y + slot.height / 2 + GAP_Y;
+  });
+  // Pushing only downwards leans the layer; shift it back by the mean.
+  const lean = list.reduce((sum, slot, index) => sum + slot.y - (wishes[index] ?? 0), 0) / Math.max(1, list.length);
+  for (const slot of list) slot.y -= lean;
 }
 
 /** An SVG path from the right side of one box to the left side of another, or around when it goes back. */
-export function route(from: Box, to: Box): string {
+export function route(from: Box, to: Box, via: Point[] = []): string {
   const y1 = from.y + from.height / 2;
   const y2 = to.y + to.height / 2;
   if (from === to) {
@@ -137,8 +181,16 @@ export function route(from: Box, to: Box): string {
   if (to.x > from.x) {
     const x1 = from.x + from.width;
     const x2 = to.x - 3;
-    const bend = Math.max(40, (x2 - x1) / 2);
-    return `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
+    // Curves between layers, straight through a layer's lane.
+    let path = `M${x1} ${y1}`;
+    let [x, y] = [x1, y1];
+    for (const lane of via) {
+      const half = (lane.x - x) / 2;
+      path += ` C${x + half} ${y} ${lane.x - half} ${lane.y} ${lane.x} ${lane.y} H${lane.x + NODE_WIDTH}`;
+      [x, y] = [lane.x + NODE_WIDTH, lane.y];
+    }
+    const half = (x2 - x) / 2;
+    return `${path} C${x + half} ${y} ${x2 - half} ${y2} ${x2} ${y2}`;
   }
   // Back to the left: leave and arrive at the top or the bottom.
   const below = to.x === from.x ? y2 > y1 : true;

@@ -49,6 +49,12 @@ export default function Network() {
     <Page
       title={t("nav.network")}
       count={query.data ? data.edges.length : undefined}
+      actions={
+        <div className="segment-track" role="group" aria-label={t("map.view.map")}>
+          <button type="button" className="segment" aria-pressed={!table} onClick={() => set({ view: undefined })}>{t("map.view.map")}</button>
+          <button type="button" className="segment" aria-pressed={table} onClick={() => set({ view: "table" })}>{t("map.view.table")}</button>
+        </div>
+      }
       tools={
         <>
           <div className="segment-track" role="group" aria-label={t("map.level")}>
@@ -62,10 +68,6 @@ export default function Network() {
           {namespaces.length > 0 ? <Choice label={t("column.namespace")} value={search.namespace} options={namespaces.map((name) => [name, name] as const)} onChange={(namespace) => set({ namespace })} /> : null}
           <Choice label={t("map.verdict")} value={search.verdict} options={VERDICTS.map((verdict) => [verdict, t(`map.verdict.${verdict}`)] as const)} onChange={(verdict) => set({ verdict })} />
           <Toggle label={t("map.unmanaged")} on={search.unmanaged !== "hide"} onChange={(on) => set({ unmanaged: on ? undefined : "hide" })} />
-          <div className="segment-track" role="group" aria-label={t("map.view.map")}>
-            <button type="button" className="segment" aria-pressed={!table} onClick={() => set({ view: undefined })}>{t("map.view.map")}</button>
-            <button type="button" className="segment" aria-pressed={table} onClick={() => set({ view: "table" })}>{t("map.view.table")}</button>
-          </div>
         </>
       }
       drawer={

@@ -8,11 +8,12 @@ import { nextSort, parseSort } from "../url";
 
 const ROW_PX = 40;
 const NEAR_END = 20;
+const ROW_PADDING_PX = 12;
 
 export interface Column<T> {
   id: string;
   label: string;
-  /** A track of `grid-template-columns`. */
+  /** A track of `grid-template-columns`: its first number is the least width in pixels. */
   width: string;
   render: (row: T) => ReactNode;
   sortable?: boolean;
@@ -47,6 +48,7 @@ export function Grid<T>({ label, columns, rows, rowId, rowClass, onOpen, selecte
   const current = Math.min(active, Math.max(rows.length - 1, 0));
   const order = parseSort(sort);
   const template = { gridTemplateColumns: columns.map((column) => column.width).join(" ") };
+  const narrowest = columns.reduce((sum, column) => sum + Number(/\d+/.exec(column.width)?.[0] ?? 0), ROW_PADDING_PX);
 
   useEffect(() => {
     if (onNearEnd && rows.length > 0 && last >= rows.length - NEAR_END) onNearEnd();
@@ -83,7 +85,7 @@ export function Grid<T>({ label, columns, rows, rowId, rowClass, onOpen, selecte
   return (
     <div className="grid" role="grid" aria-label={label} aria-rowcount={rows.length + 1} aria-colcount={columns.length} onKeyDown={onKeyDown}>
       <div className="grid-scroll" ref={scroller}>
-        <div role="rowgroup" className="grid-head">
+        <div role="rowgroup" className="grid-head" style={{ minWidth: narrowest }}>
           <div role="row" className="grid-row" aria-rowindex={1} style={template}>
             {columns.map((column, index) => (
               <div
@@ -105,7 +107,7 @@ export function Grid<T>({ label, columns, rows, rowId, rowClass, onOpen, selecte
             ))}
           </div>
         </div>
-        <div role="rowgroup" className="grid-body" style={{ height: virtual.getTotalSize() }}>
+        <div role="rowgroup" className="grid-body" style={{ height: virtual.getTotalSize(), minWidth: narrowest }}>
           {items.map((item) => {
             const row = rows[item.index] as T;
             const id = rowId(row);

@@ -6,9 +6,12 @@ import { useT } from "../i18n";
 import { Grid, type GridProps } from "./grid";
 import { Empty, Failure, Skeleton } from "./states";
 
-export function Page({ title, tools, children, drawer, count }: {
+export function Page({ title, tools, actions, children, drawer, count }: {
   title: string;
+  /** What narrows or arranges what is shown. */
   tools?: ReactNode;
+  /** What is done with it. */
+  actions?: ReactNode;
   children: ReactNode;
   drawer?: ReactNode;
   count?: number;
@@ -22,9 +25,10 @@ export function Page({ title, tools, children, drawer, count }: {
       <div className="page-main">
         <header className="page-head">
           <h1>{title}</h1>
-          {count === undefined ? null : <span className="muted count">{t("list.count", { count })}</span>}
-          <div className="tools">{tools}</div>
+          <span className="muted count">{count === undefined ? "" : t("list.count", { count })}</span>
+          {actions}
         </header>
+        {tools ? <div className="tools">{tools}</div> : null}
         {children}
       </div>
       {drawer}
