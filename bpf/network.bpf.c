@@ -116,8 +116,8 @@ struct flow {
 	__u64 bytes_to_client;
 	__u64 packets_to_server;
 	__u64 packets_to_client;
-	__u64 first_ns; /* since boot */
-	__u64 last_ns;
+	__u64 first_ns; /* monotonic */
+	__u64 last_ns;	/* monotonic, by the last tick */
 	__u32 generation;
 	__u32 rule;
 	__u32 client;
@@ -288,6 +288,18 @@ struct packet {
 	bool echo_reply;
 };
 
+/* Headers lie in the linear part nearly always; reading them there saves the call. False when the frame is too short. */
+static __always_inline bool load(struct __sk_buff *skb, __u32 at, void *into, const __u32 length)
+{
+	void *from = (void *)(long)skb->data + at;
+
+	if (from + length <= (void *)(long)skb->data_end) {
+		__builtin_memcpy(into, from, length);
+		return true;
+	}
+	return !bpf_skb_load_bytes(skb, at, into, length);
+}
+
 static __always_inline void set_ends(struct packet *p, bool from_pod, const __u32 source[4], const __u32 destination[4])
 {
 #pragma unroll
@@ -324,7 +336,7 @@ static __always_inline enum parsed parse_transport(struct __sk_buff *skb, bool f
 	}
 	switch (p->key.protocol) {
 	case IPPROTO_TCP:
-		if (bpf_skb_load_bytes(skb, at, header, 14))
+		if (!load(skb, at, header, 14))
 			return UNKNOWN;
 		p->fin = header[13] & 0x01;
 		p->syn = header[13] & 0x02;
@@ -332,18 +344,18 @@ static __always_inline enum parsed parse_transport(struct __sk_buff *skb, bool f
 		p->ack = header[13] & 0x10;
 		break;
 	case IPPROTO_UDP:
-		if (bpf_skb_load_bytes(skb, at, header, 4))
+		if (!load(skb, at, header, 4))
 			return UNKNOWN;
 		break;
 	case IPPROTO_ICMP:
-		if (bpf_skb_load_bytes(skb, at, header, 1))
+		if (!load(skb, at, header, 1))
 			return UNKNOWN;
 		if (header[0] != 8 && header[0] != 0)
 			return UNTRACKED;
 		p->echo_reply = header[0] == 0;
 		goto without_ports;
 	case IPPROTO_ICMPV6:
-		if (bpf_skb_load_bytes(skb, at, header, 1))
+		if (!load(skb, at, header, 1))
 			return UNKNOWN;
 		if (header[0] >= 133 && header[0] <= 137)
 			return LINK;
@@ -373,7 +385,7 @@ without_ports:
 static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, bool from_pod, struct packet *p)
 {
 	struct iphdr ip;
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (!load(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return UNKNOWN;
 
 	__u32 source[4] = { 0, 0, bpf_htonl(0xffff), ip.saddr };
@@ -390,53 +402,78 @@ static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, bool from_p
 	return parse_transport(skb, from_pod, ETH_HLEN + ip.ihl * 4, p);
 }
 
+/* Where the headers of an IPv6 packet have been read up to. */
+struct walk {
+	__u32 at;
+	__u32 fragment_id;
+	__u8 next;
+	bool fragment;
+	bool more_fragments;
+};
+
+static __always_inline bool is_extension(__u8 header)
+{
+	return header == IPPROTO_HOPOPTS || header == IPPROTO_ROUTING || header == IPPROTO_DSTOPTS ||
+	       header == IPPROTO_FRAGMENT || header == IPPROTO_AH;
+}
+
+/* Reads over extension headers; 0 when it came to their end. A global function: the verifier looks at it once. */
+__noinline int walk_extensions(struct __sk_buff *skb, struct walk *walk)
+{
+	if (!walk)
+		return -1;
+	for (int i = 0; i < EXTENSIONS; i++) {
+		__u8 extension[8];
+
+		if (!is_extension(walk->next))
+			return 0;
+		if (bpf_skb_load_bytes(skb, walk->at, extension, 8))
+			return -1;
+		if (walk->next == IPPROTO_FRAGMENT) {
+			__u16 place = (extension[2] << 8) | extension[3];
+			walk->fragment = place & 0xfff8;
+			walk->more_fragments = !walk->fragment && (place & 1);
+			__builtin_memcpy(&walk->fragment_id, extension + 4, 4);
+			walk->at += 8;
+		} else if (walk->next == IPPROTO_AH) {
+			walk->at += (extension[1] + 2) * 4;
+		} else {
+			walk->at += (extension[1] + 1) * 8;
+		}
+		walk->next = extension[0];
+		/* Behind a later fragment's header is payload, whatever it looks like. */
+		if (walk->fragment)
+			return 0;
+	}
+	return is_extension(walk->next) ? -1 : 0;
+}
+
 static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, bool from_pod, struct packet *p)
 {
 	struct ipv6hdr ip;
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 6)
+	if (!load(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 6)
 		return UNKNOWN;
 
 	set_ends(p, from_pod, ip.saddr.in6_u.u6_addr32, ip.daddr.in6_u.u6_addr32);
-	__u8 next = ip.nexthdr;
+	p->key.protocol = ip.nexthdr;
+	bool multicast = ip.daddr.in6_u.u6_addr8[0] == 0xff;
 	__u32 at = ETH_HLEN + sizeof(ip);
-	bool ended = false;
 
-#pragma unroll
-	for (int i = 0; i <= EXTENSIONS; i++) {
-		__u8 extension[8];
+	if (is_extension(ip.nexthdr)) {
+		struct walk walk = { .at = at, .next = ip.nexthdr };
 
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
-		    next != IPPROTO_FRAGMENT && next != IPPROTO_AH) {
-			ended = true;
-			break;
-		}
-		if (i == EXTENSIONS || bpf_skb_load_bytes(skb, at, extension, 8))
+		if (walk_extensions(skb, &walk))
 			return UNKNOWN;
-		if (next == IPPROTO_FRAGMENT) {
-			__u16 place = (extension[2] << 8) | extension[3];
-			p->fragment = place & 0xfff8;
-			p->more_fragments = !p->fragment && (place & 1);
-			__builtin_memcpy(&p->fragment_id, extension + 4, 4);
-			at += 8;
-		} else if (next == IPPROTO_AH) {
-			at += (extension[1] + 2) * 4;
-		} else {
-			at += (extension[1] + 1) * 8;
-		}
-		next = extension[0];
-		/* Behind a later fragment's header is payload, whatever it looks like. */
-		if (p->fragment) {
-			ended = true;
-			break;
-		}
+		p->key.protocol = walk.next;
+		p->fragment = walk.fragment;
+		p->more_fragments = walk.more_fragments;
+		p->fragment_id = walk.fragment_id;
+		at = walk.at & 0x3fff;
 	}
-	if (!ended)
-		return UNKNOWN;
-	p->key.protocol = next;
-	if (ip.daddr.in6_u.u6_addr8[0] == 0xff && next != IPPROTO_ICMPV6)
+	if (multicast && p->key.protocol != IPPROTO_ICMPV6)
 		return UNTRACKED;
 	enum parsed parsed = parse_transport(skb, from_pod, at, p);
-	return parsed == TRACKED && ip.daddr.in6_u.u6_addr8[0] == 0xff ? UNTRACKED : parsed;
+	return parsed == TRACKED && multicast ? UNTRACKED : parsed;
 }
 
 static __always_inline enum parsed parse(struct __sk_buff *skb, bool from_pod, struct packet *p)
@@ -571,7 +608,7 @@ static __always_inline bool report(__u32 kind, const struct flow_key *key, const
 	}
 	event->kind = kind;
 	event->endpoint = flow->endpoint;
-	event->ns = bpf_ktime_get_boot_ns();
+	event->ns = bpf_ktime_get_ns();
 	__builtin_memcpy(&event->key, key, sizeof(*key));
 	event->flags = flow->flags;
 	event->client = flow->client;
@@ -663,7 +700,7 @@ static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool fr
 		return answer(j.verdict);
 
 	struct flow fresh = {
-		.first_ns = now,
+		.first_ns = bpf_ktime_get_ns(),
 		.last_ns = now,
 		.generation = set->generation,
 		.rule = j.rule,
@@ -734,7 +771,8 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod)
 	if (!set)
 		return TC_ACT_UNSPEC;
 
-	__u64 now = bpf_ktime_get_boot_ns();
+	/* The exact time costs more than the rest of the packet; it is read once a flow. */
+	__u64 now = bpf_ktime_get_coarse_ns();
 	struct flow *flow = bpf_map_lookup_elem(&flows, &p.key);
 	if (!flow)
 		return open_flow(skb, &p, from_pod, set, now);
@@ -799,7 +837,7 @@ int to_pod(struct __sk_buff *skb)
 
 static __always_inline int attribute(struct bpf_sock_addr *ctx, const __u32 address[4])
 {
-	__u64 now = bpf_ktime_get_boot_ns();
+	__u64 now = bpf_ktime_get_ns();
 	struct connect_key key = {
 		.cgroup = bpf_get_current_cgroup_id(),
 		.address = { address[0], address[1], address[2], address[3] },

@@ -1,29 +1,29 @@
-//! The kernel side stamps with the time since boot; the rest of the product speaks of wall time.
+//! The kernel side stamps with monotonic time; the rest of the product speaks of wall time.
 
 use nv_model::time::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Nanoseconds since boot, suspended time included: the clock of flows and events.
+/// Monotonic time in nanoseconds: the clock of flows and events.
 #[must_use]
-pub fn boot_nanos() -> u64 {
-    nanos(clock_gettime(ClockId::Boottime))
+pub fn monotonic_nanos() -> u64 {
+    nanos(clock_gettime(ClockId::Monotonic))
 }
 
-/// What lies between the time since boot and wall time at one moment. Taken anew for every batch, so that a step of
+/// What lies between monotonic and wall time at one moment. Taken anew for every batch, so that a step of
 /// the wall clock shows in later batches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Anchor {
-    boot: u64,
+    monotonic: u64,
     wall: u64,
 }
 
 impl Anchor {
     pub(crate) fn now() -> Self {
-        Self { boot: boot_nanos(), wall: nanos(clock_gettime(ClockId::Realtime)) }
+        Self { monotonic: monotonic_nanos(), wall: nanos(clock_gettime(ClockId::Realtime)) }
     }
     /// Wall time of a stamp.
     pub(crate) fn wall(self, stamp: u64) -> Timestamp {
-        let wall = self.wall.saturating_add(stamp).saturating_sub(self.boot);
+        let wall = self.wall.saturating_add(stamp).saturating_sub(self.monotonic);
         Timestamp::from_nanos(i64::try_from(wall).unwrap_or(i64::MAX))
     }
 }
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_stamp_is_moved_by_what_lies_between_the_clocks() {
-        let anchor = Anchor { boot: 100, wall: 1_000 };
+        let anchor = Anchor { monotonic: 100, wall: 1_000 };
         assert_eq!(anchor.wall(40).nanos(), 940);
         assert_eq!(anchor.wall(160).nanos(), 1_060);
     }

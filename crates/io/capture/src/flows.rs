@@ -12,7 +12,7 @@ use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use zerocopy::FromZeros;
 
-use crate::clock::{Anchor, boot_nanos};
+use crate::clock::{Anchor, monotonic_nanos};
 use crate::map::{Map, TableError, name};
 use crate::rows::{FlowKey, FlowRow, address, flag};
 
@@ -173,7 +173,7 @@ impl Flows {
     /// When the kernel refuses; the next sweep tells what this one did not.
     pub fn sweep(&mut self, limits: &IdleLimits) -> Result<Sweep, TableError> {
         let anchor = Anchor::now();
-        let now = boot_nanos();
+        let now = monotonic_nanos();
         self.sweep = self.sweep.wrapping_add(1);
         let mut found = Sweep::default();
         let mut idle = Vec::new();
@@ -229,7 +229,12 @@ fn is_idle(key: &FlowKey, row: &FlowRow, now: u64, limits: &IdleLimits) -> bool 
         () if established => limits.established,
         () => limits.other,
     };
-    u128::from(now.saturating_sub(row.last_ns)) > limit.as_nanos()
+    u128::from(now.saturating_sub(last(row))) > limit.as_nanos()
+}
+
+/// Time of the last packet. The kernel side reads it at the last tick, that of the first packet exactly.
+fn last(row: &FlowRow) -> u64 {
+    row.first_ns.max(row.last_ns)
 }
 
 /// The difference of two reads; `None` when nothing happened.
@@ -250,7 +255,7 @@ fn since(key: &FlowKey, row: &FlowRow, earlier: Option<&FlowRow>, anchor: Anchor
         packets_to_client: less(row.packets_to_client, |row| row.packets_to_client),
         sessions: row.sessions.saturating_sub(base.map_or(0, |row| row.sessions)),
         first: anchor.wall(row.first_ns),
-        last: anchor.wall(row.last_ns),
+        last: anchor.wall(last(row)),
         closed: row.flags & flag::CLOSED != 0,
         mid_stream: row.flags & flag::MID_STREAM != 0,
         quarantined: row.flags & flag::QUARANTINED != 0,
@@ -344,7 +349,7 @@ mod tests {
         let limits = IdleLimits::default();
         let second = 1_000_000_000;
         let at = |flags, seconds: u64| {
-            is_idle(&key(), &FlowRow { flags, last_ns: 0, ..row() }, seconds * second, &limits)
+            is_idle(&key(), &FlowRow { flags, first_ns: 0, last_ns: 0, ..row() }, seconds * second, &limits)
         };
         assert!(!at(flag::CLOSED, 5) && at(flag::CLOSED, 6));
         assert!(!at(0, 180) && at(0, 181));

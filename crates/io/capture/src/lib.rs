@@ -32,7 +32,7 @@ mod tables;
 pub mod trial;
 
 pub use attach::{AttachError, Hook};
-pub use clock::boot_nanos;
+pub use clock::monotonic_nanos;
 pub use counters::{Counters, Totals};
 pub use events::{ConnectEvent, Event, Events, FlowChange, FlowEvent};
 pub use flows::{Ends, Flow, Flows, IdleLimits, Sweep};

@@ -109,23 +109,16 @@ impl Loaded {
                     .map_err(|source| LoadError::PinDir { path: path.clone(), source })?;
             }
         }
-        let mut open = ObjectBuilder::default()
-            .open_memory(&OBJECT.0)
-            .map_err(|source| LoadError::Object { detail: "it cannot be read".to_owned(), source })?;
-        for mut map in open.maps_mut() {
-            if map.name() == name::FLOWS {
-                map.set_max_entries(options.flows).map_err(|source| LoadError::Object {
-                    detail: format!("the flow table cannot have {} rows", options.flows),
-                    source,
-                })?;
+        let tables = folders.as_ref().map(|(tables, _)| tables.as_path());
+        let mut attribution = if options.attribution { Ok(()) } else { Err("not asked for".to_owned()) };
+        let (object, adopted) = match open_and_load(options.flows, tables, options.attribution) {
+            // A kernel that does not take the cgroup programs still gets the verdicts.
+            Err(LoadError::Object { detail, .. }) if options.attribution => {
+                attribution = Err(format!("the kernel does not take the cgroup programs: {detail}"));
+                open_and_load(options.flows, tables, false)?
             }
-        }
-        let adopted = match &folders {
-            Some((tables, _)) => place_tables(&mut open, tables)?,
-            None => false,
+            result => result?,
         };
-        let object =
-            open.load().map_err(|source| LoadError::Object { detail: source.to_string(), source })?;
         let programs = Programs {
             from_pod: program(&object, Direction::FromPod.as_str())?,
             to_pod: program(&object, Direction::ToPod.as_str())?,
@@ -139,11 +132,10 @@ impl Loaded {
         let attachments = Attachments::adopt(links.clone(), options.only_clsact)
             .map_err(|source| LoadError::PinDir { path: links.clone().unwrap_or_default(), source })?;
         let mut cgroup_links = Vec::new();
-        let attribution = if options.attribution {
-            attach_cgroup(&object, options.cgroup_root.as_deref(), links.as_deref(), &mut cgroup_links)
-        } else {
-            Err("not asked for".to_owned())
-        };
+        if attribution.is_ok() {
+            attribution =
+                attach_cgroup(&object, options.cgroup_root.as_deref(), links.as_deref(), &mut cgroup_links);
+        }
         Ok(Self { programs, tables, attachments, cgroup_links, attribution, pin_dir, adopted })
     }
     /// The tables of an earlier process were adopted, with what they hold.
@@ -206,6 +198,32 @@ impl Loaded {
         }
         first
     }
+}
+
+/// The loaded object, and whether the tables of an earlier process were adopted.
+fn open_and_load(flows: u32, tables: Option<&Path>, attribution: bool) -> Result<(Object, bool), LoadError> {
+    let mut open = ObjectBuilder::default()
+        .open_memory(&OBJECT.0)
+        .map_err(|source| LoadError::Object { detail: "it cannot be read".to_owned(), source })?;
+    for mut map in open.maps_mut() {
+        if map.name() == name::FLOWS {
+            map.set_max_entries(flows).map_err(|source| LoadError::Object {
+                detail: format!("the flow table cannot have {flows} rows"),
+                source,
+            })?;
+        }
+    }
+    for mut program in open.progs_mut() {
+        if CGROUP_PROGRAMS.iter().any(|(part, _)| program.name() == *part) {
+            program.set_autoload(attribution);
+        }
+    }
+    let adopted = match tables {
+        Some(tables) => place_tables(&mut open, tables)?,
+        None => false,
+    };
+    let object = open.load().map_err(|source| LoadError::Object { detail: source.to_string(), source })?;
+    Ok((object, adopted))
 }
 
 /// Has every table use its pin. Answers whether there were tables of the same shape; those of another are unpinned.
