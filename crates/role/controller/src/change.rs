@@ -2,7 +2,7 @@
 
 use nv_model::group::Group;
 use nv_model::mode::{Baseline, Mode};
-use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
+use nv_model::name::{GroupName, WorkloadId};
 use nv_model::node::{Enforcer, Node};
 use nv_model::profile::ProcessRule;
 use nv_model::rule::{NetworkRule, RuleId};
@@ -153,8 +153,6 @@ pub enum Edit {
     Quarantine(WorkloadId, bool),
     /// A node that reported.
     Node(Box<Node>),
-    /// A node that is gone for good.
-    ForgetNode(NodeId, EnforcerId),
     /// An enforcer that connected.
     Enforcer(Box<Enforcer>),
 }

@@ -96,7 +96,7 @@ impl View {
     pub fn workload(&self, id: &WorkloadId) -> Option<&Arc<Workload>> {
         self.state.workloads.get(id).or_else(|| self.removed.get(id))
     }
-    /// This controller, or the first of several.
+    /// The controller that leads, when it is known.
     #[must_use]
     pub fn leader(&self) -> Option<&Controller> {
         self.controllers.iter().find(|controller| controller.leader)

@@ -132,10 +132,6 @@ fn transaction(view: &View, edits: &[Edit]) -> Result<Transaction, ChangeError> 
             Edit::Quarantine(id, false) => puts.delete(keys::quarantine(id)),
             Edit::Node(node) => puts.put(keys::node(&node.id), node)?,
             Edit::Enforcer(enforcer) => puts.put(keys::enforcer(&enforcer.id), enforcer)?,
-            Edit::ForgetNode(node, enforcer) => {
-                puts.delete(keys::node(node));
-                puts.delete(keys::enforcer(enforcer));
-            }
         }
     }
     if let Some(state) = state {

@@ -120,8 +120,9 @@ impl Hub {
         self.find_silent();
         self.close_folds(false);
         self.acknowledge_late();
-        if now.duration_since(self.pruned) >= PRUNE_EVERY {
-            self.pruned = now;
+        let ticks = self.parts.clock.monotonic();
+        if ticks.saturating_sub(self.pruned) >= PRUNE_EVERY {
+            self.pruned = ticks;
             self.prune();
         }
         let bytes = self.journal.as_ref().map_or(0, crate::journal::Journal::bytes);

@@ -53,7 +53,7 @@ use crate::writer::Request;
 /// Messages that may wait; behind that, links are held back.
 pub(crate) const INBOX: usize = 1024;
 /// Messages that are taken in before what they say is made durable.
-const ROUND: usize = 256;
+const ROUND: usize = 32;
 /// How often timeouts, folded records and ages are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How soon readers see a change of the inventory.
@@ -112,7 +112,8 @@ struct Session {
     id: SessionId,
     outbound: Outbound,
     close: CancellationToken,
-    seen: Instant,
+    /// When it was last heard of, on the clock that never jumps.
+    seen: Duration,
     sent: push::Sent,
     /// An acknowledgement found the link's queue full.
     ack_due: bool,
@@ -190,13 +191,12 @@ pub(crate) struct Hub {
     recent: HashSet<String>,
     recent_order: VecDeque<String>,
     replaying: bool,
-    began: Instant,
     state_changed: bool,
     publish_at: Option<Instant>,
     push_at: Option<Instant>,
     pushed: Option<Instant>,
     checkpointed: Instant,
-    pruned: Instant,
+    pruned: Duration,
 }
 
 impl Hub {
@@ -233,13 +233,12 @@ impl Hub {
             recent: HashSet::new(),
             recent_order: VecDeque::new(),
             replaying: false,
-            began: now,
             state_changed: true,
             publish_at: None,
             push_at: None,
             pushed: None,
             checkpointed: now,
-            pruned: now,
+            pruned: parts.clock.monotonic(),
             parts,
         }
     }

@@ -78,10 +78,10 @@ impl Hub {
             return;
         }
         let sent = Sent::held(greeting.held_revision, greeting.held_digest);
-        let now = Instant::now();
-        self.sessions.insert(node.clone(), Session { id, outbound, close, seen: now, sent, ack_due: false });
+        let seen = self.parts.clock.monotonic();
+        self.sessions.insert(node.clone(), Session { id, outbound, close, seen, sent, ack_due: false });
         self.node_event(&node, "Enforcer.Connect", false, "connected");
-        self.push_at = Some(now);
+        self.push_at = Some(Instant::now());
         self.publish_within(super::PUBLISH_SOON);
     }
 
@@ -156,8 +156,9 @@ impl Hub {
     }
 
     pub(super) fn heartbeat(&mut self, id: SessionId, node: &NodeId, beat: proto::Heartbeat) {
+        let seen = self.parts.clock.monotonic();
         let Some(session) = self.session(id, node) else { return };
-        session.seen = Instant::now();
+        session.seen = seen;
         let losses = self.losses.entry(node.clone()).or_default();
         (losses.kernel, losses.queue) = (beat.kernel_dropped, beat.queue_dropped);
         self.publish_within(super::PUBLISH_LATER);
@@ -189,8 +190,8 @@ impl Hub {
 
     /// Disconnects nodes that say nothing.
     pub(super) fn find_silent(&mut self) {
-        let now = Instant::now();
-        let silent = self.sessions.iter().filter(|(_, session)| now.duration_since(session.seen) > SILENCE);
+        let now = self.parts.clock.monotonic();
+        let silent = self.sessions.iter().filter(|(_, session)| now.saturating_sub(session.seen) > SILENCE);
         let silent: Vec<NodeId> = silent.map(|(node, _)| node.clone()).collect();
         for node in silent {
             if let Some(session) = self.sessions.get(&node) {

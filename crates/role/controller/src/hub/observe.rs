@@ -54,10 +54,7 @@ impl Hub {
             Observation::Workload(workload) => workload.node != *node || self.is_foreign(node, &workload.id),
             Observation::WorkloadGone { id, .. } => self.is_foreign(node, id),
             Observation::Process(seen) => foreign(&seen.workload),
-            Observation::Connection(seen) => {
-                // The other end of a connection may be anyone's; one of them is here.
-                foreign(&seen.client.workload) && foreign(&seen.server.workload)
-            }
+            Observation::Connection(seen) => foreign(&seen.client.workload) || foreign(&seen.server.workload),
             Observation::Usage { workload, .. } => foreign(workload),
             Observation::Dropped { .. } => false,
         }
@@ -70,8 +67,9 @@ impl Hub {
         batch: proto::Batch,
         observations: Vec<(Sequence, Observation)>,
     ) {
+        let seen = self.parts.clock.monotonic();
         let Some(session) = self.session(id, node) else { return };
-        session.seen = Instant::now();
+        session.seen = seen;
         if observations.iter().any(|(_, observation)| self.oversteps(node, observation)) {
             self.parts.counters.overstepped();
             tracing::warn!(%node, "a node reported on a workload of another node: its link is closed");
@@ -244,7 +242,7 @@ impl Hub {
                     seen.verdict,
                     seen.rule_uuid.clone(),
                 );
-                let (now, count) = (self.began.elapsed(), seen.count);
+                let (now, count) = (self.parts.clock.monotonic(), seen.count);
                 if let Some((node, id, seen)) =
                     self.incidents.take(now, &key, (node.clone(), id, seen), count)
                 {
@@ -320,7 +318,7 @@ impl Hub {
                 if self.violations.is_open(&ViolationKey { ingress: !seen.ingress, ..key.clone() }) {
                     return;
                 }
-                let (now, sessions) = (self.began.elapsed(), seen.sessions);
+                let (now, sessions) = (self.parts.clock.monotonic(), seen.sessions);
                 let seen = SeenViolation { node: node.clone(), id, client, server, seen };
                 if let Some(seen) = self.violations.take(now, &key, seen, sessions) {
                     self.log_violation(&seen, None);
@@ -353,7 +351,7 @@ impl Hub {
 
     /// Logs the repeats whose minute is over.
     pub(super) fn close_folds(&mut self, all: bool) {
-        let now = self.began.elapsed();
+        let now = self.parts.clock.monotonic();
         for ((node, id, seen), repeats) in self.incidents.close(now, all) {
             let mut record = incident(self.scene(), &node, id, &seen);
             record.count = Some(repeats);

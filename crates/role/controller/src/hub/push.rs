@@ -122,8 +122,9 @@ impl Hub {
 
     pub(super) fn policy_ack(&mut self, id: SessionId, node: &NodeId, ack: &proto::PolicyAck) {
         let now = Instant::now();
+        let seen = self.parts.clock.monotonic();
         let Some(session) = self.session(id, node) else { return };
-        session.seen = now;
+        session.seen = seen;
         let failed = ack.resend_whole || !ack.error.is_empty();
         if failed {
             (session.sent.policy, session.sent.open) = (None, true);

@@ -1,10 +1,12 @@
 //! Who is let in, and as whom.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nv_model::record::{Record, Topic};
 use nv_model::verdict::Verdict;
 use nv_pki::{Authority, SigningRequest, connect, tls};
+use nv_telemetry::ManualClock;
 use nv_wire::enforcer::v1 as proto;
 use nv_wire::enforcer::v1::enforcer_service_client::EnforcerServiceClient;
 use tonic::Code;
@@ -152,4 +154,20 @@ async fn a_message_that_breaks_the_contract_closes_the_link_by_the_field_s_name(
         (refused.code(), refused.message()),
         (Code::InvalidArgument, "hello.field stream_id: is missing")
     );
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_for_fifteen_seconds_is_disconnected() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(now()));
+    let running = Running::start_at(folder.path(), clock.clone()).await;
+    let credential = joined(&running, "n1").await;
+    let mut sim = Sim::open(&running, &credential, Disk::new("n1", vec![])).await.unwrap();
+    clock.advance(Duration::from_secs(14));
+    sim.tell(ran("", "nodes", "/bin/x", Verdict::Allow)).await;
+    clock.advance(Duration::from_secs(14));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    sim.tell(ran("", "nodes", "/bin/x", Verdict::Allow)).await;
+    clock.advance(Duration::from_secs(16));
+    assert_eq!(sim.closed().await.code(), Code::DeadlineExceeded);
 }

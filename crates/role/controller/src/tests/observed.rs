@@ -1,5 +1,6 @@
 //! From what nodes see to inventory, learning and logs.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nv_model::mode::{Baseline, Mode};
@@ -7,6 +8,7 @@ use nv_model::observation::Observation;
 use nv_model::record::{Level, Record, Topic};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
+use nv_telemetry::ManualClock;
 
 use super::sim::{Disk, Running, Sim, connected, joined, now, ran, workload};
 
@@ -179,6 +181,56 @@ async fn repeats_are_folded_and_told_at_the_latest_when_the_controller_stops() {
     let Record::Incident(folded) = &records[1] else { panic!() };
     assert_eq!((records.len(), folded.count), (2, Some(4)));
     assert!(folded.aggregation_from.is_some());
+}
+
+#[tokio::test]
+async fn repeats_of_a_minute_are_told_when_it_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(now()));
+    let running = Running::start_at(folder.path(), clock.clone()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1), workload("n1", "w2", "db", 2)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    for _ in 0..3 {
+        sim.disk.see(connected(("w1", "10.1.0.1"), ("w2", "10.1.0.2"), 22, Verdict::Violate));
+    }
+    // The server's end tells of the same connections.
+    let mut other = connected(("w1", "10.1.0.1"), ("w2", "10.1.0.2"), 22, Verdict::Violate);
+    if let Observation::Connection(seen) = &mut other {
+        seen.ingress = true;
+    }
+    sim.tell(other).await;
+    assert_eq!(running.records(Topic::Violation).await.len(), 1);
+    clock.advance(Duration::from_secs(61));
+    let records = running.logged(Topic::Violation, 2).await;
+    let Record::Violation(folded) = &records[1] else { panic!() };
+    assert_eq!((records.len(), folded.sessions), (2, 2));
+}
+
+#[tokio::test]
+async fn a_learned_group_that_nothing_runs_in_goes_after_the_configured_hours_with_its_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(now()));
+    let running = Running::start_at(folder.path(), clock.clone()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1), workload("n1", "w2", "db", 2)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    sim.tell(connected(("w1", "10.1.0.1"), ("w2", "10.1.0.2"), 5432, Verdict::Learn)).await;
+    running.until("the rule", |view| view.state.rules.len() == 1).await;
+    sim.tell(Observation::WorkloadGone { id: "w1".parse().unwrap(), at: now() }).await;
+    let hour = Duration::from_secs(3600);
+    for _ in 0..2 {
+        clock.advance(hour * 23);
+        // Housekeeping looks once a second.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    assert!(running.controller.view().state.groups.contains_key("nv.web.shop"));
+    clock.advance(hour * 2);
+    running.until("the removal", |view| !view.state.groups.contains_key("nv.web.shop")).await;
+    let view = running.controller.view();
+    assert!(view.state.groups.contains_key("nv.db.shop") && view.state.rules.is_empty());
+    let events = running.records(Topic::Event).await;
+    assert!(events.iter().any(|record| record.common().name == "Group.Auto.Remove"));
 }
 
 #[tokio::test]

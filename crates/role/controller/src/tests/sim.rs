@@ -16,7 +16,7 @@ use nv_model::verdict::{Mechanism, Verdict};
 use nv_model::workload::{InterfaceAddress, PlatformRole, Workload};
 use nv_pki::{Credential, SigningRequest, connect, tls, token};
 use nv_store::{EventLog, RedbStore};
-use nv_telemetry::SystemClock;
+use nv_telemetry::{Clock, SystemClock};
 use nv_wire::Greeting;
 use nv_wire::enforcer::v1 as proto;
 use nv_wire::enforcer::v1::enforcer_service_client::EnforcerServiceClient;
@@ -43,6 +43,10 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) async fn start(folder: &Path) -> Self {
+        Self::start_at(folder, Arc::new(SystemClock::new())).await
+    }
+
+    pub(super) async fn start_at(folder: &Path, clock: Arc<dyn Clock>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let shutdown = CancellationToken::new();
@@ -56,7 +60,7 @@ impl Running {
                 cluster_name: "test".into(),
                 host_name: "host-a".into(),
             };
-            start(config, Deps { store, events, clock: Arc::new(SystemClock::new()) }, stop).await.unwrap()
+            start(config, Deps { store, events, clock }, stop).await.unwrap()
         });
         let controller = started.await.unwrap();
         Self { runtime: Some(runtime), shutdown, controller }
@@ -126,7 +130,6 @@ fn open_log(folder: &Path) -> EventLog {
 }
 
 pub(super) fn now() -> Timestamp {
-    use nv_telemetry::Clock as _;
     SystemClock::new().now()
 }
 
@@ -371,7 +374,8 @@ impl Sim {
                     apply_micros: 7,
                 };
                 self.deltas.push(delta);
-                self.out.send(message(From::PolicyAck(ack))).await.unwrap();
+                // A link that is being closed takes no more; its reason is still to be read.
+                drop(self.out.send(message(From::PolicyAck(ack))).await);
             }
         }
         Ok(())

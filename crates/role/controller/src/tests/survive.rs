@@ -161,3 +161,53 @@ async fn the_policy_of_a_node_stays_the_same_over_a_restart_of_the_controller() 
     let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
     assert!(sim.stays_as_it_is().await && sim.deltas.is_empty());
 }
+
+#[tokio::test]
+async fn with_a_full_disk_nothing_is_acknowledged_and_nothing_is_lost_when_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("controller/journal");
+    std::fs::create_dir_all(&journal).unwrap();
+    // Every write to this device fails as on a full disk.
+    std::os::unix::fs::symlink("/dev/full", journal.join("journal-0")).unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    sim.disk.see(evil(1));
+    sim.send().await;
+    assert_eq!(sim.closed().await.code(), tonic::Code::Unavailable);
+    assert_eq!(sim.disk.queue.len(), 1);
+    // Policy is still changed meanwhile: only what nodes report waits.
+    let config = Box::new((*running.controller.view().config).clone());
+    running.controller.change(crate::Change::SetConfig(config)).await.unwrap();
+    running.kill().await;
+
+    std::fs::remove_file(journal.join("journal-0")).unwrap();
+    let running = Running::start(folder.path()).await;
+    let mut sim = Sim::open(&running, &credential, sim.disk.clone()).await.unwrap();
+    sim.send().await;
+    sim.drain().await;
+    assert_eq!(paths(&running.logged(Topic::Incident, 1).await), ["/tmp/evil1"]);
+}
+
+#[tokio::test]
+async fn a_busy_node_is_kept_up_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1), workload("n1", "w2", "db", 2)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    let begin = std::time::Instant::now();
+    let (rounds, each) = (20, 500);
+    for _ in 0..rounds {
+        for _ in 0..each {
+            sim.disk.see(connected(("w1", "10.1.0.1"), ("w2", "10.1.0.2"), 5432, Verdict::Allow));
+        }
+        sim.send().await;
+        sim.drain().await;
+    }
+    let took = begin.elapsed();
+    println!("{} observations, each batch durable before the next, took {took:?}", rounds * each);
+    let graph = running.controller.graph();
+    assert_eq!(graph.links().map(|(_, _, link)| link.volume().sessions).sum::<u64>(), rounds * each);
+}
