@@ -322,3 +322,128 @@ fn the_allowed_way_of_a_connection_does_not_open_the_other_way() {
         assert_eq!(lab.verdicts(4000), [(false, Verdict::Deny)]);
     });
 }
+
+/// An IPv4 frame with a TCP header and the given flags; the checksums are left out.
+fn segment(from: (&Frames, [u8; 4], u16), to: (&Frames, [u8; 4], u16), flags: u8) -> Vec<u8> {
+    let mut frame = [&to.0.mac[..], &from.0.mac, &[8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]].concat();
+    frame.extend(from.1.iter().chain(&to.1));
+    frame.extend(from.2.to_be_bytes().iter().chain(&to.2.to_be_bytes()));
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 1, 0, 0, 0, 0, 0]);
+    frame.extend_from_slice(&[flags, 0, 0, 0, 0, 0xfe]);
+    frame
+}
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+#[test]
+fn a_server_cannot_open_a_connection_by_posing_as_an_answer() {
+    lab::run(|lab| {
+        lab.modes(Protect, Protect);
+        lab.allow((A, B), Tcp, 80);
+        let (a, b) = (Frames::at(&lab.a), Frames::at(&lab.b));
+        let (client, server) = ((&a, [10, 77, 0, 2], 4000), (&b, [10, 77, 0, 3], 80));
+        // Without a SYN it could be the answer of a connection from before, and nothing is opened by it.
+        let acknowledgement = segment(server, client, ACK);
+        b.send(&acknowledgement);
+        assert!(a.sees(&acknowledgement));
+        // With one it is an attempt of its own.
+        let attempt = segment(server, client, SYN);
+        b.send(&attempt);
+        assert!(!a.sees(&attempt));
+        assert!(lab.verdicts(4000).contains(&(false, Verdict::Deny)));
+        let other = segment((&b, [10, 77, 0, 3], 81), client, ACK);
+        b.send(&other);
+        assert!(!a.sees(&other), "a port that no rule allows either way");
+    });
+}
+
+#[test]
+fn an_attempt_against_a_live_connection_is_stopped_and_the_connection_goes_on() {
+    lab::run(|lab| {
+        lab.modes(Protect, Protect);
+        lab.allow((A, B), Tcp, 80);
+        let listener = lab.b.listen(lab.b.v4, 80);
+        let mut client = lab.a.connect(lab.b.v4, 80).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        drop(lab.flow_events());
+        let (a, b) = (Frames::at(&lab.a), Frames::at(&lab.b));
+        let port = client.local_addr().unwrap().port();
+        let attempt = segment((&b, [10, 77, 0, 3], 80), (&a, [10, 77, 0, 2], port), SYN);
+        for _ in 0..3 {
+            b.send(&attempt);
+        }
+        assert!(!a.sees(&attempt));
+        let told: Vec<_> = lab
+            .flow_events()
+            .iter()
+            .map(|event| (event.change, event.client.0, event.ends.server_port, event.verdict))
+            .collect();
+        assert_eq!(told, [(FlowChange::Turned, B, port, Verdict::Deny)]);
+        client.write_all(b"hello").unwrap();
+        server.write_all(b"hello").unwrap();
+        assert!(received(&mut client) && received(&mut server));
+    });
+}
+
+#[test]
+fn a_stray_reset_is_judged_but_is_no_flow() {
+    lab::run(|lab| {
+        lab.modes(Discover, Discover);
+        let (a, b) = (Frames::at(&lab.a), Frames::at(&lab.b));
+        let reset = segment((&a, [10, 77, 0, 2], 4000), (&b, [10, 77, 0, 3], 80), RST);
+        a.send(&reset);
+        assert!(b.sees(&reset));
+        lab.modes(Protect, Protect);
+        a.send(&reset);
+        assert!(!b.sees(&reset));
+        assert_eq!(lab.counters.read().unwrap().flows_created, 0);
+    });
+}
+
+#[test]
+fn a_fragment_without_its_first_does_not_pass_in_protect() {
+    lab::run(|lab| {
+        let (a, b) = (Frames::at(&lab.a), Frames::at(&lab.b));
+        let mut fragment = segment((&a, [10, 77, 0, 2], 4000), (&b, [10, 77, 0, 3], 80), ACK);
+        // Offset 8 bytes: the second part of a datagram.
+        fragment[14 + 7] = 1;
+        lab.modes(Monitor, Monitor);
+        a.send(&fragment);
+        assert!(b.sees(&fragment));
+        lab.modes(Protect, Protect);
+        a.send(&fragment);
+        assert!(!b.sees(&fragment));
+        assert!(lab.counters.read().unwrap().fragments_alone >= 3);
+    });
+}
+
+#[test]
+fn ports_that_are_used_again_are_another_session_of_the_flow() {
+    lab::run(|lab| {
+        lab.modes(Discover, Discover);
+        let (a, b) = (Frames::at(&lab.a), Frames::at(&lab.b));
+        let (client, server) = ((&a, [10, 77, 0, 2], 4000), (&b, [10, 77, 0, 3], 80));
+        for _ in 0..3 {
+            for (from, frame) in [
+                (&a, segment(client, server, SYN)),
+                (&b, segment(server, client, SYN | ACK)),
+                (&a, segment(client, server, RST)),
+            ] {
+                from.send(&frame);
+            }
+        }
+        // A retransmission is none.
+        a.send(&segment(client, server, SYN));
+        a.send(&segment(client, server, SYN));
+        let sweep = lab.flows.sweep(&nv_capture::IdleLimits::default()).unwrap();
+        let sessions: Vec<_> = sweep
+            .flows
+            .iter()
+            .filter(|flow| flow.ends.server_port == 80)
+            .map(|flow| (flow.sessions, flow.closed))
+            .collect();
+        assert_eq!(sessions, [(4, false), (4, false)]);
+        assert_eq!(lab.verdicts(80).len(), 2, "told once at each end");
+    });
+}
