@@ -73,7 +73,7 @@ fn cluster(spread: bool) -> State {
     }
     for n in 0..WORKLOADS {
         let service = n % SERVICES;
-        let node = if spread { (n / 2) % NODES } else { service / 2 };
+        let node = if spread { (n / SERVICES + service * 13) % NODES } else { service / 2 };
         let made = workload(
             &format!("w{n}"),
             service,

@@ -47,6 +47,23 @@ pub enum Reason {
     Boundary,
 }
 
+impl Reason {
+    /// The reason as a sentence without its end, for whoever asks why.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "network policy is switched off",
+            Self::Quarantined => "an end is in quarantine",
+            Self::Icmp => "ICMP always passes",
+            Self::Unmanaged => "neither end is managed",
+            Self::Rule => "a rule says so",
+            Self::LearnedRule => "a learned rule says so",
+            Self::NoRule => "no rule speaks of it, so the mode decides",
+            Self::Boundary => "it crosses the boundary of a namespace and no written rule allows it",
+        }
+    }
+}
+
 /// A verdict on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -179,6 +196,22 @@ pub enum ProcessReason {
     FromImage,
     /// No line speaks of it.
     NotInProfile,
+}
+
+impl ProcessReason {
+    /// The reason as a sentence without its end, for whoever asks why.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "a line of the profile says so",
+            Self::DriftedDespiteRule => {
+                "a line allows it, but the file is not the image's and the line does not excuse that"
+            }
+            Self::Drifted => "the file is not from the image",
+            Self::FromImage => "the file is from the image",
+            Self::NotInProfile => "no line of the profile speaks of it",
+        }
+    }
 }
 
 /// A verdict on a program.

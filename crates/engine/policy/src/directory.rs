@@ -76,17 +76,17 @@ impl Directory {
         if let Some(end) = self.addresses.get(&net) {
             return end.clone();
         }
-        if let Some((_, group)) = self.groups.covering(net).next() {
-            return if group.as_str().starts_with("nv.ip.") {
-                EndpointId::IpService(group.clone())
-            } else {
-                EndpointId::Address(group.clone())
-            };
+        let group = self.groups.covering(net).map(|(_, group)| group).next();
+        match group {
+            Some(service) if service.as_str().starts_with("nv.ip.") => EndpointId::IpService(service.clone()),
+            // Inside of the cluster the address itself is the end, as a rule learned for it names it and not the
+            // group that a user put it into.
+            _ if self.internal.covering(net).next().is_some() => {
+                EndpointId::UnmanagedWorkload(ip.to_canonical())
+            }
+            Some(group) => EndpointId::Address(group.clone()),
+            None => EndpointId::External,
         }
-        if self.internal.covering(net).next().is_some() {
-            return EndpointId::UnmanagedWorkload(ip.to_canonical());
-        }
-        EndpointId::External
     }
 
     /// The end that a workload is: its pod's sandbox, or its host where it uses the host's network. `None` for one
@@ -118,6 +118,10 @@ mod tests {
         let node = node("n1", "192.168.1.1/24");
         state.nodes.insert(node.id.clone(), node);
         state.groups.insert(name("db"), group("db", &[("address", "=", "8.8.0.0/16")]));
+        state.groups.insert(name("inner"), group("inner", &[("address", "=", "10.9.2.0/24")]));
+        let mut service = group("nv.ip.web.shop", &[("address", "=", "10.9.3.1")]);
+        service.kind = GroupKind::IpService;
+        state.groups.insert(service.name.clone(), service);
         state.internal_subnets.push("10.9.0.0/16".parse().unwrap());
         let directory = Directory::new(&state);
         for (ip, want) in [
@@ -125,6 +129,8 @@ mod tests {
             ("::ffff:10.0.0.5", EndpointId::Workload("p1".parse().unwrap())),
             ("10.0.0.6", EndpointId::UnmanagedWorkload("10.0.0.6".parse().unwrap())),
             ("10.9.1.1", EndpointId::UnmanagedWorkload("10.9.1.1".parse().unwrap())),
+            ("10.9.2.1", EndpointId::UnmanagedWorkload("10.9.2.1".parse().unwrap())),
+            ("10.9.3.1", EndpointId::IpService(name("nv.ip.web.shop"))),
             ("192.168.1.1", EndpointId::Host("n1".parse().unwrap())),
             ("192.168.1.2", EndpointId::External),
             ("8.8.4.4", EndpointId::Address(name("db"))),

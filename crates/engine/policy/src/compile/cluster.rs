@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use nv_model::group::{GroupKind, Origin};
+use nv_model::group::{Group, GroupKind, Origin};
 use nv_model::mode::Mode;
 use nv_model::name::{Domain, GroupName, NodeId, WorkloadId};
 use nv_model::policy::{Identity, IdentityId, IdentityKind, ResolvedRule};
@@ -152,7 +152,8 @@ fn fixed(state: &State) -> Fixed {
     let add = |fixed: &mut Fixed, net: IpNet, group: &GroupName| {
         fixed.groups.0.entry(net).or_default().insert(group.clone());
     };
-    for group in state.groups.values().filter(|group| group.kind == GroupKind::Address) {
+    let addresses = |group: &&Group| matches!(group.kind, GroupKind::Address | GroupKind::IpService);
+    for group in state.groups.values().filter(addresses) {
         for criterion in group.criteria.iter().filter(|criterion| criterion.key == "address") {
             let Ok(value) = criterion.value.parse::<AddressValue>() else { continue };
             for net in value.nets() {

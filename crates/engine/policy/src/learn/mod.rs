@@ -4,6 +4,7 @@ mod network;
 mod process;
 
 use nv_model::group::{Criterion, CriterionOp, Group, GroupKind, Origin};
+use nv_model::name::GroupName;
 use nv_model::workload::Workload;
 
 pub use network::{Link, MAX_PORTS, connections};
@@ -52,6 +53,19 @@ pub fn groups(state: &State) -> Vec<Change> {
         .collect()
 }
 
+/// What was learned about a group or an unmanaged end (`Workload:<ip>`, `Host:<ip>`) goes with it: its learned rules,
+/// and the group itself where it is stored.
+#[must_use]
+pub fn forget(state: &State, name: &GroupName) -> Vec<Change> {
+    state
+        .rules
+        .iter()
+        .filter(|rule| rule.origin == Origin::Learned && (rule.from == *name || rule.to == *name))
+        .map(|rule| Change::DeleteRule(rule.id))
+        .chain(state.groups.contains_key(name).then(|| Change::DeleteGroup(name.clone())))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +91,21 @@ mod tests {
         assert_eq!(group.modes, Some(state.settings.new_service));
         assert_eq!((group.origin, group.criteria.len()), (Origin::Learned, 2));
         assert_eq!(groups(&state), []);
+    }
+
+    #[test]
+    fn what_was_learned_about_a_group_goes_with_it_and_written_rules_stay() {
+        use crate::testing::rule;
+        use nv_model::verdict::Action;
+        let mut state = crate::testing::state(&[workload("w", "n", "web", "shop")]);
+        state.rules = vec![
+            rule(1, "nv.web.shop", "external", "any", Action::Allow),
+            rule(10_001, "nv.web.shop", "external", "any", Action::Allow),
+            rule(10_002, "external", "nodes", "any", Action::Allow),
+        ];
+        state.apply_all(&forget(&state.clone(), &name("nv.web.shop")));
+        assert_eq!(state.rules.iter().map(|rule| rule.id.0).collect::<Vec<_>>(), [1, 10_002]);
+        assert!(!state.groups.contains_key(&name("nv.web.shop")));
+        assert_eq!(forget(&state, &name("Workload:10.0.0.1")), []);
     }
 }
