@@ -11,6 +11,7 @@ use nv_model::rule::{NetworkRule, RuleId};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Action, Verdict};
 use nv_model::workload::Workload;
+use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
 use crate::order;
@@ -20,7 +21,7 @@ use crate::state::{State, is_host, is_live, pod_of};
 pub const MAX_PORTS: u32 = 20;
 
 /// A connection between two known ends (see [`crate::directory::Directory`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Link {
     /// Who opened it.
     pub client: EndpointId,

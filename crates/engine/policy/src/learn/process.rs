@@ -7,6 +7,7 @@ use nv_model::name::GroupName;
 use nv_model::profile::{PathPattern, ProcessProfile, ProcessRule};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Action, Verdict};
+use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
 use crate::state::State;
@@ -24,7 +25,7 @@ pub const MAX_PATHS_OF_NAME: usize = 20;
 pub const MAX_ENTRIES: usize = 4096;
 
 /// A program that was run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Program {
     /// The group whose profile was asked: a learned one, or `nodes`.
     pub group: GroupName,
