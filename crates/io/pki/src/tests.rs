@@ -48,7 +48,7 @@ async fn meet(server: ServerConfig, client: ClientConfig) -> Result<Option<NodeI
     let served = tokio::spawn(async move {
         let mut stream = accepted.next().await.unwrap().unwrap();
         stream.write_all(b"x").await.unwrap();
-        stream.get_ref().1.peer_certificates().map(|chain| node_id_of(&chain[0]).unwrap())
+        stream.peer_certificates().map(|chain| node_id_of(&chain[0]).unwrap())
     });
     let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(CONTROLLER_NAME).unwrap();
@@ -242,4 +242,39 @@ fn a_text_that_is_no_token_is_refused() {
     ] {
         assert!(token::hash(&SecretString::from(bad.to_owned())).is_err(), "{bad}");
     }
+}
+
+#[tokio::test]
+async fn strangers_cannot_keep_a_node_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::open(folder.path(), now()).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let config = Arc::new(ArcSwap::from_pointee(server(&authority, CONTROLLER_NAME)));
+    let counters = Arc::<accept::AcceptCounters>::default();
+    let mut accepted = accept::incoming(listener, config, Arc::clone(&counters), shutdown.clone());
+    let served = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Some(Ok(mut stream)) = accepted.next().await {
+            stream.write_all(b"x").await.unwrap();
+            held.push(stream);
+        }
+    });
+    let meet = |client: ClientConfig| async move {
+        let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(CONTROLLER_NAME).unwrap();
+        let mut stream = TlsConnector::from(Arc::new(client)).connect(name, tcp).await.ok()?;
+        stream.read_exact(&mut [0]).await.ok()?;
+        Some(stream)
+    };
+    let mut strangers = Vec::new();
+    for _ in 0..140 {
+        strangers.extend(meet(tls::pinned_client(authority.fingerprint()).unwrap()).await);
+    }
+    assert_eq!(strangers.len(), 128);
+    assert_eq!(counters.refused.load(std::sync::atomic::Ordering::Relaxed), 12);
+    assert!(meet(tls::client(&node(&authority, "n1")).unwrap()).await.is_some());
+    shutdown.cancel();
+    served.await.unwrap();
 }

@@ -304,9 +304,7 @@ async fn recent(events: &EventLog) -> Result<Vec<String>, StoreError> {
 
 async fn serve(
     service: LinkService,
-    incoming: tokio_stream::wrappers::ReceiverStream<
-        io::Result<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>,
-    >,
+    incoming: tokio_stream::wrappers::ReceiverStream<io::Result<accept::Connection>>,
     shutdown: CancellationToken,
 ) {
     let service = EnforcerServiceServer::new(service)
