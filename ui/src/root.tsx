@@ -14,9 +14,9 @@ export function Root() {
   const end = useCallback(
     (byItself: boolean) => {
       setEnded(byItself);
-      client.clear();
-      void client.resetQueries();
       client.setQueryData(["self"], null);
+      // Nothing that this user saw is there for the next one.
+      client.removeQueries({ predicate: (query) => query.queryKey[0] !== "self" });
     },
     [client],
   );

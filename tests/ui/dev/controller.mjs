@@ -34,8 +34,9 @@ const rules = services.slice(0, 5).map((to, i) => ({
   id: 10001 + i, from: i === 0 ? "external" : services[i - 1].group, to: to.group, ports: `tcp/${8000 + i}`, applications: ["HTTP"], action: i === 4 ? "deny" : "allow",
   cfg_type: "learned", learned: true, disable: false, comment: "", last_modified_timestamp: now() - 900, match_counter: i * 41, priority: 0,
 }));
+const nodes = { policy_mode: "Discover", profile_mode: "Discover" };
 const groups = () => [
-  ...["containers", "external", "nodes"].map((name) => ({ name, comment: "", domain: "", kind: name === "nodes" ? "node" : name === "external" ? "external" : "container", cfg_type: "user_created", learned: false, reserved: true, members: [], policy_rules: [], criteria: [], ...(name === "nodes" ? { policy_mode: "Discover", profile_mode: "Discover" } : {}) })),
+  ...["containers", "external", "nodes"].map((name) => ({ name, comment: "", domain: "", kind: name === "nodes" ? "node" : name === "external" ? "external" : "container", cfg_type: "user_created", learned: false, reserved: true, members: [], policy_rules: [], criteria: [], ...(name === "nodes" ? nodes : {}) })),
   ...services.map((s) => ({
     name: s.group, comment: "", domain: s.domain, kind: "container", cfg_type: "learned", learned: true, reserved: false, policy_mode: s.policy_mode, profile_mode: s.profile_mode, baseline_profile: "basic", cap_change_mode: true,
     members: workloads.filter((w) => w.service_group === s.group).map(live), criteria: [{ key: "service", op: "=", value: `${s.service}.${s.domain}` }], policy_rules: rules.filter((r) => r.from === s.group || r.to === s.group),
@@ -134,11 +135,12 @@ createServer(async (request, response) => {
   if (path === "/v1/host") return list("hosts", [host]);
   if (path.startsWith("/v1/host/")) return send(200, { host });
   if (path === "/v1/controller") return list("controllers", [component("controller-0", { leader: true }), component("controller-10", { leader: false, connection_state: "disconnected" })]);
-  if (path === "/v1/enforcer") return list("enforcers", [component("enforcer-worker-1", {})]);
+  if (path === "/v1/enforcer") return list("enforcers", [component("enforcer-worker-1", { process_tier: "bpf-lsm", network_tier: "tcx", capabilities: { kernel: "6.12.9", tier: 1, lost: ["nothing is lost"], trials: [{ mechanism: "bpf-lsm", works: true, reason: "", trial_micros: 812 }, { mechanism: "fmod-ret", works: false, reason: "the kernel has no fmod_ret", trial_micros: 120 }] } })]);
   if (path === "/v1/group") return list("groups", groups());
   if (path.startsWith("/v1/group/")) { const g = groups().find((g) => g.name === decodeURIComponent(path.slice(10))); return g ? send(200, { group: g }) : send(404, { code: 7, error: "Object not found", message: "no such group" }); }
   if (path.startsWith("/v1/process_profile/")) return send(200, { process_profile: { group: path.slice(20), baseline: "basic", mode: "Discover", process_list: ["nginx", "sh", "curl"].map((name) => ({ name, path: `/usr/bin/${name}`, action: name === "curl" ? "deny" : "allow", cfg_type: "learned", uuid: randomUUID(), allow_update: false, last_modified_timestamp: now() - 600 })) } });
   if (path === "/v1/service/config") {
+    if (body.config.services.includes("nodes")) Object.assign(nodes, body.config.policy_mode && { policy_mode: body.config.policy_mode }, body.config.profile_mode && { profile_mode: body.config.profile_mode });
     for (const s of services) if (body.config.services.includes(s.group.slice(3))) Object.assign(s, body.config.policy_mode && { policy_mode: body.config.policy_mode }, body.config.profile_mode && { profile_mode: body.config.profile_mode });
     return send(200);
   }

@@ -43,7 +43,7 @@ export function sortQuery(sort: string | undefined): Query {
   return parsed ? { [`s_${parsed.column}`]: parsed.descending ? "desc" : "asc" } : {};
 }
 
-const FILTERED_PAGE = 1000;
+const FILTERED_PAGE = 5000;
 
 export function useList<T>({ path, key, query = {}, sort, filtered = false }: ListOptions) {
   const limit = filtered ? FILTERED_PAGE : PAGE;

@@ -6,6 +6,9 @@ import { address, api } from "./client";
 
 export const TOPICS = ["threat", "violation", "incident", "event", "activity", "audit"] as const;
 export type Topic = (typeof TOPICS)[number];
+/** Something of the kind has changed and is worth asking for; `gap`: records were lost between two of the stream. */
+export const HINTS = ["workload", "group", "policy", "gap"] as const;
+export type Hint = (typeof HINTS)[number];
 export type StreamState = "connecting" | "open" | "lost";
 
 export interface StreamRecord {
@@ -17,6 +20,7 @@ const PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 15_000;
 
 const listeners = new Set<(message: StreamRecord) => void>();
+const hintListeners = new Set<(hint: Hint) => void>();
 const watchers = new Set<() => void>();
 let state: StreamState = "connecting";
 let source: EventSource | undefined;
@@ -47,7 +51,7 @@ export function read(name: string, data: string): StreamRecord | undefined {
 }
 
 function open() {
-  source = new EventSource(address("/v1/stream", { topics: TOPICS.join(",") }));
+  source = new EventSource(address("/v1/stream", { topics: [...TOPICS, ...HINTS.filter((hint) => hint !== "gap")].join(",") }));
   source.onopen = () => {
     pause = PAUSE_MS;
     set("open");
@@ -58,6 +62,11 @@ function open() {
   };
   source.onmessage = receive;
   for (const topic of TOPICS) source.addEventListener(topic, receive as EventListener);
+  for (const hint of HINTS) {
+    source.addEventListener(hint, () => {
+      for (const listener of hintListeners) listener(hint);
+    });
+  }
   source.onerror = () => {
     set("lost");
     if (source?.readyState !== EventSource.CLOSED) return;
@@ -83,6 +92,11 @@ export function connect(): () => void {
 export function subscribe(listener: (message: StreamRecord) => void): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);
+}
+
+export function onHint(listener: (hint: Hint) => void): () => void {
+  hintListeners.add(listener);
+  return () => hintListeners.delete(listener);
 }
 
 export const connection = {

@@ -104,7 +104,16 @@ export interface Component {
   /** What this node's kernel allows, where the API tells. */
   process_tier?: string;
   network_tier?: string;
-  capabilities?: unknown;
+  capabilities?: Capabilities;
+}
+
+export interface Capabilities {
+  kernel: string;
+  /** 1 is the best, 0 when processes cannot be stopped at all. */
+  tier: number;
+  trials?: { mechanism: string; works: boolean; reason: string; trial_micros: number }[] | null;
+  /** What is lost against tier 1, a sentence each. */
+  lost?: string[] | null;
 }
 
 export interface PolicyRule {

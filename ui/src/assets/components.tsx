@@ -3,8 +3,10 @@ import { getRouteApi, useNavigate } from "@tanstack/react-router";
 import { useComponents } from "../api/queries";
 import type { Component } from "../api/types";
 import { useT } from "../i18n";
+import { Drawer, Facts } from "../parts/drawer";
 import type { Column } from "../parts/grid";
 import { Page, QueryGrid, rowsOf } from "../parts/list";
+import { Failure, Skeleton } from "../parts/states";
 import { Tabs } from "../parts/tabs";
 import { Time } from "../parts/time";
 
@@ -16,7 +18,7 @@ export default function Components() {
   const search = route.useSearch();
   const navigate = useNavigate({ from: "/components" });
   return (
-    <Page title={t("nav.components")}>
+    <Page title={t("nav.components")} drawer={search.id ? <Enforcer key={search.id} id={search.id} onClose={() => void navigate({ search: (old) => ({ ...old, id: undefined }) })} /> : undefined}>
       <Tabs
         fill
         label={t("nav.components")}
@@ -24,14 +26,14 @@ export default function Components() {
         onSelect={(key) => void navigate({ search: { tab: key === "enforcers" ? key : undefined }, replace: true })}
         items={[
           { key: "controllers", label: t("components.controllers"), content: () => <app-controllers-grid><List key="controller" kind="controller" /></app-controllers-grid> },
-          { key: "enforcers", label: t("components.enforcers"), content: () => <app-enforcers-grid><List key="enforcer" kind="enforcer" /></app-enforcers-grid> },
+          { key: "enforcers", label: t("components.enforcers"), content: () => <app-enforcers-grid><List key="enforcer" kind="enforcer" selected={search.id} onOpen={(part) => void navigate({ search: (old) => ({ ...old, id: part.id }) })} /></app-enforcers-grid> },
         ]}
       />
     </Page>
   );
 }
 
-function List({ kind }: { kind: "controller" | "enforcer" }) {
+function List({ kind, selected, onOpen }: { kind: "controller" | "enforcer"; selected?: string; onOpen?: (part: Component) => void }) {
   const t = useT();
   const query = useComponents(kind);
   const Status = `app-${kind}s-grid-status-cell` as const;
@@ -67,13 +69,70 @@ function List({ kind }: { kind: "controller" | "enforcer" }) {
       rows={rowsOf(query)}
       columns={columns}
       rowId={(part) => part.id}
+      selected={selected}
+      onOpen={onOpen}
       empty={t("components.empty")}
     />
   );
 }
 
-/** How this node's kernel lets the enforcer act, as far as the API tells. */
+/** How this node's kernel lets the enforcer act. */
 function enforcement(part: Component): string {
   const known = [part.process_tier, part.network_tier].filter((tier) => typeof tier === "string" && tier !== "");
   return known.join(" · ") || "–";
+}
+
+/** An enforcer and what its node's kernel was found to allow. */
+function Enforcer({ id, onClose }: { id: string; onClose: () => void }) {
+  const t = useT();
+  const query = useComponents("enforcer");
+  const part = rowsOf(query).find((item) => item.id === id);
+  const capabilities = part?.capabilities;
+  return (
+    <Drawer wide kind={t("components.enforcers")} title={part?.display_name || part?.name || id} onClose={onClose}>
+      {query.isPending ? <Skeleton /> : query.error ? <Failure error={query.error} retry={() => void query.refetch()} /> : null}
+      {query.isSuccess && !part ? <p className="muted">{t("detail.not_found")}</p> : null}
+      {part ? (
+        <Facts
+          rows={[
+            [t("column.state"), part.connection_state],
+            [t("column.host"), part.host_name],
+            [t("column.version"), part.version],
+            [t("column.kernel"), capabilities?.kernel],
+            [t("components.processes"), part.process_tier],
+            [t("components.connections"), part.network_tier],
+            [t("components.tier"), capabilities?.tier],
+          ]}
+        />
+      ) : null}
+      {capabilities?.lost?.length ? (
+        <>
+          <h3>{t("components.lost")}</h3>
+          <ul className="bullets">{capabilities.lost.map((sentence) => <li key={sentence}>{sentence}</li>)}</ul>
+        </>
+      ) : null}
+      {capabilities?.trials?.length ? (
+        <>
+          <h3>{t("components.trials")}</h3>
+          <table className="table">
+            <thead>
+              <tr><th>{t("components.mechanism")}</th><th>{t("components.works")}</th><th>{t("components.took")}</th></tr>
+            </thead>
+            <tbody>
+              {capabilities.trials.map((trial) => (
+                <tr key={trial.mechanism}>
+                  <td className="mono">{trial.mechanism}</td>
+                  <td>
+                    <span className={`badge ${trial.works ? "state-good" : "state-off"}`}>{trial.works ? t("yes") : t("no")}</span>
+                    {trial.reason ? <span className="muted"> {trial.reason}</span> : null}
+                  </td>
+                  <td>{trial.trial_micros} µs</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </>
+      ) : null}
+    </Drawer>
+  );
 }

@@ -3,7 +3,7 @@ import { Link, Outlet, useRouterState } from "@tanstack/react-router";
 import { useQueryClient } from "@tanstack/react-query";
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { api } from "../api/client";
-import { connect, connection, subscribe } from "../api/stream";
+import { connect, connection, type Hint, onHint } from "../api/stream";
 import type { SelfUser } from "../api/types";
 import { config } from "../config";
 import { useT } from "../i18n";
@@ -57,19 +57,17 @@ export function Shell({ self, onEnd }: { self: SelfUser; onEnd: (ended: boolean)
 
   useEffect(() => connect(), []);
   useEffect(() => {
-    // A container came or went, or something was done: lists and the map are behind.
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const stop = subscribe(({ topic }) => {
-      if (topic !== "activity" && topic !== "event") return;
-      timer ??= setTimeout(() => {
-        timer = undefined;
-        void client.invalidateQueries({ queryKey: ["list"] });
-      }, 500);
-    });
-    return () => {
-      stop();
-      clearTimeout(timer);
+    const changed: Record<Hint, string[]> = {
+      workload: ["/v1/workload", "/v1/host", "/v1/group"],
+      group: ["/v1/group", "/v1/workload"],
+      policy: ["/v1/policy/rule", "/v1/group"],
+      gap: [],
     };
+    return onHint((hint) => {
+      for (const path of changed[hint]) void client.invalidateQueries({ queryKey: ["list", path] });
+      void client.invalidateQueries({ queryKey: ["one"] });
+      if (hint === "gap") void client.invalidateQueries({ queryKey: ["events"] });
+    });
   }, [client]);
   useEffect(() => {
     if (firstPath.current === path) return;
