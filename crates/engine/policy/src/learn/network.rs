@@ -31,7 +31,8 @@ pub struct Link {
     pub protocol: Protocol,
     /// Destination port.
     pub port: u16,
-    /// The application, when it is known.
+    /// The application, when it is known. Hand a link in once it is, or once it is clear that it will not be: a port
+    /// that is learned first is taken back when the application shows.
     pub application: Option<ApplicationId>,
     /// What was decided: [`Verdict::Learn`] is learned; [`Verdict::Allow`] only turns a learned port into the
     /// application that it proved to be.
