@@ -1,6 +1,7 @@
 //! What nodes saw: one observation after the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nv_model::conversation::EndpointId;
 use nv_model::name::{GroupName, NodeId, WorkloadId};
@@ -20,6 +21,9 @@ use tonic::Status;
 use super::{Hub, IncidentKey, PUBLISH_LATER, SessionId, ViolationKey};
 use crate::journal::Entry;
 use crate::records::{Category, common, event, incident, violation};
+
+/// How long the workloads of a node that is out of touch are still its own.
+const HOLDS_ON: Duration = Duration::from_secs(300);
 
 /// A violation with its ends resolved.
 pub(crate) struct SeenViolation {
@@ -42,9 +46,18 @@ fn record_id(stream: &str, sequence: u64) -> String {
 }
 
 impl Hub {
-    /// Whether the workload is known to run elsewhere.
+    /// Whether the workload is known to run elsewhere. A node that has been out of touch for a while does not hold on
+    /// to its workloads: a machine that got another id brings its containers along.
     pub(super) fn is_foreign(&self, node: &NodeId, workload: &WorkloadId) -> bool {
-        self.state.workloads.get(workload).is_some_and(|held| held.node != *node)
+        let Some(held) = self.state.workloads.get(workload).filter(|held| held.node != *node) else {
+            return false;
+        };
+        if self.sessions.contains_key(&held.node) {
+            return true;
+        }
+        let now = self.parts.clock.now();
+        let mut owners = self.enforcers.values().filter(|enforcer| enforcer.node == held.node);
+        owners.any(|owner| now.since(owner.disconnected) < HOLDS_ON)
     }
 
     /// Whether a node speaks of what is not its own.

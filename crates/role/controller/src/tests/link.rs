@@ -171,3 +171,21 @@ async fn a_node_that_says_nothing_for_fifteen_seconds_is_disconnected() {
     clock.advance(Duration::from_secs(16));
     assert_eq!(sim.closed().await.code(), Code::DeadlineExceeded);
 }
+
+#[tokio::test]
+async fn a_machine_with_a_new_id_takes_its_containers_over_once_the_old_one_is_gone_for_minutes() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(now()));
+    let running = Running::start_at(folder.path(), clock.clone()).await;
+    let (old, new) = (joined(&running, "old").await, joined(&running, "new").await);
+    let sim =
+        Sim::open(&running, &old, Disk::new("old", vec![workload("old", "w1", "web", 1)])).await.unwrap();
+    drop(sim);
+    let gone = nv_model::node::ConnectionState::Disconnected;
+    running.until("the loss", |view| view.enforcers.values().any(|enforcer| enforcer.state == gone)).await;
+    let disk = || Disk::new("new", vec![workload("new", "w1", "web", 1)]);
+    assert_eq!(Sim::open(&running, &new, disk()).await.err().unwrap().code(), Code::PermissionDenied);
+    clock.advance(Duration::from_secs(301));
+    let mut sim = Sim::open(&running, &new, disk()).await.unwrap();
+    sim.until("its workload", |policy| policy.workloads.len() == 1).await;
+}
