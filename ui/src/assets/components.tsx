@@ -42,7 +42,7 @@ function List({ kind, selected, onOpen }: { kind: "controller" | "enforcer"; sel
     {
       id: "connection_state",
       label: t("column.state"),
-      width: "minmax(120px, 0.8fr)",
+      width: "minmax(145px, 0.8fr)",
       render: (part) => {
         const well = part.connection_state === CONNECTED;
         return (

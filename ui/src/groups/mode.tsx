@@ -68,7 +68,7 @@ export function ModeSwitch({ group, of }: { group: Group; of: "network" | "proce
           ))}
         </span>
       </div>
-      <p className="muted small">{t(`mode.${current}.means` as Key)}</p>
+      <p className="muted small">{t(`mode.${wanted ?? current}.means` as Key)}</p>
       <p role="status" className="sr-only">{change.isSuccess ? t("mode.changed", { what, group: group.name, to: t(`mode.${current}` as Key) }) : ""}</p>
       <Dialog alert isOpen={wanted !== undefined} onClose={() => setWanted(undefined)} title={wanted ? t("mode.confirm", { mode: t(`mode.${wanted}`) }) : ""}>
         {wanted ? (

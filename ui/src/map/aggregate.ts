@@ -86,6 +86,12 @@ function nodeOf(endpoint: Endpoint, level: Level, side: "in" | "out"): MapNode {
   return { ...one, id: endpoint.id, label: endpoint.display_name || endpoint.name || endpoint.id.slice(0, 12), kind: "workloads", group };
 }
 
+/** The ports of a conversation: its own list has only those without a known application. */
+export function portsOf(conversation: Conversation): string[] {
+  const known = (conversation.entries ?? []).map((entry) => entry.port ?? "").filter((port) => port !== "");
+  return known.length > 0 ? known : (conversation.ports ?? []);
+}
+
 /** Folds at one level, whatever comes out. */
 export function fold(data: Conversations, level: Level, filter: MapFilter): { nodes: MapNode[]; edges: MapEdge[] } {
   const endpoints = new Map((data.endpoints ?? []).map((endpoint) => [endpoint.id, endpoint]));
@@ -104,14 +110,19 @@ export function fold(data: Conversations, level: Level, filter: MapFilter): { no
     }
   };
   const wanted = filter.q?.toLowerCase();
+  const finds = (...sides: { endpoint: Endpoint; node: MapNode }[]) =>
+    (!filter.namespace || sides.some(({ endpoint }) => endpoint.domain === filter.namespace)) &&
+    (!wanted ||
+      sides.some(({ endpoint, node }) =>
+        [node.id, node.label, endpoint.display_name, endpoint.name, endpoint.service_group, endpoint.id].some((value) => value?.toLowerCase().includes(wanted)),
+      ));
   for (const conversation of data.conversations ?? []) {
     const from = place(conversation.from, "in");
     const to = place(conversation.to, "out");
     const verdict = verdictOf(conversation);
     if (filter.hideUnmanaged && (isUnmanaged(from.endpoint) || isUnmanaged(to.endpoint))) continue;
     if (filter.verdict && verdict !== filter.verdict) continue;
-    if (filter.namespace && from.endpoint.domain !== filter.namespace && to.endpoint.domain !== filter.namespace) continue;
-    if (wanted && ![from, to].some(({ endpoint, node }) => [node.id, node.label, endpoint.display_name, endpoint.name, endpoint.service_group, endpoint.id].some((value) => value?.toLowerCase().includes(wanted)))) continue;
+    if (!finds(from, to)) continue;
     keep(from);
     keep(to);
     const id = `${from.node.id}~${to.node.id}`;
@@ -121,13 +132,19 @@ export function fold(data: Conversations, level: Level, filter: MapFilter): { no
       edge.bytes += conversation.bytes;
       edge.sessions += conversation.sessions;
       edge.conversations.push(conversation);
-      for (const port of conversation.ports ?? []) edge.portSet.add(port);
+      for (const port of portsOf(conversation)) edge.portSet.add(port);
     } else {
       edges.set(id, {
         id, from: from.node.id, to: to.node.id, verdict, bytes: conversation.bytes, sessions: conversation.sessions,
-        ports: [], conversations: [conversation], portSet: new Set(conversation.ports ?? []),
+        ports: [], conversations: [conversation], portSet: new Set(portsOf(conversation)),
       });
     }
+  }
+  // Who has talked to nobody yet is there too, unless a verdict is asked for.
+  for (const endpoint of filter.verdict ? [] : endpoints.values()) {
+    if (endpoint.kind !== "container") continue;
+    const side = place(endpoint.id, "in");
+    if (finds(side)) keep(side);
   }
   return {
     nodes: [...nodes.values()].map(({ ids, ...node }) => ({ ...node, members: ids.size })).sort((a, b) => a.id.localeCompare(b.id)),

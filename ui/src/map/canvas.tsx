@@ -205,8 +205,8 @@ const Node = memo(function Node({ node, x, y, width, height, selected, faded, on
       <g transform={`translate(14 ${height / 2 - 10})`} className="node-icon">
         <path d={ICONS[node.kind]} fill="none" stroke="currentColor" strokeWidth="1.500" strokeLinecap="round" strokeLinejoin="round" />
       </g>
-      <text x="44" y={second ? height / 2 - 3 : height / 2 + 5} className="node-name">{short(label, 17)}</text>
-      {second ? <text x="44" y={height / 2 + 14} className="node-second">{short(second, 23)}</text> : null}
+      <text x="44" y={second ? height / 2 - 3 : height / 2 + 5} className="node-name">{short(label, 15)}</text>
+      {second ? <text x="44" y={height / 2 + 14} className="node-second">{short(second, 21)}</text> : null}
       <title>{second ? `${label} · ${second}` : label}</title>
     </g>
   );

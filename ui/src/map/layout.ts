@@ -34,6 +34,7 @@ const GAP_X = 90;
 const GAP_Y = 34;
 /** Height of the lane that a passing link gets. */
 const LANE = 12;
+const ALONE_GAP = 24;
 const MARGIN = 40;
 const SWEEPS = 8;
 /** A layer with more nodes than this continues in columns beside it; then there is no room for lanes. */
@@ -90,7 +91,32 @@ interface Slot {
   y: number;
 }
 
-export function layout(ids: string[], links: Link[]): Layout {
+export function layout(all: string[], links: Link[]): Layout {
+  const linked = new Set(links.flatMap(({ from, to }) => [from, to]));
+  const placed = layered(all.filter((id) => linked.has(id)), links);
+  const alone = all.filter((id) => !linked.has(id)).sort((a, b) => a.localeCompare(b));
+  if (alone.length === 0) return placed;
+  // Nodes without a link stand in rows below.
+  const top = linked.size > 0 ? placed.height : MARGIN;
+  const fitting = Math.floor((placed.width - 2 * MARGIN + ALONE_GAP) / (NODE_WIDTH + ALONE_GAP));
+  const columns = Math.max(4, fitting, Math.ceil(Math.sqrt(alone.length / 2)));
+  alone.forEach((id, index) => {
+    placed.boxes.set(id, {
+      x: MARGIN + (index % columns) * (NODE_WIDTH + ALONE_GAP),
+      y: top + Math.floor(index / columns) * (NODE_HEIGHT + ALONE_GAP),
+      width: NODE_WIDTH,
+      height: NODE_HEIGHT,
+    });
+  });
+  const used = Math.min(columns, alone.length);
+  return {
+    ...placed,
+    width: Math.max(linked.size > 0 ? placed.width : 0, used * (NODE_WIDTH + ALONE_GAP) - ALONE_GAP + 2 * MARGIN),
+    height: top + Math.ceil(alone.length / columns) * (NODE_HEIGHT + ALONE_GAP) - ALONE_GAP + MARGIN,
+  };
+}
+
+function layered(ids: string[], links: Link[]): Layout {
   const layer = layers(ids, links);
   const rows: Slot[][] = [];
   const row = (at: number): Slot[] => {

@@ -49,6 +49,16 @@ test("filters leave only the conversations that match", () => {
   }
 });
 
+test("who has talked to nobody is on the map all the same, below those who have", () => {
+  const data = { endpoints: [...(shop.endpoints ?? []), endpoint("idle-1", "shop", "idle")], conversations: shop.conversations };
+  const { nodes, edges } = fold(data, "group", {});
+  expect(nodes.map((node) => node.id)).toContain("nv.idle.shop");
+  expect(fold(data, "group", { verdict: "deny" }).nodes.map((node) => node.id)).not.toContain("nv.idle.shop");
+  const { boxes } = layout(nodes.map((node) => node.id), edges);
+  const idle = boxes.get("nv.idle.shop");
+  for (const [id, box] of boxes) if (id !== "nv.idle.shop") expect(idle?.y).toBeGreaterThan(box.y + box.height);
+});
+
 test("ten thousand endpoints are shown with at most five hundred marks", () => {
   const endpoints = Array.from({ length: 10_000 }, (_, index) => endpoint(`c${index}`, `ns${index % 700}`, `s${index % 3000}`));
   const conversations = endpoints.map((_, index) => talk(`c${index}`, `c${(index * 7919 + 13) % 10_000}`, index === 5 ? { policy_action: "deny" } : {}));

@@ -75,7 +75,7 @@ export default function Network() {
         : node ? <NodePanel key={node.id} node={node} data={data} onEdge={openEdge} onClose={close} /> : undefined
       }
     >
-      {query.isPending ? <Skeleton /> : query.error && !query.data ? <Failure error={query.error} retry={() => void query.refetch()} /> : data.edges.length === 0 ? (
+      {query.isPending ? <Skeleton /> : query.error && !query.data ? <Failure error={query.error} retry={() => void query.refetch()} /> : (table ? data.edges : data.nodes).length === 0 ? (
         <Empty action={filtered ? <button type="button" className="button" onClick={() => set({ namespace: undefined, verdict: undefined, q: undefined, unmanaged: undefined })}>{t("list.clear")}</button> : undefined}>
           {filtered ? t("list.none_match") : t("map.empty")}
         </Empty>
