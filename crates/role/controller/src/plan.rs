@@ -8,6 +8,7 @@ use nv_model::profile::{ProcessProfile, ProcessRule};
 use nv_model::rule::{NetworkRule, RuleId};
 use nv_model::time::Timestamp;
 use nv_policy::change::Change as PolicyChange;
+use nv_policy::learn;
 use nv_policy::modes::{self, ModeChange};
 use nv_policy::order::{self, Place};
 use nv_policy::state::State;
@@ -87,10 +88,7 @@ fn update_group(state: &State, group: &Group) -> Changes {
 /// Deletes a group with the learned rules that name it.
 pub(crate) fn delete_group(state: &State, name: &GroupName) -> Changes {
     validate::delete_group(state, name, Origin::UserCreated)?;
-    let learned = state.rules.iter().filter(|rule| rule.from == *name || rule.to == *name);
-    let mut changes: Vec<PolicyChange> = learned.map(|rule| PolicyChange::DeleteRule(rule.id)).collect();
-    changes.push(PolicyChange::DeleteGroup(name.clone()));
-    Ok(changes)
+    Ok(learn::forget(state, name))
 }
 
 fn order_of(rules: &[NetworkRule]) -> PolicyChange {

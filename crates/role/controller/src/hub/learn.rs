@@ -30,8 +30,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What waits to be learned, and what is being written.
 #[derive(Default)]
 pub(crate) struct Learner {
-    programs: HashSet<ProgramKey>,
-    links: HashSet<LinkKey>,
+    programs: HashSet<Program>,
+    links: HashSet<Link>,
     groups: bool,
     groups_at: Option<Instant>,
     programs_at: Option<Instant>,
@@ -42,26 +42,8 @@ pub(crate) struct Learner {
 /// What one write learns.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Lesson {
-    programs: Vec<ProgramKey>,
-    links: Vec<LinkKey>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct ProgramKey {
-    group: nv_model::name::GroupName,
-    path: String,
-    fileless: bool,
-    verdict: nv_model::verdict::Verdict,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct LinkKey {
-    client: nv_model::conversation::EndpointId,
-    server: nv_model::conversation::EndpointId,
-    protocol: nv_model::port::Protocol,
-    port: u16,
-    application: Option<nv_model::application::ApplicationId>,
-    verdict: nv_model::verdict::Verdict,
+    programs: Vec<Program>,
+    links: Vec<Link>,
 }
 
 /// What came of a write.
@@ -85,8 +67,7 @@ impl Learner {
             counters.learning_dropped();
             return;
         }
-        let Program { group, path, fileless, verdict } = program;
-        if self.programs.insert(ProgramKey { group, path, fileless, verdict }) {
+        if self.programs.insert(program) {
             self.programs_at.get_or_insert(now + PROGRAMS_AFTER);
         }
     }
@@ -96,8 +77,7 @@ impl Learner {
             counters.learning_dropped();
             return;
         }
-        let Link { client, server, protocol, port, application, verdict } = link;
-        if self.links.insert(LinkKey { client, server, protocol, port, application, verdict }) {
+        if self.links.insert(link) {
             self.links_at.get_or_insert(now + LINKS_AFTER);
         }
     }
@@ -178,23 +158,7 @@ impl Hub {
         }
         let lesson = self.learner.begin(now);
         let (clock, bootstrap) = (std::sync::Arc::clone(&self.parts.clock), self.parts.bootstrap.clone());
-        let programs: Vec<Program> = lesson
-            .programs
-            .into_iter()
-            .map(|ProgramKey { group, path, fileless, verdict }| Program { group, path, fileless, verdict })
-            .collect();
-        let links: Vec<Link> = lesson
-            .links
-            .into_iter()
-            .map(|LinkKey { client, server, protocol, port, application, verdict }| Link {
-                client,
-                server,
-                protocol,
-                port,
-                application,
-                verdict,
-            })
-            .collect();
+        let Lesson { programs, links } = lesson;
         let counters = std::sync::Arc::clone(&self.parts.counters);
         let plan = Box::new(move |view: &crate::View| {
             let mut edits = bootstrap.edits(view);
