@@ -189,6 +189,13 @@ impl GroupName {
     }
 }
 
+impl From<&WorkloadId> for ServiceName {
+    /// A workload that is known by nothing else is a service of its own; both take the same text.
+    fn from(id: &WorkloadId) -> Self {
+        Self(id.0.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +208,12 @@ mod tests {
         assert_eq!(GroupName::learned(&service, None).as_str(), "nv.web");
         let odd: ServiceName = "we b*".parse().unwrap();
         assert_eq!(GroupName::learned(&odd, None).as_str(), "nv.we_b_");
+    }
+
+    #[test]
+    fn every_workload_id_is_a_service_name() {
+        let id: WorkloadId = "c".repeat(WorkloadId::MAX_BYTES).parse().unwrap();
+        assert_eq!(ServiceName::from(&id).as_str().parse::<ServiceName>(), Ok(ServiceName::from(&id)));
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub(crate) fn assemble(host: &Host, spec: &Spec, parts: Parts<'_>) -> Result<Wor
         in_pod,
         pod_name: &pod.name,
         host_name: &host.host_name,
-        container_name: parts.id,
+        id: &id,
         image,
         labels: &labels,
     });

@@ -68,11 +68,6 @@ impl Containerd {
         Ok((Self { host, channel, has_cri, unreadable: 0 }, version))
     }
 
-    /// For single questions over a channel that is known to lead to a containerd.
-    pub(crate) fn with(host: Arc<Host>, channel: Channel) -> Self {
-        Self { host, channel, has_cri: false, unreadable: 0 }
-    }
-
     /// All containers.
     pub(crate) async fn list(
         &mut self,
@@ -195,6 +190,22 @@ impl Containerd {
             }
         }
         Ok(records)
+    }
+
+    /// What a container's record alone says, by a single question: image and labels, but neither process nor digest.
+    pub(crate) async fn describe(
+        host: Arc<Host>,
+        channel: Channel,
+        namespace: &str,
+        id: &str,
+    ) -> Result<Option<Workload>, RuntimeError> {
+        let mut containerd = Self { host, channel, has_cri: false, unreadable: 0 };
+        let Some(container) = containerd.container(namespace, id).await? else { return Ok(None) };
+        let Record { container, labels, spec, pod, .. } = containerd.record(namespace, container, None);
+        let created = container.created_at.as_ref().map(timestamp).unwrap_or_default();
+        let (id, image) = (container.id.as_str(), container.image.as_str());
+        let parts = Parts { namespace, id, runtime: NAME, pod, labels, image, created, ..Parts::default() };
+        Ok(assemble(&containerd.host, &spec, parts).ok())
     }
 
     async fn container(&self, namespace: &str, id: &str) -> Result<Option<Container>, RuntimeError> {

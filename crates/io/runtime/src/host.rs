@@ -27,10 +27,12 @@ impl Host {
         Self { node, host_name, proc_root: "/proc".into(), cgroup_root: cgroup::mount_point(&mounts) }
     }
 
-    /// Inode of the machine's own network namespace; 0 when it cannot be told.
+    /// Inode of the machine's own network namespace: that of its first process, or where that may not be looked at
+    /// (it can hold more capabilities than we do) our own; 0 when neither can be told.
     #[must_use]
     pub fn network_namespace(&self) -> u64 {
-        inode(&self.proc_root.join("1/ns/net"))
+        let inodes = ["1/ns/net", "self/ns/net"].into_iter().map(|path| inode(&self.proc_root.join(path)));
+        inodes.into_iter().find(|inode| *inode != 0).unwrap_or(0)
     }
 
     /// Inode of the folder of a cgroup, which is what the kernel calls its id; 0 when there is none.

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +34,7 @@ impl Identifier {
         }
         let channel = self.containerd.borrow().clone();
         let Some(channel) = channel else { return Some(found.workload) };
-        let mut containerd = Containerd::with(Arc::clone(&self.host), channel);
-        let known = BTreeMap::new();
-        let asked = containerd.look(&found.namespace, &found.id, &known);
+        let asked = Containerd::describe(Arc::clone(&self.host), channel, &found.namespace, &found.id);
         match tokio::time::timeout(ASK, Box::pin(asked)).await {
             Ok(Ok(Some(workload))) => Some(Workload {
                 cgroup: found.workload.cgroup,

@@ -5,27 +5,34 @@ use std::io::Read as _;
 use std::path::Path;
 
 use nv_model::time::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
-/// `USER_HZ`: what `/proc` counts in, on every architecture Linux runs containers on.
-const TICKS_PER_SECOND: i64 = 100;
-/// Longest `stat` files that are read; `/proc/stat` has a line for every CPU and interrupt.
-const STAT_BYTES: u64 = 1024 * 1024;
+/// `/proc` counts in hundredths of a second (`USER_HZ`) on every architecture that containers run on.
+const NANOS_PER_TICK: i64 = 10_000_000;
+/// Longest `stat` file that is read.
+const STAT_BYTES: u64 = 64 * 1024;
 
 /// When a process started, to the hundredth of a second; never when there is none.
 pub(crate) fn started(proc_root: &Path, pid: u32) -> Timestamp {
-    let read = |path: &Path| {
-        let mut text = String::new();
-        File::open(path).and_then(|file| file.take(STAT_BYTES).read_to_string(&mut text)).ok().map(|_| text)
+    let mut stat = String::new();
+    let read = File::open(proc_root.join(pid.to_string()).join("stat"))
+        .and_then(|file| file.take(STAT_BYTES).read_to_string(&mut stat));
+    match (read, start_ticks(&stat)) {
+        (Ok(_), Some(ticks)) => {
+            let nanos = ticks.saturating_mul(NANOS_PER_TICK);
+            Timestamp::from_nanos(boot().saturating_add(nanos))
+        }
+        _ => Timestamp::NEVER,
+    }
+}
+
+/// When the machine started, in nanoseconds since 1970. (`btime` of `/proc/stat` has whole seconds only.)
+fn boot() -> i64 {
+    let nanos = |clock| {
+        let now = clock_gettime(clock);
+        now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
     };
-    let since = || {
-        let stat = read(&proc_root.join(pid.to_string()).join("stat"))?;
-        let boot = read(&proc_root.join("stat"))?;
-        let boot: i64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-        let ticks = start_ticks(&stat)?;
-        let nanos = ticks.saturating_mul(1_000_000_000_i64.checked_div(TICKS_PER_SECOND)?);
-        Some(Timestamp::from_nanos(boot.saturating_mul(1_000_000_000).saturating_add(nanos)))
-    };
-    since().unwrap_or(Timestamp::NEVER)
+    nanos(ClockId::Realtime).saturating_sub(nanos(ClockId::Boottime))
 }
 
 /// The 22nd field of `/proc/<pid>/stat` (proc(5)): ticks after boot. The 2nd, the name, may have blanks and brackets.
@@ -58,9 +65,9 @@ mod tests {
         fs::create_dir(root.path().join("7")).unwrap();
         let fields = "S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 0 0";
         fs::write(root.path().join("7/stat"), format!("7 (a) b) {fields}\n")).unwrap();
-        fs::write(root.path().join("stat"), "cpu 1 2\nbtime 1700000000\nprocesses 3\n").unwrap();
-        let want = Timestamp::from_nanos(1_700_000_123_450_000_000);
-        assert_eq!(started(root.path(), 7), want);
+        assert_eq!(start_ticks(&format!("7 (a) b) {fields}")), Some(12_345));
+        let since_boot = started(root.path(), 7).nanos() - boot();
+        assert!((since_boot - 123_450_000_000).abs() < 1_000_000_000, "{since_boot}");
         assert_eq!(started(root.path(), 8), Timestamp::NEVER);
     }
 

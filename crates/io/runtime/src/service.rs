@@ -17,12 +17,12 @@
 //!
 //! 2. Outside of pods: the service that Docker Swarm or Compose put it in, else the repository of its image
 //!    (`docker.io/library/nginx:1.27` → `nginx`), as names of such containers are often made up at each start, else
-//!    its own name.
-//! 3. A pod without a name: its label `app.kubernetes.io/name` or `app`.
+//!    its own id.
+//! 3. A pod without a name: its label `app.kubernetes.io/name` or `app`, else the container's id.
 
 use std::collections::BTreeMap;
 
-use nv_model::name::ServiceName;
+use nv_model::name::{ServiceName, WorkloadId};
 
 /// What Kubernetes makes its suffixes of (`apimachinery/pkg/util/rand`): no vowels and nothing that looks like one.
 const SUFFIX_LETTERS: &str = "bcdfghjklmnpqrstvwxz2456789";
@@ -37,8 +37,6 @@ const COMPOSE_LABELS: [&str; 3] =
     ["com.docker.swarm.service.name", "com.docker.compose.service", "nerdctl/compose-service"];
 /// Labels by which pods say what they are.
 const APP_LABELS: [&str; 2] = ["app.kubernetes.io/name", "app"];
-/// What is left when a container has no name at all; cannot happen with a runtime that gives ids.
-const NAMELESS: &str = "container";
 
 /// The facts that a service follows from. Empty text stands for "not known".
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +47,8 @@ pub struct Facts<'a> {
     pub pod_name: &'a str,
     /// Name of the machine.
     pub host_name: &'a str,
-    /// Name or id of the container.
-    pub container_name: &'a str,
+    /// The container.
+    pub id: &'a WorkloadId,
     /// Image reference.
     pub image: &'a str,
     /// Labels of container and pod.
@@ -62,23 +60,12 @@ pub struct Facts<'a> {
 pub fn name(facts: Facts<'_>) -> ServiceName {
     let label = |names: &[&str]| names.iter().find_map(|name| facts.labels.get(*name)).map(String::as_str);
     let candidates = if facts.in_pod {
-        [Some(of_pod(facts.pod_name, facts.host_name)), label(&APP_LABELS), Some(facts.container_name)]
+        [Some(of_pod(facts.pod_name, facts.host_name)), label(&APP_LABELS)]
     } else {
-        [label(&COMPOSE_LABELS), Some(repository(facts.image)), Some(facts.container_name)]
+        [label(&COMPOSE_LABELS), Some(repository(facts.image))]
     };
     let named = candidates.into_iter().flatten().find_map(|candidate| clean(candidate).parse().ok());
-    named.unwrap_or_else(nameless)
-}
-
-fn nameless() -> ServiceName {
-    // A constant that is a valid name; the loop ends at once.
-    let mut text = NAMELESS.to_owned();
-    loop {
-        match text.parse() {
-            Ok(name) => return name,
-            Err(_) => text = "x".to_owned(),
-        }
-    }
+    named.unwrap_or_else(|| facts.id.into())
 }
 
 /// Text that a service name takes: no control characters, not too long.
@@ -130,15 +117,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn of(
-        in_pod: bool,
-        pod_name: &str,
-        container_name: &str,
-        image: &str,
-        labels: &[(&str, &str)],
-    ) -> String {
+    fn of(in_pod: bool, pod_name: &str, id: &str, image: &str, labels: &[(&str, &str)]) -> String {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        name(Facts { in_pod, pod_name, host_name: "node-1", container_name, image, labels: &labels }).into()
+        let id = id.parse().unwrap();
+        name(Facts { in_pod, pod_name, host_name: "node-1", id: &id, image, labels: &labels }).into()
     }
 
     #[test]
@@ -184,8 +166,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn naming_is_total(pod in ".{0,300}", container in ".{0,300}", image in ".{0,300}", in_pod: bool) {
-            let service = of(in_pod, &pod, &container, &image, &[]);
+        fn naming_is_total(pod in ".{0,300}", image in ".{0,300}", in_pod: bool) {
+            let service = of(in_pod, &pod, "c", &image, &[]);
             prop_assert!(!service.is_empty() && service.len() <= ServiceName::MAX_BYTES);
         }
 
