@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use futures::TryStreamExt as _;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
 
@@ -16,6 +17,8 @@ pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence of the controller. Streams have a heartbeat every 15 s, so this bounds them too without ending them.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest silence of a browser within a request's body.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS: usize = 64;
 
 /// RFC 9110 §7.6.1, plus what is the manager's own business on either side.
@@ -113,8 +116,7 @@ impl Upstream {
                 if let Some(length) = exact {
                     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
                 }
-                let limited = Limited::new(request.into_body(), MAX_BODY_BYTES);
-                reqwest::Body::wrap_stream(limited.into_data_stream())
+                reqwest::Body::wrap_stream(paced(request.into_body()))
             }
         };
         match self.send(method, path_and_query, headers, body).await {
@@ -182,6 +184,20 @@ pub(crate) fn unreachable_controller(error: &reqwest::Error) -> Response<Body> {
         );
     }
     response::bad_gateway("the controller cannot be reached; it may be starting. Try again in a moment")
+}
+
+/// The body's bytes, up to the bound, ended with an error when the browser sends nothing for a while.
+fn paced(body: Body) -> impl Stream<Item = Result<Bytes, BoxError>> {
+    let bytes = Limited::new(body, MAX_BODY_BYTES).into_data_stream();
+    futures::stream::unfold(Some(bytes), |bytes| async move {
+        let mut bytes = bytes?;
+        match tokio::time::timeout(BODY_TIMEOUT, bytes.next()).await {
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(bytes))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Ok(None) => None,
+            Err(elapsed) => Some((Err(elapsed.into()), None)),
+        }
+    })
 }
 
 fn is_too_large(error: &reqwest::Error) -> bool {

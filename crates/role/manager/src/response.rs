@@ -31,6 +31,16 @@ pub(crate) fn too_large(limit: usize) -> Response<Body> {
     error(StatusCode::PAYLOAD_TOO_LARGE, 6, "Request in wrong format", &message)
 }
 
+/// A body that did not come.
+pub(crate) fn too_slow() -> Response<Body> {
+    error(
+        StatusCode::REQUEST_TIMEOUT,
+        6,
+        "Request in wrong format",
+        "the request's body did not arrive in time",
+    )
+}
+
 /// Sets what every answer must carry. `secure`: TLS ends here, so browsers are told to keep to it.
 pub(crate) fn harden(headers: &mut HeaderMap, secure: bool, request_id: &str) {
     let fixed: [(HeaderName, &'static str); 7] = [

@@ -86,8 +86,11 @@ impl Router {
         }
         let headers = proxy::request_headers(request.headers(), peer, request_id);
         if is_login && from_console {
-            let Ok(body) = axum::body::to_bytes(request.into_body(), login::MAX_BYTES).await else {
-                return response::too_large(login::MAX_BYTES);
+            let body = axum::body::to_bytes(request.into_body(), login::MAX_BYTES);
+            let body = match tokio::time::timeout(proxy::BODY_TIMEOUT, body).await {
+                Ok(Ok(body)) => body,
+                Ok(Err(_beyond)) => return response::too_large(login::MAX_BYTES),
+                Err(_elapsed) => return response::too_slow(),
             };
             return login::login(&self.upstream, local, headers, body, peer, &self.prefix).await;
         }
