@@ -191,8 +191,13 @@ static __always_inline void walk(struct scratch *s, struct file *file, struct ta
 			struct mount *here = mount_of(mnt);
 			struct mount *above = BPF_CORE_READ(here, mnt_parent);
 
-			if (here == above)
-				return; /* the root of all, outside of the task's */
+			/* A tree that was mounted nowhere in the task's sight, as a lazily unmounted one: its paths
+			 * say nothing, else `/bin/sh` in it would be taken for the real one. */
+			if (here == above) {
+				if (!s->parts)
+					add_part(s, dentry);
+				break;
+			}
 			dentry = BPF_CORE_READ(here, mnt_mountpoint);
 			mnt = (struct vfsmount *)((char *)above + bpf_core_field_offset(struct mount, mnt));
 			continue;

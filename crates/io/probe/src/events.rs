@@ -85,7 +85,8 @@ pub struct Exec {
     pub euid: u32,
     /// Absolute path in the process' root, as the kernel resolved it; `/memfd:…` for a file in memory.
     pub path: String,
-    /// The path did not fit (255 bytes, 64 folders): no exact rule was asked.
+    /// The path is not whole, so no exact rule was asked: it did not fit (255 bytes, 64 folders), or its beginning is
+    /// not in the process' sight (a detached mount).
     pub truncated: bool,
     /// The file name as it was called, which a link can differ by; at most 127 bytes.
     pub filename: String,

@@ -23,7 +23,7 @@ use nv_probe::events::Exec;
 use nv_probe::tables::{CgroupRow, ExactKey, ProfileRow, RuleRow};
 use nv_probe::{Event, Events, Loaded, Options, Tables, cgroup};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// A static program of a few bytes: it makes the file named by its first argument, then ends with 0.
@@ -143,10 +143,24 @@ impl Container {
     pub(crate) fn run_memfd(&self, program: &[u8], args: &[&str]) -> (u32, End) {
         let file = File::from(memfd_create("hidden", MemfdFlags::CLOEXEC).unwrap());
         (&file).write_all(program).unwrap();
-        let mut command = Command::new("/in/memory");
-        command.args(args);
+        self.run_file(file, args)
+    }
+
+    /// Runs a program from a mount that is detached while it is open, so that it has no place in the container.
+    pub(crate) fn run_detached(&self, path: &str, args: &[&str]) -> (u32, End) {
+        self.mount_volume("/volume", path);
+        let (volume, program) = (self.at("/volume"), self.at("/volume").join(path.trim_start_matches('/')));
+        let file = self.inside(move || {
+            let file = File::open(program).unwrap();
+            unmount(volume, UnmountFlags::DETACH).unwrap();
+            file
+        });
+        self.run_file(file, args)
+    }
+
+    fn run_file(&self, file: File, args: &[&str]) -> (u32, End) {
         let argv = ["hidden"].iter().chain(args).map(|arg| CString::new(*arg).unwrap()).collect();
-        self.start("", command, Some((file, argv)))
+        self.start("", Command::new("/no/path"), Some((file, argv)))
     }
 
     fn start(&self, below: &str, mut command: Command, memfd: Option<(File, Vec<CString>)>) -> (u32, End) {

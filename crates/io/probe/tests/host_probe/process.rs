@@ -278,6 +278,20 @@ fn the_runtimes_own_exec_in_a_containers_cgroup_is_told_apart() {
 }
 
 #[test]
+fn a_file_of_a_detached_mount_does_not_pass_for_the_one_that_is_listed() {
+    let (mut bench, container) = (Bench::new(), Container::new(&["/bin/good"]));
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.rule(1, "/bin/good", Action::Allow, 1);
+    bench.cover(&container, 1);
+    let (pid, end) = container.run_detached("/bin/good", &["/marks/fake"]);
+    assert!(end.stopped(), "{end:?}");
+    assert!(!container.marked("fake"));
+    let exec = bench.exec_of(pid);
+    assert!(exec.truncated && exec.other_mount, "{exec:?}");
+    assert_eq!(container.run("/bin/good", &["/marks/good"]).1, End::Code(0));
+}
+
+#[test]
 fn a_path_that_is_too_long_is_not_listed() {
     let deep = format!("/{}/x", vec!["d".repeat(30); 9].join("/"));
     let many = format!("/{}/x", vec!["d"; 80].join("/"));
