@@ -28,6 +28,8 @@ const CALL: Duration = Duration::from_secs(10);
 const HINTS: usize = 1024;
 /// When the second list is made: an event between the first and the subscription would be missed by both.
 const SECOND_LIST: Duration = Duration::from_secs(1);
+/// How long changes are gathered before a runtime that only says "something changed" is listed.
+const GATHER: Duration = Duration::from_millis(20);
 /// A connection that held this long was a good one: the next pause is short again.
 const STABLE: Duration = Duration::from_secs(10);
 
@@ -274,6 +276,8 @@ impl Task {
             tokio::select! {
                 hint = hints.recv(), if hinting => match hint {
                     Some(Hint::Ended(message)) => return Err(RuntimeError::Ended { message }.into()),
+                    // One list answers for all changes of a burst.
+                    Some(Hint::List) => next_short = next_short.min(Instant::now() + GATHER),
                     Some(hint) => Box::pin(self.take(runtime, hint)).await?,
                     // A CRI runtime without events; a broken connection shows when it is polled.
                     None => hinting = false,
@@ -283,7 +287,7 @@ impl Task {
                     next_full = Instant::now() + self.config.list_every;
                     next_short = Instant::now() + short;
                 }
-                () = sleep_until(next_short), if polls => {
+                () = sleep_until(next_short) => {
                     self.list(runtime, false).await?;
                     next_short = Instant::now() + short;
                 }
@@ -325,8 +329,7 @@ impl Task {
                     self.tracker.exited(&id, pid, exit_code, at, &mut out);
                 }
             }
-            (Hint::List | Hint::Look { .. }, _) => return self.list(runtime, false).await,
-            (Hint::Ended(message), _) => return Err(RuntimeError::Ended { message }.into()),
+            (Hint::Look { .. } | Hint::List | Hint::Ended(_), _) => {}
         }
         self.count(runtime);
         self.tell(out).await

@@ -1,6 +1,7 @@
 //! Identity in time: known before a container's first process runs. Needs root, containerd, runc, CNI plug-ins and
 //! busybox.
 #![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
+#![expect(clippy::print_stdout, reason = "the measured lead is worth reading")]
 
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
