@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The order is the strictness: `Discover < Monitor < Protect`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Mode {
     /// What is seen is learned as allowed.
     #[default]
@@ -46,6 +47,7 @@ impl Mode {
 
 /// What a process profile measures against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Baseline {
     /// The profile's list alone.

@@ -78,6 +78,7 @@ impl ConnectionState {
 
 /// One mechanism that was tried at start, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Capability {
     /// What was tried.
     pub mechanism: Mechanism,
@@ -93,6 +94,7 @@ pub struct Capability {
 
 /// What the kernel of a node allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Capabilities {
     /// Kernel release.
     pub kernel: String,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Severity of a record, the most severe first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Level {
     /// Emergency.
     Emergency,
@@ -47,6 +48,7 @@ impl Level {
 
 /// What every record begins with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LogCommon {
     /// Name of the kind of record (`Process.Profile.Violation`); violations have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -154,6 +156,7 @@ impl Record {
 
 /// An attack seen in traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Threat {
     /// What every record begins with.
     #[serde(flatten)]
@@ -258,6 +261,7 @@ pub struct Threat {
 
 /// A connection against the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Violation {
     /// What every record begins with.
     #[serde(flatten)]
@@ -344,6 +348,7 @@ pub struct Violation {
 
 /// A process or file against the profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Incident {
     /// What every record begins with.
     #[serde(flatten)]
@@ -466,6 +471,7 @@ pub struct Incident {
 
 /// Something that happened to the system or was done by a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Event {
     /// What every record begins with.
     #[serde(flatten)]
@@ -525,6 +531,7 @@ pub struct Event {
 
 /// A finding of a scan, a benchmark or admission control.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Audit {
     /// What every record begins with.
     #[serde(flatten)]

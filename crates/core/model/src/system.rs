@@ -11,6 +11,7 @@ use crate::policy::NodeSettings;
 
 /// A web address that is told of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Webhook {
     /// Its name, unique.
@@ -30,6 +31,7 @@ pub struct Webhook {
 
 /// An HTTP proxy.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Proxy {
     /// Its address.
@@ -48,6 +50,7 @@ impl std::fmt::Debug for Proxy {
 
 /// When scanners are added and removed on their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct ScannerAutoscale {
     /// Empty, `immediate` or `delayed`.
@@ -62,6 +65,7 @@ pub struct ScannerAutoscale {
 
 /// Everything that is configured for the whole system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct SystemConfig {
     /// Network mode of services not seen before.
@@ -165,6 +169,7 @@ pub struct SystemConfig {
 
 /// A repository that policy is exported to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct RemoteRepository {
     /// Its name here.
@@ -185,6 +190,7 @@ pub struct RemoteRepository {
 
 /// A repository at GitHub.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct GithubRepository {
     /// Owner.
@@ -211,6 +217,7 @@ impl std::fmt::Debug for GithubRepository {
 
 /// A repository at Azure DevOps.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct AzureRepository {
     /// Organization.

@@ -75,6 +75,7 @@ impl Verdict {
 
 /// How something was stopped, from the strongest. Which one a node uses is found by loading and firing each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
     /// BPF LSM hook: the call fails with EPERM.

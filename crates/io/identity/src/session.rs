@@ -115,10 +115,11 @@ impl Sessions {
         self.open.remove(&Fingerprint::of(token))
     }
 
-    /// Ends every session of a user; how many there were.
-    pub fn close_user(&mut self, user: &str) -> usize {
+    /// Ends every session of a user but the one whose id is `except`; how many there were.
+    pub fn close_user(&mut self, user: &str, except: Option<&str>) -> usize {
         let before = self.open.len();
-        self.open.retain(|_, session| session.user.as_str() != user);
+        self.open
+            .retain(|_, session| session.user.as_str() != user || except.is_some_and(|id| session.id == id));
         before.saturating_sub(self.open.len())
     }
 
@@ -198,7 +199,7 @@ mod tests {
         assert!(matches!(sessions.open(&joe, "", IDLE, at(1)), Err(SessionError::TooMany)));
         assert!(sessions.open(&"ann".parse().unwrap(), "", IDLE, at(1)).is_ok());
         assert!(sessions.open(&joe, "", IDLE, at(301)).is_ok(), "ended ones do not count");
-        assert_eq!(sessions.close_user("joe"), 33);
+        assert_eq!(sessions.close_user("joe", None), 33);
     }
 
     #[test]
