@@ -22,6 +22,7 @@ mod map;
 mod object;
 pub mod redact;
 mod ring;
+mod rows;
 pub mod tables;
 pub mod trial;
 

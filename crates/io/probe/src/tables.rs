@@ -4,74 +4,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use nv_model::mode::{Baseline, Mode};
-use nv_model::verdict::Action;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::layout::{self, CGROUP_CONTAINER, PATH_BYTES, PREFIX_BYTES, RULE_ALLOW_UPDATE, Slot};
+use crate::layout::{self, Slot};
 use crate::map::{RawMap, possible_cpus};
+use crate::rows::{
+    cgroup_row, exact_key, pattern_key, profile_row, read_cgroup, read_exact, read_pattern, read_profile,
+    read_rule, rule_row,
+};
 
-/// Which profile holds in a cgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CgroupRow {
-    /// Number of the profile, from 1.
-    pub profile: u32,
-    /// A container (or below one), whose files come from an image; false for the host's own cgroups.
-    pub container: bool,
-}
-
-/// How strictly a profile holds. Writing it is the whole of a change of mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ProfileRow {
-    /// Discover, Monitor or Protect.
-    pub mode: Mode,
-    /// What counts where no rule speaks.
-    pub baseline: Baseline,
-}
-
-/// What a rule says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RuleRow {
-    /// Allow or deny.
-    pub action: Action,
-    /// Under zero-drift it excuses a changed file too.
-    pub allow_update: bool,
-    /// Place in the profile; of several rows that match, the lowest counts.
-    pub order: u32,
-    /// Number that events name this rule by; below `u32::MAX`.
-    pub rule: u32,
-}
-
-/// A rule for one path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ExactKey {
-    /// Number of the profile.
-    pub profile: u32,
-    /// Absolute path, at most 255 bytes.
-    pub path: String,
-}
-
-/// A rule for every path that begins with `prefix` and whose file has the name of `name_hash`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PatternKey {
-    /// Number of the profile.
-    pub profile: u32,
-    /// [`name_hash`] of the file name; 0 for any.
-    pub name_hash: u64,
-    /// What the path begins with, at most 244 bytes; empty for anywhere.
-    pub prefix: String,
-}
-
-/// Every row but those of cgroups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
-    /// By number.
-    pub profiles: BTreeMap<u32, ProfileRow>,
-    /// Rules by path.
-    pub exact: BTreeMap<ExactKey, RuleRow>,
-    /// Rules by prefix and name.
-    pub patterns: BTreeMap<PatternKey, RuleRow>,
-}
+pub use crate::rows::{CgroupRow, ExactKey, PatternKey, ProfileRow, Rows, RuleRow, name_hash};
 
 /// What [`Tables::replace`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,15 +112,6 @@ pub struct Tables {
     cpus: usize,
 }
 
-/// FNV-1a (64 bits) of a file name, as the kernel side computes it. Never 0, which stands for any name.
-#[must_use]
-pub fn name_hash(name: &str) -> u64 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    if hash == 0 { 1 } else { hash }
-}
-
 impl Tables {
     /// Takes the descriptors that [`crate::Loaded::descriptors`] gave; others among them are closed.
     ///
@@ -207,8 +140,7 @@ impl Tables {
     /// # Errors
     /// [`TableError::Full`], or the kernel refused.
     pub fn set_cgroup(&self, id: u64, row: CgroupRow) -> Result<(), TableError> {
-        let flags = if row.container { CGROUP_CONTAINER } else { 0 };
-        self.cgroups.write(&id.to_ne_bytes(), layout::CgroupRow { profile: row.profile, flags }.as_bytes())
+        self.cgroups.write(&id.to_ne_bytes(), cgroup_row(row).as_bytes())
     }
 
     /// Frees cgroup `id` from policy; false when it had none.
@@ -225,11 +157,7 @@ impl Tables {
     /// The kernel refused.
     pub fn cgroups(&self) -> Result<BTreeMap<u64, CgroupRow>, TableError> {
         let rows = self.cgroups.rows::<u64, layout::CgroupRow>()?;
-        let row = |row: layout::CgroupRow| CgroupRow {
-            profile: row.profile,
-            container: row.flags & CGROUP_CONTAINER != 0,
-        };
-        Ok(rows.into_iter().map(|(id, value)| (id, row(value))).collect())
+        Ok(rows.into_iter().map(|(id, row)| (id, read_cgroup(row))).collect())
     }
 
     /// Sets mode and baseline of a profile: one write.
@@ -396,120 +324,5 @@ impl Table {
                 Some((K::read_from_bytes(&key).ok()?, V::read_from_bytes(&value).ok()?))
             })
             .collect())
-    }
-}
-
-fn profile_row(row: ProfileRow) -> layout::ProfileRow {
-    let mode = match row.mode {
-        Mode::Discover => 1,
-        Mode::Monitor => 2,
-        Mode::Protect => 3,
-    };
-    let baseline = match row.baseline {
-        Baseline::Basic => 0,
-        Baseline::ZeroDrift => 1,
-    };
-    layout::ProfileRow { mode, baseline, flags: 0 }
-}
-
-fn read_profile(row: layout::ProfileRow) -> ProfileRow {
-    let mode = match row.mode {
-        3 => Mode::Protect,
-        2 => Mode::Monitor,
-        _ => Mode::Discover,
-    };
-    ProfileRow { mode, baseline: if row.baseline == 1 { Baseline::ZeroDrift } else { Baseline::Basic } }
-}
-
-fn rule_row(row: RuleRow) -> layout::RuleRow {
-    let action = match row.action {
-        Action::Allow => 1,
-        Action::Deny => 2,
-    };
-    let flags = if row.allow_update { RULE_ALLOW_UPDATE } else { 0 };
-    layout::RuleRow { action, flags, reserved: 0, order: row.order, rule: row.rule }
-}
-
-fn read_rule(row: layout::RuleRow) -> RuleRow {
-    RuleRow {
-        action: if row.action == 2 { Action::Deny } else { Action::Allow },
-        allow_update: row.flags & RULE_ALLOW_UPDATE != 0,
-        order: row.order,
-        rule: row.rule,
-    }
-}
-
-/// `path` padded with NUL to `N` bytes, of which at most `max` may be used.
-fn padded<const N: usize>(table: &'static str, path: &str, max: usize) -> Result<[u8; N], TableError> {
-    let mut bytes = [0_u8; N];
-    let fits = path.len() <= max && !path.bytes().any(|byte| byte == 0);
-    match bytes.get_mut(..path.len()) {
-        Some(head) if fits => head.copy_from_slice(path.as_bytes()),
-        _ => return Err(TableError::Path { table, path: path.to_owned(), max }),
-    }
-    Ok(bytes)
-}
-
-fn until_nul(bytes: &[u8]) -> String {
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
-}
-
-fn exact_key(key: &ExactKey) -> Result<layout::ExactKey, TableError> {
-    Ok(layout::ExactKey { profile: key.profile, path: padded("exact", &key.path, PATH_BYTES - 1)? })
-}
-
-fn read_exact(key: &layout::ExactKey) -> ExactKey {
-    ExactKey { profile: key.profile, path: until_nul(&key.path) }
-}
-
-fn pattern_key(key: &PatternKey) -> Result<layout::PatternKey, TableError> {
-    let path = padded("patterns", &key.prefix, PREFIX_BYTES)?;
-    let name_hash = [key.name_hash as u32, (key.name_hash >> 32) as u32];
-    // At most 96 + 8 × 244 bits.
-    let prefixlen = 96_u32.saturating_add(8_u32.saturating_mul(key.prefix.len() as u32));
-    Ok(layout::PatternKey { prefixlen, profile: key.profile, name_hash, path })
-}
-
-fn read_pattern(key: &layout::PatternKey) -> PatternKey {
-    let [low, high] = key.name_hash;
-    let bytes = key.prefixlen.saturating_sub(96) as usize / 8;
-    let prefix = String::from_utf8_lossy(key.path.get(..bytes).unwrap_or_default()).into_owned();
-    PatternKey { profile: key.profile, name_hash: u64::from(high) << 32 | u64::from(low), prefix }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_name_hash_is_fnv_1a_with_its_published_values() {
-        for (name, want) in
-            [("", 0xcbf2_9ce4_8422_2325), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)]
-        {
-            assert_eq!(name_hash(name), want, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_path_that_does_not_fit_is_refused_and_not_cut() {
-        let exact = |path: String| exact_key(&ExactKey { profile: 1, path });
-        assert!(exact("a".repeat(255)).is_ok());
-        assert!(matches!(exact("a".repeat(256)), Err(TableError::Path { max: 255, .. })));
-        assert!(exact("/a\0b".to_owned()).is_err());
-        let pattern = |prefix: String| pattern_key(&PatternKey { profile: 1, name_hash: 0, prefix });
-        assert_eq!(pattern("a".repeat(244)).unwrap().prefixlen, 8 * (4 + 8 + 244));
-        assert!(pattern("a".repeat(245)).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_reads_back(profile in any::<u32>(), name_hash in any::<u64>(), prefix in "[a-z/]{0,244}") {
-            let key = PatternKey { profile, name_hash, prefix };
-            prop_assert_eq!(read_pattern(&pattern_key(&key).unwrap()), key.clone());
-            let key = ExactKey { profile, path: key.prefix };
-            prop_assert_eq!(read_exact(&exact_key(&key).unwrap()), key);
-        }
     }
 }
