@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use nv_model::mode::{Baseline, Mode};
-use nv_role_controller::{Change, ChangeError};
+use nv_role_controller::{Change, ChangeError, Planner};
 
 use crate::call::Call;
 use crate::error::{ApiError, Code};
@@ -14,6 +14,13 @@ impl Call {
     /// What the controller refuses, with the contract's code.
     pub(crate) async fn change(&self, change: Change) -> Result<(), ApiError> {
         self.app.controller.change(change).await.map(drop).map_err(refused)
+    }
+    /// Has the controller make a change that has no word of its own.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn transact(&self, planner: Planner) -> Result<(), ApiError> {
+        self.app.controller.transact(planner).await.map(drop).map_err(refused)
     }
 }
 

@@ -13,7 +13,7 @@ fn the_checked_in_document_is_the_one_of_the_handlers() {
     let held = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         held == made,
-        "openapi/openapi.json is not that of the handlers; renew it with cargo xtask openapi"
+        "openapi/openapi.json is not that of the handlers; renew it with NV_WRITE_OPENAPI=1 cargo test -p nv-role-api --test openapi"
     );
 }
 

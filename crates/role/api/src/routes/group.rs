@@ -8,10 +8,11 @@ use nv_model::conversation::EndpointId;
 use nv_model::group::{Criterion, CriterionOp, Group as Model, GroupKind, Origin};
 use nv_model::mode::Modes;
 use nv_model::name::{Domain, GroupName, ServiceName, WorkloadId};
+use nv_policy::change::Change as PolicyChange;
 use nv_policy::modes::{self, GroupView};
 use nv_policy::state::{is_host, plain_group};
 use nv_policy::validate::kind_of;
-use nv_role_controller::{Change, View};
+use nv_role_controller::{Change, ChangeError, Edit, Planner, View};
 
 use crate::answer::{Either, Empty, List, One};
 use crate::call::Call;
@@ -316,7 +317,14 @@ async fn create_service(call: Call, body: Config<ServiceConfig>) -> Result<Empty
         profile: mode("profile_mode", given.profile_mode.as_deref())?.unwrap_or(usual.profile),
         baseline: baseline(given.baseline_profile.as_deref())?.unwrap_or(usual.baseline),
     });
-    call.change(Change::CreateGroup(Box::new(group))).await?;
+    // Learned groups are otherwise made by learning alone, so there is no change of its own for this.
+    let planner: Planner = Box::new(move |view| {
+        if view.state.groups.contains_key(&group.name) {
+            return Err(ChangeError::Duplicate { what: format!("service {}", group.name) });
+        }
+        Ok(vec![Edit::Policy(PolicyChange::PutGroup(Box::new(group.clone())))])
+    });
+    call.transact(planner).await?;
     Ok(Empty)
 }
 

@@ -276,12 +276,16 @@ async fn update(call: Call, body: Config<UserConfig>) -> Result<Empty, ApiError>
     let changes_password = given.new_password.is_some();
     if let Some(new) = given.new_password {
         if own {
+            // A session that was left open is no place to guess the password at.
+            let rule = book.profile().block();
+            if call.app.throttle().is_blocked(user.name.as_str(), rule, call.app.clock.monotonic()) {
+                return Err(ApiError::new(Code::Blocked, "").with_status(axum::http::StatusCode::FORBIDDEN));
+            }
             let present = given.password.unwrap_or_default();
             let (passwords, stored) = (Arc::clone(&call.app.passwords), user.password.clone());
             let secret = present.get().clone();
             let verified = hashing(&call.app, move || passwords.verify(&secret, Some(&stored))).await?;
             if verified == Verified::Wrong {
-                let rule = book.profile().block();
                 call.app.throttle().failed(user.name.as_str(), true, rule, call.app.clock.monotonic());
                 return Err(ApiError::new(Code::NotAllowed, "the present password is wrong")
                     .with_status(axum::http::StatusCode::FORBIDDEN));

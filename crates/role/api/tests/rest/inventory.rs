@@ -1,0 +1,196 @@
+//! What runs: hosts, components, workloads, namespaces, the system's summary and configuration.
+
+use axum::http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::fixture::{Fixture, each};
+use crate::node::{Reporter, workload};
+
+async fn shop() -> (Fixture, String, Reporter) {
+    let (fixture, admin) = Fixture::started().await;
+    let mut sandbox = workload("pause-1", "web", "shop", 9);
+    sandbox.is_sandbox = true;
+    sandbox.pod_name = "web-pod".into();
+    let mut web = workload("web-1", "web", "shop", 10);
+    web.pod_sandbox = Some(sandbox.id.clone());
+    web.pod_name = "web-pod".into();
+    let workloads =
+        vec![sandbox, web, workload("db-1", "db", "shop", 11), workload("pay-1", "pay", "bank", 12)];
+    let reporter = Reporter::link(&fixture.controller, workloads).await;
+    fixture
+        .until("/v1/group", &admin, |groups| each(&groups["groups"], "name").contains(&"nv.pay.bank"))
+        .await;
+    fixture.until("/v1/workload", &admin, |list| list["workloads"].as_array().unwrap().len() == 4).await;
+    (fixture, admin, reporter)
+}
+
+#[tokio::test]
+async fn workloads_are_listed_filtered_nested_and_shown_in_both_versions() {
+    let (fixture, admin, _reporter) = shop().await;
+    let list = |query: &'static str| {
+        let (fixture, admin) = (&fixture, &admin);
+        async move { fixture.get(&format!("/v1/workload{query}"), admin).await["workloads"].clone() }
+    };
+    for (query, want) in [
+        ("", vec!["db-1", "pause-1", "pay-1", "web-1"]),
+        ("?brief=true", vec!["db-1", "pause-1", "pay-1", "web-1"]),
+        ("?f_domain=shop", vec!["db-1", "pause-1", "web-1"]),
+        ("?s_domain=desc&s_id=asc&limit=2", vec!["db-1", "pause-1"]),
+        ("?f_service_group=nv.db.shop", vec!["db-1"]),
+        ("?start=1&limit=2", vec!["pause-1", "pay-1"]),
+        ("?view=pod", vec!["db-1", "pause-1", "pay-1"]),
+    ] {
+        assert_eq!(each(&list(query).await, "id"), want, "{query}");
+    }
+    assert_eq!(each(&list("?view=pod&f_id=pause-1").await[0]["children"], "id"), ["web-1"]);
+    let brief = list("?brief=true").await;
+    assert!(brief[0]["labels"].is_null() && brief[0]["image"] == "registry/db:1");
+
+    let shown = fixture.get("/v1/workload/db-1", &admin).await["workload"].clone();
+    assert_eq!(shown["state"], "discover");
+    assert_eq!(shown["service"], "db.shop");
+    assert_eq!(shown["interfaces"]["eth0"][0], json!({"ip": "10.1.0.11", "ip_prefix": 24, "gateway": ""}));
+    assert!(each_text(&shown["groups"]).contains(&"nv.db.shop"));
+    assert_eq!(shown["enforcer_name"], "host-n1");
+    let second = fixture.get("/v2/workload/db-1", &admin).await["workload"].clone();
+    assert_eq!(
+        (&second["brief"]["id"], &second["security"]["policy_mode"]),
+        (&json!("db-1"), &json!("Discover"))
+    );
+    assert_eq!(second["rt_attributes"]["labels"]["app"], "db");
+    let v2 = fixture.get("/v2/workload?f_domain=bank", &admin).await["workloads"].clone();
+    assert_eq!(v2[0]["brief"]["id"], "pay-1");
+    let by_id = fixture.done(Method::POST, "/v2/workload", &admin, json!({"ids": ["db-1"]})).await;
+    assert_eq!(by_id["workloads"].as_array().unwrap().len(), 1);
+    assert_eq!(fixture.call(Method::GET, "/v1/workload/none", &admin, None).await.body["code"], 7);
+}
+
+fn each_text(list: &serde_json::Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_user_of_a_namespace_sees_that_namespace_alone() {
+    let (fixture, admin, _reporter) = shop().await;
+    let joe = fixture.user(&admin, "joe", "", json!({"reader": ["bank"]})).await;
+    assert_eq!(each(&fixture.get("/v1/workload", &joe).await["workloads"], "id"), ["pay-1"]);
+    assert_eq!(each(&fixture.get("/v1/domain", &joe).await["domains"], "name"), ["bank"]);
+    assert_eq!(
+        fixture.call(Method::GET, "/v1/workload/db-1", &joe, None).await.status,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        fixture.call(Method::GET, "/v1/group/nv.db.shop", &joe, None).await.status,
+        StatusCode::FORBIDDEN
+    );
+    let groups = fixture.get("/v1/group", &joe).await;
+    let names = each(&groups["groups"], "name");
+    assert!(names.contains(&"nv.pay.bank") && !names.contains(&"nv.db.shop"), "{names:?}");
+    let summary = fixture.get("/v1/system/summary", &joe).await["summary"].clone();
+    assert_eq!(
+        (&summary["workloads"], &summary["hosts"], &summary["enforcers"]),
+        (&json!(1), &json!(0), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn the_system_is_shown_in_numbers_and_parts() {
+    let (fixture, admin, _reporter) = shop().await;
+    let summary = fixture.get("/v1/system/summary", &admin).await["summary"].clone();
+    assert_eq!(
+        json!([
+            summary["hosts"],
+            summary["controllers"],
+            summary["enforcers"],
+            summary["running_workloads"],
+            summary["running_pods"],
+            summary["services"],
+            summary["domains"]
+        ]),
+        json!([1, 1, 1, 3, 1, 3, 2])
+    );
+    let host = fixture.get("/v1/host", &admin).await["hosts"][0].clone();
+    assert_eq!(
+        (&host["name"], &host["cpus"], &host["containers"], &host["pods"], &host["state"]),
+        (&json!("host-n1"), &json!(2), &json!(3), &json!(1), &json!("discover"))
+    );
+    assert_eq!(fixture.get("/v1/host/n1", &admin).await["host"]["labels"]["zone"], "a");
+    let enforcer = fixture.get("/v1/enforcer", &admin).await["enforcers"][0].clone();
+    assert_eq!(
+        (&enforcer["connection_state"], &enforcer["host_name"]),
+        (&json!("connected"), &json!("host-n1"))
+    );
+    let controllers = fixture.get("/v1/controller", &admin).await;
+    assert_eq!(controllers["controllers"][0]["leader"], true);
+    let domains = fixture.get("/v1/domain", &admin).await;
+    assert_eq!(domains["domains"][1]["name"], "shop");
+    assert_eq!(
+        (
+            &domains["domains"][1]["running_workloads"],
+            &domains["domains"][1]["running_pods"],
+            &domains["domains"][1]["services"]
+        ),
+        (&json!(2), &json!(1), &json!(2))
+    );
+    assert_eq!(fixture.get("/v1/fed/member", &admin).await["fed_role"], "");
+    let applications = fixture.get("/v1/list/application", &admin).await;
+    assert!(each_text(&applications["list"]["application"]).contains(&"Redis"));
+}
+
+#[tokio::test]
+async fn configuration_is_changed_in_both_versions_and_what_has_no_effect_yet_is_refused() {
+    let (fixture, admin) = Fixture::started().await;
+    let change = json!({"config": {"new_service_policy_mode": "Monitor", "cluster_name": "prod"}, "net_config": {"strict_group_mode": true}});
+    fixture.done(Method::PATCH, "/v1/system/config", &admin, change).await;
+    let first = fixture.get("/v1/system/config", &admin).await["config"].clone();
+    assert_eq!(
+        json!([
+            first["new_service_policy_mode"],
+            first["cluster_name"],
+            first["strict_group_mode"],
+            first["xff_enabled"]
+        ]),
+        json!(["Monitor", "prod", true, true])
+    );
+    let change = json!({"config_v2": {"svc_cfg": {"new_service_profile_baseline": "zero-drift"}, "misc_cfg": {"unused_group_aging": 12}}});
+    fixture.done(Method::PATCH, "/v2/system/config", &admin, change).await;
+    let second = fixture.get("/v2/system/config", &admin).await["config"].clone();
+    assert_eq!(
+        second["new_svc"],
+        json!({"new_service_policy_mode": "Monitor", "new_service_profile_mode": "Discover", "new_service_profile_baseline": "zero-drift"})
+    );
+    assert_eq!(second["misc"]["unused_group_aging"], 12);
+    for (body, code) in [
+        (json!({"config": {"new_service_policy_mode": ""}}), 6),
+        (json!({"config": {"unused_group_aging": 200}}), 6),
+        (json!({"config": {"syslog_status": true}}), 4),
+    ] {
+        let refused = fixture.call(Method::PATCH, "/v1/system/config", &admin, Some(body.clone())).await;
+        assert_eq!(
+            (refused.status, &refused.body["code"]),
+            (StatusCode::BAD_REQUEST, &json!(code)),
+            "{body}"
+        );
+    }
+    fixture
+        .done(Method::PATCH, "/v1/system/config", &admin, json!({"config": {"syslog_status": false}}))
+        .await;
+    fixture.done(Method::POST, "/v1/eula", &admin, json!({"eula": {"accepted": true}})).await;
+    assert_eq!(fixture.get("/v1/eula", "").await["eula"]["accepted"], true);
+}
+
+#[tokio::test]
+async fn a_workload_is_quarantined_and_let_go() {
+    let (fixture, admin, _reporter) = shop().await;
+    let body = |on: bool| json!({"config": {"quarantine": on}});
+    fixture.done(Method::PATCH, "/v1/workload/db-1", &admin, body(true)).await;
+    let shown = fixture.get("/v1/workload/db-1", &admin).await["workload"].clone();
+    assert_eq!(
+        (&shown["state"], &shown["quarantine_reason"]),
+        (&json!("quarantined"), &json!("user-configured"))
+    );
+    assert_eq!(fixture.get("/v1/workload/db-1/config", &admin).await["config"]["quarantine"], true);
+    let end = json!({"request": {"unquarantine": {"group": "nv.db.shop"}}});
+    fixture.done(Method::POST, "/v1/system/request", &admin, end).await;
+    assert_eq!(fixture.get("/v1/workload/db-1", &admin).await["workload"]["state"], "discover");
+}
