@@ -1,6 +1,9 @@
 //! Groups and services.
 
+use std::collections::BTreeSet;
+
 use nv_model::group::Criterion;
+use nv_model::rule::RuleId;
 use nv_policy::modes::GroupView;
 use nv_role_controller::View;
 use serde::{Deserialize, Serialize};
@@ -269,8 +272,13 @@ pub struct ServiceBatchConfig {
     pub not_scored: Option<bool>,
 }
 
-/// Rules that name a group, whole.
+/// Rules by id, in their order; one walk, however many ids.
 #[must_use]
-pub fn rules_of(view: &View, seen: &GroupView<'_>) -> Vec<PolicyRule> {
-    seen.rules.iter().filter_map(|id| PolicyRule::by_id(view, *id)).collect()
+pub fn rules_of(view: &View, ids: &[RuleId]) -> Vec<PolicyRule> {
+    let wanted: BTreeSet<RuleId> = ids.iter().copied().collect();
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let named = view.state.rules.iter().filter(|rule| wanted.contains(&rule.id));
+    named.map(|rule| PolicyRule::of(view, rule)).collect()
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use nv_model::mode::Mode;
-use nv_model::name::GroupName;
-use nv_model::node::{Capabilities, Controller as ControllerModel, Enforcer, Node};
+use nv_model::name::{GroupName, NodeId};
+use nv_model::node::{Capabilities, ConnectionState, Controller as ControllerModel, Enforcer, Node};
 use nv_policy::state::is_host;
 use nv_role_controller::View;
 use serde::Serialize;
@@ -79,23 +79,32 @@ pub const fn state_word(mode: Mode) -> &'static str {
     }
 }
 
+/// Running containers and pods by node, counted in one walk.
+#[derive(Clone, Debug, Default)]
+pub struct Running(BTreeMap<NodeId, (i64, i64)>);
+
+impl Running {
+    /// Of every node.
+    #[must_use]
+    pub fn of(view: &View) -> Self {
+        let mut counts: BTreeMap<NodeId, (i64, i64)> = BTreeMap::new();
+        for workload in view.state.workloads.values().filter(|w| w.running && !is_host(w)) {
+            let (containers, pods) = counts.entry(workload.node.clone()).or_default();
+            let count = if workload.is_sandbox { pods } else { containers };
+            *count = count.saturating_add(1);
+        }
+        Self(counts)
+    }
+}
+
 impl Host {
     /// As the view has it.
     #[must_use]
-    pub fn of(view: &View, node: &Node) -> Self {
+    pub fn of(view: &View, node: &Node, running: &Running) -> Self {
         let modes = view.state.modes_of(&GroupName::nodes()).unwrap_or(view.state.settings.new_service);
-        let count = |sandbox: bool| {
-            let here = view.state.workloads.values().filter(|workload| {
-                workload.node == node.id
-                    && workload.running
-                    && !is_host(workload)
-                    && workload.is_sandbox == sandbox
-            });
-            i64::try_from(here.count()).unwrap_or(i64::MAX)
-        };
-        let managed = view.enforcers.values().any(|enforcer| {
-            enforcer.node == node.id && enforcer.state == nv_model::node::ConnectionState::Connected
-        });
+        let (containers, pods) = running.0.get(&node.id).copied().unwrap_or_default();
+        let enforcer = view.enforcers.get(node.id.as_str());
+        let managed = enforcer.is_some_and(|enforcer| enforcer.state == ConnectionState::Connected);
         Self {
             name: node.name.clone(),
             id: node.id.to_string(),
@@ -108,8 +117,8 @@ impl Host {
             cpus: node.cpus.into(),
             memory: node.memory,
             cgroup_version: node.cgroup_version.into(),
-            containers: count(false),
-            pods: count(true),
+            containers,
+            pods,
             interfaces: interfaces(&node.interfaces),
             state: if managed { state_word(modes.network) } else { "unmanaged" }.to_owned(),
             cap_docker_bench: false,

@@ -1,14 +1,19 @@
 //! The contract's shapes. Names and keys are the contract's; what a field means is said where the product's own word
 //! for it is (nv-model, nv-identity). Shapes that a client sends take every key as optional.
 
+pub mod api_key;
+pub mod config;
 pub mod group;
 pub mod infrastructure;
 pub mod log;
 pub mod network;
+pub mod password_profile;
 pub mod policy;
+pub mod role;
 pub mod system;
 pub mod user;
 pub mod workload;
+pub mod workload_v2;
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
 //! Network rules and process profiles.
 
 use nv_model::profile::{EffectiveProfile, ProcessRule};
-use nv_model::rule::{NetworkRule, RuleId};
+use nv_model::rule::NetworkRule;
 use nv_role_controller::View;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -75,11 +75,6 @@ impl PolicyRule {
             cfg_type: rule.origin.as_str().to_owned(),
             priority: rule.priority,
         }
-    }
-    /// The same by id.
-    #[must_use]
-    pub fn by_id(view: &View, id: RuleId) -> Option<Self> {
-        view.state.rule(id).map(|rule| Self::of(view, rule))
     }
 }
 

@@ -8,6 +8,7 @@ use nv_model::conversation::EndpointId;
 use nv_model::group::{Criterion, CriterionOp, Group as Model, GroupKind, Origin};
 use nv_model::mode::Modes;
 use nv_model::name::{Domain, GroupName, ServiceName, WorkloadId};
+use nv_model::rule::RuleId;
 use nv_policy::change::Change as PolicyChange;
 use nv_policy::modes::{self, GroupView};
 use nv_policy::state::{is_host, plain_group};
@@ -134,7 +135,7 @@ async fn get(call: Call) -> Result<One<GroupDetail>, ApiError> {
         brief: GroupBrief::of(&seen, call.query.switch("with_cap")),
         criteria: criteria(group),
         members: members(&call, &view, &seen.members, pods.as_ref()),
-        policy_rules: rules_of(&view, &seen),
+        policy_rules: rules_of(&view, &seen.rules),
         response_rules: Vec::new(),
     }))
 }
@@ -227,45 +228,51 @@ fn exposure(call: &Call, members: &[WorkloadId]) -> (bool, bool) {
     })
 }
 
-fn show_service(call: &Call, view: &View, seen: &GroupView<'_>, pods: Option<&Pods>) -> Service {
-    let brief = GroupBrief::of(seen, call.query.switch("with_cap"));
-    let (ingress_exposure, egress_exposure) = exposure(call, &seen.members);
-    Service {
-        name: brief.name.strip_prefix("nv.").map(str::to_owned).unwrap_or(brief.name),
-        comment: brief.comment,
-        policy_mode: brief.policy_mode,
-        profile_mode: brief.profile_mode,
-        not_scored: brief.not_scored,
-        domain: brief.domain,
-        platform_role: brief.platform_role,
-        members: members(call, view, &seen.members, pods),
-        policy_rules: rules_of(view, seen),
-        response_rules: Vec::new(),
-        ingress_exposure,
-        egress_exposure,
-        cap_change_mode: brief.cap_change_mode,
-        cap_scorable: brief.cap_scorable,
-        baseline_profile: brief.baseline_profile,
+/// What a service's answer is made of; small, so that many can be held while an answer is written.
+struct Held {
+    brief: GroupBrief,
+    members: Vec<WorkloadId>,
+    rules: Vec<RuleId>,
+}
+
+impl Held {
+    fn of(call: &Call, seen: GroupView<'_>) -> Self {
+        let brief = GroupBrief::of(&seen, call.query.switch("with_cap"));
+        Self { brief, members: seen.members, rules: seen.rules }
+    }
+    fn show(&self, call: &Call, view: &View, pods: Option<&Pods>) -> Service {
+        let brief = self.brief.clone();
+        let (ingress_exposure, egress_exposure) = exposure(call, &self.members);
+        Service {
+            name: brief.name.strip_prefix("nv.").map(str::to_owned).unwrap_or(brief.name),
+            comment: brief.comment,
+            policy_mode: brief.policy_mode,
+            profile_mode: brief.profile_mode,
+            not_scored: brief.not_scored,
+            domain: brief.domain,
+            platform_role: brief.platform_role,
+            members: members(call, view, &self.members, pods),
+            policy_rules: rules_of(view, &self.rules),
+            response_rules: Vec::new(),
+            ingress_exposure,
+            egress_exposure,
+            cap_change_mode: brief.cap_change_mode,
+            cap_scorable: brief.cap_scorable,
+            baseline_profile: brief.baseline_profile,
+        }
     }
 }
 
 async fn services(call: Call) -> Result<List<Service>, ApiError> {
     let view = call.app.controller.view();
     let pods = call.query.by_pod().then(|| pods(&view));
-    let seen: Vec<GroupView<'_>> = modes::views(&view.state)
+    let held: Vec<Held> = modes::views(&view.state)
         .into_iter()
         .filter(|seen| seen.group.name.is_learned() && may(&call, Operation::Read, seen.group))
+        .map(|seen| Held::of(&call, seen))
         .collect();
-    let names: Vec<GroupName> = call
-        .query
-        .inventory(seen, |seen| show_service(&call, &view, seen, None))
-        .into_iter()
-        .map(|seen| seen.group.name.clone())
-        .collect();
-    let view = Arc::clone(&view);
-    Ok(List::new(names.into_iter().filter_map(move |name| {
-        modes::view(&view.state, &name).map(|seen| show_service(&call, &view, &seen, pods.as_ref()))
-    })))
+    let selected = call.query.inventory(held, |held| held.show(&call, &view, None));
+    Ok(List::new(selected.into_iter().map(move |held| held.show(&call, &view, pods.as_ref()))))
 }
 
 async fn service(call: Call) -> Result<One<Service>, ApiError> {
@@ -278,7 +285,7 @@ async fn service(call: Call) -> Result<One<Service>, ApiError> {
         return Err(ApiError::denied());
     }
     let pods = call.query.by_pod().then(|| pods(&view));
-    Ok(One(show_service(&call, &view, &seen, pods.as_ref())))
+    Ok(One(Held::of(&call, seen).show(&call, &view, pods.as_ref())))
 }
 
 /// A service's group: clients leave `nv.` out, and those who do not are understood too.

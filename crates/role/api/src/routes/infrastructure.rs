@@ -1,7 +1,6 @@
 //! Hosts, controllers, enforcers, namespaces.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use nv_identity::access::Scope;
 use nv_identity::permission::{Category, Operation};
@@ -11,7 +10,7 @@ use nv_role_controller::View;
 
 use crate::answer::{Json, List, One};
 use crate::call::Call;
-use crate::dto::infrastructure::{Agent, Controller, Domain, DomainsData, Host};
+use crate::dto::infrastructure::{Agent, Controller, Domain, DomainsData, Host, Running};
 use crate::error::ApiError;
 use crate::route::Route;
 
@@ -50,9 +49,10 @@ async fn hosts(call: Call) -> Result<List<Host>, ApiError> {
         view.state.nodes.keys().filter(|id| sees_node(&call, &view, id)).cloned().collect();
     let name = |id: &NodeId| view.state.nodes.get(id).map(|node| node.name.clone());
     ids.sort_by_cached_key(name);
-    let show = |view: &View, id: &NodeId| view.state.nodes.get(id).map(|node| Host::of(view, node));
+    let running = Running::of(&view);
+    let show =
+        move |view: &View, id: &NodeId| view.state.nodes.get(id).map(|node| Host::of(view, node, &running));
     let ids = call.query.inventory(ids, |id| show(&view, id));
-    let view = Arc::clone(&view);
     Ok(List::new(ids.into_iter().filter_map(move |id| show(&view, &id))))
 }
 
@@ -63,7 +63,7 @@ async fn host(call: Call) -> Result<One<Host>, ApiError> {
     if !sees_node(&call, &view, &node.id) {
         return Err(ApiError::denied());
     }
-    Ok(One(Host::of(&view, node)))
+    Ok(One(Host::of(&view, node, &Running::of(&view))))
 }
 
 async fn controllers(call: Call) -> Result<List<Controller>, ApiError> {

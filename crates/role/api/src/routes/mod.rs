@@ -1,12 +1,16 @@
 //! What is served: every route with its category and handler.
 
+mod api_key;
 mod auth;
+mod config;
 mod conversation;
 mod group;
 mod infrastructure;
 pub(crate) mod log;
+mod password_profile;
 mod policy;
 mod profile;
+mod role;
 mod system;
 mod user;
 mod workload;
@@ -19,7 +23,11 @@ pub fn table() -> Table {
     let parts = [
         auth::routes(),
         user::routes(),
+        role::routes(),
+        api_key::routes(),
+        password_profile::routes(),
         system::routes(),
+        config::routes(),
         infrastructure::routes(),
         workload::routes(),
         group::routes(),

@@ -16,9 +16,9 @@ use crate::answer::{Either, Empty, List, Named, One};
 use crate::call::Call;
 use crate::dto::Config;
 use crate::dto::workload::{
-    Workload, WorkloadBrief, WorkloadConfig, WorkloadConfigCfg, WorkloadDetail, WorkloadDetailMiscV2,
-    WorkloadDetailV2, WorkloadIds, WorkloadV2,
+    Workload, WorkloadBrief, WorkloadConfig, WorkloadConfigCfg, WorkloadDetail, WorkloadIds,
 };
+use crate::dto::workload_v2::{WorkloadDetailMiscV2, WorkloadDetailV2, WorkloadV2};
 use crate::error::{ApiError, Code};
 use crate::query::Query;
 use crate::route::Route;
