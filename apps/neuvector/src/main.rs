@@ -1,0 +1,58 @@
+//! All roles in one process: arguments → log → configuration → roles → shutdown.
+
+mod standalone;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use nv_config::{LogStyle, Options, Settings};
+use nv_role_enforcer::command::{self, Inner};
+use nv_telemetry::LogFormat;
+
+/// NeuVector: finds the containers of this machine, learns what they do, and stops what they never did.
+#[derive(Parser)]
+#[command(name = "neuvector", version)]
+struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Run controller, REST API, console and enforcer in this process (the default)
+    Run,
+    /// Show what this machine's kernel allows, by loading and firing each mechanism
+    Capabilities {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(flatten)]
+    Inner(Inner),
+}
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    match line.command {
+        Some(Command::Inner(inner)) => command::inner(&inner),
+        Some(Command::Capabilities { json }) => command::capabilities(json),
+        Some(Command::Run) | None => match run(line.options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => command::failed("neuvector", &error),
+        },
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
+    let settings = Settings::resolve(options)?;
+    let format = match settings.log_format {
+        LogStyle::Text => LogFormat::Text,
+        LogStyle::Json => LogFormat::Json,
+    };
+    nv_telemetry::start_log(&settings.log, format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(standalone::run(settings))
+}
