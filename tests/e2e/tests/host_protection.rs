@@ -50,7 +50,8 @@ async fn what_was_learned_goes_on_and_what_was_not_is_reported_then_stopped() ->
 
     // Protect stops the program before it runs, and the connection at its first packet.
     scene.set_mode("Protect").await?;
-    scene.run(&["/bin/sh", "-c", "/tmp/intruder write /tmp/protected"]).await?;
+    // The second command keeps the shell from becoming the intruder itself.
+    scene.run(&["/bin/sh", "-c", "/tmp/intruder write /tmp/protected; true"]).await?;
     let (record, _) = scene
         .api
         .wait_for("/v1/log/incident", SOON, |answer| incident(answer, "/tmp/intruder", "deny"))

@@ -120,8 +120,11 @@ impl Client {
     ) -> Result<(T, Duration)> {
         let start = Instant::now();
         loop {
-            let answer = self.get(path).await?;
-            if let Some(found) = wanted(&answer) {
+            // What is waited for may not exist yet.
+            let (status, answer) = self.call(Method::GET, path, None).await?;
+            if status == StatusCode::OK
+                && let Some(found) = wanted(&answer)
+            {
                 return Ok((found, start.elapsed()));
             }
             if start.elapsed() > limit {

@@ -34,6 +34,14 @@ pub struct Product {
     grpc_port: u16,
 }
 
+impl Drop for Product {
+    fn drop(&mut self) {
+        // The process goes with its handle; its programs would stay and judge whatever comes later.
+        drop(self.child.take());
+        drop(self.remove_kernel_state());
+    }
+}
+
 /// The `neuvector` binary: `NV_BINARY`, or the one beside the running test.
 ///
 /// # Errors

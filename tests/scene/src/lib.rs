@@ -108,7 +108,12 @@ impl Scene {
             state_dir: folder.join("state"),
             bpf_dir,
             containerd_socket: Some(lab.socket().to_owned()),
-            arguments: vec!["--runtime-state-dir".into(), lab.state_dir().display().to_string()],
+            arguments: vec![
+                "--runtime-state-dir".into(),
+                lab.state_dir().display().to_string(),
+                "--log".into(),
+                "info,nv_role_enforcer=debug".into(),
+            ],
         })
         .await?;
         let api = product.login(PASSWORD).await?;

@@ -575,6 +575,7 @@ impl Agent {
                 }
             }
         }
+        tracing::debug!(path = exec.path, %group, cgroup = exec.cgroup, verdict = exec.verdict.as_str(), "program");
         let rule = exec
             .rule
             .and_then(|rule| self.setup.kernel.as_ref().and_then(|kernel| kernel.rule(exec.profile, rule)));

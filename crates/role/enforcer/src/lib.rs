@@ -201,10 +201,12 @@ fn watch_runtimes(
     for socket in sockets {
         let mut watch = nv_runtime::WatcherConfig::new(socket, Arc::clone(&host), Arc::clone(clock));
         watch.state_dirs.extend(config.runtime_state_dir.clone());
-        let mut watcher = nv_runtime::Watcher::spawn(watch, shutdown.child_token());
+        let watcher = nv_runtime::Watcher::spawn(watch, shutdown.child_token());
         identifiers.push(watcher.identifier.clone());
         let events = events.clone();
         tokio::spawn(async move {
+            // All of it moves in here: it follows the runtime for as long as it lives.
+            let mut watcher = watcher;
             while let Some(event) = watcher.events.recv().await {
                 if events.send(event).await.is_err() {
                     return;
