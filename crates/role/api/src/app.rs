@@ -23,6 +23,7 @@ use crate::call::{Call, Caller};
 use crate::error::{ApiError, Code};
 use crate::query::Query;
 use crate::route::{Found, Route, Table};
+use crate::usage::{History, INTERVAL};
 use crate::{events, routes};
 
 /// Header of a session's token.
@@ -47,6 +48,7 @@ pub struct App {
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
     sessions: Mutex<Sessions>,
     throttle: Mutex<Throttle>,
+    history: Mutex<History>,
     table: Table,
 }
 
@@ -76,6 +78,7 @@ impl App {
             shutdown,
             sessions: Mutex::default(),
             throttle: Mutex::default(),
+            history: Mutex::default(),
             table: routes::table(),
         }
     }
@@ -85,6 +88,9 @@ impl App {
     }
     pub(crate) fn throttle(&self) -> MutexGuard<'_, Throttle> {
         lock(&self.throttle)
+    }
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        lock(&self.history)
     }
     /// The routes that are served.
     #[must_use]
@@ -186,18 +192,19 @@ impl App {
         Some(Caller::Key { name, assignment, access })
     }
 
-    /// Ends the sessions whose time is over, now and then, until `shutdown`; each leaves an event.
+    /// Every five seconds until the shutdown: ends the sessions whose time is over, each with an event, and notes how
+    /// much is used.
     pub(crate) async fn sweep(self: Arc<Self>) {
-        const EVERY: Duration = Duration::from_secs(5);
         loop {
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(INTERVAL) => {}
             }
             let ended = self.sessions().sweep(self.clock.monotonic());
             for session in ended {
                 events::timed_out(&self, &session);
             }
+            self.history().note(&self.controller.view());
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod route;
 pub mod routes;
 mod server;
 mod stream;
+mod usage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -344,3 +344,29 @@ pub struct Metry {
     /// Bytes from it.
     pub byte_out: u64,
 }
+
+/// Use over the last sample, minute and five minutes.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct Stats {
+    /// Seconds between two samples.
+    pub interval: u32,
+    /// Since the start; counters that are not kept that long are 0.
+    pub total: Metry,
+    /// The last sample.
+    pub span_1: Metry,
+    /// The last minute.
+    pub span_12: Metry,
+    /// The last five minutes.
+    pub span_60: Metry,
+}
+
+/// Use of one node or workload.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct StatsData {
+    /// Whose.
+    pub id: String,
+    /// When it was read.
+    pub read_at: String,
+    /// How much.
+    pub stats: Stats,
+}

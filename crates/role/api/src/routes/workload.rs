@@ -12,9 +12,10 @@ use nv_policy::membership;
 use nv_policy::state::is_host;
 use nv_role_controller::{Change, View};
 
-use crate::answer::{Either, Empty, List, Named, One};
+use crate::answer::{Either, Empty, Json, List, Named, One};
 use crate::call::Call;
 use crate::dto::Config;
+use crate::dto::infrastructure::StatsData;
 use crate::dto::workload::{
     Workload, WorkloadBrief, WorkloadConfig, WorkloadConfigCfg, WorkloadDetail, WorkloadIds,
 };
@@ -32,6 +33,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/v1/workload/:id", Wl, "Show a workload", get),
         Route::get("/v2/workload/:id", Wl, "Show a workload", get_v2),
         Route::taking(Method::PATCH, "/v1/workload/:id", RtPolicies, "Change a workload", update),
+        Route::get("/v1/workload/:id/stats", Wl, "Show what a workload uses", stats),
         Route::get("/v1/workload/:id/config", Wl, "Show what is configured for a workload", config),
     ]
 }
@@ -177,4 +179,12 @@ async fn config(call: Call) -> Result<One<WorkloadConfig>, ApiError> {
         quarantine: view.state.quarantined.contains(&workload.id),
         quarantine_reason: head.quarantine_reason,
     }))
+}
+
+async fn stats(call: Call) -> Result<Json<StatsData>, ApiError> {
+    let view = call.app.controller.view();
+    let workload = find(&call, &view, Operation::Read)?;
+    let stats = call.app.history().of_workload(&view, &workload.id);
+    let stats = stats.ok_or_else(|| ApiError::not_found("usage of workload", workload.id.as_str()))?;
+    Ok(Json(StatsData { id: workload.id.to_string(), read_at: call.app.clock.now().rfc3339(), stats }))
 }

@@ -1,6 +1,9 @@
 //! What runs: hosts, components, workloads, namespaces, the system's summary and configuration.
 
 use axum::http::{Method, StatusCode};
+use nv_model::node::Usage;
+use nv_model::observation::Observation;
+use nv_model::time::Timestamp;
 use serde_json::json;
 
 use crate::fixture::{Fixture, each};
@@ -177,6 +180,32 @@ async fn configuration_is_changed_in_both_versions_and_what_has_no_effect_yet_is
         .await;
     fixture.done(Method::POST, "/v1/eula", &admin, json!({"eula": {"accepted": true}})).await;
     assert_eq!(fixture.get("/v1/eula", "").await["eula"]["accepted"], true);
+}
+
+#[tokio::test]
+async fn use_of_nodes_and_workloads_is_shown_once_it_was_reported() {
+    let (fixture, admin, mut reporter) = shop().await;
+    assert_eq!(fixture.call(Method::GET, "/v1/workload/db-1/stats", &admin, None).await.body["code"], 7);
+    for workload in [Some("db-1".parse().unwrap()), None] {
+        let usage = Usage { cpu: 0.25, memory: 4096, ..Usage::default() };
+        reporter.tell(Observation::Usage { workload, usage, at: Timestamp::from_seconds(1) }).await;
+    }
+    for path in ["/v1/workload/db-1/stats", "/v1/enforcer/n1/stats"] {
+        let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        let answer = loop {
+            let answer = fixture.call(Method::GET, path, &admin, None).await;
+            if answer.status == StatusCode::OK {
+                break answer.body;
+            }
+            assert!(tokio::time::Instant::now() < limit, "{path} {answer:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
+        assert_eq!(
+            (&answer["stats"]["interval"], &answer["stats"]["span_1"]["memory"]),
+            (&json!(5), &json!(4096))
+        );
+        assert_eq!(answer["stats"]["span_60"]["cpu"], 0.25);
+    }
 }
 
 #[tokio::test]
