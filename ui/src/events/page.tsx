@@ -67,7 +67,7 @@ export default function Events() {
       count={query.data ? rows.length : undefined}
       actions={
         <>
-          <button type="button" className={`button live ${paused ? "is-paused" : ""}`} aria-pressed={paused} onClick={paused ? resume : pause}>
+          <button type="button" className={`button live ${paused ? "is-paused" : ""}`} onClick={paused ? resume : pause}>
             <span className="live-dot" aria-hidden="true" />
             {paused ? `${t("live.resume")}${waiting > 0 ? ` (${t("live.waiting", { count: waiting })})` : ""}` : t("live.pause")}
           </button>
