@@ -21,7 +21,7 @@ const SPANS: [Intl.RelativeTimeFormatUnit, number][] = [
   ["second", 1],
 ];
 
-/** "3 minutes ago"; `undefined` within the last two seconds. */
+/** "3m ago"; `undefined` within the last two seconds. */
 export function relative(seconds: number, now: number, locale: string): string | undefined {
   const past = now - seconds;
   if (Math.abs(past) < 2) return undefined;

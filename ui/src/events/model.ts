@@ -32,6 +32,10 @@ export interface SecurityEvent {
   file: string;
   rule: string;
   group: string;
+  /** What stopped it, where something did. */
+  mechanism: string;
+  /** How long the decision took, in microseconds; 0 when it was not measured. */
+  decisionMicros: number;
   node: string;
   raw: Raw;
 }
@@ -77,6 +81,8 @@ export function toEvent(type: EventType, raw: Raw): SecurityEvent {
     group: text(raw, "group"),
     port: port(raw),
     file: text(raw, "file_path"),
+    mechanism: text(raw, "mechanism").replaceAll("_", " "),
+    decisionMicros: (Number(raw.decision_nanos) || 0) / 1000,
     process: {
       name: text(raw, "proc_name"),
       path: text(raw, "proc_path"),
@@ -152,4 +158,8 @@ export function matches(event: SecurityEvent, filter: Filter, now: number): bool
   ].some((value) => value?.toLowerCase().includes(wanted));
 }
 
-export const sideName = (side: Side): string => side.name || side.ip || side.id || "–";
+/** A container without a name of its own is called by the beginning of its id. */
+export function sideName(side: Side): string {
+  const name = side.name || side.ip || side.id || "–";
+  return /^[0-9a-f]{32,}$/.test(name) ? name.slice(0, 12) : name;
+}

@@ -142,7 +142,8 @@ function Details({ id, events, onClose }: { id: string; events: SecurityEvent[];
                   ] as [string, React.ReactNode][])
                 : []),
               [t("column.service"), event.group || event.source.service ? <Link key="g" to="/groups" search={{ name: event.group || event.source.service }}>{event.group || event.source.service}</Link> : ""],
-              [t("column.rules"), event.rule],
+              [t("column.rule"), event.rule === "0" ? "" : event.rule],
+              ...(event.mechanism ? ([[t("events.mechanism"), event.decisionMicros > 0 ? `${event.mechanism} · ${event.decisionMicros.toFixed(1)} µs` : event.mechanism]] as [string, React.ReactNode][]) : []),
               [t("column.node"), event.node],
               [t("column.id"), <span key="i" className="mono wrap">{event.id}</span>],
             ]}

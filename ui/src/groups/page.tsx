@@ -34,7 +34,7 @@ export default function Groups() {
     { id: "name", label: t("column.name"), width: "minmax(240px, 2fr)", sortable: true, render: (group) => <span className="strong">{group.name}</span> },
     { id: "domain", label: t("column.namespace"), width: "minmax(110px, 0.8fr)", sortable: true, render: (group) => group.domain || "–" },
     { id: "kind", label: t("column.kind"), width: "110px", sortable: true, render: (group) => group.kind },
-    { id: "cfg_type", label: t("column.origin"), width: "120px", sortable: true, render: (group) => group.cfg_type.replace("_", " ") },
+    { id: "cfg_type", label: t("column.origin"), width: "145px", sortable: true, render: (group) => group.cfg_type.replace("_", " ") },
     { id: "members", label: t("column.members"), width: "90px", render: (group) => group.members?.length ?? 0 },
     { id: "policy_mode", label: t("column.mode"), width: "minmax(180px, 1fr)", sortable: true, render: (group) => <ModePair network={group.policy_mode} process={group.profile_mode} /> },
     { id: "policy_rules", label: t("column.rules"), width: "80px", render: (group) => group.policy_rules?.length ?? 0 },

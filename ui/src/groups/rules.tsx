@@ -30,7 +30,7 @@ export default function Rules() {
       width: "110px",
       render: (rule) => <span className={`badge ${rule.action === "deny" ? "verdict-deny" : "verdict-allow"}`}>{rule.disable ? t("rules.disabled") : rule.action}</span>,
     },
-    { id: "cfg_type", label: t("column.origin"), width: "120px", render: (rule) => rule.cfg_type.replace("_", " ") },
+    { id: "cfg_type", label: t("column.origin"), width: "145px", render: (rule) => rule.cfg_type.replace("_", " ") },
     { id: "match_counter", label: t("column.matches"), width: "100px", render: (rule) => rule.match_counter ?? 0 },
   ];
   return (

@@ -52,4 +52,4 @@ export function useT(): Translate {
   return translate;
 }
 
-export const locale = (of: Language) => (of === "zh_cn" ? "zh-CN" : "en-GB");
+export const locale = (of: Language) => (of === "zh_cn" ? "zh-CN" : "en-US");

@@ -62,6 +62,12 @@ export const worse = (a: Verdict, b: Verdict): Verdict => (RANK[a] >= RANK[b] ? 
 const isUnmanaged = (endpoint: Endpoint) =>
   endpoint.kind === "workload_ip" || (endpoint.kind === "node_ip" && (endpoint.state === "unmanaged" || /^Host:[\d.:a-f]+$/i.test(endpoint.id)));
 
+/** "web" of the group `nv.web.shop` in the namespace `shop`. */
+function serviceLabel(group: string, domain: string): string {
+  const name = group.replace(/^nv\./, "");
+  return domain && name.endsWith(`.${domain}`) ? name.slice(0, -domain.length - 1) : name;
+}
+
 function nodeOf(endpoint: Endpoint, level: Level, side: "in" | "out"): MapNode {
   const domain = endpoint.domain ?? "";
   const mode = endpoint.policy_mode ?? "";
@@ -82,7 +88,7 @@ function nodeOf(endpoint: Endpoint, level: Level, side: "in" | "out"): MapNode {
   }
   const group = endpoint.service_group ?? "";
   if (level === "namespace") return { ...one, id: `namespace:${domain}`, label: domain, kind: "workloads" };
-  if (level === "group" && group) return { ...one, id: group, label: endpoint.service || group.replace(/^nv\./, ""), kind: "workloads", group };
+  if (level === "group" && group) return { ...one, id: group, label: serviceLabel(group, domain), kind: "workloads", group };
   return { ...one, id: endpoint.id, label: endpoint.display_name || endpoint.name || endpoint.id.slice(0, 12), kind: "workloads", group };
 }
 
