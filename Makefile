@@ -38,7 +38,7 @@ ui/dist/index.html: ui/node_modules/.installed $(shell find ui/src ui/public ui/
 	@touch $@
 
 build: setup ui/dist/index.html ## build the product (profile ci)
-	cargo build --locked --profile $(PROFILE) --bins
+	cargo build --locked --profile $(PROFILE) --workspace --bins --exclude nv-attacker
 	@# The intruder of tests and demo runs in any image, so it is linked statically.
 	cargo rustc --locked --profile $(PROFILE) --package nv-attacker -- -C target-feature=+crt-static
 
@@ -46,13 +46,12 @@ run: build ## build and protect this machine; state in .neuvector
 	@exec $(TARGET)/$(PROFILE)/neuvector run --state-dir $(STATE)
 
 demo: build ## three containers, learned, protected, attacked
-	cargo build --locked --profile $(PROFILE) --package nv-demo
 	@$(TARGET)/$(PROFILE)/nv-demo --neuvector $(TARGET)/$(PROFILE)/neuvector
 
 test: setup ui/dist/index.html test-unit test-host test-kernel test-cluster test-ui ## run every test
 
-test-unit: setup ui/dist/index.html ## pure logic, no privileges
-	$(CARGO_TEST) --lib --bins --test 'unit_*'
+test-unit: setup ui/dist/index.html ## everything that needs no kernel, runtime or browser
+	$(CARGO_TEST) --lib --bins --test '[!h]*'
 	cd ui && npm test
 
 test-host: build ## root, BPF, containerd: this machine's kernel and runtime
@@ -69,8 +68,10 @@ test-ui: build ## the console in a browser, against a running neuvector
 	cd tests/ui && npm ci --no-audit --no-fund && NV_BINARY=$(abspath $(TARGET)/$(PROFILE)/neuvector) npm test
 
 bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (release build)
-	cargo build --locked --release --bins
-	cargo bench --locked --workspace
+	cargo build --locked --release --workspace --bins --exclude nv-attacker
+	cargo rustc --locked --release --package nv-attacker -- -C target-feature=+crt-static
+	cargo bench --locked --package nv-benches
+	cargo bench --locked --package nv-policy --package nv-store --package nv-capture
 
 lint: setup ui/dist/index.html ## format, clippy, layers, documentation, generated files
 	cargo fmt --all --check
@@ -80,7 +81,7 @@ lint: setup ui/dist/index.html ## format, clippy, layers, documentation, generat
 	cd ui && npm run lint
 
 openapi: ## write openapi/openapi.json from the handlers
-	cargo run --locked --quiet --package nv-role-api --example openapi > openapi/openapi.json
+	NV_WRITE_OPENAPI=1 cargo test --locked --package nv-role-api --test openapi
 
 release: setup ui/dist/index.html ## optimised binaries
 	cargo build --locked --release --bins

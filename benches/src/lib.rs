@@ -1,0 +1,1 @@
+//! The promised numbers; they are in `benches/`.
