@@ -107,11 +107,14 @@ export function fold(data: Conversations, level: Level, filter: MapFilter): { no
     const endpoint = endpoints.get(id) ?? ({ id, kind: id === "external" ? "external" : "workload_ip" } as Endpoint);
     return { endpoint, node: nodeOf(endpoint, level, side) };
   };
+  // A pod's sandbox and its containers are ends of their own, but one member.
+  const member = (endpoint: Endpoint) => (endpoint.pod_name ? `${endpoint.domain}/${endpoint.pod_name}` : endpoint.id);
+  const talked = new Set<string>();
   const keep = ({ endpoint, node }: { endpoint: Endpoint; node: MapNode }) => {
     const known = nodes.get(node.id);
-    if (!known) nodes.set(node.id, { ...node, ids: new Set([endpoint.id]) });
+    if (!known) nodes.set(node.id, { ...node, ids: new Set([member(endpoint)]) });
     else {
-      known.ids.add(endpoint.id);
+      known.ids.add(member(endpoint));
       if (known.mode !== node.mode) known.mode = "";
     }
   };
@@ -131,6 +134,7 @@ export function fold(data: Conversations, level: Level, filter: MapFilter): { no
     if (!finds(from, to)) continue;
     keep(from);
     keep(to);
+    talked.add(member(from.endpoint)).add(member(to.endpoint));
     const id = `${from.node.id}~${to.node.id}`;
     const edge = edges.get(id);
     if (edge) {
@@ -148,7 +152,7 @@ export function fold(data: Conversations, level: Level, filter: MapFilter): { no
   }
   // Who has talked to nobody yet is there too, unless a verdict is asked for.
   for (const endpoint of filter.verdict ? [] : endpoints.values()) {
-    if (endpoint.kind !== "container") continue;
+    if (endpoint.kind !== "container" || talked.has(member(endpoint))) continue;
     const side = place(endpoint.id, "in");
     if (finds(side)) keep(side);
   }

@@ -14,6 +14,8 @@ interface View {
 }
 
 const ZOOM = 1.25;
+const LEAST_WIDTH = 1_000;
+const LEAST_HEIGHT = 560;
 const SMALLEST = 200;
 const LARGEST = 40_000;
 
@@ -28,7 +30,12 @@ export function Canvas({ data, node, edge, onNode, onEdge }: {
   const svg = useRef<SVGSVGElement>(null);
   const shape = data.nodes.map((item) => item.id).join("|") + data.edges.map((item) => item.id).join("|");
   const placed = useMemo(() => layout(data.nodes.map((item) => item.id), data.edges), [shape]);
-  const whole = useMemo<View>(() => ({ x: 0, y: 0, width: placed.width, height: placed.height }), [placed]);
+  // A small map is not blown up.
+  const whole = useMemo<View>(() => {
+    const width = Math.max(placed.width, LEAST_WIDTH);
+    const height = Math.max(placed.height, LEAST_HEIGHT);
+    return { x: (placed.width - width) / 2, y: (placed.height - height) / 2, width, height };
+  }, [placed]);
   const [view, setView] = useState<View>(whole);
   const touched = useRef(false);
   useEffect(() => {

@@ -59,6 +59,13 @@ test("who has talked to nobody is on the map all the same, below those who have"
   for (const [id, box] of boxes) if (id !== "nv.idle.shop") expect(idle?.y).toBeGreaterThan(box.y + box.height);
 });
 
+test("a pod's sandbox and container are one member, also when only one of them talks", () => {
+  const pod = { pod_name: "web-1" };
+  const data = { endpoints: [endpoint("box", "shop", "web", pod), endpoint("main", "shop", "web", pod), endpoint("db-1", "shop", "db")], conversations: [talk("box", "db-1")] };
+  expect(fold(data, "group", {}).nodes.find((node) => node.id === "nv.web.shop")?.members).toBe(1);
+  expect(fold(data, "endpoint", {}).nodes.map((node) => node.id)).toEqual(["box", "db-1"]);
+});
+
 test("ten thousand endpoints are shown with at most five hundred marks", () => {
   const endpoints = Array.from({ length: 10_000 }, (_, index) => endpoint(`c${index}`, `ns${index % 700}`, `s${index % 3000}`));
   const conversations = endpoints.map((_, index) => talk(`c${index}`, `c${(index * 7919 + 13) % 10_000}`, index === 5 ? { policy_action: "deny" } : {}));
