@@ -94,15 +94,11 @@ const events = createRoute({
   validateSearch: optional(eventSearch),
   component: lazyRouteComponent(() => import("./events/page")),
 });
-const event = createRoute({
-  getParentRoute: () => root,
-  path: "/events/$id",
-  validateSearch: optional(eventSearch),
-  component: lazyRouteComponent(() => import("./events/page")),
-});
+// Below the list, so that the list stays as it is while its rows are opened and closed.
+const event = createRoute({ getParentRoute: () => events, path: "$id", component: () => null });
 
 export const router = createRouter({
-  routeTree: root.addChildren([index, network, nodes, containers, components, groups, rules, events, event]),
+  routeTree: root.addChildren([index, network, nodes, containers, components, groups, rules, events.addChildren([event])]),
   basepath: config.prefix || "/",
   parseSearch,
   stringifySearch,

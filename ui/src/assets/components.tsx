@@ -126,7 +126,7 @@ function Enforcer({ id, onClose }: { id: string; onClose: () => void }) {
                     <span className={`badge ${trial.works ? "state-good" : "state-off"}`}>{trial.works ? t("yes") : t("no")}</span>
                     {trial.reason ? <span className="muted"> {trial.reason}</span> : null}
                   </td>
-                  <td>{trial.trial_micros} µs</td>
+                  <td className="time">{(trial.trial_micros / 1000).toFixed(1)} ms</td>
                 </tr>
               ))}
             </tbody>

@@ -166,6 +166,7 @@ function layered(ids: string[], links: Link[]): Layout {
     return split;
   });
   const all = columns.flat();
+  squeeze(all);
   const top = Math.min(0, ...all.map((slot) => slot.y - slot.height / 2)) - MARGIN;
   const bottom = Math.max(0, ...all.map((slot) => slot.y + slot.height / 2)) + MARGIN;
   const boxes = new Map<string, Box>();
@@ -181,6 +182,18 @@ function layered(ids: string[], links: Link[]): Layout {
     [...lanes].map(([link, chain]) => [link, chain.map((key) => places.get(key)).filter((place): place is Point => place !== undefined)]),
   );
   return { boxes, via, width: Math.max(1, columns.length) * (NODE_WIDTH + GAP_X) - GAP_X + 2 * MARGIN, height: bottom - top };
+}
+
+/** Takes out the bands across all layers that are empty beyond a gap, as between parts that have nothing to do with each other. */
+function squeeze(slots: Slot[]) {
+  let reached = Number.POSITIVE_INFINITY;
+  let shift = 0;
+  for (const slot of [...slots].sort((a, b) => a.y - a.height / 2 - (b.y - b.height / 2))) {
+    const top = slot.y - slot.height / 2;
+    shift += Math.max(0, top - reached - GAP_Y);
+    reached = Math.max(reached === Number.POSITIVE_INFINITY ? top : reached, top + slot.height);
+    slot.y -= shift;
+  }
 }
 
 /** Puts the slots of a layer, in their order, as near to where they want to be as their sizes allow. */

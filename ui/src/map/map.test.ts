@@ -88,6 +88,11 @@ test("clients stand left of their servers, also around a cycle", () => {
   expect(at.get("c")).toBeGreaterThan(at.get("b") ?? 9);
 });
 
+test("parts that have nothing to do with each other stand close together", () => {
+  const { height } = layout(["a", "b", "x", "y", "z"], [{ from: "a", to: "b" }, { from: "x", to: "y" }, { from: "x", to: "z" }]);
+  expect(height).toBeLessThan(400);
+});
+
 test("no two nodes overlap, and the same input has the same places", () => {
   const ids = Array.from({ length: 60 }, (_, index) => `n${index}`);
   const links = ids.map((from, index) => ({ from, to: ids[(index * 17 + 3) % 60] as string }));
