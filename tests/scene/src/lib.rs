@@ -169,7 +169,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits until what [`Self::operate`] did is in the rules and profiles.
+    /// Goes on with normal operation until it is in the rules and profiles.
     ///
     /// # Errors
     /// When something is not learned within half a minute.
@@ -184,10 +184,16 @@ impl Scene {
                 .with_context(|| format!("{path} is not learned for {group}"))?;
         }
         for (to, port) in [(WEB_GROUP, "tcp/80"), (ECHO_GROUP, "tcp/7")] {
-            self.api
-                .wait_for("/v1/policy/rule", limit, |answer| has_rule(answer, CLIENT_GROUP, to, port))
-                .await
-                .with_context(|| format!("{CLIENT_GROUP} to {to} {port} is not learned"))?;
+            let mut rounds = 0;
+            let learned = |answer: &Value| has_rule(answer, CLIENT_GROUP, to, port);
+            // A pod's very first connections may be before its veth is watched.
+            while self.api.wait_for("/v1/policy/rule", Duration::from_secs(4), learned).await.is_err() {
+                rounds += 1;
+                if rounds > 7 {
+                    bail!("{CLIENT_GROUP} to {to} {port} is not learned");
+                }
+                self.operate().await?;
+            }
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ options! {
     controller: String, "CLUSTER_JOIN_ADDR", "HOST";
     /// File with the token that a new enforcer joins with [default: none]
     join_token_file: PathBuf, "NV_JOIN_TOKEN_FILE", "FILE";
-    /// Root certificate (PEM) that the controller's REST server is verified with, for a manager that runs alone [default: <state dir>/root.pem]
+    /// Root certificate (PEM) that the controller's REST server is verified with, for a manager that runs alone [default: root.pem in the state directory]
     controller_ca: PathBuf, "NV_CONTROLLER_CA", "FILE";
     /// Socket of the container runtime, with or without unix:// in front [default: the first of the usual ones that exists]
     containerd_socket: String, "DOCKER_URL", "SOCKET";

@@ -531,6 +531,7 @@ impl Agent {
     }
 
     fn exec(&mut self, exec: nv_probe::events::Exec) {
+        tracing::trace!(path = exec.path, cgroup = exec.cgroup, profile = exec.profile, verdict = exec.verdict.as_str(), runtime = exec.runtime, "exec");
         if exec.runtime {
             return;
         }
