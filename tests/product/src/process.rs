@@ -74,16 +74,25 @@ impl Product {
     /// When it ends or is not ready within a minute; the message has the end of its log.
     pub async fn start(options: Options) -> Result<Self> {
         std::fs::create_dir_all(&options.state_dir)?;
-        let mut product = Self {
-            options,
-            child: None,
-            rest_port: free_port()?,
-            console_port: free_port()?,
-            grpc_port: free_port()?,
-        };
-        product.spawn()?;
-        product.wait_ready().await?;
-        Ok(product)
+        let mut attempts = 0;
+        loop {
+            let mut product = Self {
+                options: options.clone(),
+                child: None,
+                rest_port: free_port()?,
+                console_port: free_port()?,
+                grpc_port: free_port()?,
+            };
+            product.spawn()?;
+            match product.wait_ready().await {
+                Ok(()) => return Ok(product),
+                // Between the look for a free port and the start somebody else may take it.
+                Err(error) if attempts < 4 && error.to_string().contains("Address already in use") => {
+                    attempts += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn spawn(&mut self) -> Result<()> {

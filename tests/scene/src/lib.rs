@@ -117,6 +117,13 @@ impl Scene {
         })
         .await?;
         let api = product.login(PASSWORD).await?;
+        // The kernel's programs are in place when the enforcer is linked.
+        api.wait_for("/v1/enforcer", Duration::from_secs(30), |answer| {
+            let first = answer.get("enforcers")?.as_array()?.first()?;
+            (first.get("connection_state")?.as_str()? == "connected").then_some(())
+        })
+        .await
+        .context("the enforcer is not linked")?;
         let web = pod(&lab, "web-7d9c5b8f6-x2x5z", WEB_IMAGE).await?;
         let echo = pod(&lab, "echo-6b8d7c9f5-k4j8m", ECHO_IMAGE).await?;
         let client = pod(&lab, "client-5f6d8b7c9-q8w7r", CLIENT_IMAGE).await?;

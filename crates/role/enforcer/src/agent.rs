@@ -8,7 +8,7 @@
 //! policy, acks   ──┘                       └──▶ disk (the policy held)
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use nv_model::name::{GroupName, WorkloadId};
 use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
 use nv_model::policy::{DeltaError, IdentityId, PolicyDelta};
+use nv_model::profile::EffectiveProfile;
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::workload::{ListeningPort, Workload};
@@ -42,6 +43,8 @@ use crate::usage::UsageMeter;
 const LEARN_AGAIN: Duration = Duration::from_secs(60);
 /// Most programs whose report is remembered.
 const MAX_LEARNED: usize = 16_384;
+/// Most processes of a workload that are looked at when it is found running.
+const MAX_RUNNING: usize = 4096;
 /// How long the same violation by the same program of a workload is folded into one report.
 const FOLD_INCIDENTS: Duration = Duration::from_secs(1);
 
@@ -84,6 +87,8 @@ pub(crate) struct Agent {
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
     reported: HashMap<nv_capture::Ends, u32>,
     learned: HashMap<(GroupName, String), Duration>,
+    /// Workloads that are known from their bundle alone: what runs in them was not looked at yet.
+    unscanned: HashSet<WorkloadId>,
     incidents: HashMap<(Option<WorkloadId>, String, Verdict), (Duration, ProcessObservation)>,
     usage: UsageMeter,
     outbox: Outbox,
@@ -104,6 +109,7 @@ impl Agent {
             connections: Connections::default(),
             reported: HashMap::new(),
             learned: HashMap::new(),
+            unscanned: HashSet::new(),
             incidents: HashMap::new(),
             usage: UsageMeter::new(),
             outbox: Outbox::new(Sequence(1)),
@@ -306,6 +312,7 @@ impl Agent {
             }
             RuntimeEvent::Removed { id } => {
                 self.detach(&id);
+                self.unscanned.remove(&id);
                 if self.inventory.remove(&id).is_some() {
                     self.usage.forget(&id);
                     self.attribution.forget(&id);
@@ -333,10 +340,17 @@ impl Agent {
         self.inventory.put(workload, provisional);
         let Some(local) = self.inventory.get(&id) else { return };
         let current = local.workload.clone();
+        let first = !provisional && known.as_ref().is_none_or(|_| self.unscanned.remove(&id));
+        if provisional {
+            self.unscanned.insert(id.clone());
+        }
         if known.as_ref() != Some(&current) && !provisional {
             self.tell(Observation::Workload(Box::new(current.clone())));
         }
         self.place_workload(&id);
+        if first && running {
+            self.learn_running(&current);
+        }
         if running && owns_network(&current) && current.pid != 0 && self.setup.kernel.is_some() {
             let (later, pid) = (self.setup.later.clone(), current.pid);
             tokio::task::spawn_blocking(move || match nv_capture::netns::interfaces(pid) {
@@ -345,6 +359,64 @@ impl Agent {
                     tracing::warn!(%error, workload = %id, pid, "the network of a workload cannot be looked up");
                 }
             });
+        }
+    }
+
+    /// What ran before this enforcer watched is learned too, as far as the profile learns.
+    fn learn_running(&mut self, workload: &Workload) {
+        let Some(root) = &self.setup.cgroup_root else { return };
+        let group = workload.learned_group();
+        let unknown = EffectiveProfile {
+            group: group.clone(),
+            mode: self.setup.held.policy.settings.new_service.profile,
+            baseline: self.setup.held.policy.settings.new_service.baseline,
+            rules: Vec::new(),
+            alert_disabled: false,
+        };
+        let profile = self.setup.held.policy.profiles.get(&group).unwrap_or(&unknown);
+        let members = root.join(workload.cgroup.trim_start_matches('/')).join("cgroup.procs");
+        let at = self.setup.clock.now();
+        let mut seen = Vec::new();
+        let pids = crate::node::read_small(members);
+        for pid in pids.lines().take(MAX_RUNNING).filter_map(|line| line.trim().parse::<u32>().ok()) {
+            // It may have ended since; then the next one of its kind tells.
+            let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) else { continue };
+            let path = path.to_string_lossy().into_owned();
+            let facts = nv_policy::decide::ProgramFacts { drifted: false };
+            if path.ends_with(" (deleted)")
+                || nv_policy::decide::process(profile, &path, facts).verdict != Verdict::Learn
+            {
+                continue;
+            }
+            seen.push((pid, path));
+        }
+        seen.sort_by(|left, right| left.1.cmp(&right.1));
+        seen.dedup_by(|left, right| left.1 == right.1);
+        for (pid, path) in seen {
+            tracing::debug!(path, %group, "program that runs already");
+            self.tell(Observation::Process(Box::new(ProcessObservation {
+                workload: Some(workload.id.clone()),
+                group: group.clone(),
+                rule_group: group.clone(),
+                rule_uuid: String::new(),
+                pid,
+                parent_pid: 0,
+                name: last_part(&path),
+                path,
+                command: String::new(),
+                real_uid: 0,
+                effective_uid: 0,
+                user: String::new(),
+                parent_name: String::new(),
+                parent_path: String::new(),
+                drifted: false,
+                fileless: false,
+                verdict: Verdict::Learn,
+                mechanism: None,
+                decision_nanos: 0,
+                count: 1,
+                at,
+            })));
         }
     }
 
@@ -531,7 +603,14 @@ impl Agent {
     }
 
     fn exec(&mut self, exec: nv_probe::events::Exec) {
-        tracing::trace!(path = exec.path, cgroup = exec.cgroup, profile = exec.profile, verdict = exec.verdict.as_str(), runtime = exec.runtime, "exec");
+        tracing::trace!(
+            path = exec.path,
+            cgroup = exec.cgroup,
+            profile = exec.profile,
+            verdict = exec.verdict.as_str(),
+            runtime = exec.runtime,
+            "exec"
+        );
         if exec.runtime {
             return;
         }

@@ -56,7 +56,8 @@ pub enum JoinError {
     },
 }
 
-/// The node's certificate: the one on disk if it is good for a while, else a new one bought with the token.
+/// The node's certificate: the one on disk if it is good for a while, else a new one, bought with the old one or the
+/// token.
 ///
 /// # Errors
 /// [`JoinError`]; an outage of the controller is among them, so try again.
@@ -67,10 +68,13 @@ pub(crate) async fn credential(
     token: &JoinToken,
     now: Timestamp,
 ) -> Result<Credential, JoinError> {
-    if let Some(credential) = Credential::load(folder, FILE)?
-        && (!credential.renewal_due(now)? || matches!(token, JoinToken::None))
-    {
-        return Ok(credential);
+    if let Some(held) = Credential::load(folder, FILE)? {
+        if !held.renewal_due(now)? {
+            return Ok(held);
+        }
+        // The certificate that it has buys the next one.
+        let config = nv_pki::tls::client(&held)?;
+        return ask(folder, node, controller, config, &SecretString::from("")).await;
     }
     let token = match token {
         JoinToken::Text(text) => text.clone(),
@@ -82,8 +86,19 @@ pub(crate) async fn credential(
         JoinToken::None => return Err(JoinError::NoToken { folder: folder.to_owned() }),
     };
     let pinned = nv_pki::tls::pinned_client(nv_pki::token::authority(&token)?)?;
+    ask(folder, node, controller, pinned, &token).await
+}
+
+/// Asks the controller for a certificate and keeps it.
+async fn ask(
+    folder: &Path,
+    node: &NodeId,
+    controller: &str,
+    config: rustls::ClientConfig,
+    token: &SecretString,
+) -> Result<Credential, JoinError> {
     let request = SigningRequest::generate()?;
-    let channel = nv_pki::connect::channel(controller, pinned).await?;
+    let channel = nv_pki::connect::channel(controller, config).await?;
     let reply = EnforcerServiceClient::new(channel)
         .join(proto::JoinRequest {
             token: token.expose_secret().to_owned(),
