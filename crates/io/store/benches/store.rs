@@ -39,7 +39,7 @@ fn commit(bencher: Bencher<'_, '_>, writers: usize) {
     bencher.counter(ItemsCount::new(writers * EACH)).bench_local(|| {
         runtime.block_on(join_all((0..writers).map(|writer| {
             let store = Arc::clone(&store);
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 for i in 0..EACH {
                     store.commit(put(i, writer)).await.unwrap();
                 }
