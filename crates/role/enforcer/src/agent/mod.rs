@@ -1,0 +1,243 @@
+//! The agent: everything that happens on the node comes in here, one after the other, and leaves as writes to the
+//! kernel's tables and as observations for the controller.
+//!
+//! ```text
+//! runtime events ──┐                       ┌──▶ kernel tables (policy, cgroups, endpoints)
+//! exec, cgroup   ──┤   Agent (one task,    ├──▶ keeper (attach)
+//! flows, connect ──┼──▶ no locks)      ────┼──▶ outbox ──▶ link ──▶ controller
+//! policy, acks   ──┘                       └──▶ disk (the policy held)
+//! ```
+
+mod place;
+mod policy;
+mod programs;
+mod ticks;
+mod traffic;
+mod workloads;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nv_model::name::{GroupName, WorkloadId};
+use nv_model::node::{Capabilities, Node};
+use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
+use nv_model::policy::{DeltaError, IdentityId, PolicyDelta};
+use nv_model::profile::EffectiveProfile;
+use nv_model::time::Timestamp;
+use nv_model::verdict::Verdict;
+use nv_model::workload::{ListeningPort, Workload};
+use nv_runtime::RuntimeEvent;
+use nv_telemetry::Clock;
+use nv_wire::Greeting;
+use nv_wire::enforcer::v1 as proto;
+use tokio::sync::mpsc;
+
+use crate::attribution::{Attribution, Destination, Opener};
+use crate::connections::Connections;
+use crate::held::Held;
+use crate::inventory::{Inventory, Owner, owns_network};
+use crate::keeper::Keeper;
+use crate::kernel::{self, Kernel, new_services};
+use crate::link::LinkEvent;
+use crate::outbox::Outbox;
+use crate::processes::{Process, Processes, last_part};
+use crate::usage::UsageMeter;
+
+/// How long a program that is to be learned is not reported again.
+const LEARN_AGAIN: Duration = Duration::from_secs(60);
+/// Most programs whose report is remembered.
+const MAX_LEARNED: usize = 16_384;
+/// Most processes of a workload that are looked at when it is found running.
+const MAX_RUNNING: usize = 4096;
+/// How long the same violation by the same program of a workload is folded into one report.
+const FOLD_INCIDENTS: Duration = Duration::from_secs(1);
+
+/// What the agent is started with.
+pub(crate) struct Setup {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) node: Node,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) started: Timestamp,
+    pub(crate) held: Held,
+    pub(crate) held_path: PathBuf,
+    pub(crate) kernel: Option<Kernel>,
+    pub(crate) keeper: Option<Arc<Keeper>>,
+    pub(crate) cgroup_root: Option<PathBuf>,
+    pub(crate) identifiers: Vec<nv_runtime::Identifier>,
+    /// Where the outcome of work elsewhere comes back.
+    pub(crate) later: mpsc::Sender<Later>,
+}
+
+/// What the policy says of a workload, as numbers of the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    profile: u32,
+    /// The policy has a profile for its group.
+    known: bool,
+    identity: u32,
+    quarantined: u32,
+}
+
+/// Work that was done elsewhere meanwhile.
+#[derive(Debug)]
+pub(crate) enum Later {
+    /// The runtime has said which container a new cgroup is.
+    Identified(Box<Workload>, u64),
+    /// The network interfaces of a workload were looked up.
+    Interfaces(WorkloadId, Vec<nv_capture::netns::Interface>),
+    /// The ports that the workloads of a network listen on were looked up.
+    Ports(WorkloadId, Vec<ListeningPort>),
+    /// The network programs are on an interface, or not.
+    Attached(WorkloadId, u32, Result<(), String>),
+}
+
+/// The node's state and its way in and out.
+pub(crate) struct Agent {
+    setup: Setup,
+    inventory: Inventory,
+    processes: Processes,
+    attribution: Attribution,
+    connections: Connections,
+    /// New flows whose session was reported at once and must not be counted again by the next sweep.
+    reported: HashMap<nv_capture::Ends, u32>,
+    learned: HashMap<(GroupName, String), Duration>,
+    /// Workloads that are known from their bundle alone: what runs in them was not looked at yet.
+    unscanned: HashSet<WorkloadId>,
+    /// Where each workload was put last.
+    placed: HashMap<WorkloadId, Place>,
+    incidents: HashMap<(Option<WorkloadId>, String, Verdict), (Duration, ProcessObservation)>,
+    usage: UsageMeter,
+    outbox: Outbox,
+    stream: String,
+    link: Option<mpsc::Sender<proto::FromEnforcer>>,
+    welcomed: bool,
+    told_dropped: (u64, u64),
+}
+
+impl Agent {
+    /// Enforces the held policy, and takes in what runs already.
+    pub(crate) fn new(setup: Setup) -> Self {
+        let mut agent = Self {
+            setup,
+            inventory: Inventory::default(),
+            processes: Processes::default(),
+            attribution: Attribution::default(),
+            connections: Connections::default(),
+            reported: HashMap::new(),
+            learned: HashMap::new(),
+            unscanned: HashSet::new(),
+            placed: HashMap::new(),
+            incidents: HashMap::new(),
+            usage: UsageMeter::new(),
+            outbox: Outbox::new(Sequence(1)),
+            stream: uuid::Uuid::new_v4().to_string(),
+            link: None,
+            welcomed: false,
+            told_dropped: (0, 0),
+        };
+        agent.processes.scan();
+        if let Err(error) = agent.enforce() {
+            tracing::error!(%error, "the held policy is not enforced");
+        }
+        agent.place_cgroups();
+        agent
+    }
+
+    /// Something happened on the link.
+    pub(crate) fn link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Open(outgoing) => {
+                self.link = Some(outgoing);
+                let greeting = Greeting {
+                    version: nv_telemetry::VERSION.to_owned(),
+                    node: self.setup.node.clone(),
+                    capabilities: self.setup.capabilities.clone(),
+                    started: self.setup.started,
+                    held_revision: self.setup.held.policy.revision,
+                    held_digest: self.setup.held.policy.digest(),
+                    workloads: self
+                        .inventory
+                        .all()
+                        .filter(|local| !local.provisional)
+                        .map(|local| local.workload.clone())
+                        .collect(),
+                    oldest_sequence: self.outbox.oldest(),
+                    stream_id: self.stream.clone(),
+                };
+                self.send(proto::from_enforcer::Message::Hello(greeting.into()));
+            }
+            LinkEvent::Welcome { acknowledged } => {
+                self.outbox.rewind();
+                self.outbox.acknowledge(acknowledged);
+                self.welcomed = true;
+                self.pump();
+            }
+            LinkEvent::Acknowledged(through) => {
+                self.outbox.acknowledge(through);
+                self.pump();
+            }
+            LinkEvent::Policy(delta) => self.policy(&delta),
+            LinkEvent::Closed => {
+                self.link = None;
+                self.welcomed = false;
+            }
+        }
+    }
+
+    fn tell(&mut self, observation: Observation) {
+        self.outbox.push(observation);
+    }
+
+    /// Sends what waits, as far as the network takes it now.
+    fn pump(&mut self) {
+        if !self.welcomed {
+            return;
+        }
+        while let Some(link) = &self.link {
+            // Some places stay free for acknowledgements and signs of life, which do not wait.
+            if link.capacity() <= crate::link::RESERVED {
+                return;
+            }
+            // A place in the queue first: what was taken out of the outbox must not be lost.
+            let Ok(place) = link.try_reserve() else { return };
+            let Some((first, observations)) = self.outbox.next_batch() else { return };
+            let batch = proto::Batch {
+                first_sequence: first.0,
+                observations: observations.into_iter().map(Into::into).collect(),
+            };
+            place.send(proto::FromEnforcer { message: Some(proto::from_enforcer::Message::Batch(batch)) });
+        }
+    }
+
+    fn send(&mut self, message: proto::from_enforcer::Message) {
+        if let Some(link) = &self.link
+            && let Err(error) = link.try_send(proto::FromEnforcer { message: Some(message) })
+        {
+            // Greeting, acknowledgements and signs of life are few; a full queue means that the link is stuck, and
+            // a new one starts over.
+            tracing::warn!(%error, "the link does not take a message and is dropped");
+            self.link = None;
+            self.welcomed = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_model::policy::NodePolicy;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_knows_the_identity_of_an_address_by_its_longest_prefix() {
+        let mut policy = NodePolicy::default();
+        policy.addresses.insert("10.0.0.0/8".parse().unwrap(), IdentityId(20));
+        policy.addresses.insert("10.1.0.0/16".parse().unwrap(), IdentityId(21));
+        for (address, want) in [("10.1.2.3", 21), ("10.2.2.3", 20), ("192.0.2.1", 1)] {
+            assert_eq!(kernel::identity_of(&policy, address.parse().unwrap()), IdentityId(want), "{address}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Where programs and packets belong: cgroups to profiles, interfaces to identities.
+
+use super::*;
+
+impl Agent {
+    /// The profile number of a group; that of new services when the policy does not know it.
+    pub(super) fn profile_number(&self, group: &GroupName) -> u32 {
+        let numbers = &self.setup.held.numbers;
+        numbers.get(group).or_else(|| numbers.get(&new_services())).unwrap_or(0)
+    }
+
+    /// Every cgroup of the host gets the host's profile; those of containers get theirs when they are told.
+    pub(super) fn place_cgroups(&mut self) {
+        let (Some(kernel), Some(root)) = (&self.setup.kernel, &self.setup.cgroup_root) else { return };
+        let held = kernel.process.cgroups().unwrap_or_default();
+        let profile = self.profile_number(&GroupName::nodes());
+        match nv_probe::cgroup::walk(root) {
+            Ok(cgroups) => {
+                for (id, _) in cgroups {
+                    // Rows of an earlier run stay until the runtime has told: they are better than a guess.
+                    if !held.get(&id).is_some_and(|row| row.container) {
+                        self.place(id, profile, false);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, root = %root.display(), "the cgroups of this machine cannot be read");
+            }
+        }
+    }
+
+    pub(super) fn place(&self, cgroup: u64, profile: u32, container: bool) {
+        if let Some(kernel) = &self.setup.kernel
+            && let Err(error) =
+                kernel.process.set_cgroup(cgroup, nv_probe::tables::CgroupRow { profile, container })
+        {
+            tracing::error!(%error, cgroup, "a cgroup is without its profile");
+        }
+    }
+
+    /// Where a workload belongs by the policy held.
+    pub(super) fn place_of(&self, id: &WorkloadId) -> Place {
+        let group = self.inventory.group(id).unwrap_or_else(new_services);
+        let row = self.endpoint_row(id);
+        Place {
+            profile: self.profile_number(&group),
+            known: self.setup.held.policy.profiles.contains_key(&group),
+            identity: row.identity,
+            quarantined: row.quarantined,
+        }
+    }
+
+    /// Puts a workload's profile on its cgroup and, for a pod, on the pod's, so that what comes later inherits it.
+    pub(super) fn place_workload(&mut self, id: &WorkloadId) {
+        let Some(local) = self.inventory.get(id) else { return };
+        let workload = &local.workload;
+        let place = self.place_of(id);
+        let (profile, known) = (place.profile, place.known);
+        let in_pod = workload.is_sandbox || workload.pod_sandbox.is_some();
+        let cgroup = workload.cgroup_id;
+        let pod = in_pod.then(|| self.parent_cgroup(&workload.cgroup)).flatten();
+        let attached = local.attached.clone();
+        let path = workload.cgroup.clone();
+        if cgroup != 0 {
+            self.place(cgroup, profile, true);
+            for below in self.cgroups_below(&path) {
+                self.place(below, profile, true);
+            }
+        }
+        if let Some(pod) = pod {
+            self.place(pod, profile, true);
+        }
+        let endpoint = self.endpoint_row(id);
+        if let Some(kernel) = &mut self.setup.kernel {
+            for one in &attached {
+                let row = nv_capture::Endpoint { number: one.endpoint, ..endpoint };
+                if let Err(error) = kernel.network.set_endpoint(one.ifindex, row) {
+                    tracing::error!(%error, workload = %id, ifindex = one.ifindex, "an interface is without its identity");
+                }
+            }
+        }
+        self.placed.insert(id.clone(), place);
+        if known
+            && let Some(local) = self.inventory.get_mut(id)
+            && local.workload.secured == Timestamp::NEVER
+            && !local.provisional
+        {
+            local.workload.secured = self.setup.clock.now();
+            let workload = local.workload.clone();
+            self.tell(Observation::Workload(Box::new(workload)));
+        }
+    }
+
+    /// A policy came: workloads whose profile or identity changed with it are placed again.
+    pub(super) fn place_workloads(&mut self) {
+        let ids: Vec<WorkloadId> = self.inventory.all().map(|local| local.workload.id.clone()).collect();
+        for id in ids {
+            if self.placed.get(&id) != Some(&self.place_of(&id)) {
+                self.place_workload(&id);
+            }
+        }
+        if let Some(root) = self.setup.cgroup_root.clone()
+            && let Ok(id) = nv_probe::cgroup::id(&root)
+        {
+            self.place(id, self.profile_number(&GroupName::nodes()), false);
+        }
+    }
+
+    pub(super) fn parent_cgroup(&self, cgroup: &str) -> Option<u64> {
+        let root = self.setup.cgroup_root.as_ref()?;
+        let (parent, _) = cgroup.rsplit_once('/')?;
+        if parent.is_empty() {
+            return None;
+        }
+        nv_probe::cgroup::id(&root.join(parent.trim_start_matches('/'))).ok()
+    }
+
+    pub(super) fn cgroups_below(&self, cgroup: &str) -> Vec<u64> {
+        let Some(root) = &self.setup.cgroup_root else { return Vec::new() };
+        if cgroup.trim_matches('/').is_empty() {
+            return Vec::new();
+        }
+        let found = nv_probe::cgroup::walk(&root.join(cgroup.trim_start_matches('/'))).unwrap_or_default();
+        found.into_iter().skip(1).map(|(id, _)| id).collect()
+    }
+
+    pub(super) fn endpoint_row(&self, id: &WorkloadId) -> nv_capture::Endpoint {
+        let policy = self.setup.held.policy.workloads.get(id);
+        nv_capture::Endpoint {
+            identity: policy.map_or(IdentityId::NEW, |workload| workload.identity).0,
+            number: 0,
+            quarantined: u32::from(policy.is_some_and(|workload| workload.quarantined)),
+        }
+    }
+}

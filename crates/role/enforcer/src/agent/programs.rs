@@ -1,0 +1,143 @@
+//! Programs that were run or stopped, and new cgroups.
+
+use super::*;
+
+impl Agent {
+    /// Records of the process programs.
+    pub(crate) fn process_events(&mut self, events: Vec<nv_probe::Event>) {
+        for event in events {
+            match event {
+                nv_probe::Event::Exec(exec) => self.exec(*exec),
+                nv_probe::Event::Fork { parent_pid, pid, .. } => self.processes.fork(parent_pid, pid),
+                nv_probe::Event::Exit { pid, .. } => self.processes.exit(pid),
+                nv_probe::Event::CgroupMade { id, parent, path, .. } => self.cgroup_made(id, parent, &path),
+                nv_probe::Event::CgroupGone { id, .. } => self.inventory.cgroup_gone(id),
+            }
+        }
+    }
+
+    /// A cgroup was made. If it is a container's, its bundle says which one, before it runs anything of its own.
+    pub(super) fn cgroup_made(&mut self, id: u64, parent: u64, path: &str) {
+        self.inventory.cgroup_made(id, parent);
+        for identifier in &self.setup.identifiers {
+            let Some(found) = identifier.identify_now(path) else { continue };
+            if self.inventory.get(&found.id).is_some_and(|local| !local.provisional) {
+                return;
+            }
+            let complete = !found.pod_name.is_empty() || !found.image.is_empty();
+            if !complete {
+                // A container outside of pods is known by its image, which only the runtime tells.
+                let (identifier, later, path) =
+                    (identifier.clone(), self.setup.later.clone(), path.to_owned());
+                tokio::spawn(async move {
+                    if let Some(workload) = identifier.identify(&path).await {
+                        drop(later.send(Later::Identified(Box::new(workload), id)).await);
+                    }
+                });
+                return;
+            }
+            self.workload(Workload { cgroup_id: id, ..found }, true);
+            return;
+        }
+    }
+
+    pub(super) fn exec(&mut self, exec: nv_probe::events::Exec) {
+        tracing::trace!(
+            path = exec.path,
+            cgroup = exec.cgroup,
+            profile = exec.profile,
+            verdict = exec.verdict.as_str(),
+            runtime = exec.runtime,
+            "exec"
+        );
+        if exec.runtime {
+            return;
+        }
+        let parent = self
+            .processes
+            .get(exec.parent_pid)
+            .cloned()
+            .unwrap_or_else(|| Process { name: exec.parent_name.clone(), ..Process::default() });
+        let name = last_part(&exec.path);
+        if exec.verdict.passes() {
+            let process = Process { parent: exec.parent_pid, name: name.clone(), path: exec.path.clone() };
+            self.processes.exec(exec.pid, process);
+        }
+        let owner = self.inventory.owner(exec.cgroup);
+        let (workload, group) = match owner {
+            Owner::Host => (None, GroupName::nodes()),
+            Owner::Workload(id) => {
+                let group = self.inventory.group(&id).unwrap_or_else(new_services);
+                (Some(id), group)
+            }
+        };
+        let now = self.setup.clock.monotonic();
+        match exec.verdict {
+            Verdict::Open | Verdict::Allow => return,
+            Verdict::Learn => {
+                let key = (group.clone(), exec.path.clone());
+                if self.learned.get(&key).is_some_and(|at| now.saturating_sub(*at) < LEARN_AGAIN) {
+                    return;
+                }
+                if self.learned.len() >= MAX_LEARNED {
+                    self.learned.retain(|_, at| now.saturating_sub(*at) < LEARN_AGAIN);
+                }
+                if self.learned.len() < MAX_LEARNED {
+                    self.learned.insert(key, now);
+                }
+            }
+            Verdict::Violate | Verdict::Deny => {
+                let key = (workload.clone(), exec.path.clone(), exec.verdict);
+                if let Some((_, folded)) = self.incidents.get_mut(&key) {
+                    folded.count = folded.count.saturating_add(1);
+                    return;
+                }
+            }
+        }
+        tracing::debug!(path = exec.path, %group, cgroup = exec.cgroup, verdict = exec.verdict.as_str(), "program");
+        let rule = exec
+            .rule
+            .and_then(|rule| self.setup.kernel.as_ref().and_then(|kernel| kernel.rule(exec.profile, rule)));
+        let observation = ProcessObservation {
+            rule_group: rule.map_or_else(|| group.clone(), |rule| rule.group.clone()),
+            rule_uuid: rule.map(|rule| rule.uuid.clone()).unwrap_or_default(),
+            user: if exec.verdict.is_violation() {
+                // The denied process is gone; its parent has the same file system.
+                crate::users::name_of(exec.parent_pid, exec.uid)
+            } else {
+                String::new()
+            },
+            workload: workload.clone(),
+            group,
+            pid: exec.pid,
+            parent_pid: exec.parent_pid,
+            name,
+            path: exec.path.clone(),
+            command: exec.command,
+            real_uid: exec.uid,
+            effective_uid: exec.euid,
+            parent_name: parent.name,
+            parent_path: parent.path,
+            drifted: exec.drifted,
+            fileless: exec.fileless,
+            verdict: exec.verdict,
+            mechanism: exec.mechanism,
+            decision_nanos: u64::from(exec.decision_nanos),
+            count: 1,
+            at: self.wall(exec.at),
+        };
+        if exec.verdict.is_violation() {
+            let folded = ProcessObservation { count: 0, ..observation.clone() };
+            self.incidents.insert((workload, exec.path, exec.verdict), (now, folded));
+        }
+        self.tell(Observation::Process(Box::new(observation)));
+        self.pump();
+    }
+
+    /// Wall time of a moment given in time since boot.
+    pub(super) fn wall(&self, since_boot: Duration) -> Timestamp {
+        let ago = nv_probe::events::since_boot().saturating_sub(since_boot);
+        let ago = i64::try_from(ago.as_nanos()).unwrap_or(0);
+        Timestamp::from_nanos(self.setup.clock.now().nanos().saturating_sub(ago))
+    }
+}

@@ -1,0 +1,64 @@
+//! What is due every second and every five.
+
+use super::*;
+
+impl Agent {
+    /// Every second: folded incidents are told, batches go out.
+    pub(crate) fn second(&mut self) {
+        let now = self.setup.clock.monotonic();
+        let mut due = Vec::new();
+        self.incidents.retain(|_, (since, folded)| {
+            if now.saturating_sub(*since) < FOLD_INCIDENTS {
+                return true;
+            }
+            if folded.count > 0 {
+                due.push(folded.clone());
+            }
+            false
+        });
+        for observation in due {
+            self.tell(Observation::Process(Box::new(observation)));
+        }
+        self.pump();
+    }
+
+    /// Every five seconds: use of CPU and memory, drops, a sign of life.
+    pub(crate) fn five_seconds(&mut self) {
+        let (at, now) = (self.setup.clock.now(), self.setup.clock.monotonic());
+        let running: Vec<(WorkloadId, String)> = self
+            .inventory
+            .all()
+            .filter(|local| local.workload.running && !local.workload.cgroup.is_empty())
+            .map(|local| (local.workload.id.clone(), local.workload.cgroup.clone()))
+            .collect();
+        for (id, cgroup) in running {
+            if let Some(usage) = self.usage.workload(&id, &cgroup, now) {
+                self.tell(Observation::Usage { workload: Some(id), usage, at });
+            }
+        }
+        self.look_for_ports();
+        let usage = self.usage.node(now);
+        self.tell(Observation::Usage { workload: None, usage, at });
+        let kernel = self.kernel_dropped();
+        let dropped = (kernel, self.outbox.dropped());
+        if dropped != self.told_dropped {
+            self.told_dropped = dropped;
+            self.tell(Observation::Dropped { kernel: dropped.0, queue: dropped.1 });
+        }
+        if self.welcomed {
+            self.send(proto::from_enforcer::Message::Heartbeat(proto::Heartbeat {
+                at: at.nanos(),
+                kernel_dropped: dropped.0,
+                queue_dropped: dropped.1,
+                queued: self.outbox.len() as u64,
+            }));
+        }
+        self.pump();
+    }
+
+    pub(super) fn kernel_dropped(&self) -> u64 {
+        let Some(kernel) = &self.setup.kernel else { return 0 };
+        let process = kernel.process.counters().map(|counters| counters.dropped()).unwrap_or(0);
+        process.saturating_add(self.processes.overflow())
+    }
+}

@@ -1,0 +1,169 @@
+//! Connections: what is against the rules at once, everything else by a sweep.
+
+use super::*;
+
+impl Agent {
+    /// Records of the network programs.
+    pub(crate) fn network_events(&mut self, events: Vec<nv_capture::Event>) {
+        for event in events {
+            match event {
+                nv_capture::Event::Flow(flow) => self.flow(&flow),
+                nv_capture::Event::Connect(connect) => self.connect(connect),
+            }
+        }
+        self.pump();
+    }
+
+    pub(super) fn flow(&mut self, flow: &nv_capture::FlowEvent) {
+        // Only what is against the rules cannot wait for the next sweep.
+        if !flow.verdict.is_violation() || matches!(flow.change, nv_capture::FlowChange::Turned) {
+            return;
+        }
+        *self.reported.entry(flow.ends).or_insert(0) += 1;
+        let seen = self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
+        let seen =
+            ConnectionObservation { rule: flow.rule, sessions: 1, first: flow.at, last: flow.at, ..seen };
+        self.tell(Observation::Connection(Box::new(seen)));
+    }
+
+    pub(super) fn connection(
+        &self,
+        ends: &nv_capture::Ends,
+        endpoint: u32,
+        identities: (IdentityId, IdentityId),
+        verdict: Verdict,
+    ) -> ConnectionObservation {
+        let local = self.inventory.endpoint(endpoint).cloned();
+        let other = |address: IpAddr| self.inventory.by_address(address).cloned();
+        let (client, server) =
+            if ends.ingress { (other(ends.client), local) } else { (local, other(ends.server)) };
+        let opener = self
+            .attribution
+            .opener(
+                &Destination {
+                    from: client.clone(),
+                    protocol: ends.protocol,
+                    address: ends.server,
+                    port: ends.server_port,
+                },
+                self.setup.clock.monotonic(),
+            )
+            .cloned()
+            .unwrap_or_default();
+        ConnectionObservation {
+            client: Peer { workload: client, identity: identities.0, address: ends.client },
+            server: Peer { workload: server, identity: identities.1, address: ends.server },
+            ingress: ends.ingress,
+            protocol: ends.protocol,
+            port: ends.server_port,
+            application: None,
+            bytes: 0,
+            sessions: 0,
+            verdict,
+            rule: Default::default(),
+            process: opener.name,
+            process_path: opener.path,
+            first: Timestamp::NEVER,
+            last: Timestamp::NEVER,
+        }
+    }
+
+    /// A program asked for a destination. For pods this says who opened what the veth will show; for the host's
+    /// network, which has no veth, it is the connection itself.
+    pub(super) fn connect(&mut self, connect: nv_capture::ConnectEvent) {
+        let path = self.processes.get(connect.pid).map(|process| process.path.clone()).unwrap_or_default();
+        let opener = Opener { name: connect.command, path };
+        let workload = match self.inventory.owner(connect.cgroup) {
+            Owner::Host => None,
+            Owner::Workload(id) => Some(id),
+        };
+        let network = workload.as_ref().and_then(|id| self.inventory.network_of(id));
+        let destination = Destination {
+            from: network.clone(),
+            protocol: connect.protocol,
+            address: connect.address,
+            port: connect.port,
+        };
+        self.attribution.note(destination, opener.clone(), self.setup.clock.monotonic());
+        if network.is_some() || connect.address.is_loopback() || connect.address.is_unspecified() {
+            return;
+        }
+        let policy = &self.setup.held.policy;
+        let server = kernel::identity_of(policy, connect.address);
+        let own = self.setup.node.interfaces.iter().find(|held| {
+            held.address.addr().is_ipv4() == connect.address.is_ipv4() && !held.address.addr().is_loopback()
+        });
+        let Some(own) = own.map(|held| held.address.addr()) else { return };
+        if own == connect.address {
+            return;
+        }
+        let decision = nv_policy::decide::connection(
+            policy,
+            nv_policy::decide::Flow {
+                client: IdentityId::NODES,
+                server,
+                protocol: connect.protocol,
+                port: connect.port,
+                application: None,
+                quarantined: false,
+            },
+        );
+        let seen = ConnectionObservation {
+            client: Peer { workload, identity: IdentityId::NODES, address: own },
+            server: Peer {
+                workload: self.inventory.by_address(connect.address).cloned(),
+                identity: server,
+                address: connect.address,
+            },
+            ingress: false,
+            protocol: connect.protocol,
+            port: connect.port,
+            application: None,
+            bytes: 0,
+            sessions: 1,
+            // Nothing judges the host's network in the kernel, so nothing was stopped.
+            verdict: if decision.verdict == Verdict::Deny { Verdict::Violate } else { decision.verdict },
+            rule: decision.rule,
+            process: opener.name,
+            process_path: opener.path,
+            first: connect.at,
+            last: connect.at,
+        };
+        self.connections.add(seen);
+    }
+
+    /// Every two seconds: what the flows moved since the last time.
+    pub(crate) fn sweep(&mut self) {
+        let swept = match &mut self.setup.kernel {
+            Some(kernel) => kernel.flows.sweep(&nv_capture::IdleLimits::default()),
+            None => return,
+        };
+        match swept {
+            Ok(sweep) => {
+                for flow in sweep.flows {
+                    let told = self.reported.remove(&flow.ends).unwrap_or(0);
+                    let seen =
+                        self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
+                    self.connections.add(ConnectionObservation {
+                        rule: flow.rule,
+                        bytes: flow.bytes_to_client.saturating_add(flow.bytes_to_server),
+                        sessions: flow.sessions.saturating_sub(told),
+                        first: flow.first,
+                        last: flow.last,
+                        ..seen
+                    });
+                }
+            }
+            Err(error) => tracing::error!(%error, "the flows cannot be read"),
+        }
+        self.reported.clear();
+        let (seen, dropped) = self.connections.take();
+        if dropped > 0 {
+            tracing::warn!(dropped, "more different connections than can be reported at once");
+        }
+        for one in seen.into_iter().filter(|one| one.bytes > 0 || one.sessions > 0) {
+            self.tell(Observation::Connection(Box::new(one)));
+        }
+        self.pump();
+    }
+}
