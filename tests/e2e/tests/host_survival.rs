@@ -110,6 +110,7 @@ async fn a_state_directory_has_one_owner_and_a_corrupt_one_is_named() -> Result<
             bpf_dir: format!("/sys/fs/bpf/nv-owner-{}", std::process::id()).into(),
             containerd_socket: None,
             arguments: Vec::new(),
+            user: None,
         })
     };
     let mut first = Product::start(options("one")?).await?;
@@ -143,6 +144,7 @@ async fn a_machine_without_containers_is_served_and_strangers_are_not() -> Resul
         bpf_dir: format!("/sys/fs/bpf/nv-bare-{}", std::process::id()).into(),
         containerd_socket: Some(folder.path().join("no.sock")),
         arguments: Vec::new(),
+        user: None,
     })
     .await?;
     let mut stranger = nv_product::Client::new(product.rest_url(), &product.ca_file())?;
@@ -173,6 +175,32 @@ async fn a_machine_without_containers_is_served_and_strangers_are_not() -> Resul
     ensure!(hosts.get("kernel").and_then(Value::as_str).is_some_and(|kernel| !kernel.is_empty()), "{hosts}");
     ensure!(product.stop().await? == Some(0), "SIGTERM must end it in order");
     product.remove_kernel_state()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_root_the_rest_runs_and_says_what_is_missing() -> Result<()> {
+    // The usual folder for temporary files may be closed to others.
+    let folder = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()?;
+    let binary = folder.path().join("neuvector");
+    std::fs::copy(nv_product::binary()?, &binary)?;
+    let mut product = Product::start(Options {
+        binary,
+        state_dir: folder.path().join("state"),
+        bpf_dir: folder.path().join("no-bpf"),
+        containerd_socket: None,
+        arguments: Vec::new(),
+        user: Some(65_534),
+    })
+    .await?;
+    ensure!(
+        product.login("Nobodys-Pass-1").await?.get("/v1/enforcer").await?.get("enforcers")
+            == Some(&json!([]))
+    );
+    ensure!(product.log_tail().contains("not root"), "{}", product.log_tail());
+    ensure!(product.stop().await? == Some(0));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

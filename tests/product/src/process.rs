@@ -22,6 +22,8 @@ pub struct Options {
     pub containerd_socket: Option<PathBuf>,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// User and group that it runs as, instead of the caller's.
+    pub user: Option<u32>,
 }
 
 /// A running product.
@@ -114,6 +116,10 @@ impl Product {
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);
+        if let Some(user) = self.options.user {
+            std::os::unix::fs::chown(&self.options.state_dir, Some(user), Some(user))?;
+            command.uid(user).gid(user);
+        }
         if let Some(socket) = &self.options.containerd_socket {
             command.arg("--containerd-socket").arg(socket);
         }

@@ -114,6 +114,7 @@ impl Scene {
                 "--log".into(),
                 "info,nv_role_enforcer=debug".into(),
             ],
+            user: None,
         })
         .await?;
         let api = product.login(PASSWORD).await?;
