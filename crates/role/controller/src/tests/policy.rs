@@ -37,7 +37,7 @@ async fn a_change_of_mode_reaches_the_node_as_a_small_delta() {
     let group: nv_model::name::GroupName = "nv.web.shop".parse().unwrap();
     sim.until("Protect", |policy| policy.profiles.get(&group).is_some_and(|p| p.mode == Mode::Protect)).await;
     let took = begin.elapsed();
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     println!("mode change: commit, compile and push took {took:?}");
     let delta = sim.deltas.last().unwrap();
     assert_eq!((delta.base, delta.revision), (before, Revision(before.0 + 1)));
