@@ -45,8 +45,8 @@ build: setup ui/dist/index.html ## build the product (profile ci)
 run: build ## build and protect this machine; state in .neuvector
 	@exec $(TARGET)/$(PROFILE)/neuvector run --state-dir $(STATE)
 
-demo: build ## three containers, learned, protected, attacked
-	@$(TARGET)/$(PROFILE)/nv-demo --neuvector $(TARGET)/$(PROFILE)/neuvector
+demo: build ## three containers, learned, protected, attacked; KEEP=1 keeps them running
+	@$(TARGET)/$(PROFILE)/nv-demo --neuvector $(TARGET)/$(PROFILE)/neuvector $(if $(KEEP),--keep)
 
 test: setup ui/dist/index.html test-unit test-host test-kernel test-cluster test-ui ## run every test
 

@@ -17,6 +17,9 @@ struct Line {
     /// The product's binary
     #[arg(long, value_name = "FILE")]
     neuvector: PathBuf,
+    /// Keep everything running at the end, so that the links can be opened, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
 }
 
 /// What became of an attack.
@@ -55,6 +58,15 @@ async fn demo(line: &Line) -> Result<bool> {
     say("demo: building three images and starting them beside the product");
     let scene = Scene::start_with("demo", line.neuvector.clone()).await?;
     let outcomes = attacks(&scene).await;
+    if line.keep && outcomes.is_ok() {
+        say(&format!(
+            "\ndemo: user admin, password {}, REST API {}, root certificate {}; Ctrl-C ends it",
+            nv_scene::PASSWORD,
+            scene.product.rest_url(),
+            scene.product.ca_file().display()
+        ));
+        tokio::signal::ctrl_c().await?;
+    }
     let ended = scene.stop().await;
     let outcomes = outcomes?;
     ended?;
