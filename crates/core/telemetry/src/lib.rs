@@ -4,10 +4,12 @@
 //! machine's. Tests hand in a [`ManualClock`].
 
 mod clock;
+mod error;
 mod log;
 mod signal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::chain;
 pub use log::{LogError, LogFormat, start_log};
 pub use signal::shutdown_on_signal;
 

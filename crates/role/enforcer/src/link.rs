@@ -8,6 +8,7 @@ use std::time::Duration;
 use nv_model::observation::Sequence;
 use nv_model::policy::PolicyDelta;
 use nv_pki::{Credential, PkiError};
+use nv_telemetry::chain;
 use nv_wire::WireError;
 use nv_wire::bounds::MAX_MESSAGE_BYTES;
 use nv_wire::enforcer::v1 as proto;
@@ -85,17 +86,6 @@ enum LinkError {
     Content(#[source] WireError),
     #[error("the agent has ended")]
     Agent,
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 async fn once(dial: &Dial, events: &mpsc::Sender<LinkEvent>, pause: &mut Duration) -> Result<(), LinkError> {

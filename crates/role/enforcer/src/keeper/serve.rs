@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nv_model::node::Capabilities;
 use nv_model::verdict::Mechanism;
+use nv_telemetry::chain;
 
 use super::protocol::{self, ProtocolError, Reply, Request};
 
@@ -119,15 +120,4 @@ fn ready(
     let descriptors: Vec<BorrowedFd<'_>> =
         process.iter().chain(network).map(|(_, descriptor)| descriptor.as_fd()).collect();
     protocol::send(socket, &reply, &descriptors)
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
