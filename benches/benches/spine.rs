@@ -184,7 +184,7 @@ async fn switch(scene: &Scene) -> Result<Vec<Line>> {
 /// Resident memory of the product's processes, idle, and of an enforcer alone.
 async fn memory(scene: &Scene) -> Result<Vec<Line>> {
     let pid = scene.product.pid().context("the product does not run")?;
-    let keeper = children(pid).into_iter().map(resident).sum::<u64>();
+    let keeper = nv_product::children(pid).into_iter().map(resident).sum::<u64>();
     let whole = resident(pid) + keeper;
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
 
@@ -198,8 +198,9 @@ async fn memory(scene: &Scene) -> Result<Vec<Line>> {
         .spawn()
         .context("the enforcer")?;
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let alone =
-        child.id().map_or(0, |pid| resident(pid) + children(pid).into_iter().map(resident).sum::<u64>());
+    let alone = child
+        .id()
+        .map_or(0, |pid| resident(pid) + nv_product::children(pid).into_iter().map(resident).sum::<u64>());
     child.kill().await?;
     std::fs::remove_dir_all(&bpf)?;
     std::fs::remove_dir_all(&folder)?;
@@ -217,14 +218,6 @@ async fn memory(scene: &Scene) -> Result<Vec<Line>> {
             holds: alone > 0 && alone <= 60 * 1024 * 1024,
         },
     ])
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|child| child.parse().ok())
-        .collect()
 }
 
 fn resident(pid: u32) -> u64 {

@@ -61,6 +61,16 @@ pub fn binary() -> Result<PathBuf> {
         .context("no neuvector binary beside this program; run make build, or set NV_BINARY")
 }
 
+/// Processes that a process has started, whichever of its threads did.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| list.split_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<u32>>())
+        .collect()
+}
+
 /// A TCP port that is free now.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
@@ -194,6 +204,12 @@ impl Product {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Processes that the running product has started: its keeper.
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        self.pid().map(children).unwrap_or_default()
     }
 
     /// Process id of the running product.

@@ -153,6 +153,8 @@ pub async fn run(
         held_path,
         kernel,
         keeper: Some(Arc::new(keeper)),
+        keeper_command: config.keeper.clone(),
+        bpf_dir: config.bpf_dir.clone(),
         cgroup_root: nv_probe::cgroup::unified_root().ok(),
         identifiers: watchers,
         later,

@@ -39,7 +39,7 @@ use crate::attribution::{Attribution, Destination, Opener};
 use crate::connections::Connections;
 use crate::held::Held;
 use crate::inventory::{Inventory, Owner, owns_network};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, KeeperCommand};
 use crate::kernel::{self, Kernel, new_services};
 use crate::link::LinkEvent;
 use crate::outbox::Outbox;
@@ -64,7 +64,10 @@ pub(crate) struct Setup {
     pub(crate) held: Held,
     pub(crate) held_path: PathBuf,
     pub(crate) kernel: Option<Kernel>,
+    /// `None` while a new one is started.
     pub(crate) keeper: Option<Arc<Keeper>>,
+    pub(crate) keeper_command: KeeperCommand,
+    pub(crate) bpf_dir: PathBuf,
     pub(crate) cgroup_root: Option<PathBuf>,
     pub(crate) identifiers: Vec<nv_runtime::Identifier>,
     /// Where the outcome of work elsewhere comes back.
@@ -90,6 +93,8 @@ pub(crate) enum Later {
     Interfaces(WorkloadId, Vec<nv_capture::netns::Interface>),
     /// The ports that the workloads of a network listen on were looked up.
     Ports(WorkloadId, Vec<ListeningPort>),
+    /// A new keeper was started in the place of one that was killed, or not.
+    Keeper(Result<Keeper, String>),
     /// The network programs are on an interface, or not.
     Attached(WorkloadId, u32, Result<(), String>),
 }
@@ -106,6 +111,8 @@ pub(crate) struct Agent {
     learned: HashMap<(GroupName, String), Duration>,
     /// Workloads that are known from their bundle alone: what runs in them was not looked at yet.
     unscanned: HashSet<WorkloadId>,
+    /// A keeper is to be started.
+    keeper_due: bool,
     /// Where each workload was put last.
     placed: HashMap<WorkloadId, Place>,
     incidents: HashMap<(Option<WorkloadId>, String, Verdict), (Duration, ProcessObservation)>,
@@ -129,6 +136,7 @@ impl Agent {
             reported: HashMap::new(),
             learned: HashMap::new(),
             unscanned: HashSet::new(),
+            keeper_due: false,
             placed: HashMap::new(),
             incidents: HashMap::new(),
             usage: UsageMeter::new(),

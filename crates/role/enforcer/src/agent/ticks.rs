@@ -5,6 +5,7 @@ use super::*;
 impl Agent {
     /// Every second: folded incidents are told, batches go out.
     pub(crate) fn second(&mut self) {
+        self.look_after_keeper();
         let now = self.setup.clock.monotonic();
         let mut due = Vec::new();
         self.incidents.retain(|_, (since, folded)| {

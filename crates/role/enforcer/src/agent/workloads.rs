@@ -138,6 +138,14 @@ impl Agent {
             }
             Later::Interfaces(id, interfaces) => self.interfaces(&id, &interfaces),
             Later::Ports(network, ports) => self.ports(&network, &ports),
+            Later::Keeper(Ok(keeper)) => self.new_keeper(keeper),
+            Later::Keeper(Err(reason)) => {
+                tracing::error!(
+                    reason,
+                    "no new keeper: what is in the kernel goes on, new pods' connections are not judged"
+                );
+                self.keeper_due = true;
+            }
             Later::Attached(id, ifindex, Ok(())) => {
                 tracing::debug!(workload = %id, ifindex, "network programs attached");
             }
@@ -167,13 +175,55 @@ impl Agent {
             {
                 tracing::error!(%error, workload = %id, ifindex = peer, "an interface is without its identity");
             }
-            if let Some(keeper) = self.setup.keeper.clone() {
-                let (later, id) = (self.setup.later.clone(), id.clone());
-                tokio::task::spawn_blocking(move || {
-                    let done = keeper.attach(peer).map_err(|error| error.to_string());
-                    drop(later.blocking_send(Later::Attached(id, peer, done)));
-                });
-            }
+            self.attach(id, peer);
+        }
+    }
+
+    /// Has the keeper put the network programs on an interface.
+    fn attach(&self, id: &WorkloadId, ifindex: u32) {
+        let Some(keeper) = self.setup.keeper.clone() else { return };
+        let (later, id) = (self.setup.later.clone(), id.clone());
+        tokio::task::spawn_blocking(move || {
+            let done = keeper.attach(ifindex).map_err(|error| error.to_string());
+            drop(later.blocking_send(Later::Attached(id, ifindex, done)));
+        });
+    }
+
+    /// Starts a new keeper when the last one was killed. Meanwhile the kernel goes on judging by the same tables.
+    pub(super) fn look_after_keeper(&mut self) {
+        if let Some(keeper) = &self.setup.keeper
+            && keeper.has_ended()
+        {
+            tracing::error!(keeper = keeper.pid(), "the keeper was killed; a new one is started");
+            self.setup.keeper = None;
+            self.keeper_due = true;
+        }
+        if !std::mem::take(&mut self.keeper_due) {
+            return;
+        }
+        let (command, dir) = (self.setup.keeper_command.clone(), self.setup.bpf_dir.clone());
+        let later = self.setup.later.clone();
+        tokio::task::spawn_blocking(move || {
+            let started = Keeper::start(&command, &dir).map_err(|error| error.to_string());
+            let outcome = started.and_then(|(keeper, handed)| match handed.tables {
+                // The tables are the pinned ones that this agent holds already.
+                Ok(_tables) => Ok(keeper),
+                Err(reason) => Err(reason),
+            });
+            drop(later.blocking_send(Later::Keeper(outcome)));
+        });
+    }
+
+    fn new_keeper(&mut self, keeper: Keeper) {
+        tracing::info!(keeper = keeper.pid(), "a new keeper holds the kernel");
+        self.setup.keeper = Some(Arc::new(keeper));
+        let attached: Vec<(WorkloadId, u32)> = self
+            .inventory
+            .all()
+            .flat_map(|local| local.attached.iter().map(|one| (local.workload.id.clone(), one.ifindex)))
+            .collect();
+        for (id, ifindex) in attached {
+            self.attach(&id, ifindex);
         }
     }
 

@@ -62,7 +62,8 @@ impl From<ProtocolError> for KeeperError {
 pub(crate) struct Keeper {
     /// One request and its reply at a time.
     socket: Mutex<OwnedFd>,
-    child: Child,
+    child: Mutex<Child>,
+    pid: u32,
 }
 
 impl Keeper {
@@ -75,7 +76,7 @@ impl Keeper {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|source| KeeperError::Start { exe: command.exe.clone(), source })?;
-        let keeper = Self { socket: Mutex::new(ours), child };
+        let keeper = Self { socket: Mutex::new(ours), pid: child.id(), child: Mutex::new(child) };
         let (reply, descriptors) = keeper.ask(&Request::Load { bpf_dir: bpf_dir.to_owned() })?;
         let handed = match reply {
             Reply::Ready { capabilities, process, network } => {
@@ -103,7 +104,12 @@ impl Keeper {
     }
     /// Process id of the keeper.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
+    }
+    /// Whether it has ended, which it does only when it is killed.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        !matches!(child.try_wait(), Ok(None))
     }
 
     fn done(&self, request: &Request) -> Result<(), KeeperError> {
@@ -129,7 +135,9 @@ impl Drop for Keeper {
         {
             *socket = closed;
         }
-        if let Err(error) = self.child.wait() {
+        if let Ok(child) = self.child.get_mut()
+            && let Err(error) = child.wait()
+        {
             tracing::warn!(%error, "the keeper's end could not be waited for");
         }
     }
