@@ -70,7 +70,8 @@ test-ui: build ## the console in a browser, against a running neuvector
 bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (release build)
 	cargo build --locked --release --workspace --bins --exclude nv-attacker
 	cargo rustc --locked --release --package nv-attacker -- -C target-feature=+crt-static
-	cargo bench --locked --package nv-benches
+	@# The harness only starts things and waits; what is measured is the release build.
+	NV_BINARY=$(abspath $(TARGET)/release/neuvector) cargo bench --locked --profile $(PROFILE) --package nv-benches
 	cargo bench --locked --package nv-policy --package nv-store --package nv-capture
 
 lint: setup ui/dist/index.html ## format, clippy, layers, documentation, generated files
