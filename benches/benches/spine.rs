@@ -81,7 +81,8 @@ async fn denied(scene: &Scene) -> Result<Line> {
     let ran = std::fs::read_dir(&folder).context("the folder for proofs")?.count();
     let (told, _) = scene
         .api
-        .wait_for("/v1/log/incident", Duration::from_secs(20), |answer| {
+        // Repeats are folded for a minute before they are told.
+        .wait_for("/v1/log/incident", Duration::from_secs(150), |answer| {
             let list = answer.get("incidents")?.as_array()?;
             let told: u64 = list
                 .iter()
