@@ -44,14 +44,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> anyhow::Result<()> {
     let settings = Settings::resolve(options)?;
-    nv_telemetry::start_log(
-        &settings.log,
-        if settings.log_format == nv_config::LogStyle::Json {
-            nv_telemetry::LogFormat::Json
-        } else {
-            nv_telemetry::LogFormat::Text
-        },
-    )?;
+    nv_telemetry::start_log(&settings.log, settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let shutdown = nv_telemetry::shutdown_on_signal()?;

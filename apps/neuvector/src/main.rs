@@ -1,14 +1,12 @@
 //! All roles in one process: arguments → log → configuration → roles → shutdown.
 
 mod standalone;
-mod state;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use nv_config::{LogStyle, Options, Settings};
+use nv_config::{Options, Settings};
 use nv_role_enforcer::command::{self, Inner};
-use nv_telemetry::LogFormat;
 
 /// NeuVector: finds the containers of this machine, learns what they do, and stops what they never did.
 #[derive(Parser)]
@@ -48,11 +46,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> anyhow::Result<()> {
     let settings = Settings::resolve(options)?;
-    let format = match settings.log_format {
-        LogStyle::Text => LogFormat::Text,
-        LogStyle::Json => LogFormat::Json,
-    };
-    nv_telemetry::start_log(&settings.log, format)?;
+    nv_telemetry::start_log(&settings.log, settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(standalone::run(settings))
 }

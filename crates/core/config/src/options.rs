@@ -53,7 +53,7 @@ options! {
     cluster_name: String, "NV_CLUSTER_NAME", "NAME";
     /// Host name or address of the controller, for a role that runs alone [default: 127.0.0.1]
     controller: String, "CLUSTER_JOIN_ADDR", "HOST";
-    /// File with the token that a new enforcer joins with [default: none]
+    /// File with the token that a new enforcer joins with; a controller alone writes one there at each start [default: none]
     join_token_file: PathBuf, "NV_JOIN_TOKEN_FILE", "FILE";
     /// Root certificate (PEM) that the controller's REST server is verified with, for a manager that runs alone [default: root.pem in the state directory]
     controller_ca: PathBuf, "NV_CONTROLLER_CA", "FILE";

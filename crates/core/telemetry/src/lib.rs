@@ -10,7 +10,7 @@ mod signal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::chain;
-pub use log::{LogError, LogFormat, start_log};
+pub use log::{LogError, start_log};
 pub use signal::shutdown_on_signal;
 
 /// Version of the product, from the workspace.

@@ -1,19 +1,10 @@
 use std::io::IsTerminal as _;
 
+use nv_config::LogStyle;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::util::TryInitError;
-
-/// How log lines are written to standard error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -37,14 +28,14 @@ pub enum LogError {
 ///
 /// # Errors
 /// [`LogError`] when `filter` cannot be read or logging is already set up.
-pub fn start_log(filter: &str, format: LogFormat) -> Result<(), LogError> {
+pub fn start_log(filter: &str, format: LogStyle) -> Result<(), LogError> {
     let parsed = EnvFilter::try_new(filter)
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
     let registry = tracing_subscriber::registry().with(parsed);
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match format {
-        LogFormat::Text => registry.with(lines.with_target(true)).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogStyle::Text => registry.with(lines.with_target(true)).try_init(),
+        LogStyle::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     }
     .map_err(LogError::Twice)
 }

@@ -21,11 +21,13 @@ pub mod error;
 mod events;
 pub mod json;
 mod openapi;
+mod private;
 pub mod probe;
 pub mod query;
 pub mod route;
 pub mod routes;
 mod server;
+pub mod start;
 mod stream;
 mod usage;
 
