@@ -89,9 +89,19 @@ export async function openConsole() {
   };
 }
 
+/** Opens a page. Chromium gives up a load when an interface comes or goes, as pods' do; that is no fault of the page. */
+async function open(page, address, attempts = 5) {
+  try {
+    await page.goto(address);
+  } catch (error) {
+    if (attempts <= 1 || !/ERR_NETWORK_CHANGED/.test(error.message)) throw error;
+    await open(page, address, attempts - 1);
+  }
+}
+
 /** Signs in with the selectors that existing end-to-end suites use; changes the one-time password when it is asked for. */
 export async function signIn(page, url, passwords, path = "/") {
-  await page.goto(url + path);
+  await open(page, url + path);
   await page.fill("input#Email1", "admin");
   for (const password of passwords) {
     await page.fill("input#password1", password);
