@@ -160,7 +160,7 @@ impl Product {
         bail!("neuvector is not ready after {START_LIMIT:?}:\n{}", self.log_tail())
     }
 
-    /// Kills it as a power cut would (SIGKILL), the keeper too.
+    /// Kills it as a power cut would (SIGKILL). Its keeper ends by itself when the socket between them closes.
     ///
     /// # Errors
     /// When it does not run.
