@@ -367,13 +367,13 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	return profile->mode == MODE_PROTECT ? VERDICT_DENY : VERDICT_VIOLATE;
 }
 
-/* What there is no memory to judge is not run in Protect. */
+/* What there is no memory to judge is stopped in Protect where the group fails closed; else it passes, counted. */
 static __always_inline bool refuse_unjudged(struct cgroup_row *row)
 {
 	__u32 number = row->profile;
 	struct profile_row *profile = bpf_map_lookup_elem(&profiles, &number);
 
-	return profile && profile->mode == MODE_PROTECT;
+	return profile && profile->mode == MODE_PROTECT && (profile->flags & PROFILE_FAIL_CLOSED);
 }
 
 /* Fills what the verdict does not need, and hands the record over. */

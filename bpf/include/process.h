@@ -30,6 +30,9 @@ enum mechanism { MECHANISM_NONE = 0, MECHANISM_BPF_LSM = 1, MECHANISM_FMOD_RET =
 /* cgroup_row.flags */
 #define CGROUP_CONTAINER 1 /* a container, or below one: its programs have a mount namespace of their own */
 
+/* profile_row.flags */
+#define PROFILE_FAIL_CLOSED 1 /* in Protect, what cannot be judged is stopped */
+
 /* rule_row.flags */
 #define RULE_ALLOW_UPDATE 1 /* the rule excuses a changed file too */
 

@@ -77,6 +77,38 @@ impl Baseline {
     }
 }
 
+/// What holds for a group where its verdict cannot be found in time: no memory to judge with, an answer that is late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// What cannot be judged passes, and is counted.
+    #[default]
+    Open,
+    /// In Protect, what cannot be judged is stopped, and is counted.
+    Closed,
+}
+
+impl Fault {
+    /// The word of `fail_mode`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+    /// Parses the words of `fail_mode`.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<Self> {
+        match raw {
+            "open" => Some(Self::Open),
+            "closed" => Some(Self::Closed),
+            _ => None,
+        }
+    }
+}
+
 /// Both modes and the baseline of a group that has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Modes {
@@ -86,4 +118,7 @@ pub struct Modes {
     pub profile: Mode,
     /// For processes (`baseline_profile`).
     pub baseline: Baseline,
+    /// Where a verdict cannot be found in time (`fail_mode`).
+    #[serde(default)]
+    pub fault: Fault,
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::group::Origin;
-use crate::mode::{Baseline, Mode};
+use crate::mode::{Baseline, Fault, Mode};
 use crate::name::GroupName;
 use crate::time::Timestamp;
 use crate::verdict::Action;
@@ -171,6 +171,9 @@ pub struct EffectiveProfile {
     pub rules: Vec<(GroupName, ProcessRule)>,
     /// No incidents are logged.
     pub alert_disabled: bool,
+    /// What holds where a verdict cannot be found in time.
+    #[serde(default)]
+    pub fault: Fault,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::mode::{Baseline, Mode, Modes};
+use crate::mode::{Baseline, Fault, Mode, Modes};
 use crate::policy::NodeSettings;
 
 /// A web address that is told of events.
@@ -74,6 +74,9 @@ pub struct SystemConfig {
     pub new_service_profile_mode: Mode,
     /// Baseline of services not seen before.
     pub new_service_profile_baseline: Baseline,
+    /// What holds for services not seen before where a verdict cannot be found in time; closed also stops every program
+    /// of a container until the node knows which one it is.
+    pub new_service_fail_mode: Fault,
     /// Hours after which a learned group without members is removed; 0 for never, at most 168.
     pub unused_group_aging: u8,
     /// Address or name of the syslog server.
@@ -244,6 +247,7 @@ impl Default for SystemConfig {
             new_service_policy_mode: Mode::Discover,
             new_service_profile_mode: Mode::Discover,
             new_service_profile_baseline: Baseline::Basic,
+            new_service_fail_mode: Fault::Open,
             unused_group_aging: 24,
             syslog_ip: String::new(),
             syslog_ip_proto: 17,
@@ -355,6 +359,7 @@ impl SystemConfig {
                 network: self.new_service_policy_mode,
                 profile: self.new_service_profile_mode,
                 baseline: self.new_service_profile_baseline,
+                fault: self.new_service_fail_mode,
             },
             strict_group_mode: self.strict_group_mode,
             network_policy_disabled: self.disable_net_policy,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nv_model::application::ApplicationId;
 use nv_model::group::Origin;
-use nv_model::mode::{Baseline, Mode, Modes};
+use nv_model::mode::{Baseline, Fault, Mode, Modes};
 use nv_model::policy::{
     Identity, IdentityId, IdentityKind, NodeSettings, PolicyDelta, ResolvedRule, Revision, WorkloadPolicy,
 };
@@ -55,6 +55,22 @@ const fn baseline_number(baseline: Baseline) -> i32 {
     match baseline {
         Baseline::Basic => proto::Baseline::Basic as i32,
         Baseline::ZeroDrift => proto::Baseline::ZeroDrift as i32,
+    }
+}
+
+/// A peer that says nothing means what held before there was a choice.
+fn fault(path: &str, raw: i32) -> Read<Fault> {
+    match proto::Fault::try_from(raw) {
+        Ok(proto::Fault::Open | proto::Fault::Unspecified) => Ok(Fault::Open),
+        Ok(proto::Fault::Closed) => Ok(Fault::Closed),
+        Err(_unknown) => Err(WireError::range(path, raw)),
+    }
+}
+
+const fn fault_number(fault: Fault) -> i32 {
+    match fault {
+        Fault::Open => proto::Fault::Open as i32,
+        Fault::Closed => proto::Fault::Closed as i32,
     }
 }
 
@@ -191,6 +207,7 @@ impl TryFrom<proto::EffectiveProfile> for EffectiveProfile {
             baseline: baseline("baseline", raw.baseline)?,
             rules: rules.into_iter().map(|Line(line)| line).collect(),
             alert_disabled: raw.alert_disabled,
+            fault: fault("fault", raw.fault)?,
         })
     }
 }
@@ -203,6 +220,7 @@ impl From<EffectiveProfile> for proto::EffectiveProfile {
             baseline: baseline_number(model.baseline),
             rules: model.rules.into_iter().map(|line| Line(line).into()).collect(),
             alert_disabled: model.alert_disabled,
+            fault: fault_number(model.fault),
         }
     }
 }
@@ -267,6 +285,7 @@ impl TryFrom<proto::NodeSettings> for NodeSettings {
                 network: mode("new_service_network", raw.new_service_network)?,
                 profile: mode("new_service_profile", raw.new_service_profile)?,
                 baseline: baseline("new_service_baseline", raw.new_service_baseline)?,
+                fault: fault("new_service_fault", raw.new_service_fault)?,
             },
             strict_group_mode: raw.strict_group_mode,
             network_policy_disabled: raw.network_policy_disabled,
@@ -280,6 +299,7 @@ impl From<NodeSettings> for proto::NodeSettings {
             new_service_network: mode_number(model.new_service.network),
             new_service_profile: mode_number(model.new_service.profile),
             new_service_baseline: baseline_number(model.new_service.baseline),
+            new_service_fault: fault_number(model.new_service.fault),
             strict_group_mode: model.strict_group_mode,
             network_policy_disabled: model.network_policy_disabled,
         }

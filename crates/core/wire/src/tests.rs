@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nv_model::application::ApplicationId;
 use nv_model::group::Origin;
-use nv_model::mode::{Baseline, Mode, Modes};
+use nv_model::mode::{Baseline, Fault, Mode, Modes};
 use nv_model::node::{Capabilities, Capability, Node, Usage};
 use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation};
 use nv_model::policy::{
@@ -49,6 +49,9 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 }
 fn mode() -> impl Strategy<Value = Mode> {
     select(vec![Mode::Discover, Mode::Monitor, Mode::Protect])
+}
+fn fault() -> impl Strategy<Value = Fault> {
+    select(vec![Fault::Open, Fault::Closed])
 }
 fn baseline() -> impl Strategy<Value = Baseline> {
     select(vec![Baseline::Basic, Baseline::ZeroDrift])
@@ -155,13 +158,13 @@ fn observation() -> impl Strategy<Value = Observation> {
     ]
 }
 prop_compose! {
-    fn profile()(name in group(), mode in mode(), baseline in baseline(), alert_disabled in any::<bool>(),
+    fn profile()(name in group(), mode in mode(), baseline in baseline(), alert_disabled in any::<bool>(), fault in fault(),
                  rules in vec((group(), word(), word(), select(vec!["/bin/sh", "*", "/usr/*"]), action(), any::<bool>(), at(), at()), 0..4)) -> EffectiveProfile {
         let rules = rules.into_iter().map(|(group, uuid, name, path, action, allow_update, created, modified)| {
             let path: PathPattern = path.parse().unwrap();
             (group, ProcessRule { uuid, name, path, action, origin: Origin::Learned, allow_update, created, modified })
         }).collect();
-        EffectiveProfile { group: name, mode, baseline, rules, alert_disabled }
+        EffectiveProfile { group: name, mode, baseline, rules, alert_disabled, fault }
     }
 }
 fn ports() -> impl Strategy<Value = Ports> {
@@ -192,11 +195,11 @@ prop_compose! {
                identities_gone in vec(any::<u32>().prop_map(IdentityId), 0..3),
                addresses in btree_map(net(), any::<u32>().prop_map(IdentityId), 0..3), addresses_gone in vec(net(), 0..3),
                rules in vec(rule(), 0..3), rule_order in option::of(vec(any::<u32>().prop_map(RuleId), 0..3)),
-               settings in option::of((mode(), mode(), baseline(), any::<bool>(), any::<bool>()))) -> PolicyDelta {
+               settings in option::of((mode(), mode(), baseline(), fault(), any::<bool>(), any::<bool>()))) -> PolicyDelta {
         PolicyDelta {
             base: Revision(revisions.0), revision: Revision(revisions.1), workloads, workloads_gone,
             profiles: profiles.into_iter().map(|profile| (profile.group.clone(), profile)).collect(), profiles_gone, identities, identities_gone, addresses, addresses_gone, rules, rule_order,
-            settings: settings.map(|(network, profile, baseline, strict_group_mode, network_policy_disabled)| NodeSettings { new_service: Modes { network, profile, baseline }, strict_group_mode, network_policy_disabled }),
+            settings: settings.map(|(network, profile, baseline, fault, strict_group_mode, network_policy_disabled)| NodeSettings { new_service: Modes { network, profile, baseline, fault }, strict_group_mode, network_policy_disabled }),
         }
     }
 }

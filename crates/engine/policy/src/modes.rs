@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nv_model::group::{Group, GroupKind, Origin};
-use nv_model::mode::{Baseline, Mode, Modes};
+use nv_model::mode::{Baseline, Fault, Mode, Modes};
 use nv_model::name::{GroupName, WorkloadId};
 use nv_model::rule::RuleId;
 use nv_model::workload::PlatformRole;
@@ -21,6 +21,8 @@ pub struct ModeChange {
     pub profile: Option<Mode>,
     /// Baseline of processes (`baseline_profile`).
     pub baseline: Option<Baseline>,
+    /// Where a verdict cannot be found in time (`fail_mode`).
+    pub fault: Option<Fault>,
 }
 
 /// Why modes cannot be changed.
@@ -84,6 +86,7 @@ fn changed(state: &State, group: &Group, wanted: ModeChange) -> Option<Change> {
         network: wanted.network.unwrap_or(held.network),
         profile: wanted.profile.unwrap_or(held.profile),
         baseline: wanted.baseline.unwrap_or(held.baseline),
+        fault: wanted.fault.unwrap_or(held.fault),
     };
     (group.modes != Some(modes))
         .then(|| Change::PutGroup(Box::new(Group { modes: Some(modes), ..group.clone() })))
@@ -157,8 +160,12 @@ mod tests {
     use crate::testing::{group, name, rule, state, workload};
     use nv_model::verdict::Action;
 
-    const PROTECT: ModeChange =
-        ModeChange { network: Some(Mode::Protect), profile: Some(Mode::Protect), baseline: None };
+    const PROTECT: ModeChange = ModeChange {
+        network: Some(Mode::Protect),
+        profile: Some(Mode::Protect),
+        baseline: None,
+        fault: None,
+    };
 
     #[test]
     fn modes_are_set_for_one_several_or_all_groups_and_only_where_they_differ() {

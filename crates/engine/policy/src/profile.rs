@@ -50,6 +50,7 @@ pub fn effective(state: &State, home: &GroupName, members: &[&[GroupName]]) -> E
         baseline: if *home == GroupName::nodes() { Baseline::Basic } else { modes.baseline },
         rules: by_precedence(rules),
         alert_disabled: state.profiles.get(home).is_some_and(|profile| profile.alert_disabled),
+        fault: modes.fault,
     }
 }
 
@@ -91,6 +92,7 @@ pub fn by_precedence(rules: Vec<(GroupName, ProcessRule)>) -> Vec<(GroupName, Pr
 mod tests {
     use super::*;
     use crate::testing::{group, name, process, state, workload};
+    use nv_model::mode::Fault;
     use nv_model::profile::ProcessProfile;
 
     fn profile(group: &str, rules: Vec<ProcessRule>) -> ProcessProfile {
@@ -148,5 +150,17 @@ mod tests {
             modes.baseline = Baseline::ZeroDrift;
         }
         assert_eq!(effective(&state, &name("nodes"), &[]).baseline, Baseline::Basic);
+    }
+
+    #[test]
+    fn a_profile_fails_as_its_group_or_else_as_new_services_do() {
+        let mut state = state(&[workload("w", "n", "web", "shop")]);
+        let home = name("nv.web.shop");
+        state.settings.new_service.fault = Fault::Closed;
+        assert_eq!(effective(&state, &name("nv.other.shop"), &[]).fault, Fault::Closed);
+        if let Some(group) = state.groups.get_mut(&home) {
+            group.modes = Some(Modes::default());
+        }
+        assert_eq!(effective(&state, &home, &[]).fault, Fault::Open);
     }
 }

@@ -27,6 +27,8 @@ pub const NO_RULE: u32 = u32::MAX;
 pub const CGROUP_CONTAINER: u32 = 1;
 /// `rule_row.flags`: the rule excuses a changed file too.
 pub const RULE_ALLOW_UPDATE: u8 = 1;
+/// Flag of a profile's row: in Protect, what cannot be judged is stopped.
+pub const PROFILE_FAIL_CLOSED: u32 = 1;
 
 /// `exec_record.flags`.
 pub mod exec_flag {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::verdict::Action;
 
-use crate::layout::{self, CGROUP_CONTAINER, PATH_BYTES, PREFIX_BYTES, RULE_ALLOW_UPDATE};
+use crate::layout::{
+    self, CGROUP_CONTAINER, PATH_BYTES, PREFIX_BYTES, PROFILE_FAIL_CLOSED, RULE_ALLOW_UPDATE,
+};
 use crate::tables::TableError;
 
 /// Which profile holds in a cgroup.
@@ -24,6 +26,8 @@ pub struct ProfileRow {
     pub mode: Mode,
     /// What counts where no rule speaks.
     pub baseline: Baseline,
+    /// Whether Protect stops what there is no memory to judge.
+    pub fault: Fault,
 }
 
 /// What a rule says.
@@ -97,7 +101,8 @@ pub(crate) fn profile_row(row: ProfileRow) -> layout::ProfileRow {
         Baseline::Basic => 0,
         Baseline::ZeroDrift => 1,
     };
-    layout::ProfileRow { mode, baseline, flags: 0 }
+    let flags = if row.fault == Fault::Closed { PROFILE_FAIL_CLOSED } else { 0 };
+    layout::ProfileRow { mode, baseline, flags }
 }
 
 pub(crate) fn read_profile(row: layout::ProfileRow) -> ProfileRow {
@@ -106,7 +111,12 @@ pub(crate) fn read_profile(row: layout::ProfileRow) -> ProfileRow {
         2 => Mode::Monitor,
         _ => Mode::Discover,
     };
-    ProfileRow { mode, baseline: if row.baseline == 1 { Baseline::ZeroDrift } else { Baseline::Basic } }
+    let closed = row.flags & PROFILE_FAIL_CLOSED != 0;
+    ProfileRow {
+        mode,
+        baseline: if row.baseline == 1 { Baseline::ZeroDrift } else { Baseline::Basic },
+        fault: if closed { Fault::Closed } else { Fault::Open },
+    }
 }
 
 pub(crate) fn rule_row(row: RuleRow) -> layout::RuleRow {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{ErrorKind, MapCore as _};
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::node::{Capabilities, Capability};
 use nv_model::verdict::Mechanism;
 
@@ -122,7 +122,8 @@ fn fire(trial: &Trial, mechanism: Mechanism, program: &str) -> Result<(), String
     let arena = Arena::new().map_err(|error| format!("cannot make a cgroup to try it in: {error}"))?;
     let enforce = |mode: Mode| -> Result<Outcome, String> {
         let set = || {
-            tables.set_profile(PROFILE, ProfileRow { mode, baseline: Baseline::Basic })?;
+            tables
+                .set_profile(PROFILE, ProfileRow { mode, baseline: Baseline::Basic, fault: Fault::Open })?;
             tables.set_cgroup(arena.id, CgroupRow { profile: PROFILE, container: false })
         };
         set().map_err(|error| format!("cannot write its tables: {error}"))?;

@@ -1,7 +1,7 @@
 //! Changes through the controller, and its refusals as the contract's.
 
 use axum::http::StatusCode;
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_role_controller::{Change, ChangeError, Planner};
 
 use crate::call::Call;
@@ -54,6 +54,17 @@ pub(crate) fn mode(what: &str, raw: Option<&str>) -> Result<Option<Mode>, ApiErr
     raw.map(|raw| {
         Mode::parse(raw)
             .ok_or_else(|| ApiError::format(format!("{what} is none of Discover, Monitor and Protect")))
+    })
+    .transpose()
+}
+
+/// Reads what holds without a verdict; an absent one stays as it is.
+///
+/// # Errors
+/// Code 6 for a word that is none.
+pub(crate) fn fault(raw: Option<&str>) -> Result<Option<Fault>, ApiError> {
+    raw.map(|raw| {
+        Fault::parse(raw).ok_or_else(|| ApiError::format("the fail mode is neither open nor closed"))
     })
     .transpose()
 }

@@ -1,7 +1,7 @@
 //! What operators and learning change, as data, and the answer to it.
 
 use nv_model::group::Group;
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::name::{GroupName, WorkloadId};
 use nv_model::node::{Enforcer, Node};
 use nv_model::profile::ProcessRule;
@@ -33,6 +33,8 @@ pub enum Change {
         profile: Option<Mode>,
         /// For processes.
         baseline: Option<Baseline>,
+        /// Where a verdict cannot be found in time.
+        fault: Option<Fault>,
     },
     /// New rules at a place. A rule with id 0 gets the next free one of its origin.
     InsertRules {

@@ -26,10 +26,10 @@ pub(crate) fn plan(view: &View, change: &Change, now: Timestamp) -> Steps {
         Change::CreateGroup(group) => create_group(state, group)?,
         Change::UpdateGroup(group) => update_group(state, group)?,
         Change::DeleteGroup(name) => delete_group(state, name)?,
-        Change::SetModes { groups, network, profile, baseline } => modes::set(
+        Change::SetModes { groups, network, profile, baseline, fault } => modes::set(
             state,
             groups,
-            ModeChange { network: *network, profile: *profile, baseline: *baseline },
+            ModeChange { network: *network, profile: *profile, baseline: *baseline, fault: *fault },
         )?,
         Change::InsertRules { rules, place } => insert_rules(state, rules, *place, now)?,
         Change::UpdateRule(rule) => vec![update_rule(state, rule, now)?],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nv_model::mode::Mode;
+use nv_model::mode::Modes;
 use nv_model::name::GroupName;
 use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy};
 use nv_model::profile::EffectiveProfile;
@@ -87,22 +87,20 @@ impl Kernel {
 pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy {
     let mut completed = policy.clone();
     let settings = policy.settings;
-    let profile = |group: GroupName, mode: Mode, baseline| EffectiveProfile {
+    let profile = |group: GroupName, modes: Modes| EffectiveProfile {
         group,
-        mode,
-        baseline,
+        mode: modes.profile,
+        baseline: modes.baseline,
         rules: Vec::new(),
         alert_disabled: false,
+        fault: modes.fault,
     };
     let new = new_services();
-    completed.profiles.insert(
-        new.clone(),
-        profile(new.clone(), settings.new_service.profile, settings.new_service.baseline),
-    );
+    completed.profiles.insert(new.clone(), profile(new.clone(), settings.new_service));
     completed
         .profiles
         .entry(GroupName::nodes())
-        .or_insert_with(|| profile(GroupName::nodes(), Mode::Discover, Default::default()));
+        .or_insert_with(|| profile(GroupName::nodes(), Modes::default()));
     completed.identities.insert(
         IdentityId::NEW,
         Identity { kind: IdentityKind::Workload, group: new, mode: Some(settings.new_service.network) },
@@ -141,7 +139,9 @@ fn process_rows(tables: &ProcessTables) -> nv_probe::tables::Rows {
         profiles: tables
             .profiles
             .iter()
-            .map(|(number, profile)| (*number, ProfileRow { mode: profile.mode, baseline: profile.baseline }))
+            .map(|(number, profile)| {
+                (*number, ProfileRow { mode: profile.mode, baseline: profile.baseline, fault: profile.fault })
+            })
             .collect(),
         exact: tables
             .exact

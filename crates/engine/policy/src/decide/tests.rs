@@ -154,6 +154,7 @@ fn a_program_is_judged_by_list_baseline_and_mode() {
                 baseline,
                 rules: rules.clone(),
                 alert_disabled: false,
+                fault: Default::default(),
             };
             let got = process(&profile, path, ProgramFacts { drifted });
             assert_eq!((got.verdict, got.reason), (want, reason), "{baseline:?} {path} {drifted} {mode:?}");

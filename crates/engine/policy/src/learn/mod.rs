@@ -76,8 +76,12 @@ mod tests {
     #[test]
     fn every_service_gets_one_learned_group_with_the_modes_of_new_services() {
         let mut state = State::default();
-        state.settings.new_service =
-            Modes { network: Mode::Monitor, profile: Mode::Protect, baseline: Baseline::ZeroDrift };
+        state.settings.new_service = Modes {
+            network: Mode::Monitor,
+            profile: Mode::Protect,
+            baseline: Baseline::ZeroDrift,
+            fault: Default::default(),
+        };
         for id in ["w1", "w2"] {
             let workload = workload(id, "n", "web", "shop");
             state.workloads.insert(workload.id.clone(), Arc::new(workload));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::name::GroupName;
 use nv_model::policy::NodePolicy;
 use nv_model::profile::{EffectiveProfile, PathPattern, ProcessRule};
@@ -45,6 +45,8 @@ pub struct ProfileRow {
     pub mode: Mode,
     /// Baseline; 0 is basic, 1 zero-drift.
     pub baseline: Baseline,
+    /// What holds without a verdict.
+    pub fault: Fault,
 }
 
 impl ProfileRow {
@@ -154,7 +156,10 @@ pub fn processes(policy: &NodePolicy, numbers: &mut ProfileNumbers) -> ProcessTa
     let mut tables = ProcessTables::default();
     for (group, profile) in &policy.profiles {
         let number = numbers.number(group);
-        tables.profiles.insert(number, ProfileRow { mode: profile.mode, baseline: profile.baseline });
+        tables.profiles.insert(
+            number,
+            ProfileRow { mode: profile.mode, baseline: profile.baseline, fault: profile.fault },
+        );
         lower_profile(&mut tables, number, profile);
     }
     tables
@@ -294,7 +299,7 @@ mod tests {
                 rule.uuid = at.to_string();
                 (group.clone(), rule)
             }).collect();
-            let effective = EffectiveProfile { group: group.clone(), mode, baseline, rules, alert_disabled: false };
+            let effective = EffectiveProfile { group: group.clone(), mode, baseline, rules, alert_disabled: false, fault: Fault::default() };
             let policy = NodePolicy { profiles: BTreeMap::from([(group, effective.clone())]), ..NodePolicy::default() };
             let tables = processes(&policy, &mut ProfileNumbers::default());
             let decision = decide::process(&effective, &path, ProgramFacts { drifted });
@@ -318,6 +323,7 @@ mod tests {
                         baseline: Baseline::Basic,
                         rules: vec![],
                         alert_disabled: false,
+                        fault: Fault::default(),
                     };
                     (name(group), profile)
                 })

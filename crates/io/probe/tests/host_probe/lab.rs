@@ -17,7 +17,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::verdict::Action;
 use nv_probe::events::Exec;
 use nv_probe::tables::{CgroupRow, ExactKey, ProfileRow, RuleRow};
@@ -325,7 +325,7 @@ impl Bench {
     }
 
     pub(crate) fn profile(&self, number: u32, mode: Mode, baseline: Baseline) {
-        self.tables.set_profile(number, ProfileRow { mode, baseline }).unwrap();
+        self.tables.set_profile(number, ProfileRow { mode, baseline, fault: Fault::Open }).unwrap();
     }
 
     pub(crate) fn cover(&self, container: &Container, profile: u32) {

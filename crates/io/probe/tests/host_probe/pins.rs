@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::lab::{Bench, Container, End, mechanism};
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::verdict::Action;
 use nv_probe::tables::{ExactKey, PatternKey, ProfileRow, Replaced, Rows, RuleRow};
 use nv_probe::{Options, bpffs, load};
@@ -91,7 +91,7 @@ fn unpinning_ends_the_enforcement_of_a_dead_loader() {
 fn a_bulk_change_writes_only_what_differs_and_counts_what_found_no_room() {
     let bench = Bench::new();
     let row = |order| RuleRow { action: Action::Allow, allow_update: order % 2 == 0, order, rule: order };
-    let profile = ProfileRow { mode: Mode::Monitor, baseline: Baseline::ZeroDrift };
+    let profile = ProfileRow { mode: Mode::Monitor, baseline: Baseline::ZeroDrift, fault: Fault::Closed };
     let mut rows = Rows::default();
     rows.profiles.insert(3, profile);
     for at in 0..500 {

@@ -1,7 +1,7 @@
 //! Process policy on the real kernel.
 
 use crate::lab::{Bench, Container, End, marker, mechanism, trial};
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::verdict::{Action, Verdict};
 use nv_probe::tables::{CgroupRow, PatternKey, ProfileRow, RuleRow, name_hash};
 use nv_probe::{Event, Events, Tables, cgroup};
@@ -127,7 +127,12 @@ fn the_agents_side_works_without_any_capability() {
         let tables = Tables::from_descriptors(for_tables).unwrap();
         let ring = for_events.into_iter().find(|(name, _)| name == "ring").unwrap().1;
         let events = Events::from_descriptor(ring).unwrap();
-        tables.set_profile(1, ProfileRow { mode: Mode::Discover, baseline: Baseline::Basic }).unwrap();
+        tables
+            .set_profile(
+                1,
+                ProfileRow { mode: Mode::Discover, baseline: Baseline::Basic, fault: Fault::Open },
+            )
+            .unwrap();
         tables.set_cgroup(id, CgroupRow { profile: 1, container: true }).unwrap();
         assert_eq!(tables.rows().unwrap().profiles.len(), 1);
         tables.counters().unwrap();

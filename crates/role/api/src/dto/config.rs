@@ -1,6 +1,6 @@
 //! Configuration of the system, in the contract's two versions.
 
-use nv_model::mode::{Baseline, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::system::{Proxy, RemoteRepository, ScannerAutoscale, SystemConfig as Model, Webhook};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,6 +25,8 @@ pub struct SystemConfigNewSvcV2 {
     pub new_service_profile_mode: Mode,
     /// Baseline.
     pub new_service_profile_baseline: Baseline,
+    /// What holds where a verdict cannot be found in time.
+    pub new_service_fail_mode: Fault,
 }
 
 /// Of syslog.
@@ -192,6 +194,7 @@ impl From<Model> for SystemConfigV2 {
                 new_service_policy_mode: all.new_service_policy_mode,
                 new_service_profile_mode: all.new_service_profile_mode,
                 new_service_profile_baseline: all.new_service_profile_baseline,
+                new_service_fail_mode: all.new_service_fail_mode,
             },
             syslog: SystemConfigSyslogV2 {
                 syslog_ip: all.syslog_ip,
@@ -271,6 +274,10 @@ pub struct SystemConfigConfig {
     /// Baseline of new services.
     #[serde(default)]
     pub new_service_profile_baseline: Option<String>,
+    /// open or closed: what holds for new services where a verdict cannot be found in time; closed also stops every
+    /// program of a container until the node knows which one it is.
+    #[serde(default)]
+    pub new_service_fail_mode: Option<String>,
     /// Hours until an empty learned group is removed; 0 for never, at most 168.
     #[serde(default)]
     pub unused_group_aging: Option<u8>,

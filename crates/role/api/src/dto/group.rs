@@ -72,6 +72,9 @@ pub struct GroupBrief {
     pub cfg_type: String,
     /// basic or zero-drift.
     pub baseline_profile: String,
+    /// open or closed: what holds where a verdict cannot be found in time; empty for groups without modes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fail_mode: String,
     /// The thresholds raise events.
     pub monitor_metric: bool,
     /// Most sessions at one time; 0 for no limit.
@@ -108,6 +111,7 @@ impl GroupBrief {
             cap_scorable: with_cap.then_some(seen.can_be_scored),
             cfg_type: group.origin.as_str().to_owned(),
             baseline_profile: seen.modes.map(|modes| modes.baseline.as_str().to_owned()).unwrap_or_default(),
+            fail_mode: seen.modes.map(|modes| modes.fault.as_str().to_owned()).unwrap_or_default(),
             monitor_metric: group.monitor_metric,
             group_sess_cur: group.session_limit,
             group_sess_rate: group.session_rate_limit,
@@ -220,6 +224,8 @@ pub struct Service {
     pub cap_scorable: Option<bool>,
     /// basic or zero-drift.
     pub baseline_profile: String,
+    /// open or closed: what holds where a verdict cannot be found in time.
+    pub fail_mode: String,
 }
 impl Named for Service {
     const ONE: &'static str = "service";
@@ -247,6 +253,9 @@ pub struct ServiceConfig {
     /// basic or zero-drift.
     #[serde(default)]
     pub baseline_profile: Option<String>,
+    /// open or closed: what holds where a verdict cannot be found in time.
+    #[serde(default)]
+    pub fail_mode: Option<String>,
     /// Left out of the risk score.
     #[serde(default)]
     pub not_scored: Option<bool>,
@@ -267,6 +276,9 @@ pub struct ServiceBatchConfig {
     /// basic or zero-drift.
     #[serde(default)]
     pub baseline_profile: Option<String>,
+    /// open or closed: what holds where a verdict cannot be found in time.
+    #[serde(default)]
+    pub fail_mode: Option<String>,
     /// Left out of the risk score.
     #[serde(default)]
     pub not_scored: Option<bool>,

@@ -7,7 +7,7 @@ use nv_role_controller::Change;
 
 use crate::answer::{Empty, One};
 use crate::call::Call;
-use crate::change::{baseline, mode};
+use crate::change::{baseline, fault, mode};
 use crate::dto::config::{
     SystemAtmoConfig, SystemConfig, SystemConfigConfig, SystemConfigData, SystemConfigDataV2, SystemConfigV2,
     SystemNetConfig,
@@ -60,6 +60,8 @@ fn over(config: &mut Model, given: SystemConfigConfig) -> Result<(), ApiError> {
     config.new_service_policy_mode = network.unwrap_or(config.new_service_policy_mode);
     config.new_service_profile_mode = profile.unwrap_or(config.new_service_profile_mode);
     config.new_service_profile_baseline = baseline.unwrap_or(config.new_service_profile_baseline);
+    let fault = fault(given.new_service_fail_mode.as_deref())?;
+    config.new_service_fail_mode = fault.unwrap_or(config.new_service_fail_mode);
     config.unused_group_aging = given.unused_group_aging.unwrap_or(config.unused_group_aging);
     if let Some(name) = given.cluster_name {
         config.cluster_name = name;

@@ -17,7 +17,7 @@ use nv_role_controller::{Change, ChangeError, Edit, Planner, View};
 
 use crate::answer::{Either, Empty, List, One};
 use crate::call::Call;
-use crate::change::{baseline, mode};
+use crate::change::{baseline, fault, mode};
 use crate::dto::Config;
 use crate::dto::group::{
     CriteriaEntry, Group, GroupBrief, GroupConfig, GroupDetail, Service, ServiceBatchConfig, ServiceConfig,
@@ -259,6 +259,7 @@ impl Held {
             cap_change_mode: brief.cap_change_mode,
             cap_scorable: brief.cap_scorable,
             baseline_profile: brief.baseline_profile,
+            fail_mode: brief.fail_mode,
         }
     }
 }
@@ -323,6 +324,7 @@ async fn create_service(call: Call, body: Config<ServiceConfig>) -> Result<Empty
         network: mode("policy_mode", given.policy_mode.as_deref())?.unwrap_or(usual.network),
         profile: mode("profile_mode", given.profile_mode.as_deref())?.unwrap_or(usual.profile),
         baseline: baseline(given.baseline_profile.as_deref())?.unwrap_or(usual.baseline),
+        fault: fault(given.fail_mode.as_deref())?.unwrap_or(usual.fault),
     });
     // Learned groups are otherwise made by learning alone, so there is no change of its own for this.
     let planner: Planner = Box::new(move |view| {
@@ -341,7 +343,8 @@ async fn set_modes(call: Call, body: Config<ServiceBatchConfig>) -> Result<Empty
 
 async fn set_network_modes(call: Call, body: Config<ServiceBatchConfig>) -> Result<Empty, ApiError> {
     let given = body.content()?;
-    batch(&call, ServiceBatchConfig { profile_mode: None, baseline_profile: None, ..given }).await
+    batch(&call, ServiceBatchConfig { profile_mode: None, baseline_profile: None, fail_mode: None, ..given })
+        .await
 }
 
 async fn set_profile_modes(call: Call, body: Config<ServiceBatchConfig>) -> Result<Empty, ApiError> {
@@ -353,6 +356,7 @@ async fn batch(call: &Call, given: ServiceBatchConfig) -> Result<Empty, ApiError
     let network = mode("policy_mode", given.policy_mode.as_deref())?;
     let profile = mode("profile_mode", given.profile_mode.as_deref())?;
     let baseline = baseline(given.baseline_profile.as_deref())?;
+    let fault = fault(given.fail_mode.as_deref())?;
     let names = given.services.ok_or_else(|| ApiError::format("the body names no services"))?;
     let view = call.app.controller.view();
     let mut groups = Vec::with_capacity(names.len());
@@ -365,8 +369,8 @@ async fn batch(call: &Call, given: ServiceBatchConfig) -> Result<Empty, ApiError
         }
         groups.push(name);
     }
-    if network.is_some() || profile.is_some() || baseline.is_some() {
-        call.change(Change::SetModes { groups: groups.clone(), network, profile, baseline }).await?;
+    if network.is_some() || profile.is_some() || baseline.is_some() || fault.is_some() {
+        call.change(Change::SetModes { groups: groups.clone(), network, profile, baseline, fault }).await?;
     }
     if let Some(not_scored) = given.not_scored {
         for name in groups {

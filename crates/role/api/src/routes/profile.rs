@@ -138,7 +138,14 @@ async fn update(call: Call, body: ProcessProfileConfigData) -> Result<Empty, Api
             .await?;
     }
     if baseline.is_some() {
-        call.change(Change::SetModes { groups: vec![name], network: None, profile: None, baseline }).await?;
+        call.change(Change::SetModes {
+            groups: vec![name],
+            network: None,
+            profile: None,
+            baseline,
+            fault: None,
+        })
+        .await?;
     }
     Ok(Empty)
 }

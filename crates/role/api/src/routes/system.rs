@@ -127,10 +127,18 @@ async fn request(call: Call, body: SystemRequestData) -> Result<Empty, ApiError>
         if let Some(nodes) = nodes
             && (network.is_some() || profile.is_some())
         {
-            call.change(Change::SetModes { groups: vec![nodes], network, profile, baseline: None }).await?;
+            call.change(Change::SetModes {
+                groups: vec![nodes],
+                network,
+                profile,
+                baseline: None,
+                fault: None,
+            })
+            .await?;
         }
         if !services.is_empty() {
-            call.change(Change::SetModes { groups: services, network, profile, baseline }).await?;
+            call.change(Change::SetModes { groups: services, network, profile, baseline, fault: None })
+                .await?;
         }
     }
     if let Some(end) = given.unquarantine {

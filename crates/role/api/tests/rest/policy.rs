@@ -113,6 +113,22 @@ async fn modes_are_set_for_services_nodes_and_all() {
         assert_eq!(refused.body["code"], code, "{body} {refused:?}");
     }
 
+    let fail = |name: &'static str| {
+        let (fixture, admin) = (&fixture, &admin);
+        async move { fixture.get(&format!("/v1/group/{name}"), admin).await["group"]["fail_mode"].clone() }
+    };
+    assert_eq!(fail("nv.db.shop").await, "open");
+    let body = json!({"config": {"services": ["db.shop", "nodes"], "fail_mode": "closed"}});
+    fixture.done(Method::PATCH, "/v1/service/config", &admin, body).await;
+    assert_eq!(
+        [fail("nv.db.shop").await, fail("nodes").await, fail("nv.web.shop").await],
+        ["closed", "closed", "open"]
+    );
+    assert_eq!(modes("nv.db.shop").await, json!(["Monitor", "Monitor", "basic"]), "the other modes stay");
+    let body = json!({"config": {"services": ["db.shop"], "fail_mode": "shut"}});
+    let refused = fixture.call(Method::PATCH, "/v1/service/config", &admin, Some(body)).await;
+    assert_eq!(refused.body["code"], 6, "{refused:?}");
+
     let service = json!({"config": {"name": "new", "domain": "shop", "policy_mode": "Protect"}});
     fixture.done(Method::POST, "/v1/service", &admin, service).await;
     let services = fixture.get("/v1/service", &admin).await;

@@ -14,6 +14,7 @@ fn protect(group: &str) -> Change {
         network: Some(Mode::Protect),
         profile: Some(Mode::Protect),
         baseline: None,
+        fault: None,
     }
 }
 
@@ -95,6 +96,7 @@ async fn nodes_that_a_change_does_not_concern_are_left_alone() {
         network: None,
         profile: Some(Mode::Protect),
         baseline: None,
+        fault: None,
     };
     running.controller.change(profile).await.unwrap();
     let group: nv_model::name::GroupName = "nv.web.shop".parse().unwrap();

@@ -80,6 +80,7 @@ impl Agent {
             baseline: self.setup.held.policy.settings.new_service.baseline,
             rules: Vec::new(),
             alert_disabled: false,
+            fault: self.setup.held.policy.settings.new_service.fault,
         };
         let profile = self.setup.held.policy.profiles.get(&group).unwrap_or(&unknown);
         let members = root.join(workload.cgroup.trim_start_matches('/')).join("cgroup.procs");
