@@ -183,3 +183,18 @@ fn network_rows(tables: NetworkTables) -> nv_capture::Rows {
         disabled: tables.settings.disabled,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_knows_the_identity_of_an_address_by_its_longest_prefix() {
+        let mut policy = NodePolicy::default();
+        policy.addresses.insert("10.0.0.0/8".parse().unwrap(), IdentityId(20));
+        policy.addresses.insert("10.1.0.0/16".parse().unwrap(), IdentityId(21));
+        for (address, want) in [("10.1.2.3", 21), ("10.2.2.3", 20), ("192.0.2.1", 1)] {
+            assert_eq!(identity_of(&policy, address.parse().unwrap()), IdentityId(want), "{address}");
+        }
+    }
+}

@@ -21,6 +21,7 @@ mod link;
 mod node;
 mod outbox;
 mod processes;
+mod records;
 mod usage;
 mod users;
 
@@ -38,8 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Setup};
 use crate::held::{Held, HeldError};
-use crate::keeper::{Keeper, Named};
-use crate::kernel::Kernel;
+use crate::keeper::Keeper;
 use crate::link::{Dial, LinkEvent};
 
 /// Batches of records that may wait for the agent, for each ring.
@@ -131,7 +131,7 @@ pub async fn run(
     let (process_records, mut process_events) = mpsc::channel(MAX_WAITING);
     let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
     let kernel = match handed.tables {
-        Ok((process, network)) => Some(open_tables(process, &network, process_records, network_records)?),
+        Ok((process, network)) => Some(records::open(process, &network, process_records, network_records)?),
         Err(reason) => {
             tracing::error!(reason, "nothing can be enforced on this machine");
             None
@@ -234,68 +234,6 @@ impl Ticks {
         };
         Self { sweep: every(2), second: every(1), five_seconds: every(5) }
     }
-}
-
-/// Opens the tables and starts the two readers of the rings.
-fn open_tables(
-    mut process: Named,
-    network: &Named,
-    process_records: mpsc::Sender<Vec<nv_probe::Event>>,
-    network_records: mpsc::Sender<Vec<nv_capture::Event>>,
-) -> Result<Kernel, EnforcerError> {
-    let strange = |error: String| EnforcerError::Keeper(KeeperError::Talk(error));
-    let at = process
-        .iter()
-        .position(|(name, _)| name == "ring")
-        .ok_or_else(|| strange("the ring of the process programs is missing".to_owned()))?;
-    let (_, ring) = process.remove(at);
-    let mut events = nv_probe::Events::from_descriptor(ring).map_err(|error| strange(error.to_string()))?;
-    spawn("process-records", move || {
-        loop {
-            match events.poll(Duration::from_millis(100)) {
-                Ok(batch) if batch.is_empty() => {
-                    if process_records.is_closed() {
-                        return;
-                    }
-                }
-                Ok(batch) => {
-                    if process_records.blocking_send(batch).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the process records cannot be read any more");
-                    return;
-                }
-            }
-        }
-    })?;
-    let mut events =
-        nv_capture::Events::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
-    spawn("network-records", move || {
-        loop {
-            if let Err(error) = events.wait(Duration::from_millis(100)) {
-                tracing::error!(%error, "the network records cannot be read any more");
-                return;
-            }
-            let mut batch = Vec::new();
-            events.drain(1024, &mut batch);
-            if (batch.is_empty() && network_records.is_closed())
-                || (!batch.is_empty() && network_records.blocking_send(batch).is_err())
-            {
-                return;
-            }
-        }
-    })?;
-    let tables = nv_probe::Tables::from_descriptors(process).map_err(|error| strange(error.to_string()))?;
-    let flows = nv_capture::Flows::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
-    let network =
-        nv_capture::Tables::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
-    Ok(Kernel::new(tables, network, flows))
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), EnforcerError> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(EnforcerError::Thread)
 }
 
 /// Gets the node's certificate, as long as it takes, then holds the link.

@@ -8,6 +8,8 @@
 //! policy, acks   ──┘                       └──▶ disk (the policy held)
 //! ```
 
+mod interfaces;
+mod keeper;
 mod place;
 mod policy;
 mod programs;
@@ -16,34 +18,30 @@ mod traffic;
 mod workloads;
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nv_model::name::{GroupName, WorkloadId};
 use nv_model::node::{Capabilities, Node};
-use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
-use nv_model::policy::{DeltaError, IdentityId, PolicyDelta};
-use nv_model::profile::EffectiveProfile;
+use nv_model::observation::{Observation, ProcessObservation, Sequence};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::workload::{ListeningPort, Workload};
-use nv_runtime::RuntimeEvent;
 use nv_telemetry::Clock;
 use nv_wire::Greeting;
 use nv_wire::enforcer::v1 as proto;
 use tokio::sync::mpsc;
 
-use crate::attribution::{Attribution, Destination, Opener};
+use crate::attribution::Attribution;
 use crate::connections::Connections;
 use crate::held::Held;
-use crate::inventory::{Inventory, Owner, owns_network};
+use crate::inventory::Inventory;
 use crate::keeper::{Keeper, KeeperCommand};
-use crate::kernel::{self, Kernel, new_services};
+use crate::kernel::Kernel;
 use crate::link::LinkEvent;
 use crate::outbox::Outbox;
-use crate::processes::{Process, Processes, last_part};
+use crate::processes::Processes;
 use crate::usage::UsageMeter;
 
 /// How long a program that is to be learned is not reported again.
@@ -229,23 +227,6 @@ impl Agent {
             tracing::warn!(%error, "the link does not take a message and is dropped");
             self.link = None;
             self.welcomed = false;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use nv_model::policy::NodePolicy;
-
-    use super::*;
-
-    #[test]
-    fn a_policy_knows_the_identity_of_an_address_by_its_longest_prefix() {
-        let mut policy = NodePolicy::default();
-        policy.addresses.insert("10.0.0.0/8".parse().unwrap(), IdentityId(20));
-        policy.addresses.insert("10.1.0.0/16".parse().unwrap(), IdentityId(21));
-        for (address, want) in [("10.1.2.3", 21), ("10.2.2.3", 20), ("192.0.2.1", 1)] {
-            assert_eq!(kernel::identity_of(&policy, address.parse().unwrap()), IdentityId(want), "{address}");
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Where programs and packets belong: cgroups to profiles, interfaces to identities.
 
-use super::*;
+use nv_model::name::{GroupName, WorkloadId};
+use nv_model::observation::Observation;
+use nv_model::policy::IdentityId;
+use nv_model::time::Timestamp;
+
+use super::{Agent, Place};
+use crate::kernel::new_services;
 
 impl Agent {
     /// The profile number of a group; that of new services when the policy does not know it.

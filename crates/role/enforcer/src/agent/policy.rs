@@ -1,6 +1,12 @@
 //! A policy comes: enforced whole or not at all, kept on disk, acknowledged.
 
-use super::*;
+use std::time::Instant;
+
+use nv_model::policy::{DeltaError, PolicyDelta};
+use nv_wire::enforcer::v1 as proto;
+
+use super::Agent;
+use crate::kernel;
 
 impl Agent {
     /// Writes the held policy to the kernel.

@@ -1,6 +1,17 @@
 //! Programs that were run or stopped, and new cgroups.
 
-use super::*;
+use std::time::Duration;
+
+use nv_model::name::GroupName;
+use nv_model::observation::{Observation, ProcessObservation};
+use nv_model::time::Timestamp;
+use nv_model::verdict::Verdict;
+use nv_model::workload::Workload;
+
+use super::{Agent, LEARN_AGAIN, Later, MAX_LEARNED};
+use crate::inventory::Owner;
+use crate::kernel::new_services;
+use crate::processes::{Process, last_part};
 
 impl Agent {
     /// Records of the process programs.

@@ -1,6 +1,10 @@
 //! What is due every second and every five.
 
-use super::*;
+use nv_model::name::WorkloadId;
+use nv_model::observation::Observation;
+use nv_wire::enforcer::v1 as proto;
+
+use super::{Agent, FOLD_INCIDENTS};
 
 impl Agent {
     /// Every second: folded incidents are told, batches go out.

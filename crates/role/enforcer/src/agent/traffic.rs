@@ -1,6 +1,16 @@
 //! Connections: what is against the rules at once, everything else by a sweep.
 
-use super::*;
+use std::net::IpAddr;
+
+use nv_model::observation::{ConnectionObservation, Observation, Peer};
+use nv_model::policy::IdentityId;
+use nv_model::time::Timestamp;
+use nv_model::verdict::Verdict;
+
+use super::Agent;
+use crate::attribution::{Destination, Opener};
+use crate::inventory::Owner;
+use crate::kernel;
 
 impl Agent {
     /// Records of the network programs.

@@ -1,6 +1,14 @@
 //! Workloads come, change and go.
 
-use super::*;
+use nv_model::observation::{Observation, ProcessObservation};
+use nv_model::profile::EffectiveProfile;
+use nv_model::verdict::Verdict;
+use nv_model::workload::Workload;
+use nv_runtime::RuntimeEvent;
+
+use super::{Agent, Later, MAX_RUNNING};
+use crate::inventory::owns_network;
+use crate::processes::last_part;
 
 impl Agent {
     /// Something happened at a runtime.
@@ -152,151 +160,6 @@ impl Agent {
             }
             Later::Attached(id, ifindex, Err(reason)) => {
                 tracing::error!(workload = %id, ifindex, reason, "network programs not attached: its connections are not judged");
-            }
-        }
-    }
-
-    pub(super) fn interfaces(&mut self, id: &WorkloadId, interfaces: &[nv_capture::netns::Interface]) {
-        let Some(local) = self.inventory.get_mut(id) else { return };
-        let found = crate::node::addresses(interfaces);
-        if !found.is_empty() && local.workload.interfaces != found {
-            local.workload.interfaces = found;
-            let workload = local.workload.clone();
-            self.tell(Observation::Workload(Box::new(workload)));
-            // The kernel must know its addresses before its first packet is judged.
-            if let Err(error) = self.enforce() {
-                tracing::error!(%error, workload = %id, "the addresses of a workload are not in the kernel");
-            }
-        }
-        for peer in interfaces.iter().filter_map(|interface| interface.peer) {
-            let Some(attached) = self.inventory.attach(id, peer) else { continue };
-            let row = nv_capture::Endpoint { number: attached.endpoint, ..self.endpoint_row(id) };
-            if let Some(kernel) = &mut self.setup.kernel
-                && let Err(error) = kernel.network.set_endpoint(peer, row)
-            {
-                tracing::error!(%error, workload = %id, ifindex = peer, "an interface is without its identity");
-            }
-            self.attach(id, peer);
-        }
-    }
-
-    /// Has the keeper put the network programs on an interface.
-    fn attach(&self, id: &WorkloadId, ifindex: u32) {
-        let Some(keeper) = self.setup.keeper.clone() else { return };
-        let (later, id) = (self.setup.later.clone(), id.clone());
-        tokio::task::spawn_blocking(move || {
-            let done = keeper.attach(ifindex).map_err(|error| error.to_string());
-            drop(later.blocking_send(Later::Attached(id, ifindex, done)));
-        });
-    }
-
-    /// Starts a new keeper when the last one was killed. Meanwhile the kernel goes on judging by the same tables.
-    pub(super) fn look_after_keeper(&mut self) {
-        if let Some(keeper) = &self.setup.keeper
-            && keeper.has_ended()
-        {
-            tracing::error!(keeper = keeper.pid(), "the keeper was killed; a new one is started");
-            self.setup.keeper = None;
-            self.keeper_due = true;
-        }
-        if !std::mem::take(&mut self.keeper_due) {
-            return;
-        }
-        let (command, dir) = (self.setup.keeper_command.clone(), self.setup.bpf_dir.clone());
-        let later = self.setup.later.clone();
-        tokio::task::spawn_blocking(move || {
-            let started = Keeper::start(&command, &dir).map_err(|error| error.to_string());
-            let outcome = started.and_then(|(keeper, handed)| match handed.tables {
-                // The tables are the pinned ones that this agent holds already.
-                Ok(_tables) => Ok(keeper),
-                Err(reason) => Err(reason),
-            });
-            drop(later.blocking_send(Later::Keeper(outcome)));
-        });
-    }
-
-    fn new_keeper(&mut self, keeper: Keeper) {
-        tracing::info!(keeper = keeper.pid(), "a new keeper holds the kernel");
-        self.setup.keeper = Some(Arc::new(keeper));
-        let attached: Vec<(WorkloadId, u32)> = self
-            .inventory
-            .all()
-            .flat_map(|local| local.attached.iter().map(|one| (local.workload.id.clone(), one.ifindex)))
-            .collect();
-        for (id, ifindex) in attached {
-            self.attach(&id, ifindex);
-        }
-    }
-
-    /// A pod's ports are those of all its containers: their sockets are in one namespace.
-    pub(super) fn ports(&mut self, network: &WorkloadId, ports: &[ListeningPort]) {
-        let members: Vec<WorkloadId> = self
-            .inventory
-            .all()
-            .map(|local| &local.workload)
-            .filter(|workload| workload.id == *network || workload.pod_sandbox.as_ref() == Some(network))
-            .map(|workload| workload.id.clone())
-            .collect();
-        for id in members {
-            let Some(local) = self.inventory.get_mut(&id) else { continue };
-            if local.provisional || local.workload.ports == ports {
-                continue;
-            }
-            local.workload.ports = ports.to_vec();
-            let workload = local.workload.clone();
-            self.tell(Observation::Workload(Box::new(workload)));
-        }
-    }
-
-    /// Looks up who listens where, away from this task.
-    pub(super) fn look_for_ports(&self) {
-        let networks: Vec<(WorkloadId, u32)> = self
-            .inventory
-            .all()
-            .map(|local| &local.workload)
-            .filter(|workload| workload.running && owns_network(workload) && workload.pid != 0)
-            .map(|workload| (workload.id.clone(), workload.pid))
-            .collect();
-        let later = self.setup.later.clone();
-        tokio::task::spawn_blocking(move || {
-            for (id, pid) in networks {
-                // A process that has just ended has no ports any more, which is no news.
-                let Ok(found) = nv_capture::netns::listening(pid) else { continue };
-                let mut ports: Vec<ListeningPort> = found
-                    .iter()
-                    .filter(|socket| !socket.address.is_loopback())
-                    .map(|socket| ListeningPort {
-                        protocol: socket.protocol,
-                        port: socket.port,
-                        host_ip: None,
-                        host_port: 0,
-                    })
-                    .collect();
-                ports.sort_unstable();
-                ports.dedup();
-                if later.blocking_send(Later::Ports(id, ports)).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    pub(super) fn detach(&mut self, id: &WorkloadId) {
-        let Some(local) = self.inventory.get_mut(id) else { return };
-        let attached = std::mem::take(&mut local.attached);
-        for one in attached {
-            if let Some(kernel) = &mut self.setup.kernel
-                && let Err(error) = kernel.network.remove_endpoint(one.ifindex)
-            {
-                tracing::warn!(%error, ifindex = one.ifindex, "an interface's row stays");
-            }
-            if let Some(keeper) = self.setup.keeper.clone() {
-                // The veth is usually gone already, and its programs with it.
-                tokio::task::spawn_blocking(move || {
-                    if let Err(error) = keeper.detach(one.ifindex) {
-                        tracing::debug!(%error, ifindex = one.ifindex, "nothing to detach");
-                    }
-                });
             }
         }
     }

@@ -1,0 +1,87 @@
+//! Interfaces and ports of workloads, as their network namespaces show them.
+
+use nv_model::name::WorkloadId;
+use nv_model::observation::Observation;
+use nv_model::workload::ListeningPort;
+
+use super::{Agent, Later};
+use crate::inventory::owns_network;
+
+impl Agent {
+    pub(super) fn interfaces(&mut self, id: &WorkloadId, interfaces: &[nv_capture::netns::Interface]) {
+        let Some(local) = self.inventory.get_mut(id) else { return };
+        let found = crate::node::addresses(interfaces);
+        if !found.is_empty() && local.workload.interfaces != found {
+            local.workload.interfaces = found;
+            let workload = local.workload.clone();
+            self.tell(Observation::Workload(Box::new(workload)));
+            // The kernel must know its addresses before its first packet is judged.
+            if let Err(error) = self.enforce() {
+                tracing::error!(%error, workload = %id, "the addresses of a workload are not in the kernel");
+            }
+        }
+        for peer in interfaces.iter().filter_map(|interface| interface.peer) {
+            let Some(attached) = self.inventory.attach(id, peer) else { continue };
+            let row = nv_capture::Endpoint { number: attached.endpoint, ..self.endpoint_row(id) };
+            if let Some(kernel) = &mut self.setup.kernel
+                && let Err(error) = kernel.network.set_endpoint(peer, row)
+            {
+                tracing::error!(%error, workload = %id, ifindex = peer, "an interface is without its identity");
+            }
+            self.attach(id, peer);
+        }
+    }
+
+    /// A pod's ports are those of all its containers: their sockets are in one namespace.
+    pub(super) fn ports(&mut self, network: &WorkloadId, ports: &[ListeningPort]) {
+        let members: Vec<WorkloadId> = self
+            .inventory
+            .all()
+            .map(|local| &local.workload)
+            .filter(|workload| workload.id == *network || workload.pod_sandbox.as_ref() == Some(network))
+            .map(|workload| workload.id.clone())
+            .collect();
+        for id in members {
+            let Some(local) = self.inventory.get_mut(&id) else { continue };
+            if local.provisional || local.workload.ports == ports {
+                continue;
+            }
+            local.workload.ports = ports.to_vec();
+            let workload = local.workload.clone();
+            self.tell(Observation::Workload(Box::new(workload)));
+        }
+    }
+
+    /// Looks up who listens where, away from this task.
+    pub(super) fn look_for_ports(&self) {
+        let networks: Vec<(WorkloadId, u32)> = self
+            .inventory
+            .all()
+            .map(|local| &local.workload)
+            .filter(|workload| workload.running && owns_network(workload) && workload.pid != 0)
+            .map(|workload| (workload.id.clone(), workload.pid))
+            .collect();
+        let later = self.setup.later.clone();
+        tokio::task::spawn_blocking(move || {
+            for (id, pid) in networks {
+                // A process that has just ended has no ports any more, which is no news.
+                let Ok(found) = nv_capture::netns::listening(pid) else { continue };
+                let mut ports: Vec<ListeningPort> = found
+                    .iter()
+                    .filter(|socket| !socket.address.is_loopback())
+                    .map(|socket| ListeningPort {
+                        protocol: socket.protocol,
+                        port: socket.port,
+                        host_ip: None,
+                        host_port: 0,
+                    })
+                    .collect();
+                ports.sort_unstable();
+                ports.dedup();
+                if later.blocking_send(Later::Ports(id, ports)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
