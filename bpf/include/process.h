@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
  *
- * What process.bpf.c shares with user space: rows of its maps and records of its ring.
+ * What probe.bpf.c shares with user space: rows of its maps and records of its ring.
  *
  * Twins of these structs are in crates/io/probe/src/layout.rs; a test compares every offset by the object's BTF.
  * A change here is a change of the ABI: raise `ABI` there, so that no new program adopts old maps.

@@ -161,7 +161,7 @@ mod tests {
     use libbpf_rs::btf::{Btf, BtfType};
 
     fn btf() -> Btf<'static> {
-        Btf::from_path(env!("NV_PROCESS_OBJECT")).unwrap()
+        Btf::from_path(env!("NV_PROBE_OBJECT")).unwrap()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Process policy in the kernel.
 //!
 //! The **keeper** (privileged) uses [`trial`] to find what this kernel really allows and [`load`] to load, attach and
-//! pin `bpf/process.bpf.c`; it hands the maps' descriptors to the **agent**, which needs no privilege: [`tables`]
+//! pin `bpf/probe.bpf.c`; it hands the maps' descriptors to the **agent**, which needs no privilege: [`tables`]
 //! writes what is allowed where, [`events`] reads what was run. Pinned programs go on judging by the last rows when
 //! both are gone.
 //!

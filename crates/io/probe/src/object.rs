@@ -8,7 +8,7 @@ use libbpf_rs::{ErrorExt as _, ObjectBuilder, OpenObject, PrintLevel, set_print}
 #[repr(C, align(16))]
 struct Aligned<T: ?Sized>(T);
 
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROCESS_OBJECT")));
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
 pub(crate) const SHARED_MAPS: [&str; 6] = ["cgroups", "profiles", "exact", "patterns", "ring", "counters"];

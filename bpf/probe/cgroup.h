@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * A new cgroup has its parent's row before anything runs in it.
+ */
+#ifndef NV_PROBE_CGROUP_H
+#define NV_PROBE_CGROUP_H
+
+#include "maps.h"
+
+static __always_inline void report_cgroup(__u32 kind, __u64 id, __u64 parent, struct cgroup_row *row,
+					  const char *path)
+{
+	struct cgroup_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+
+	if (!record) {
+		count(COUNT_DROPPED_CGROUP);
+		return;
+	}
+	record->head.kind = kind;
+	record->head.pid = bpf_get_current_pid_tgid() >> 32;
+	record->head.at = bpf_ktime_get_boot_ns();
+	record->head.cgroup = id;
+	record->parent = parent;
+	record->profile = row ? row->profile : 0;
+	record->flags = row ? row->flags : 0;
+	__builtin_memset(record->path, 0, CGROUP_PATH_BYTES);
+	bpf_probe_read_kernel_str(record->path, CGROUP_PATH_BYTES, path);
+	bpf_ringbuf_submit(record, wakeup(true));
+}
+
+/* Cgroup ids are unique in one hierarchy only, and these tracepoints speak of all; 0 is version 2. */
+static __always_inline bool is_unified(struct cgroup *cgroup)
+{
+	return BPF_CORE_READ(cgroup, root, hierarchy_id) == 0;
+}
+
+SEC("?tp_btf/cgroup_mkdir")
+int BPF_PROG(cgroup_made, struct cgroup *cgroup, const char *path)
+{
+	__u64 id, parent;
+	struct cgroup_row *row;
+
+	if (!is_unified(cgroup))
+		return 0;
+	id = cgroup_id(cgroup);
+	parent = cgroup_id(BPF_CORE_READ(cgroup, self.parent, cgroup));
+	row = bpf_map_lookup_elem(&cgroups, &parent);
+	if (row) {
+		struct cgroup_row inherited = *row;
+
+		/* User space may have been faster; its row stays. */
+		if (bpf_map_update_elem(&cgroups, &id, &inherited, BPF_NOEXIST) &&
+		    !bpf_map_lookup_elem(&cgroups, &id))
+			count(COUNT_CGROUPS_FULL);
+	}
+	report_cgroup(RECORD_CGROUP_MADE, id, parent, row, path);
+	return 0;
+}
+
+SEC("?tp_btf/cgroup_rmdir")
+int BPF_PROG(cgroup_gone, struct cgroup *cgroup, const char *path)
+{
+	__u64 id, parent;
+
+	if (!is_unified(cgroup))
+		return 0;
+	id = cgroup_id(cgroup);
+	parent = cgroup_id(BPF_CORE_READ(cgroup, self.parent, cgroup));
+	bpf_map_delete_elem(&cgroups, &id);
+	report_cgroup(RECORD_CGROUP_GONE, id, parent, NULL, path);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * The hooks of an exec: two that refuse, and the tracepoint that reports and kills.
+ */
+#ifndef NV_PROBE_EXEC_H
+#define NV_PROBE_EXEC_H
+
+#include "judge.h"
+
+/* Fills what the verdict does not need, and hands the record over. */
+static __always_inline void report(struct scratch *s, struct task_struct *task, struct linux_binprm *bprm,
+				   const struct cred *cred, __u64 cgroup, __u8 mechanism, bool with_arguments)
+{
+	struct exec_record *record = &s->record;
+	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
+	bool denied = record->verdict == VERDICT_DENY;
+
+	record->head.kind = RECORD_EXEC;
+	record->head.pid = BPF_CORE_READ(task, tgid);
+	record->head.at = bpf_ktime_get_boot_ns();
+	record->head.cgroup = cgroup;
+	record->parent_cgroup = cgroup_of(parent);
+	record->parent_pid = BPF_CORE_READ(parent, tgid);
+	record->uid = BPF_CORE_READ(cred, uid.val);
+	record->euid = BPF_CORE_READ(cred, euid.val);
+	record->mechanism = denied ? mechanism : MECHANISM_NONE;
+	record->reserved = 0;
+	bpf_core_read(record->comm, COMM_BYTES, &task->comm);
+	bpf_core_read(record->parent_comm, COMM_BYTES, &parent->comm);
+	__builtin_memcpy(record->path, s->exact.path, PATH_BYTES);
+	__builtin_memset(record->filename, 0, FILENAME_BYTES);
+	bpf_probe_read_kernel_str(record->filename, FILENAME_BYTES, BPF_CORE_READ(bprm, filename));
+	__builtin_memset(record->arguments, 0, ARGUMENT_BYTES);
+	record->argument_bytes = 0;
+	if (with_arguments) {
+		struct mm_struct *mm = BPF_CORE_READ(task, mm);
+		unsigned long start = BPF_CORE_READ(mm, arg_start);
+		unsigned long bytes = BPF_CORE_READ(mm, arg_end) - start;
+
+		if (bytes > ARGUMENT_BYTES)
+			bytes = ARGUMENT_BYTES;
+		if (!bpf_probe_read_user(record->arguments, bytes, (void *)start))
+			record->argument_bytes = bytes;
+	}
+	if (bpf_ringbuf_output(&ring, record, sizeof(*record), wakeup(denied)))
+		count(COUNT_DROPPED_EXEC);
+	if (record->flags & EXEC_RUNTIME)
+		return;
+	count(COUNT_OPEN + (record->verdict & 7));
+}
+
+/* For the hooks that refuse before the exec: reports only what they refuse, the tracepoint reports the rest. */
+static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
+{
+	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
+	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct scratch *s;
+	char magic[2] = {};
+	__u8 verdict;
+
+	if (!row)
+		return 0;
+	/* A script is asked for again as its interpreter, which is the program that runs. */
+	bpf_core_read(magic, sizeof(magic), &bprm->buf);
+	if (magic[0] == '#' && magic[1] == '!')
+		return 0;
+	s = take_scratch();
+	if (!s)
+		return refuse_unjudged(row) ? -EPERM : 0;
+	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file));
+	if (verdict == VERDICT_DENY) {
+		s->record.verdict = verdict;
+		s->record.decision_nanos = bpf_ktime_get_ns() - begin;
+		report(s, task, bprm, BPF_CORE_READ(bprm, cred), cgroup, mechanism, false);
+	}
+	give_back(s);
+	return verdict == VERDICT_DENY ? -EPERM : 0;
+}
+
+SEC("?lsm/bprm_check_security")
+int BPF_PROG(exec_lsm, struct linux_binprm *bprm, int earlier)
+{
+	return earlier ? earlier : refuse(bprm, MECHANISM_BPF_LSM);
+}
+
+SEC("?fmod_ret/security_bprm_check")
+int BPF_PROG(exec_fmod_ret, struct linux_binprm *bprm, int earlier)
+{
+	return earlier ? earlier : refuse(bprm, MECHANISM_FMOD_RET);
+}
+
+SEC("?tp_btf/sched_process_exec")
+int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
+	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
+	struct scratch *s;
+
+	if (!row)
+		return 0;
+	s = take_scratch();
+	if (!s) {
+		if (refuse_unjudged(row) && bpf_send_signal(SIGKILL))
+			count(COUNT_KILL_FAILED);
+		return 0;
+	}
+	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file));
+	/* In the caller's own context: the signal is pending before the first user instruction. */
+	if (s->record.verdict == VERDICT_DENY && bpf_send_signal(SIGKILL))
+		count(COUNT_KILL_FAILED);
+	s->record.decision_nanos = bpf_ktime_get_ns() - begin;
+	report(s, task, bprm, BPF_CORE_READ(task, cred), cgroup, MECHANISM_TRACEPOINT_KILL, true);
+	give_back(s);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * Whether a program may run: the cgroup's profile, its rules, and the file's origin.
+ */
+#ifndef NV_PROBE_JUDGE_H
+#define NV_PROBE_JUDGE_H
+
+#include "path.h"
+
+/* The row of the lowest order among exact path, patterns with this name, patterns with any name. */
+static __always_inline struct rule_row *find_rule(struct scratch *s, __u32 profile, bool whole)
+{
+	struct rule_row *best = NULL, *row;
+	__u64 hash = name_hash(s);
+
+	if (whole) {
+		s->exact.profile = profile;
+		best = bpf_map_lookup_elem(&exact, &s->exact);
+	}
+	s->pattern.prefixlen = 8 * (sizeof(s->pattern) - sizeof(s->pattern.prefixlen));
+	s->pattern.profile = profile;
+	/* Without its beginning a path matches only what may lie anywhere. */
+	if (s->headless)
+		__builtin_memset(s->pattern.path, 0, PREFIX_BYTES);
+	else
+		__builtin_memcpy(s->pattern.path, s->exact.path, PREFIX_BYTES);
+	s->pattern.name_hash[0] = hash;
+	s->pattern.name_hash[1] = hash >> 32;
+	row = bpf_map_lookup_elem(&patterns, &s->pattern);
+	if (row && (!best || row->order < best->order))
+		best = row;
+	s->pattern.name_hash[0] = 0;
+	s->pattern.name_hash[1] = 0;
+	row = bpf_map_lookup_elem(&patterns, &s->pattern);
+	if (row && (!best || row->order < best->order))
+		best = row;
+	return best;
+}
+
+/* Decides about `file` for the cgroup's row; everything about it lands in `s->record`. */
+static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, struct task_struct *task,
+				  struct file *file)
+{
+	struct exec_record *record = &s->record;
+	bool container = row->flags & CGROUP_CONTAINER, whole;
+	struct profile_row *profile;
+	struct rule_row *rule;
+	__u32 number = row->profile;
+	bool drifted, allowed;
+
+	walk(s, file, task);
+	whole = write_path(s);
+	record->profile = number;
+	record->rule = NO_RULE;
+	record->mode = 0;
+	record->baseline = 0;
+	record->flags = origin(file, task, container);
+	if (!whole)
+		record->flags |= EXEC_TRUNCATED;
+	if (container)
+		record->flags |= EXEC_CONTAINER;
+	if (BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mount_namespace) {
+		record->flags |= EXEC_HOST_MOUNTS;
+		/* runc starts itself anew in the container's cgroup, from a memfd; refusing that fails every start. */
+		if (container) {
+			record->flags |= EXEC_RUNTIME;
+			count(COUNT_RUNTIME_EXEC);
+			return VERDICT_OPEN;
+		}
+	}
+	profile = bpf_map_lookup_elem(&profiles, &number);
+	if (!profile) {
+		count(COUNT_NO_PROFILE);
+		return VERDICT_OPEN;
+	}
+	record->mode = profile->mode;
+	record->baseline = profile->baseline;
+	drifted = record->flags & (EXEC_CHANGED | EXEC_FILELESS | EXEC_OTHER_MOUNT);
+	rule = find_rule(s, number, whole);
+	if (rule)
+		record->rule = rule->rule;
+	if (rule && rule->action == ACTION_DENY)
+		return profile->mode == MODE_PROTECT ? VERDICT_DENY : VERDICT_VIOLATE;
+	if (profile->baseline == BASELINE_ZERO_DRIFT)
+		allowed = !drifted || (rule && (rule->flags & RULE_ALLOW_UPDATE));
+	else
+		allowed = rule != NULL;
+	if (allowed)
+		return VERDICT_ALLOW;
+	if (profile->mode == MODE_DISCOVER)
+		return VERDICT_LEARN;
+	return profile->mode == MODE_PROTECT ? VERDICT_DENY : VERDICT_VIOLATE;
+}
+
+/* What there is no memory to judge is stopped in Protect where the group fails closed; else it passes, counted. */
+static __always_inline bool refuse_unjudged(struct cgroup_row *row)
+{
+	__u32 number = row->profile;
+	struct profile_row *profile = bpf_map_lookup_elem(&profiles, &number);
+
+	return profile && profile->mode == MODE_PROTECT && (profile->flags & PROFILE_FAIL_CLOSED);
+}
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * Who came from whom, and who ended.
+ */
+#ifndef NV_PROBE_LINEAGE_H
+#define NV_PROBE_LINEAGE_H
+
+#include "maps.h"
+
+SEC("?tp_btf/sched_process_fork")
+int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 pid = BPF_CORE_READ(child, pid);
+	__u64 cgroup;
+	struct fork_record *record;
+
+	if (pid != BPF_CORE_READ(child, tgid))
+		return 0; /* a thread */
+	cgroup = cgroup_of(child);
+	if (!bpf_map_lookup_elem(&cgroups, &cgroup))
+		return 0;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count(COUNT_DROPPED_FORK);
+		return 0;
+	}
+	record->head.kind = RECORD_FORK;
+	record->head.pid = pid;
+	record->head.at = bpf_ktime_get_boot_ns();
+	record->head.cgroup = cgroup;
+	record->parent_pid = BPF_CORE_READ(parent, tgid);
+	record->reserved = 0;
+	bpf_ringbuf_submit(record, wakeup(false));
+	return 0;
+}
+
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(exit_tracepoint, struct task_struct *task)
+{
+	__u32 pid = BPF_CORE_READ(task, pid);
+	__u64 cgroup = bpf_get_current_cgroup_id();
+	struct exit_record *record;
+
+	if (pid != BPF_CORE_READ(task, tgid) || !bpf_map_lookup_elem(&cgroups, &cgroup))
+		return 0;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count(COUNT_DROPPED_EXIT);
+		return 0;
+	}
+	record->head.kind = RECORD_EXIT;
+	record->head.pid = pid;
+	record->head.at = bpf_ktime_get_boot_ns();
+	record->head.cgroup = cgroup;
+	record->code = BPF_CORE_READ(task, exit_code);
+	record->reserved = 0;
+	bpf_ringbuf_submit(record, wakeup(false));
+	return 0;
+}
+
+#endif

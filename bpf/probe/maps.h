@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * Tables, ring, counters and working memory: everything that the programs share.
+ */
+#ifndef NV_PROBE_MAPS_H
+#define NV_PROBE_MAPS_H
+
+#include "process.h"
+
+/* Deepest path, in components, that is followed. 255 bytes of shorter names than three letters are no real path. */
+#define PARTS 64
+/* Working memories a CPU: as many judgements can preempt one another on it. */
+#define SCRATCHES 4
+/* Records wait for a timer of the reader until this many bytes lie in the ring. */
+#define WAKE_BYTES (64 * 1024)
+
+/* Inode of the host's mount namespace, set by the loader. */
+const volatile __u32 host_mount_namespace = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct cgroup_row);
+} cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct profile_row);
+} profiles SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct exact_key);
+	__type(value, struct rule_row);
+} exact SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct pattern_key);
+	__type(value, struct rule_row);
+} patterns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 * 1024 * 1024);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNT_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+struct part {
+	const unsigned char *name;
+	__u64 length;
+};
+
+/* Too big for the 512 bytes of a BPF stack. */
+struct scratch {
+	__u32 busy;
+	__u32 parts;
+	__u32 offset;
+	__u32 name_length;
+	__u32 headless; /* the walk ended before the root: how the path begins is not known */
+	__u32 reserved;
+	struct part part[PARTS];
+	/* The others are here only for the object's BTF to tell their layout, which a test compares. */
+	union {
+		struct exec_record record;
+		struct fork_record fork;
+		struct exit_record exit;
+		struct cgroup_record cgroup;
+		enum counter counter;
+	};
+	struct exact_key exact;
+	char beyond[PATH_BYTES]; /* never written, but the verifier sees offset and length apart */
+	struct pattern_key pattern;
+	char name[PATH_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCHES);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline void count(__u32 slot)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &slot);
+
+	if (value)
+		__sync_fetch_and_add(value, 1);
+}
+
+static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
+{
+	return BPF_CORE_READ(cgroup, kn, id);
+}
+
+static __always_inline __u64 cgroup_of(struct task_struct *task)
+{
+	return cgroup_id(BPF_CORE_READ(task, cgroups, dfl_cgrp));
+}
+
+static __always_inline __u64 wakeup(bool urgent)
+{
+	if (urgent || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= WAKE_BYTES)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+/* A judgement may be preempted by another one on the same CPU, so its memory is taken, not just used. */
+static __always_inline struct scratch *take_scratch(void)
+{
+	/* Unrolled: before 6.14 the verifier forgets the value of a counter whose address is taken. */
+#pragma unroll
+	for (int i = 0; i < SCRATCHES; i++) {
+		__u32 slot = i;
+		struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+
+		if (s && !__sync_lock_test_and_set(&s->busy, 1))
+			return s;
+	}
+	count(COUNT_SCRATCH_BUSY);
+	return NULL;
+}
+
+static __always_inline void give_back(struct scratch *s)
+{
+	__sync_lock_test_and_set(&s->busy, 0);
+}
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * Where a file is, as its task sees it, and where it comes from.
+ */
+#ifndef NV_PROBE_PATH_H
+#define NV_PROBE_PATH_H
+
+#include "maps.h"
+
+/* Mounts crossed on the way to the root, on top of the components. */
+#define MOUNTS 16
+
+static __always_inline struct mount *mount_of(struct vfsmount *mnt)
+{
+	return (struct mount *)((char *)mnt - bpf_core_field_offset(struct mount, mnt));
+}
+
+static __always_inline bool add_part(struct scratch *s, struct dentry *dentry)
+{
+	__u32 at = s->parts;
+
+	if (at >= PARTS)
+		return false;
+	s->part[at].name = BPF_CORE_READ(dentry, d_name.name);
+	s->part[at].length = BPF_CORE_READ(dentry, d_name.len);
+	s->parts = at + 1;
+	return true;
+}
+
+/* Collects the components of the executable's path, the file name first, up to the task's root. */
+static __always_inline void walk(struct scratch *s, struct file *file, struct task_struct *task)
+{
+	struct dentry *root = BPF_CORE_READ(task, fs, root.dentry);
+	struct vfsmount *root_mnt = BPF_CORE_READ(task, fs, root.mnt);
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
+
+	s->parts = 0;
+	s->headless = 0;
+	for (int step = 0; step < PARTS + MOUNTS; step++) {
+		struct dentry *mnt_root, *parent;
+
+		if (dentry == root && mnt == root_mnt)
+			return;
+		mnt_root = BPF_CORE_READ(mnt, mnt_root);
+		parent = BPF_CORE_READ(dentry, d_parent);
+		if (dentry == mnt_root) {
+			struct mount *here = mount_of(mnt);
+			struct mount *above = BPF_CORE_READ(here, mnt_parent);
+
+			/* A tree that was mounted nowhere in the task's sight, as a lazily unmounted one: its paths
+			 * say nothing, else `/bin/sh` in it would be taken for the real one. */
+			if (here == above) {
+				if (!s->parts)
+					add_part(s, dentry);
+				break;
+			}
+			dentry = BPF_CORE_READ(here, mnt_mountpoint);
+			mnt = (struct vfsmount *)((char *)above + bpf_core_field_offset(struct mount, mnt));
+			continue;
+		}
+		if (!add_part(s, dentry))
+			break;
+		if (dentry == parent)
+			return; /* in no folder: a memfd, which is named `memfd:…` */
+		dentry = parent;
+	}
+	s->headless = 1;
+}
+
+/* Writes the collected components as a path, padded with NUL. False when it did not fit. */
+static __always_inline bool write_path(struct scratch *s)
+{
+	char *path = s->exact.path;
+
+	__builtin_memset(s->exact.path, 0, PATH_BYTES);
+	s->offset = 0;
+	for (int i = 0; i < PARTS; i++) {
+		__u32 parts = s->parts, offset = s->offset, at, length;
+
+		if (i >= parts)
+			return !s->headless;
+		at = parts - 1 - i;
+		if (at >= PARTS || offset >= PATH_BYTES - 1)
+			return false;
+		path[offset] = '/';
+		offset++;
+		length = s->part[at].length;
+		if (length > PATH_BYTES - 1 - offset) {
+			length = (PATH_BYTES - 1 - offset) & (PATH_BYTES - 1);
+			bpf_probe_read_kernel(path + offset, length, s->part[at].name);
+			return false;
+		}
+		bpf_probe_read_kernel(path + offset, length & (PATH_BYTES - 1), s->part[at].name);
+		s->offset = offset + length;
+	}
+	return !s->headless;
+}
+
+/* FNV-1a, 64 bits, of the file name. */
+static __always_inline __u64 name_hash(struct scratch *s)
+{
+	__u64 hash = 0xcbf29ce484222325ULL;
+	__u32 length = s->part[0].length;
+
+	if (!s->parts)
+		return 0;
+	if (length > PATH_BYTES - 1)
+		length = PATH_BYTES - 1;
+	bpf_probe_read_kernel(s->name, length, s->part[0].name);
+	s->name_length = length;
+	for (int i = 0; i < PATH_BYTES - 1; i++) {
+		if (i >= s->name_length)
+			break;
+		hash ^= (__u8)s->name[i];
+		hash *= 0x100000001b3ULL;
+	}
+	return hash ? hash : 1; /* 0 means any name */
+}
+
+/* Where the file comes from, as EXEC_ flags. */
+static __always_inline __u32 origin(struct file *file, struct task_struct *task, bool container)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
+	__u32 flags = 0;
+
+	if (!BPF_CORE_READ(inode, i_nlink))
+		flags |= EXEC_FILELESS;
+	if (!container)
+		return flags; /* a host has no image */
+	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC || sb != BPF_CORE_READ(task, fs, root.mnt, mnt_sb))
+		return flags | EXEC_OTHER_MOUNT;
+	if (!bpf_core_type_exists(struct ovl_inode))
+		return flags | EXEC_ORIGIN_UNKNOWN;
+	struct ovl_inode *overlay = (void *)((char *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode));
+	if (BPF_CORE_READ(overlay, __upperdentry))
+		flags |= EXEC_CHANGED;
+	return flags;
+}
+
+#endif
