@@ -3,7 +3,7 @@
 //! Read in this order: [`name`] and [`time`] (what things are called, when they happened), [`workload`] and
 //! [`node`] (what runs), [`group`] (selectors over workloads), [`mode`], [`rule`] and [`profile`] (what an
 //! operator allows), [`policy`] (what one node is told), [`observation`] (what one node tells), [`verdict`]
-//! (what was decided) and [`record`] (what is logged).
+//! (what was decided), [`record`] (what is logged) and [`question`] (what a controller asks a node).
 
 pub mod application;
 pub mod conversation;
@@ -15,6 +15,7 @@ pub mod observation;
 pub mod policy;
 pub mod port;
 pub mod profile;
+pub mod question;
 pub mod record;
 pub mod rule;
 pub mod system;

@@ -40,3 +40,9 @@ pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
 pub const MAX_CERTIFICATES: usize = 8;
 /// Bytes of a list of ports in text.
 pub const MAX_PORTS_TEXT_BYTES: usize = 16 * 1024;
+/// Processes in one answer.
+pub const MAX_PROCESSES: usize = 8192;
+/// Connections in one answer.
+pub const MAX_SESSIONS: usize = 16_384;
+/// Counters in one answer.
+pub const MAX_COUNTERS: usize = 1024;

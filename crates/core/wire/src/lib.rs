@@ -13,6 +13,7 @@ mod hello;
 mod inventory;
 mod observation;
 mod policy;
+mod question;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod tests;
 pub use error::{Problem, WireError};
 pub use hello::{Greeting, JoinRequest};
 pub use observation::batch;
+pub use question::{answered, asked};
 
 /// Enforcer and controller.
 pub mod enforcer {

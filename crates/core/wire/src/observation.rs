@@ -18,7 +18,7 @@ use crate::read::{Read, clip, length, number, parse, parse_optional, required, t
 const VERDICTS: [Verdict; 5] =
     [Verdict::Open, Verdict::Learn, Verdict::Allow, Verdict::Violate, Verdict::Deny];
 
-fn verdict(path: &str, raw: &str) -> Read<Verdict> {
+pub(crate) fn verdict(path: &str, raw: &str) -> Read<Verdict> {
     VERDICTS
         .into_iter()
         .find(|verdict| verdict.as_str() == raw)

@@ -12,6 +12,7 @@ use nv_model::policy::{
 };
 use nv_model::port::{PortRange, Ports, Protocol};
 use nv_model::profile::{EffectiveProfile, PathPattern, ProcessRule};
+use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEntry};
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Action, Mechanism, Verdict};
@@ -204,6 +205,49 @@ prop_compose! {
     }
 }
 
+fn question() -> impl Strategy<Value = Question> {
+    prop_oneof![
+        (option::of(id()), any::<bool>())
+            .prop_map(|(workload, history)| Question::Processes { workload, history }),
+        (option::of(id()), any::<u32>(), any::<u32>())
+            .prop_map(|(workload, start, limit)| Question::Sessions { workload, start, limit }),
+        (option::of(id()), option::of(any::<u64>()))
+            .prop_map(|(workload, id)| Question::ClearSessions { workload, id }),
+        Just(Question::Counters),
+    ]
+}
+prop_compose! {
+    fn process_entry()(pids in any::<[u32; 4]>(), texts in any::<[bool; 2]>(), word in word(), uids in any::<[u32; 2]>(), started in at(), ended in option::of(at()),
+                       exit in option::of(any::<u32>()), verdict in option::of(verdict())) -> ProcessEntry {
+        let [pid, parent, process_group, session] = pids;
+        ProcessEntry {
+            pid, parent, process_group, session, name: word.clone(), path: format!("/{word}"), command: word, user: if texts[0] { "web".into() } else { String::new() },
+            uid: uids[0], euid: uids[1], root: texts[1], started, ended, exit, verdict,
+        }
+    }
+}
+prop_compose! {
+    fn session_entry()(id_ in any::<u64>(), workload in option::of(id()), ingress in any::<bool>(), protocol in protocol(), ends in any::<(std::net::IpAddr, u16, std::net::IpAddr, u16)>(),
+                       counts in any::<[u64; 4]>(), seconds in any::<[u32; 2]>(), application in option::of(1_u32..), verdict in verdict(), rule in any::<u32>()) -> SessionEntry {
+        SessionEntry {
+            id: id_, workload, ingress, protocol, client: ends.0, client_port: ends.1, server: ends.2, server_port: ends.3, application: application.map(ApplicationId),
+            client_packets: counts[0], client_bytes: counts[1], server_packets: counts[2], server_bytes: counts[3], age: seconds[0], idle: seconds[1], verdict, rule: RuleId(rule),
+        }
+    }
+}
+fn answer() -> impl Strategy<Value = Result<Answer, AnswerError>> {
+    prop_oneof![
+        vec(process_entry(), 0..4).prop_map(|entries| Ok(Answer::Processes(entries))),
+        (vec(session_entry(), 0..4), any::<u32>())
+            .prop_map(|(sessions, total)| Ok(Answer::Sessions { sessions, total })),
+        any::<u32>().prop_map(|count| Ok(Answer::Cleared { count })),
+        btree_map(word(), any::<u64>(), 0..4).prop_map(|counters| Ok(Answer::Counters(counters))),
+        Just(Err(AnswerError::UnknownWorkload)),
+        Just(Err(AnswerError::UnknownQuestion)),
+        word().prop_map(|why| Err(AnswerError::Failed(why))),
+    ]
+}
+
 /// Over the wire's bytes, so that the generated code takes part.
 fn carried<M: Message + Default>(message: &M) -> M {
     M::decode(message.encode_to_vec().as_slice()).unwrap()
@@ -228,11 +272,19 @@ proptest! {
         prop_assert_eq!(crate::Greeting::try_from(carried(&proto::Hello::from(sent.clone()))).unwrap(), sent);
     }
     #[test]
+    fn a_question_and_its_answer_arrive_as_they_were_sent(id in any::<u64>(), question in question(), answer in answer()) {
+        let sent = proto::Ask { id, question: Some(question.clone().into()) };
+        prop_assert_eq!(crate::asked(carried(&sent)).unwrap(), (id, Some(question)));
+        let sent = proto::Answer { id, answer: Some(answer.clone().into()) };
+        prop_assert_eq!(crate::answered(carried(&sent)).unwrap(), (id, answer));
+    }
+    #[test]
     fn bytes_of_a_stranger_are_answered_without_panic(bytes in vec(any::<u8>(), 0..300)) {
         if let Ok(proto::FromEnforcer { message: Some(message) }) = proto::FromEnforcer::decode(bytes.as_slice()) {
             match message {
                 proto::from_enforcer::Message::Hello(hello) => drop(crate::Greeting::try_from(hello)),
                 proto::from_enforcer::Message::Batch(batch) => drop(crate::batch(batch)),
+                proto::from_enforcer::Message::Answer(answer) => drop(crate::answered(answer)),
                 proto::from_enforcer::Message::PolicyAck(_) | proto::from_enforcer::Message::Heartbeat(_) => {}
             }
         }
@@ -240,6 +292,14 @@ proptest! {
             drop(PolicyDelta::try_from(delta));
         }
     }
+}
+
+#[test]
+fn a_question_of_a_later_version_is_told_from_a_bad_one() {
+    assert_eq!(crate::asked(proto::Ask { id: 7, question: None }), Ok((7, None)));
+    let bad = proto::AskProcesses { workload: "a\nb".into(), history: false };
+    let bad = proto::Ask { id: 7, question: Some(proto::ask::Question::Processes(bad)) };
+    assert_eq!(crate::asked(bad).unwrap_err().path, "processes.workload");
 }
 
 #[test]

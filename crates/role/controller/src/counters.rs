@@ -40,6 +40,8 @@ counters! {
     compiled => compiled;
     /// Policies and deltas sent.
     pushed => pushed;
+    /// Questions to nodes that were turned away: too many waited, or the link's queue was full.
+    asks_refused => ask_refused;
     /// Checkpoints written.
     checkpoints => checkpointed;
 }

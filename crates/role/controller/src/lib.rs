@@ -16,6 +16,7 @@
 //! * A node that is out of touch goes on with its last policy; when it returns, it gets the difference, or the whole
 //!   policy when the digests disagree.
 
+mod ask;
 mod change;
 mod counters;
 mod fold;
@@ -51,6 +52,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use ask::AskError;
 pub use change::{Change, ChangeError, ChangeResult, Edit, Planner};
 pub use counters::Counters;
 pub use journal::JournalError;
@@ -75,6 +77,7 @@ struct Inner {
     view: Arc<ArcSwap<View>>,
     changes: watch::Receiver<u64>,
     writer: mpsc::Sender<writer::Request>,
+    hub: mpsc::Sender<hub::Message>,
     graph: graph::SharedGraph,
     counters: Arc<Counters>,
     accepted: Arc<nv_pki::accept::AcceptCounters>,

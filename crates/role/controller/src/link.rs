@@ -190,6 +190,11 @@ impl Session {
                 Some(From::Heartbeat(beat)) => {
                     Message::Heartbeat { session: id, node: self.node.clone(), beat }
                 }
+                Some(From::Answer(answer)) => {
+                    let (question, answer) = nv_wire::answered(answer)
+                        .map_err(|error| Status::invalid_argument(format!("answer.{error}")))?;
+                    Message::Answer { session: id, node: self.node.clone(), id: question, answer }
+                }
                 Some(From::Hello(_)) => return Err(Status::invalid_argument("a second Hello")),
                 None => return Err(Status::invalid_argument("an empty or unknown message")),
             };

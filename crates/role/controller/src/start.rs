@@ -237,7 +237,7 @@ pub async fn start(
         authority: Arc::clone(&authority),
         store: Arc::clone(&store),
         clock: Arc::clone(&clock),
-        hub: inbox,
+        hub: inbox.clone(),
         shutdown: shutdown.clone(),
     };
     let accepted = Arc::<accept::AcceptCounters>::default();
@@ -257,6 +257,7 @@ pub async fn start(
             view,
             changes,
             writer: writer_queue,
+            hub: inbox,
             graph,
             counters,
             accepted,

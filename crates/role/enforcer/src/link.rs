@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nv_model::observation::Sequence;
 use nv_model::policy::PolicyDelta;
+use nv_model::question::Question;
 use nv_pki::{Credential, PkiError};
 use nv_telemetry::chain;
 use nv_wire::WireError;
@@ -38,6 +39,13 @@ pub(crate) enum LinkEvent {
     Acknowledged(Sequence),
     /// A policy came.
     Policy(Box<PolicyDelta>),
+    /// The controller wants to know something.
+    Ask {
+        /// Comes back with the answer.
+        id: u64,
+        /// `None` for a question that only a later version knows.
+        question: Option<Question>,
+    },
     /// The connection is gone.
     Closed,
 }
@@ -108,6 +116,10 @@ async fn once(dial: &Dial, events: &mpsc::Sender<LinkEvent>, pause: &mut Duratio
             Some(Message::BatchAck(ack)) => LinkEvent::Acknowledged(Sequence(ack.acknowledged)),
             Some(Message::Policy(delta)) => {
                 LinkEvent::Policy(Box::new(delta.try_into().map_err(LinkError::Content)?))
+            }
+            Some(Message::Ask(ask)) => {
+                let (id, question) = nv_wire::asked(ask).map_err(LinkError::Content)?;
+                LinkEvent::Ask { id, question }
             }
             // A later controller may say more than this enforcer knows.
             None => continue,

@@ -7,6 +7,7 @@
 //!                         └─ publish: the view that readers see
 //! ```
 
+mod ask;
 mod commit;
 mod keep;
 mod learn;
@@ -24,6 +25,7 @@ use arc_swap::ArcSwap;
 use nv_model::name::{NodeId, WorkloadId};
 use nv_model::node::{Controller, Enforcer, Node, Usage};
 use nv_model::observation::{Observation, ProcessObservation, Sequence};
+use nv_model::question::{Answer, AnswerError, Question};
 use nv_model::record::Record;
 use nv_model::rule::RuleId;
 use nv_model::workload::Workload;
@@ -101,6 +103,10 @@ pub(crate) enum Message {
     PolicyAck { session: SessionId, node: NodeId, ack: proto::PolicyAck },
     /// A node lives.
     Heartbeat { session: SessionId, node: NodeId, beat: proto::Heartbeat },
+    /// Someone wants to know something of a node.
+    Ask { node: NodeId, question: Question, reply: ask::Reply },
+    /// A node answers.
+    Answer { session: SessionId, node: NodeId, id: u64, answer: Result<Answer, AnswerError> },
     /// A link is closed.
     Closed { session: SessionId, node: NodeId },
     /// What was to be learned is in the store, or is not.
@@ -117,6 +123,8 @@ struct Session {
     sent: push::Sent,
     /// An acknowledgement found the link's queue full.
     ack_due: bool,
+    /// Questions that are not answered yet; with the link they are gone, and whoever waits is told.
+    asked: ask::Asked,
 }
 
 /// Where a node's numbered observations are.
@@ -292,6 +300,8 @@ impl Hub {
             }
             Message::PolicyAck { session, node, ack } => self.policy_ack(session, &node, &ack),
             Message::Heartbeat { session, node, beat } => self.heartbeat(session, &node, beat),
+            Message::Ask { node, question, reply } => self.ask(&node, question, reply),
+            Message::Answer { session, node, id, answer } => self.answer(session, &node, id, answer),
             Message::Closed { session, node } => self.closed(session, &node),
             Message::Learned { outcome } => {
                 self.learner.learned(outcome, Instant::now(), &self.parts.counters);

@@ -79,7 +79,9 @@ impl Hub {
         }
         let sent = Sent::held(greeting.held_revision, greeting.held_digest);
         let seen = self.parts.clock.monotonic();
-        self.sessions.insert(node.clone(), Session { id, outbound, close, seen, sent, ack_due: false });
+        let asked = super::ask::Asked::default();
+        self.sessions
+            .insert(node.clone(), Session { id, outbound, close, seen, sent, ack_due: false, asked });
         self.node_event(&node, "Enforcer.Connect", false, "connected");
         self.push_at = Some(Instant::now());
         self.publish_within(super::PUBLISH_SOON);

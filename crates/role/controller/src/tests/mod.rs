@@ -1,6 +1,7 @@
 //! The controller with real parts: redb store, event log, mTLS over the loopback, and a simulated enforcer that speaks
 //! the contract.
 
+mod ask;
 mod changes;
 mod link;
 mod observed;

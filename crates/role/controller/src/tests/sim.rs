@@ -9,6 +9,7 @@ use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
 use nv_model::policy::{IdentityId, NodePolicy, PolicyDelta, Revision};
 use nv_model::port::Protocol;
+use nv_model::question::{Answer, AnswerError, Question};
 use nv_model::record::{Record, Topic};
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
@@ -325,6 +326,8 @@ pub(super) struct Sim {
     pub(super) deltas: Vec<PolicyDelta>,
     pub(super) welcome: Option<proto::Welcome>,
     pub(super) acknowledged: u64,
+    /// Questions that came, with their numbers.
+    pub(super) asked: Vec<(u64, Option<Question>)>,
 }
 
 impl Sim {
@@ -347,7 +350,8 @@ impl Sim {
         out.send(message(From::Hello(greeting.into()))).await.unwrap();
         let inbound =
             EnforcerServiceClient::new(channel).link(ReceiverStream::new(stream)).await?.into_inner();
-        let mut sim = Self { out, inbound, disk, deltas: vec![], welcome: None, acknowledged: 0 };
+        let mut sim =
+            Self { out, inbound, disk, deltas: vec![], welcome: None, acknowledged: 0, asked: vec![] };
         while sim.welcome.is_none() {
             sim.next().await?;
         }
@@ -363,6 +367,7 @@ impl Sim {
         match received.message.unwrap() {
             To::Welcome(welcome) => self.welcome = Some(welcome),
             To::BatchAck(ack) => self.acknowledge(ack.acknowledged),
+            To::Ask(ask) => self.asked.push(nv_wire::asked(ask).unwrap()),
             To::Policy(raw) => {
                 let delta = PolicyDelta::try_from(raw).unwrap();
                 self.disk.policy = self.disk.policy.apply(&delta).unwrap();
@@ -408,6 +413,20 @@ impl Sim {
         while !self.disk.queue.is_empty() {
             self.next().await.unwrap();
         }
+    }
+
+    /// Waits for the next question.
+    pub(super) async fn question(&mut self) -> (u64, Option<Question>) {
+        while self.asked.is_empty() {
+            self.next().await.unwrap();
+        }
+        self.asked.remove(0)
+    }
+
+    /// Answers a question.
+    pub(super) async fn answer(&mut self, id: u64, answer: Result<Answer, AnswerError>) {
+        let answer = proto::Answer { id, answer: Some(answer.into()) };
+        self.out.send(message(From::Answer(answer))).await.unwrap();
     }
 
     /// Waits until the node's policy is as wanted.

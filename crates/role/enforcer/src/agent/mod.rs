@@ -13,6 +13,7 @@ mod keeper;
 mod place;
 mod policy;
 mod programs;
+mod question;
 mod ticks;
 mod traffic;
 mod workloads;
@@ -186,6 +187,7 @@ impl Agent {
                 self.pump();
             }
             LinkEvent::Policy(delta) => self.policy(&delta),
+            LinkEvent::Ask { id, question } => self.question(id, question),
             LinkEvent::Closed => {
                 self.link = None;
                 self.welcomed = false;

@@ -1,0 +1,156 @@
+//! What a controller asks a node: what is looked at when someone wants to see it, and is not kept at the controller.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::application::ApplicationId;
+use crate::name::WorkloadId;
+use crate::port::Protocol;
+use crate::rule::RuleId;
+use crate::time::Timestamp;
+use crate::verdict::Verdict;
+
+/// A question to one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Which processes a workload has, or had.
+    Processes {
+        /// Whose; `None` for the processes of the host.
+        workload: Option<WorkloadId>,
+        /// Those that have ended, and programs that were stopped, too.
+        history: bool,
+    },
+    /// Which connections are open.
+    Sessions {
+        /// Whose; `None` for all of the node.
+        workload: Option<WorkloadId>,
+        /// How many to pass over, in the order of their ids.
+        start: u32,
+        /// How many to give at most.
+        limit: u32,
+    },
+    /// Forgets connections, so that their next packet is judged anew.
+    ClearSessions {
+        /// Whose; `None` for all of the node.
+        workload: Option<WorkloadId>,
+        /// This one alone.
+        id: Option<u64>,
+    },
+    /// What the enforcer counted since its start.
+    Counters,
+}
+
+/// What a node answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Question::Processes`], parents before their children as far as they are known.
+    Processes(Vec<ProcessEntry>),
+    /// To [`Question::Sessions`].
+    Sessions {
+        /// The asked part of them.
+        sessions: Vec<SessionEntry>,
+        /// How many there are.
+        total: u32,
+    },
+    /// To [`Question::ClearSessions`].
+    Cleared {
+        /// How many were forgotten.
+        count: u32,
+    },
+    /// To [`Question::Counters`], by name.
+    Counters(BTreeMap<String, u64>),
+}
+
+/// Why a node does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// The workload is not on this node, or not any more.
+    #[error("no such workload on this node")]
+    UnknownWorkload,
+    /// This enforcer does not know the question; a newer one may.
+    #[error("this enforcer does not know the question")]
+    UnknownQuestion,
+    /// What is asked for cannot be looked up.
+    #[error("the enforcer cannot look it up: {0}")]
+    Failed(String),
+}
+
+/// A process, or a program that was stopped before it became one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessEntry {
+    /// Process id, in the host's numbering.
+    pub pid: u32,
+    /// Parent's process id; 0 when it is not known.
+    pub parent: u32,
+    /// Process group; 0 when it is not known.
+    pub process_group: u32,
+    /// Session of the terminal; 0 when it is not known.
+    pub session: u32,
+    /// Last part of the path.
+    pub name: String,
+    /// Executable, absolute in the workload.
+    pub path: String,
+    /// Arguments with secrets redacted; empty when they were not seen.
+    pub command: String,
+    /// Name of the real user in the workload; empty when it is not known.
+    pub user: String,
+    /// Real user id.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// The first process of its workload.
+    pub root: bool,
+    /// When it began to run this program; [`Timestamp::NEVER`] when it ran before the enforcer and cannot be told.
+    pub started: Timestamp,
+    /// When it ended; `None` while it lives.
+    pub ended: Option<Timestamp>,
+    /// How it ended, as wait(2) gives it: the exit status times 256, or the signal; `None` while it lives.
+    pub exit: Option<u32>,
+    /// What was decided when it was run; `None` when it ran before the enforcer.
+    pub verdict: Option<Verdict>,
+}
+
+/// An open connection, as the kernel's table has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEntry {
+    /// Number of the session on this node.
+    pub id: u64,
+    /// The workload at whose interface it was seen; `None` for the host's network.
+    pub workload: Option<WorkloadId>,
+    /// The workload is the server.
+    pub ingress: bool,
+    /// IP protocol.
+    pub protocol: Protocol,
+    /// Who opened it.
+    pub client: IpAddr,
+    /// Its port; 0 for protocols without.
+    pub client_port: u16,
+    /// Who was asked.
+    pub server: IpAddr,
+    /// Its port; for ICMP the type and code as the kernel's row has them.
+    pub server_port: u16,
+    /// Application, when it is known.
+    pub application: Option<ApplicationId>,
+    /// Packets from the client.
+    pub client_packets: u64,
+    /// Bytes from the client.
+    pub client_bytes: u64,
+    /// Packets from the server.
+    pub server_packets: u64,
+    /// Bytes from the server.
+    pub server_bytes: u64,
+    /// Seconds since it was opened.
+    pub age: u32,
+    /// Seconds since its last packet.
+    pub idle: u32,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The rule that decided; [`RuleId::DEFAULT`] for none.
+    pub rule: RuleId,
+}

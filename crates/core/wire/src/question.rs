@@ -1,0 +1,217 @@
+//! Questions to a node and its answers.
+
+use nv_model::application::ApplicationId;
+use nv_model::port::Protocol;
+use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEntry};
+use nv_model::rule::RuleId;
+
+use crate::bounds::{MAX_COUNTERS, MAX_PROCESSES, MAX_SESSIONS, MAX_TEXT_BYTES, MAX_WORD_BYTES};
+use crate::enforcer::v1 as proto;
+use crate::enforcer::v1::answer::Answer as AnswerKind;
+use crate::enforcer::v1::answer_error::Reason;
+use crate::enforcer::v1::ask::Question as QuestionKind;
+use crate::error::WireError;
+use crate::observation::verdict;
+use crate::read::{Read, clip, clip_list, length, list, number, parse, parse_optional, required, text, time};
+
+/// Number and question; `None` in the question's place for one of a later version, which is to be answered with
+/// [`AnswerError::UnknownQuestion`].
+///
+/// # Errors
+/// [`WireError`] for a workload that is no id.
+pub fn asked(raw: proto::Ask) -> Result<(u64, Option<Question>), WireError> {
+    let question = match raw.question {
+        Some(QuestionKind::Processes(raw)) => Some(Question::Processes {
+            workload: parse_optional("processes.workload", &raw.workload)?,
+            history: raw.history,
+        }),
+        Some(QuestionKind::Sessions(raw)) => Some(Question::Sessions {
+            workload: parse_optional("sessions.workload", &raw.workload)?,
+            start: raw.start,
+            limit: raw.limit,
+        }),
+        Some(QuestionKind::ClearSessions(raw)) => Some(Question::ClearSessions {
+            workload: parse_optional("clear_sessions.workload", &raw.workload)?,
+            id: raw.id,
+        }),
+        Some(QuestionKind::Counters(proto::AskCounters {})) => Some(Question::Counters),
+        None => None,
+    };
+    Ok((raw.id, question))
+}
+
+impl From<Question> for QuestionKind {
+    fn from(model: Question) -> Self {
+        let id =
+            |workload: Option<nv_model::name::WorkloadId>| workload.map(String::from).unwrap_or_default();
+        match model {
+            Question::Processes { workload, history } => {
+                Self::Processes(proto::AskProcesses { workload: id(workload), history })
+            }
+            Question::Sessions { workload, start, limit } => {
+                Self::Sessions(proto::AskSessions { workload: id(workload), start, limit })
+            }
+            Question::ClearSessions { workload, id: session } => {
+                Self::ClearSessions(proto::AskClearSessions { workload: id(workload), id: session })
+            }
+            Question::Counters => Self::Counters(proto::AskCounters {}),
+        }
+    }
+}
+
+/// Number of the question and what the node says to it.
+///
+/// # Errors
+/// [`WireError`] for more than the bounds allow, or a bad entry (`processes.processes[3].verdict`).
+pub fn answered(raw: proto::Answer) -> Result<(u64, Result<Answer, AnswerError>), WireError> {
+    let answer = match required("answer", raw.answer)? {
+        AnswerKind::Processes(raw) => Ok(Answer::Processes(
+            list("processes", raw.processes, MAX_PROCESSES).map_err(|error| error.under("processes"))?,
+        )),
+        AnswerKind::Sessions(raw) => Ok(Answer::Sessions {
+            sessions: list("sessions", raw.sessions, MAX_SESSIONS)
+                .map_err(|error| error.under("sessions"))?,
+            total: raw.total,
+        }),
+        AnswerKind::Cleared(raw) => Ok(Answer::Cleared { count: raw.count }),
+        AnswerKind::Counters(raw) => {
+            length("counters.counters", raw.counters.len(), MAX_COUNTERS)?;
+            for name in raw.counters.keys() {
+                length("counters.counters key", name.len(), MAX_WORD_BYTES)?;
+            }
+            Ok(Answer::Counters(raw.counters.into_iter().collect()))
+        }
+        AnswerKind::Error(raw) => Err(match raw.reason() {
+            Reason::UnknownWorkload => AnswerError::UnknownWorkload,
+            Reason::UnknownQuestion => AnswerError::UnknownQuestion,
+            Reason::Unspecified | Reason::Failed => {
+                AnswerError::Failed(text("error.message", raw.message, MAX_TEXT_BYTES)?)
+            }
+        }),
+    };
+    Ok((raw.id, answer))
+}
+
+impl From<Result<Answer, AnswerError>> for AnswerKind {
+    fn from(model: Result<Answer, AnswerError>) -> Self {
+        let (reason, message) = match model {
+            Ok(Answer::Processes(processes)) => {
+                let processes = clip_list(processes, MAX_PROCESSES);
+                return Self::Processes(proto::ProcessEntries { processes });
+            }
+            Ok(Answer::Sessions { sessions, total }) => {
+                let sessions = clip_list(sessions, MAX_SESSIONS);
+                return Self::Sessions(proto::SessionEntries { sessions, total });
+            }
+            Ok(Answer::Cleared { count }) => return Self::Cleared(proto::Cleared { count }),
+            Ok(Answer::Counters(counters)) => {
+                let counters = counters
+                    .into_iter()
+                    .filter(|(name, _)| name.len() <= MAX_WORD_BYTES)
+                    .take(MAX_COUNTERS)
+                    .collect();
+                return Self::Counters(proto::Counters { counters });
+            }
+            Err(AnswerError::UnknownWorkload) => (Reason::UnknownWorkload, String::new()),
+            Err(AnswerError::UnknownQuestion) => (Reason::UnknownQuestion, String::new()),
+            Err(AnswerError::Failed(message)) => (Reason::Failed, clip(message, MAX_TEXT_BYTES)),
+            // Errors of later versions of the model.
+            Err(other) => (Reason::Failed, other.to_string()),
+        };
+        Self::Error(proto::AnswerError { reason: reason.into(), message })
+    }
+}
+
+impl TryFrom<proto::ProcessEntry> for ProcessEntry {
+    type Error = WireError;
+    fn try_from(raw: proto::ProcessEntry) -> Read<Self> {
+        Ok(Self {
+            pid: raw.pid,
+            parent: raw.parent,
+            process_group: raw.process_group,
+            session: raw.session,
+            name: text("name", raw.name, MAX_TEXT_BYTES)?,
+            path: text("path", raw.path, MAX_TEXT_BYTES)?,
+            command: text("command", raw.command, MAX_TEXT_BYTES)?,
+            user: text("user", raw.user, MAX_WORD_BYTES)?,
+            uid: raw.uid,
+            euid: raw.euid,
+            root: raw.root,
+            started: time(raw.started),
+            ended: raw.ended.map(time),
+            exit: raw.exit,
+            verdict: if raw.verdict.is_empty() { None } else { Some(verdict("verdict", &raw.verdict)?) },
+        })
+    }
+}
+
+impl From<ProcessEntry> for proto::ProcessEntry {
+    fn from(model: ProcessEntry) -> Self {
+        Self {
+            pid: model.pid,
+            parent: model.parent,
+            process_group: model.process_group,
+            session: model.session,
+            name: clip(model.name, MAX_TEXT_BYTES),
+            path: clip(model.path, MAX_TEXT_BYTES),
+            command: clip(model.command, MAX_TEXT_BYTES),
+            user: clip(model.user, MAX_WORD_BYTES),
+            uid: model.uid,
+            euid: model.euid,
+            root: model.root,
+            started: model.started.nanos(),
+            ended: model.ended.map(|ended| ended.nanos()),
+            exit: model.exit,
+            verdict: model.verdict.map(|verdict| verdict.as_str().to_owned()).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<proto::SessionEntry> for SessionEntry {
+    type Error = WireError;
+    fn try_from(raw: proto::SessionEntry) -> Read<Self> {
+        Ok(Self {
+            id: raw.id,
+            workload: parse_optional("workload", &raw.workload)?,
+            ingress: raw.ingress,
+            protocol: Protocol::from_number(number("protocol", raw.protocol)?),
+            client: parse("client", &raw.client)?,
+            client_port: number("client_port", raw.client_port)?,
+            server: parse("server", &raw.server)?,
+            server_port: number("server_port", raw.server_port)?,
+            application: (raw.application != 0).then_some(ApplicationId(raw.application)),
+            client_packets: raw.client_packets,
+            client_bytes: raw.client_bytes,
+            server_packets: raw.server_packets,
+            server_bytes: raw.server_bytes,
+            age: raw.age,
+            idle: raw.idle,
+            verdict: verdict("verdict", &raw.verdict)?,
+            rule: RuleId(raw.rule),
+        })
+    }
+}
+
+impl From<SessionEntry> for proto::SessionEntry {
+    fn from(model: SessionEntry) -> Self {
+        Self {
+            id: model.id,
+            workload: model.workload.map(String::from).unwrap_or_default(),
+            ingress: model.ingress,
+            protocol: u32::from(model.protocol.number()),
+            client: model.client.to_string(),
+            client_port: u32::from(model.client_port),
+            server: model.server.to_string(),
+            server_port: u32::from(model.server_port),
+            application: model.application.map(|application| application.0).unwrap_or_default(),
+            client_packets: model.client_packets,
+            client_bytes: model.client_bytes,
+            server_packets: model.server_packets,
+            server_bytes: model.server_bytes,
+            age: model.age,
+            idle: model.idle,
+            verdict: model.verdict.as_str().to_owned(),
+            rule: model.rule.0,
+        }
+    }
+}
