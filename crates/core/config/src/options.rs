@@ -63,6 +63,10 @@ options! {
     runtime_state_dir: PathBuf, "NV_RUNTIME_STATE_DIR", "DIR";
     /// Folder on the BPF file system for programs and maps that outlive the enforcer [default: /sys/fs/bpf/neuvector]
     bpf_dir: PathBuf, "NV_BPF_DIR", "DIR";
+    /// CPU time that the enforcer may use before it leaves out what is least worth, in percent of one CPU; in the all-in-one the whole process counts [default: 100]
+    enforcer_cpu_percent: u32, "NV_ENFORCER_CPU_PERCENT", "PERCENT";
+    /// Memory that the enforcer may use before it leaves out what is least worth, in megabytes; in the all-in-one the whole process counts [default: 300]
+    enforcer_memory_mb: u64, "NV_ENFORCER_MEMORY_MB", "MB";
     /// What is logged: error, warn, info, debug, trace, also by module (info,nv_policy=debug) [default: info]
     log: String, "NV_LOG", "FILTER";
     /// How it is logged [default: text]

@@ -49,6 +49,10 @@ pub struct Settings {
     pub runtime_state_dir: Option<PathBuf>,
     /// Folder on the BPF file system.
     pub bpf_dir: PathBuf,
+    /// CPU time that the enforcer may use, in percent of one CPU; at least 1.
+    pub enforcer_cpu_percent: u32,
+    /// Resident memory that the enforcer may use, in bytes.
+    pub enforcer_memory_bytes: u64,
     /// Log filter.
     pub log: String,
     /// Log style.
@@ -143,6 +147,8 @@ impl Settings {
             containerd_socket,
             runtime_state_dir: given.runtime_state_dir,
             bpf_dir: given.bpf_dir.unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/neuvector")),
+            enforcer_cpu_percent: given.enforcer_cpu_percent.unwrap_or(100).max(1),
+            enforcer_memory_bytes: given.enforcer_memory_mb.unwrap_or(300).saturating_mul(1024 * 1024),
             log: given.log.unwrap_or_else(|| "info".to_owned()),
             log_format: given.log_format.unwrap_or_default(),
             event_log_bytes: given.event_log_mb.unwrap_or(1024).saturating_mul(1024 * 1024),

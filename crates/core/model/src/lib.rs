@@ -21,4 +21,5 @@ pub mod rule;
 pub mod system;
 pub mod time;
 pub mod verdict;
+pub mod vitals;
 pub mod workload;

@@ -12,6 +12,7 @@ use crate::port::Protocol;
 use crate::rule::RuleId;
 use crate::time::Timestamp;
 use crate::verdict::{Mechanism, Verdict};
+use crate::vitals::{Drops, Shedding};
 use crate::workload::Workload;
 
 /// Number of an observation on one node: starts at 1, grows by 1, never falls, so that a gap is visible.
@@ -51,6 +52,10 @@ pub enum Observation {
         kernel: u64,
         /// Observations that found the queue to the controller full.
         queue: u64,
+        /// All that was not told, by what it was about.
+        drops: Drops,
+        /// What is left out now.
+        shedding: Shedding,
     },
 }
 

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nv_model::time::Timestamp;
@@ -45,29 +45,33 @@ impl Clock for SystemClock {
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct ManualClock {
-    nanos: AtomicI64,
-    start: i64,
+    wall: AtomicI64,
+    monotonic: AtomicU64,
 }
 
 impl ManualClock {
     /// Stands at `at`.
     #[must_use]
     pub fn new(at: Timestamp) -> Self {
-        Self { nanos: AtomicI64::new(at.nanos()), start: at.nanos() }
+        Self { wall: AtomicI64::new(at.nanos()), monotonic: AtomicU64::new(0) }
     }
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
-        self.nanos.fetch_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.wall.fetch_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.monotonic.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+    /// Sets the wall clock, as an operator or NTP does: it jumps, and no time has passed.
+    pub fn set_wall(&self, at: Timestamp) {
+        self.wall.store(at.nanos(), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(self.nanos.load(Ordering::SeqCst))
+        Timestamp::from_nanos(self.wall.load(Ordering::SeqCst))
     }
     fn monotonic(&self) -> Duration {
-        let passed = self.nanos.load(Ordering::SeqCst).saturating_sub(self.start);
-        Duration::from_nanos(u64::try_from(passed).unwrap_or(0))
+        Duration::from_nanos(self.monotonic.load(Ordering::SeqCst))
     }
 }
 
@@ -81,5 +85,11 @@ mod tests {
         assert_eq!((clock.now().seconds(), clock.monotonic()), (100, Duration::ZERO));
         clock.advance(Duration::from_secs(5));
         assert_eq!((clock.now().seconds(), clock.monotonic()), (105, Duration::from_secs(5)));
+        clock.set_wall(Timestamp::from_seconds(7));
+        assert_eq!(
+            (clock.now().seconds(), clock.monotonic()),
+            (7, Duration::from_secs(5)),
+            "only the wall jumps"
+        );
     }
 }

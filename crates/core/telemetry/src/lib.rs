@@ -1,4 +1,4 @@
-//! What every role shares to be observed and ended: log set-up, the clock, signals, the version.
+//! What every role shares to be observed and ended: log set-up, the clock, a process' own use, signals, the version.
 //!
 //! Time is an argument in this product: whoever needs it takes a [`Clock`], and only [`SystemClock`] reads the
 //! machine's. Tests hand in a [`ManualClock`].
@@ -6,11 +6,13 @@
 mod clock;
 mod error;
 mod log;
+mod process;
 mod signal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::chain;
 pub use log::{LogError, start_log};
+pub use process::ProcessUse;
 pub use signal::shutdown_on_signal;
 
 /// Version of the product, from the workspace.

@@ -17,11 +17,13 @@ mod question;
 mod read;
 #[cfg(test)]
 mod tests;
+mod vitals;
 
 pub use error::{Problem, WireError};
 pub use hello::{Greeting, JoinRequest};
 pub use observation::batch;
 pub use question::{answered, asked};
+pub use vitals::heartbeat;
 
 /// Enforcer and controller.
 pub mod enforcer {

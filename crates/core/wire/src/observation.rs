@@ -7,6 +7,7 @@ use nv_model::policy::IdentityId;
 use nv_model::port::Protocol;
 use nv_model::rule::RuleId;
 use nv_model::verdict::Verdict;
+use nv_model::vitals::Drops;
 
 use crate::bounds::{MAX_BATCH, MAX_TEXT_BYTES, MAX_WORD_BYTES};
 use crate::enforcer::v1 as proto;
@@ -184,7 +185,12 @@ impl TryFrom<proto::Observation> for Observation {
                 },
                 at: time(raw.at),
             },
-            Kind::Dropped(raw) => Self::Dropped { kernel: raw.kernel, queue: raw.queue },
+            Kind::Dropped(raw) => Self::Dropped {
+                kernel: raw.kernel,
+                queue: raw.queue,
+                drops: raw.drops.map(Drops::from).unwrap_or_default(),
+                shedding: crate::vitals::shedding(raw.shedding),
+            },
         })
     }
 }
@@ -210,7 +216,12 @@ impl From<Observation> for proto::Observation {
                 sessions_out: usage.sessions_out,
                 at: at.nanos(),
             }),
-            Observation::Dropped { kernel, queue } => Kind::Dropped(proto::Dropped { kernel, queue }),
+            Observation::Dropped { kernel, queue, drops, shedding } => Kind::Dropped(proto::Dropped {
+                kernel,
+                queue,
+                drops: Some(drops.into()),
+                shedding: crate::vitals::shedding_number(shedding),
+            }),
         };
         Self { observation: Some(kind) }
     }

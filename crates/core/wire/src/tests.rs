@@ -16,6 +16,7 @@ use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEnt
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Action, Mechanism, Verdict};
+use nv_model::vitals::{Drops, Shedding, Vitals};
 use nv_model::workload::{InterfaceAddress, ListeningPort, PlatformRole, Workload};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -134,6 +135,15 @@ prop_compose! {
         }))
     }
 }
+fn shedding() -> impl Strategy<Value = Shedding> {
+    select(Shedding::ALL.to_vec())
+}
+prop_compose! {
+    fn drops()(all in any::<[u64; 6]>()) -> Drops {
+        let [exec, lifecycle, file, connection, behaviour, usage] = all;
+        Drops { exec, lifecycle, file, connection, behaviour, usage }
+    }
+}
 fn observation() -> impl Strategy<Value = Observation> {
     prop_oneof![
         workload().prop_map(|workload| Observation::Workload(Box::new(workload))),
@@ -155,7 +165,9 @@ fn observation() -> impl Strategy<Value = Observation> {
                 Observation::Usage { workload, usage, at }
             }
         ),
-        (any::<u64>(), any::<u64>()).prop_map(|(kernel, queue)| Observation::Dropped { kernel, queue }),
+        (any::<u64>(), any::<u64>(), drops(), shedding()).prop_map(|(kernel, queue, drops, shedding)| {
+            Observation::Dropped { kernel, queue, drops, shedding }
+        }),
     ]
 }
 prop_compose! {
@@ -279,13 +291,21 @@ proptest! {
         prop_assert_eq!(crate::answered(carried(&sent)).unwrap(), (id, answer));
     }
     #[test]
+    fn a_sign_of_life_arrives_as_it_was_sent(numbers in any::<[u64; 5]>(), drops in drops(), shedding in shedding(), cpu in 0.0_f64..64.0,
+                                             log_level in word(), counters in btree_map(word(), any::<u64>(), 0..5)) {
+        let [kernel_dropped, queue_dropped, queued, memory, memory_budget] = numbers;
+        let sent = Vitals { kernel_dropped, queue_dropped, queued, drops, shedding, cpu, memory, memory_budget, log_level, counters };
+        prop_assert_eq!(Vitals::try_from(carried(&crate::heartbeat(Timestamp::NEVER, sent.clone()))).unwrap(), sent);
+    }
+    #[test]
     fn bytes_of_a_stranger_are_answered_without_panic(bytes in vec(any::<u8>(), 0..300)) {
         if let Ok(proto::FromEnforcer { message: Some(message) }) = proto::FromEnforcer::decode(bytes.as_slice()) {
             match message {
                 proto::from_enforcer::Message::Hello(hello) => drop(crate::Greeting::try_from(hello)),
                 proto::from_enforcer::Message::Batch(batch) => drop(crate::batch(batch)),
                 proto::from_enforcer::Message::Answer(answer) => drop(crate::answered(answer)),
-                proto::from_enforcer::Message::PolicyAck(_) | proto::from_enforcer::Message::Heartbeat(_) => {}
+                proto::from_enforcer::Message::Heartbeat(beat) => drop(Vitals::try_from(beat)),
+                proto::from_enforcer::Message::PolicyAck(_) => {}
             }
         }
         if let Ok(delta) = proto::PolicyDelta::decode(bytes.as_slice()) {

@@ -24,7 +24,7 @@ use crate::error::{ApiError, Code};
 use crate::query::Query;
 use crate::route::{Found, Route, Table};
 use crate::usage::{History, INTERVAL};
-use crate::{events, routes};
+use crate::{Deps, events, routes};
 
 /// Header of a session's token.
 pub const TOKEN: &str = "x-auth-token";
@@ -43,6 +43,7 @@ pub struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) accounts: Accounts,
     pub(crate) passwords: Arc<Passwords>,
+    pub(crate) log_level: String,
     pub(crate) hashing: Semaphore,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) shutdown: tokio_util::sync::CancellationToken,
@@ -60,19 +61,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl App {
     /// Over these parts.
     pub(crate) fn new(
-        controller: Controller,
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
+        deps: Deps,
         accounts: Accounts,
         passwords: Arc<Passwords>,
+        log_level: String,
         shutdown: tokio_util::sync::CancellationToken,
     ) -> Self {
         Self {
-            controller,
-            store,
-            clock,
+            controller: deps.controller,
+            store: deps.store,
+            clock: deps.clock,
             accounts,
             passwords,
+            log_level,
             hashing: Semaphore::new(HASHES_AT_ONCE),
             streams: Arc::new(Semaphore::new(crate::stream::MAX_STREAMS)),
             shutdown,

@@ -58,6 +58,8 @@ pub struct ApiConfig {
     pub tls: Arc<rustls::ServerConfig>,
     /// What hashing a password costs.
     pub password_cost: Cost,
+    /// The log filter that the process was started with, to be shown.
+    pub log_level: String,
 }
 
 /// What the API works with.
@@ -114,7 +116,7 @@ impl Api {
         let passwords = Arc::new(Passwords::new(config.password_cost)?);
         let accounts = Accounts::open(Arc::clone(&deps.store)).await?;
         let one_time_password = accounts.bootstrap(&passwords, deps.clock.now()).await?;
-        let app = App::new(deps.controller, deps.store, deps.clock, accounts, passwords, shutdown.clone());
+        let app = App::new(deps, accounts, passwords, config.log_level, shutdown.clone());
         Ok(Self { listener, address, tls: config.tls, app: Arc::new(app), one_time_password, shutdown })
     }
 

@@ -107,6 +107,7 @@ pub async fn start(
             address: SocketAddr::new(settings.bind, settings.rest_port),
             tls: Arc::new(web_certificate(&controller, settings, &*clock)?),
             password_cost: Default::default(),
+            log_level: settings.log.clone(),
         },
         Deps { controller: controller.clone(), store, clock },
         shutdown,

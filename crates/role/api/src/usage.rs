@@ -7,6 +7,7 @@ use std::time::Duration;
 use nv_model::name::{NodeId, WorkloadId};
 use nv_model::node::Usage;
 use nv_role_controller::View;
+use nv_telemetry::ProcessUse;
 
 use crate::dto::infrastructure::{Metry, Stats};
 
@@ -24,6 +25,8 @@ type Series<K> = BTreeMap<K, VecDeque<Usage>>;
 pub(crate) struct History {
     nodes: Series<NodeId>,
     workloads: Series<WorkloadId>,
+    /// This process' CPU time when it was read last, and its samples.
+    own: (Option<Duration>, VecDeque<Usage>),
 }
 
 fn note<K: Ord + Clone>(series: &mut Series<K>, now: &BTreeMap<K, Usage>) {
@@ -86,6 +89,22 @@ impl History {
     pub(crate) fn note(&mut self, view: &View) {
         note(&mut self.nodes, &view.node_usage);
         note(&mut self.workloads, &view.usage);
+        self.note_own(ProcessUse::of(None));
+    }
+    fn note_own(&mut self, now: Option<ProcessUse>) {
+        let Some(now) = now else { return };
+        let (before, past) = &mut self.own;
+        if let Some(before) = before.replace(now.cpu) {
+            let cpu = now.cpu.saturating_sub(before).as_secs_f64() / INTERVAL.as_secs_f64();
+            if past.len() >= SAMPLES {
+                past.pop_front();
+            }
+            past.push_back(Usage { cpu, memory: now.memory, ..Usage::default() });
+        }
+    }
+    /// Of this process; `None` in its first seconds.
+    pub(crate) fn of_own_process(&self) -> Option<Stats> {
+        Some(&self.own.1).filter(|past| !past.is_empty()).and_then(|past| stats(Some(past), None))
     }
     /// Of a node; `None` when it has not reported any.
     pub(crate) fn of_node(&self, view: &View, node: &NodeId) -> Option<Stats> {

@@ -16,6 +16,16 @@ macro_rules! counters {
             pub learned: AtomicU64,
         }
         impl Counters {
+            /// All of them, by name.
+            #[must_use]
+            pub fn by_name(&self) -> Vec<(&'static str, u64)> {
+                vec![
+                    $((stringify!($field), self.$field.load(Ordering::Relaxed)),)*
+                    ("missing", self.missing.load(Ordering::Relaxed)),
+                    ("logged", self.logged.load(Ordering::Relaxed)),
+                    ("learned", self.learned.load(Ordering::Relaxed)),
+                ]
+            }
             $(pub(crate) fn $bump(&self) {
                 self.$field.fetch_add(1, Ordering::Relaxed);
             })*

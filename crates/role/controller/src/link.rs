@@ -188,7 +188,10 @@ impl Session {
                     Message::PolicyAck { session: id, node: self.node.clone(), ack }
                 }
                 Some(From::Heartbeat(beat)) => {
-                    Message::Heartbeat { session: id, node: self.node.clone(), beat }
+                    let beat = beat
+                        .try_into()
+                        .map_err(|error| Status::invalid_argument(format!("heartbeat.{error}")))?;
+                    Message::Heartbeat { session: id, node: self.node.clone(), beat: Box::new(beat) }
                 }
                 Some(From::Answer(answer)) => {
                     let (question, answer) = nv_wire::answered(answer)

@@ -9,6 +9,7 @@ use nv_model::policy::Revision as PolicyRevision;
 use nv_model::rule::RuleId;
 use nv_model::system::SystemConfig;
 use nv_model::time::Timestamp;
+use nv_model::vitals::Vitals;
 use nv_model::workload::Workload;
 use nv_policy::directory::Directory;
 use nv_policy::membership;
@@ -75,6 +76,8 @@ pub struct View {
     pub policies: BTreeMap<NodeId, NodePolicyState>,
     /// What was lost on the way from nodes.
     pub losses: BTreeMap<NodeId, NodeLosses>,
+    /// How enforcers fare, by their last sign of life.
+    pub vitals: BTreeMap<NodeId, Vitals>,
     pub(crate) modified: Arc<BTreeMap<String, Revision>>,
     pub(crate) members: OnceLock<BTreeMap<GroupName, Vec<WorkloadId>>>,
     pub(crate) directory: OnceLock<Directory>,

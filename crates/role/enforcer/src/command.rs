@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use nv_config::Settings;
 use nv_model::node::Capabilities;
 
-use crate::{EnforcerConfig, JoinToken, KeeperCommand};
+use crate::{Budget, EnforcerConfig, JoinToken, KeeperCommand};
 
 /// Hidden subcommands.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -91,6 +91,11 @@ pub fn config(settings: &Settings) -> EnforcerConfig {
         bpf_dir: settings.bpf_dir.clone(),
         runtime_socket: settings.containerd_socket.clone(),
         runtime_state_dir: settings.runtime_state_dir.clone(),
+        budget: Budget {
+            cpu: f64::from(settings.enforcer_cpu_percent) / 100.0,
+            memory: settings.enforcer_memory_bytes,
+        },
+        log_level: settings.log.clone(),
         keeper: KeeperCommand { exe: PathBuf::from("/proc/self/exe"), args: vec!["keeper".to_owned()] },
     }
 }

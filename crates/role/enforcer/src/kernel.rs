@@ -40,6 +40,7 @@ pub(crate) struct Kernel {
     pub(crate) process: nv_probe::Tables,
     pub(crate) network: nv_capture::Tables,
     pub(crate) flows: nv_capture::Flows,
+    pub(crate) counters: nv_capture::Counters,
     rules: BTreeMap<(u32, u32), RuleRef>,
 }
 
@@ -49,8 +50,9 @@ impl Kernel {
         process: nv_probe::Tables,
         network: nv_capture::Tables,
         flows: nv_capture::Flows,
+        counters: nv_capture::Counters,
     ) -> Self {
-        Self { process, network, flows, rules: BTreeMap::new() }
+        Self { process, network, flows, counters, rules: BTreeMap::new() }
     }
 
     /// Enforces `policy`, completed by what this node knows itself. Rows that a packet or program needs are there

@@ -10,20 +10,26 @@
 
 mod agent;
 mod attribution;
+mod backlog;
 pub mod command;
 mod connections;
+mod gate;
 mod held;
 mod inventory;
 mod join;
 mod keeper;
 mod kernel;
 mod link;
+mod load;
 mod node;
 mod outbox;
 mod processes;
 mod records;
+#[cfg(test)]
+mod testing;
 mod usage;
 mod users;
+mod worth;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +44,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Setup};
+use crate::backlog::Tally;
 use crate::held::{Held, HeldError};
 use crate::keeper::Keeper;
 use crate::link::{Dial, LinkEvent};
@@ -62,6 +69,19 @@ pub struct EnforcerConfig {
     pub runtime_state_dir: Option<PathBuf>,
     /// How the keeper is started.
     pub keeper: KeeperCommand,
+    /// What the enforcer may use before it leaves out what is least worth.
+    pub budget: Budget,
+    /// The log filter that the process was started with, to be shown.
+    pub log_level: String,
+}
+
+/// What the enforcer may use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// CPU time of agent and keeper, as a share of one CPU.
+    pub cpu: f64,
+    /// Resident memory of the agent's process and the keeper, in bytes.
+    pub memory: u64,
 }
 
 /// Why the enforcer does not run.
@@ -130,8 +150,11 @@ pub async fn run(
 
     let (process_records, mut process_events) = mpsc::channel(MAX_WAITING);
     let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
+    let tally = Arc::new(Tally::default());
     let kernel = match handed.tables {
-        Ok((process, network)) => Some(records::open(process, &network, process_records, network_records)?),
+        Ok((process, network)) => {
+            Some(records::open(process, &network, process_records, Arc::clone(&tally), network_records)?)
+        }
         Err(reason) => {
             tracing::error!(reason, "nothing can be enforced on this machine");
             None
@@ -155,6 +178,9 @@ pub async fn run(
         keeper: Some(Arc::new(keeper)),
         keeper_command: config.keeper.clone(),
         bpf_dir: config.bpf_dir.clone(),
+        budget: config.budget,
+        log_level: config.log_level.clone(),
+        tally,
         cgroup_root: nv_probe::cgroup::unified_root().ok(),
         identifiers: watchers,
         later,

@@ -3,16 +3,21 @@
 use std::collections::VecDeque;
 
 use nv_model::observation::{Observation, Sequence};
+use nv_model::vitals::Drops;
+
+use crate::worth::{self, Worth};
 
 /// Most observations that wait. At about 500 bytes each this is 16 MiB.
 pub(crate) const MAX_WAITING: usize = 32_768;
+/// How many go at once when it is full, at most.
+const BUNDLE: usize = 256;
 /// Most observations in one message.
 pub(crate) const MAX_BATCH: usize = 512;
 
 /// Observations in order, each with its number.
 ///
-/// When it is full, what is least worth goes first: reports of use, then allowed connections, then the oldest of
-/// everything else; a number is given only to what is kept, so that numbers have no gap, and every drop is counted.
+/// When it is full, what is least worth goes first ([`Worth`]), the oldest before others; a number is given only to what
+/// is kept, so that numbers have no gap, and every drop is counted.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     waiting: VecDeque<Observation>,
@@ -23,27 +28,58 @@ pub(crate) struct Outbox {
     /// How many of `waiting` were ever sent: their numbers are given and must stay.
     numbered: usize,
     dropped: u64,
+    drops: Drops,
 }
 
 impl Outbox {
     /// Empty; the next observation gets the number `next`.
     pub(crate) fn new(next: Sequence) -> Self {
-        Self { waiting: VecDeque::new(), first: next.0.max(1), sent: 0, numbered: 0, dropped: 0 }
+        Self {
+            waiting: VecDeque::new(),
+            first: next.0.max(1),
+            sent: 0,
+            numbered: 0,
+            dropped: 0,
+            drops: Drops::default(),
+        }
     }
     /// Takes an observation.
     pub(crate) fn push(&mut self, observation: Observation) {
-        if self.waiting.len() >= MAX_WAITING {
-            self.dropped += 1;
-            if is_expendable(&observation) {
-                return;
-            }
-            // Only what was never sent may go: the others have their numbers.
-            match self.waiting.iter().skip(self.numbered).position(is_expendable) {
-                Some(at) => drop(self.waiting.remove(self.numbered + at)),
-                None => return,
-            }
+        if self.waiting.len() >= MAX_WAITING && !self.make_room(worth::of(&observation).1) {
+            self.count(&observation);
+            return;
         }
         self.waiting.push_back(observation);
+    }
+
+    /// Drops what is least worth and not worth more than `worth`, a bundle at a time: looking for each single one
+    /// through the whole queue would cost more than it saves. Only what was never sent may go: the rest has numbers.
+    fn make_room(&mut self, worth: Worth) -> bool {
+        for least in Worth::ALL.into_iter().filter(|least| *least <= worth) {
+            let (mut at, mut gone) = (0_usize, Vec::new());
+            let numbered = self.numbered;
+            self.waiting.retain(|held| {
+                let stays = at < numbered || gone.len() >= BUNDLE || worth::of(held).1 != least;
+                if !stays {
+                    gone.push(worth::of(held).0);
+                }
+                at += 1;
+                stays
+            });
+            if !gone.is_empty() {
+                for kind in gone {
+                    self.dropped += 1;
+                    worth::count(&mut self.drops, kind, 1);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn count(&mut self, observation: &Observation) {
+        self.dropped += 1;
+        worth::count(&mut self.drops, worth::of(observation).0, 1);
     }
     /// The next ones to send and the number of the first, at most [`MAX_BATCH`].
     pub(crate) fn next_batch(&mut self) -> Option<(Sequence, Vec<Observation>)> {
@@ -80,22 +116,19 @@ impl Outbox {
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
-}
-
-fn is_expendable(observation: &Observation) -> bool {
-    match observation {
-        Observation::Usage { .. } => true,
-        Observation::Connection(connection) => !connection.verdict.is_violation(),
-        Observation::Process(process) => !process.verdict.is_violation(),
-        Observation::Workload(_) | Observation::WorkloadGone { .. } | Observation::Dropped { .. } => false,
+    /// The same by what they were about.
+    pub(crate) fn drops(&self) -> Drops {
+        self.drops
     }
 }
 
 #[cfg(test)]
 mod tests {
     use nv_model::time::Timestamp;
+    use nv_model::verdict::Verdict;
 
     use super::*;
+    use crate::testing::ran;
 
     fn gone(n: usize) -> Observation {
         Observation::WorkloadGone { id: format!("w{n}").parse().unwrap(), at: Timestamp::NEVER }
@@ -132,16 +165,26 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_the_least_worth_and_counts_it() {
+    fn a_full_queue_drops_the_least_worth_first_and_counts_it() {
         let mut outbox = Outbox::new(Sequence(1));
         outbox.push(usage());
-        for n in 0..MAX_WAITING {
-            outbox.push(gone(n));
+        outbox.push(ran("/bin/known", Verdict::Allow));
+        outbox.push(ran("/bin/new", Verdict::Learn));
+        for _ in 3..MAX_WAITING {
+            outbox.push(ran("/tmp/evil", Verdict::Deny));
         }
-        assert_eq!((outbox.len(), outbox.dropped()), (MAX_WAITING, 1));
-        outbox.push(usage());
-        outbox.push(gone(0));
-        assert_eq!((outbox.len(), outbox.dropped()), (MAX_WAITING, 3));
+        let left =
+            |outbox: &Outbox, worth| outbox.waiting.iter().filter(|held| worth::of(held).1 == worth).count();
+        for (times, gone) in [(1, Worth::Activity), (2, Worth::Usage), (3, Worth::Learning)] {
+            outbox.push(ran("/tmp/evil", Verdict::Deny));
+            assert_eq!((left(&outbox, gone), outbox.dropped()), (0, times), "{gone:?}");
+        }
+        outbox.push(ran("/bin/new", Verdict::Learn));
+        assert_eq!(left(&outbox, Worth::Learning), 0, "what is worth less than all that waits is not taken");
+        assert_eq!(outbox.drops(), Drops { exec: 3, usage: 1, ..Drops::default() });
+        outbox.push(gone(1));
+        assert_eq!(left(&outbox, Worth::State), 1, "a workload's end is told at the cost of old violations");
+        assert!(outbox.len() <= MAX_WAITING);
     }
 
     #[test]

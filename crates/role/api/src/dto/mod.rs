@@ -12,6 +12,7 @@ pub mod policy;
 pub mod role;
 pub mod system;
 pub mod user;
+pub mod vitals;
 pub mod workload;
 pub mod workload_v2;
 

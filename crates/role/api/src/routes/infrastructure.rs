@@ -10,7 +10,7 @@ use nv_role_controller::View;
 
 use crate::answer::{Json, List, One};
 use crate::call::Call;
-use crate::dto::infrastructure::{Agent, Controller, Domain, DomainsData, Host, Running, StatsData};
+use crate::dto::infrastructure::{Agent, Controller, Domain, DomainsData, Host, Running};
 use crate::error::ApiError;
 use crate::route::Route;
 
@@ -23,12 +23,6 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/v1/controller/:id", NvResource, "Show a controller", controller),
         Route::get("/v1/enforcer", NvResource, "List enforcers", enforcers),
         Route::get("/v1/enforcer/:id", NvResource, "Show an enforcer", enforcer),
-        Route::get(
-            "/v1/enforcer/:id/stats",
-            NvResource,
-            "Show what the node of an enforcer uses",
-            enforcer_stats,
-        ),
         Route::get("/v1/domain", Infra, "List namespaces", domains),
     ]
 }
@@ -97,15 +91,6 @@ async fn enforcer(call: Call) -> Result<One<Agent>, ApiError> {
     let id = call.parameter("id");
     let found = view.enforcers.get(id).ok_or_else(|| ApiError::not_found("enforcer", id))?;
     Ok(One(Agent::from(found)))
-}
-
-async fn enforcer_stats(call: Call) -> Result<Json<StatsData>, ApiError> {
-    let view = call.app.controller.view();
-    let id = call.parameter("id");
-    let found = view.enforcers.get(id).ok_or_else(|| ApiError::not_found("enforcer", id))?;
-    let stats = call.app.history().of_node(&view, &found.node);
-    let stats = stats.ok_or_else(|| ApiError::not_found("usage of enforcer", id))?;
-    Ok(Json(StatsData { id: id.to_owned(), read_at: call.app.clock.now().rfc3339(), stats }))
 }
 
 async fn domains(call: Call) -> Result<Json<DomainsData>, ApiError> {

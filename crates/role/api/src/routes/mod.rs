@@ -13,6 +13,7 @@ mod profile;
 mod role;
 mod system;
 mod user;
+mod vitals;
 mod workload;
 
 use crate::route::Table;
@@ -29,6 +30,7 @@ pub fn table() -> Table {
         system::routes(),
         config::routes(),
         infrastructure::routes(),
+        vitals::routes(),
         workload::routes(),
         group::routes(),
         policy::routes(),

@@ -67,6 +67,7 @@ impl Fixture {
             address: "127.0.0.1:0".parse().unwrap(),
             tls: Arc::new(tls::web_server(&credential).unwrap()),
             password_cost: Cost { memory_kib: 8, passes: 1, lanes: 1 },
+            log_level: "debug".into(),
         };
         let deps = Deps { controller: controller.clone(), store, clock: clock.clone() };
         let mut api = Api::bind(config, deps, shutdown.clone()).await.unwrap();

@@ -4,6 +4,7 @@ use axum::http::{Method, StatusCode};
 use nv_model::node::Usage;
 use nv_model::observation::Observation;
 use nv_model::time::Timestamp;
+use nv_model::vitals::{Drops, Shedding, Vitals};
 use serde_json::json;
 
 use crate::fixture::{Fixture, each};
@@ -155,12 +156,12 @@ async fn configuration_is_changed_in_both_versions_and_what_has_no_effect_yet_is
         ]),
         json!(["Monitor", "prod", true, true])
     );
-    let change = json!({"config_v2": {"svc_cfg": {"new_service_profile_baseline": "zero-drift"}, "misc_cfg": {"unused_group_aging": 12}}});
+    let change = json!({"config_v2": {"svc_cfg": {"new_service_profile_baseline": "zero-drift", "new_service_fail_mode": "closed"}, "misc_cfg": {"unused_group_aging": 12}}});
     fixture.done(Method::PATCH, "/v2/system/config", &admin, change).await;
     let second = fixture.get("/v2/system/config", &admin).await["config"].clone();
     assert_eq!(
         second["new_svc"],
-        json!({"new_service_policy_mode": "Monitor", "new_service_profile_mode": "Discover", "new_service_profile_baseline": "zero-drift"})
+        json!({"new_service_policy_mode": "Monitor", "new_service_profile_mode": "Discover", "new_service_profile_baseline": "zero-drift", "new_service_fail_mode": "closed"})
     );
     assert_eq!(second["misc"]["unused_group_aging"], 12);
     for (body, code) in [
@@ -206,6 +207,56 @@ async fn use_of_nodes_and_workloads_is_shown_once_it_was_reported() {
         );
         assert_eq!(answer["stats"]["span_60"]["cpu"], 0.25);
     }
+}
+
+#[tokio::test]
+async fn how_enforcers_and_controllers_fare_is_shown_and_shedding_is_an_event() {
+    let (fixture, admin, mut reporter) = shop().await;
+    assert_eq!(fixture.call(Method::GET, "/v1/enforcer/n1/counter", &admin, None).await.body["code"], 7);
+    let drops = Drops { exec: 7, ..Drops::default() };
+    reporter
+        .beat(Vitals {
+            drops,
+            shedding: Shedding::Activity,
+            memory: 3 << 20,
+            memory_budget: 1 << 20,
+            log_level: "info".into(),
+            counters: [("network.denied_packets".to_owned(), 42)].into(),
+            ..Vitals::default()
+        })
+        .await;
+    for shedding in [Shedding::Activity, Shedding::Usage, Shedding::Nothing] {
+        reporter.tell(Observation::Dropped { kernel: 0, queue: 0, drops, shedding }).await;
+    }
+    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let counter = loop {
+        let answer = fixture.call(Method::GET, "/v1/enforcer/n1/counter", &admin, None).await;
+        if answer.status == StatusCode::OK {
+            break answer.body["counter"].clone();
+        }
+        assert!(tokio::time::Instant::now() < limit, "{answer:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(counter["rx_drop_packets"], 42);
+    assert_eq!((&counter["drops"]["exec"], &counter["shedding"]), (&json!(7), &json!("activity")));
+    assert_eq!(fixture.get("/v1/enforcer/n1/config", &admin).await["config"]["log_level"], "info");
+
+    let events = fixture.get("/v1/log/event", &admin).await;
+    let names = each(&events["events"], "name");
+    for (name, times) in
+        [("Enforcer.Shedding.Start", 1), ("Enforcer.Shedding.Stop", 1), ("Agent.Memory.Pressure", 1)]
+    {
+        assert_eq!(names.iter().filter(|found| **found == name).count(), times, "{name} {names:?}");
+    }
+
+    let own = fixture.controller.id().to_string();
+    let counter = fixture.get(&format!("/v1/controller/{own}/counter"), &admin).await["counter"].clone();
+    assert!(counter["counters"]["observations"].as_u64() >= Some(3), "{counter}");
+    assert_eq!(
+        fixture.get(&format!("/v1/controller/{own}/config"), &admin).await["config"]["log_level"],
+        "debug"
+    );
+    assert_eq!(fixture.call(Method::GET, "/v1/controller/other/counter", &admin, None).await.body["code"], 7);
 }
 
 #[tokio::test]

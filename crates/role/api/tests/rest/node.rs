@@ -10,6 +10,7 @@ use nv_model::port::Protocol;
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
+use nv_model::vitals::Vitals;
 use nv_model::workload::{InterfaceAddress, PlatformRole, Workload};
 use nv_pki::{SigningRequest, connect, tls, token};
 use nv_role_controller::Controller;
@@ -206,6 +207,11 @@ impl Reporter {
             }
         });
         Self { out, next: 1, acknowledged }
+    }
+
+    /// Gives a sign of life.
+    pub(crate) async fn beat(&self, vitals: Vitals) {
+        self.out.send(message(From::Heartbeat(nv_wire::heartbeat(now(), vitals)))).await.unwrap();
     }
 
     /// Tells of one thing and waits until the controller has it.

@@ -28,6 +28,7 @@ use nv_model::observation::{Observation, ProcessObservation, Sequence};
 use nv_model::question::{Answer, AnswerError, Question};
 use nv_model::record::Record;
 use nv_model::rule::RuleId;
+use nv_model::vitals::{Shedding, Vitals};
 use nv_model::workload::Workload;
 use nv_policy::compile::Compiler;
 use nv_policy::directory::Directory;
@@ -102,7 +103,7 @@ pub(crate) enum Message {
     /// A node took its policy, or did not.
     PolicyAck { session: SessionId, node: NodeId, ack: proto::PolicyAck },
     /// A node lives.
-    Heartbeat { session: SessionId, node: NodeId, beat: proto::Heartbeat },
+    Heartbeat { session: SessionId, node: NodeId, beat: Box<Vitals> },
     /// Someone wants to know something of a node.
     Ask { node: NodeId, question: Question, reply: ask::Reply },
     /// A node answers.
@@ -184,6 +185,9 @@ pub(crate) struct Hub {
     matches: Arc<BTreeMap<RuleId, RuleMatch>>,
     policies: BTreeMap<NodeId, NodePolicyState>,
     losses: BTreeMap<NodeId, NodeLosses>,
+    vitals: BTreeMap<NodeId, Vitals>,
+    /// What enforcers leave out, where it is anything.
+    shedding: BTreeMap<NodeId, Shedding>,
     incidents: Fold<IncidentKey, (NodeId, String, Box<ProcessObservation>)>,
     violations: Fold<ViolationKey, observe::SeenViolation>,
     learner: learn::Learner,
@@ -226,6 +230,8 @@ impl Hub {
             matches: Arc::default(),
             policies: BTreeMap::new(),
             losses: BTreeMap::new(),
+            vitals: BTreeMap::new(),
+            shedding: BTreeMap::new(),
             incidents: Fold::default(),
             violations: Fold::default(),
             learner: learn::Learner::default(),
@@ -299,7 +305,7 @@ impl Hub {
                 self.batch(session, &node, batch, observations);
             }
             Message::PolicyAck { session, node, ack } => self.policy_ack(session, &node, &ack),
-            Message::Heartbeat { session, node, beat } => self.heartbeat(session, &node, beat),
+            Message::Heartbeat { session, node, beat } => self.heartbeat(session, &node, *beat),
             Message::Ask { node, question, reply } => self.ask(&node, question, reply),
             Message::Answer { session, node, id, answer } => self.answer(session, &node, id, answer),
             Message::Closed { session, node } => self.closed(session, &node),
@@ -428,6 +434,7 @@ impl Hub {
             matches: Arc::clone(&self.matches),
             policies: self.policies.clone(),
             losses: self.losses.clone(),
+            vitals: self.vitals.clone(),
             modified: Arc::clone(&self.parts.stored.modified),
             members: OnceLock::new(),
             directory: OnceLock::new(),

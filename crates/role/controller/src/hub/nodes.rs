@@ -8,6 +8,7 @@ use nv_model::name::{EnforcerId, NodeId};
 use nv_model::node::{ConnectionState, Enforcer};
 use nv_model::observation::Observation;
 use nv_model::time::Timestamp;
+use nv_model::vitals::Vitals;
 use nv_wire::Greeting;
 use nv_wire::enforcer::v1 as proto;
 use nv_wire::enforcer::v1::to_enforcer::Message as To;
@@ -157,12 +158,22 @@ impl Hub {
         self.sessions.get_mut(node).filter(|session| session.id == id)
     }
 
-    pub(super) fn heartbeat(&mut self, id: SessionId, node: &NodeId, beat: proto::Heartbeat) {
+    pub(super) fn heartbeat(&mut self, id: SessionId, node: &NodeId, beat: Vitals) {
         let seen = self.parts.clock.monotonic();
         let Some(session) = self.session(id, node) else { return };
         session.seen = seen;
         let losses = self.losses.entry(node.clone()).or_default();
         (losses.kernel, losses.queue) = (beat.kernel_dropped, beat.queue_dropped);
+        let presses = |vitals: &Vitals| vitals.memory_budget > 0 && vitals.memory > vitals.memory_budget;
+        if presses(&beat) && !self.vitals.get(node).is_some_and(presses) {
+            let what = format!(
+                "uses {} MiB of memory, more than its budget of {} MiB",
+                beat.memory >> 20,
+                beat.memory_budget >> 20
+            );
+            self.node_event(node, "Agent.Memory.Pressure", true, &what);
+        }
+        self.vitals.insert(node.clone(), beat);
         self.publish_within(super::PUBLISH_LATER);
     }
 

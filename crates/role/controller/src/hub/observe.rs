@@ -10,6 +10,7 @@ use nv_model::record::{Level, Record};
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
+use nv_model::vitals::{Drops, Shedding};
 use nv_model::workload::Workload;
 use nv_policy::directory::Directory;
 use nv_policy::learn::{Link, Program};
@@ -157,11 +158,34 @@ impl Hub {
                 }
                 self.publish_within(PUBLISH_LATER);
             }
-            Observation::Dropped { kernel, queue } => {
+            Observation::Dropped { kernel, queue, drops, shedding } => {
                 let losses = self.losses.entry(node.clone()).or_default();
                 (losses.kernel, losses.queue) = (kernel, queue);
+                self.shedding_seen(node, drops, shedding);
             }
         }
+    }
+
+    /// Says when an enforcer begins to leave things out, and when it tells everything again.
+    fn shedding_seen(&mut self, node: &NodeId, drops: Drops, shedding: Shedding) {
+        let before = self.shedding.get(node).copied().unwrap_or_default();
+        match (before, shedding) {
+            (Shedding::Nothing, Shedding::Nothing) => return,
+            (_, Shedding::Nothing) => {
+                let what =
+                    format!("tells everything again; {} observations were left out so far", drops.total());
+                self.node_event(node, "Enforcer.Shedding.Stop", false, &what);
+            }
+            (Shedding::Nothing, level) => {
+                let what = format!(
+                    "leaves out observations to stay within its budget ({}); verdicts and what is against the rules stay",
+                    level.as_str()
+                );
+                self.node_event(node, "Enforcer.Shedding.Start", true, &what);
+            }
+            (_, _) => {}
+        }
+        self.shedding.insert(node.clone(), shedding);
     }
 
     pub(super) fn workload_seen(&mut self, node: &NodeId, workload: Arc<Workload>, now: Timestamp) {

@@ -16,6 +16,7 @@ mod programs;
 mod question;
 mod ticks;
 mod traffic;
+mod vitals;
 mod workloads;
 
 use std::collections::{HashMap, HashSet};
@@ -28,19 +29,24 @@ use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{Observation, ProcessObservation, Sequence};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
+use nv_model::vitals::Drops;
 use nv_model::workload::{ListeningPort, Workload};
 use nv_telemetry::Clock;
 use nv_wire::Greeting;
 use nv_wire::enforcer::v1 as proto;
 use tokio::sync::mpsc;
 
+use crate::Budget;
 use crate::attribution::Attribution;
+use crate::backlog::Tally;
 use crate::connections::Connections;
+use crate::gate::Gate;
 use crate::held::Held;
 use crate::inventory::Inventory;
 use crate::keeper::{Keeper, KeeperCommand};
 use crate::kernel::Kernel;
 use crate::link::LinkEvent;
+use crate::load::Load;
 use crate::outbox::Outbox;
 use crate::processes::Processes;
 use crate::usage::UsageMeter;
@@ -51,6 +57,8 @@ const LEARN_AGAIN: Duration = Duration::from_secs(60);
 const MAX_LEARNED: usize = 16_384;
 /// Most processes of a workload that are looked at when it is found running.
 const MAX_RUNNING: usize = 4096;
+/// Most violations that are folded at one time; beyond it each is told by itself.
+const MAX_FOLDED: usize = 16_384;
 /// How long the same violation by the same program of a workload is folded into one report.
 const FOLD_INCIDENTS: Duration = Duration::from_secs(1);
 
@@ -67,6 +75,10 @@ pub(crate) struct Setup {
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) keeper_command: KeeperCommand,
     pub(crate) bpf_dir: PathBuf,
+    pub(crate) budget: Budget,
+    pub(crate) log_level: String,
+    /// What the reader of the process records dropped.
+    pub(crate) tally: Arc<Tally>,
     pub(crate) cgroup_root: Option<PathBuf>,
     pub(crate) identifiers: Vec<nv_runtime::Identifier>,
     /// Where the outcome of work elsewhere comes back.
@@ -116,11 +128,16 @@ pub(crate) struct Agent {
     placed: HashMap<WorkloadId, Place>,
     incidents: HashMap<(Option<WorkloadId>, String, Verdict), (Duration, ProcessObservation)>,
     usage: UsageMeter,
+    gate: Gate,
+    load: Load,
+    /// CPU time of agent and keeper at a moment, and their share since the moment before.
+    own_use: (Duration, Duration, f64),
+    memory: u64,
     outbox: Outbox,
     stream: String,
     link: Option<mpsc::Sender<proto::FromEnforcer>>,
     welcomed: bool,
-    told_dropped: (u64, u64),
+    told_dropped: Drops,
 }
 
 impl Agent {
@@ -139,11 +156,15 @@ impl Agent {
             placed: HashMap::new(),
             incidents: HashMap::new(),
             usage: UsageMeter::new(),
+            gate: Gate::new(),
+            load: Load::default(),
+            own_use: Default::default(),
+            memory: 0,
             outbox: Outbox::new(Sequence(1)),
             stream: uuid::Uuid::new_v4().to_string(),
             link: None,
             welcomed: false,
-            told_dropped: (0, 0),
+            told_dropped: Drops::default(),
         };
         agent.processes.scan();
         if let Err(error) = agent.enforce() {
@@ -196,7 +217,10 @@ impl Agent {
     }
 
     fn tell(&mut self, observation: Observation) {
-        self.outbox.push(observation);
+        let now = self.setup.clock.monotonic();
+        if self.gate.admits(&observation, self.load.shedding(), now) {
+            self.outbox.push(observation);
+        }
     }
 
     /// Sends what waits, as far as the network takes it now.

@@ -8,7 +8,7 @@ use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::workload::Workload;
 
-use super::{Agent, LEARN_AGAIN, Later, MAX_LEARNED};
+use super::{Agent, LEARN_AGAIN, Later, MAX_FOLDED, MAX_LEARNED};
 use crate::inventory::Owner;
 use crate::kernel::new_services;
 use crate::processes::{Process, last_part};
@@ -137,7 +137,7 @@ impl Agent {
             count: 1,
             at: self.wall(exec.at),
         };
-        if exec.verdict.is_violation() {
+        if exec.verdict.is_violation() && self.incidents.len() < MAX_FOLDED {
             let folded = ProcessObservation { count: 0, ..observation.clone() };
             self.incidents.insert((workload, exec.path, exec.verdict), (now, folded));
         }

@@ -2,7 +2,6 @@
 
 use nv_model::name::WorkloadId;
 use nv_model::observation::Observation;
-use nv_wire::enforcer::v1 as proto;
 
 use super::{Agent, FOLD_INCIDENTS};
 
@@ -10,6 +9,7 @@ impl Agent {
     /// Every second: folded incidents are told, batches go out.
     pub(crate) fn second(&mut self) {
         self.look_after_keeper();
+        self.weigh_load();
         let now = self.setup.clock.monotonic();
         let mut due = Vec::new();
         self.incidents.retain(|_, (since, folded)| {
@@ -44,26 +44,7 @@ impl Agent {
         self.look_for_ports();
         let usage = self.usage.node(now);
         self.tell(Observation::Usage { workload: None, usage, at });
-        let kernel = self.kernel_dropped();
-        let dropped = (kernel, self.outbox.dropped());
-        if dropped != self.told_dropped {
-            self.told_dropped = dropped;
-            self.tell(Observation::Dropped { kernel: dropped.0, queue: dropped.1 });
-        }
-        if self.welcomed {
-            self.send(proto::from_enforcer::Message::Heartbeat(proto::Heartbeat {
-                at: at.nanos(),
-                kernel_dropped: dropped.0,
-                queue_dropped: dropped.1,
-                queued: self.outbox.len() as u64,
-            }));
-        }
+        self.tell_vitals(at);
         self.pump();
-    }
-
-    pub(super) fn kernel_dropped(&self) -> u64 {
-        let Some(kernel) = &self.setup.kernel else { return 0 };
-        let process = kernel.process.counters().map(|counters| counters.dropped()).unwrap_or(0);
-        process.saturating_add(self.processes.overflow())
     }
 }

@@ -1,0 +1,157 @@
+//! How the enforcer itself fares: what it uses, what it leaves out, what was dropped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nv_model::observation::Observation;
+use nv_model::time::Timestamp;
+use nv_model::vitals::{Drops, Vitals};
+use nv_telemetry::ProcessUse;
+use nv_wire::enforcer::v1 as proto;
+
+use super::Agent;
+use crate::load::Sample;
+use crate::outbox::MAX_WAITING;
+
+impl Agent {
+    /// Every second: whether more or less has to be left out.
+    pub(super) fn weigh_load(&mut self) {
+        self.measure();
+        let budget = self.setup.budget;
+        let waiting = f64::from(u32::try_from(self.outbox.len()).unwrap_or(u32::MAX)) / MAX_WAITING as f64;
+        let sample = Sample {
+            cpu: self.own_use.2 / budget.cpu.max(f64::MIN_POSITIVE),
+            memory: self.memory as f64 / budget.memory.max(1) as f64,
+            // At half of it there is still room for what is worth more.
+            waiting: 2.0 * waiting.max(self.setup.tally.fill()),
+        };
+        if self.load.second(sample) {
+            let shedding = self.load.shedding();
+            tracing::warn!(
+                shedding = shedding.as_str(),
+                cpu = sample.cpu,
+                memory = sample.memory,
+                waiting = sample.waiting,
+                "what is left out has changed; the figures are shares of the budget"
+            );
+            self.tell_dropped();
+        }
+    }
+
+    fn measure(&mut self) {
+        let now = self.setup.clock.monotonic();
+        let keeper = self.setup.keeper.as_ref().map(|keeper| keeper.pid());
+        let Some(own) = ProcessUse::of(None) else { return };
+        let both = keeper.and_then(|pid| ProcessUse::of(Some(pid))).map_or(own, |keeper| own.plus(keeper));
+        let (cpu, then, last) = self.own_use;
+        let passed = now.saturating_sub(then).as_secs_f64();
+        let first = then == Duration::ZERO;
+        // A keeper that was started anew has used less than the one before.
+        let used = both.cpu.saturating_sub(cpu).as_secs_f64();
+        let share = if first || passed <= 0.0 { 0.0 } else { used / passed };
+        // Over some seconds: a burst is no load.
+        let share = if first { share } else { last + (share - last) / 4.0 };
+        self.own_use = (both.cpu, now, share);
+        self.memory = both.memory;
+    }
+
+    /// Every five seconds: drops when there are new ones, and a sign of life.
+    pub(super) fn tell_vitals(&mut self, at: Timestamp) {
+        if self.drops() != self.told_dropped {
+            self.tell_dropped();
+        }
+        if !self.welcomed {
+            return;
+        }
+        let vitals = self.vitals();
+        self.send(proto::from_enforcer::Message::Heartbeat(nv_wire::heartbeat(at, vitals)));
+    }
+
+    fn tell_dropped(&mut self) {
+        let drops = self.drops();
+        self.told_dropped = drops;
+        let (kernel, queue, shedding) = (self.kernel_dropped(), self.outbox.dropped(), self.load.shedding());
+        self.tell(Observation::Dropped { kernel, queue, drops, shedding });
+    }
+
+    /// Everything that was not told, wherever it was dropped.
+    pub(super) fn drops(&self) -> Drops {
+        let mut drops = self.outbox.drops().plus(&self.gate.drops()).plus(&self.setup.tally.drops());
+        let overflow = Drops { lifecycle: self.processes.overflow(), ..Drops::default() };
+        drops = drops.plus(&overflow);
+        let Some(kernel) = &self.setup.kernel else { return drops };
+        if let Ok(counters) = kernel.process.counters() {
+            drops = drops.plus(&Drops {
+                exec: counters.dropped_exec,
+                lifecycle: counters.dropped_fork.saturating_add(counters.dropped_exit),
+                ..Drops::default()
+            });
+        }
+        if let Ok(totals) = kernel.counters.read() {
+            drops = drops.plus(&Drops { connection: totals.events_lost, ..Drops::default() });
+        }
+        drops
+    }
+
+    fn kernel_dropped(&self) -> u64 {
+        let Some(kernel) = &self.setup.kernel else { return 0 };
+        let process = kernel.process.counters().map(|counters| counters.dropped()).unwrap_or(0);
+        let network = kernel.counters.read().map(|totals| totals.events_lost).unwrap_or(0);
+        process.saturating_add(network)
+    }
+
+    /// How the enforcer fares now.
+    pub(super) fn vitals(&self) -> Vitals {
+        Vitals {
+            kernel_dropped: self.kernel_dropped(),
+            queue_dropped: self.outbox.dropped(),
+            queued: u64::try_from(self.outbox.len()).unwrap_or(u64::MAX),
+            drops: self.drops(),
+            shedding: self.load.shedding(),
+            cpu: self.own_use.2,
+            memory: self.memory,
+            memory_budget: self.setup.budget.memory,
+            log_level: self.setup.log_level.clone(),
+            counters: self.counters(),
+        }
+    }
+
+    /// What the kernel's programs count, by name.
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let Some(kernel) = &self.setup.kernel else { return BTreeMap::new() };
+        let mut named: Vec<(&str, u64)> = Vec::new();
+        if let Ok(process) = kernel.process.counters() {
+            named.extend([
+                ("process.dropped_exec", process.dropped_exec),
+                ("process.dropped_fork", process.dropped_fork),
+                ("process.dropped_exit", process.dropped_exit),
+                ("process.dropped_cgroup", process.dropped_cgroup),
+                ("process.cgroups_full", process.cgroups_full),
+                ("process.scratch_busy", process.scratch_busy),
+                ("process.no_profile", process.no_profile),
+                ("process.kill_failed", process.kill_failed),
+                ("process.runtime_exec", process.runtime_exec),
+                ("process.open", process.open),
+                ("process.learn", process.learn),
+                ("process.allow", process.allow),
+                ("process.violate", process.violate),
+                ("process.deny", process.deny),
+            ]);
+        }
+        if let Ok(network) = kernel.counters.read() {
+            named.extend([
+                ("network.denied_packets", network.denied_packets),
+                ("network.flows_created", network.flows_created),
+                ("network.flows_reevaluated", network.flows_reevaluated),
+                ("network.flows_not_stored", network.flows_not_stored),
+                ("network.events_lost", network.events_lost),
+                ("network.unparsed", network.unparsed),
+                ("network.fragments_alone", network.fragments_alone),
+                ("network.no_endpoint", network.no_endpoint),
+                ("network.connects", network.connects),
+                ("network.connects_folded", network.connects_folded),
+            ]);
+        }
+        named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+}
