@@ -24,8 +24,6 @@ pub const MAX_APPLICATIONS: usize = 256;
 pub const MAX_INTERFACES: usize = 1024;
 /// Listening ports of a workload.
 pub const MAX_PORTS: usize = 4096;
-/// Counters of a sign of life.
-pub const MAX_COUNTERS: usize = 128;
 /// Labels or annotations of one object.
 pub const MAX_LABELS: usize = 256;
 /// Mechanisms tried at start, and losses told.

@@ -189,7 +189,7 @@ impl Reporter {
             let mut policy = NodePolicy::default();
             while let Ok(Some(received)) = inbound.message().await {
                 match received.message.unwrap() {
-                    To::Welcome(_) => {}
+                    To::Welcome(_) | To::Ask(_) => {}
                     To::BatchAck(ack) => drop(told.send(ack.acknowledged)),
                     To::Policy(raw) => {
                         let delta = PolicyDelta::try_from(raw).unwrap();

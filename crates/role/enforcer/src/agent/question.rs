@@ -15,7 +15,8 @@ impl Agent {
     pub(super) fn question(&mut self, id: u64, question: Option<Question>) {
         let answer = match question {
             Some(Question::Processes { workload, .. }) => self.processes_of(workload.as_ref()),
-            Some(Question::Sessions { .. } | Question::ClearSessions { .. } | Question::Counters) | None => {
+            Some(Question::Counters) => Ok(Answer::Counters(self.counters())),
+            Some(Question::Sessions { .. } | Question::ClearSessions { .. }) | None => {
                 Err(AnswerError::UnknownQuestion)
             }
         };

@@ -117,7 +117,7 @@ impl Agent {
     }
 
     /// What the kernel's programs count, by name.
-    fn counters(&self) -> BTreeMap<String, u64> {
+    pub(super) fn counters(&self) -> BTreeMap<String, u64> {
         let Some(kernel) = &self.setup.kernel else { return BTreeMap::new() };
         let mut named: Vec<(&str, u64)> = Vec::new();
         if let Ok(process) = kernel.process.counters() {
