@@ -62,6 +62,8 @@ struct super_block {
 struct inode {
 	struct super_block *i_sb;
 	unsigned int i_nlink;
+	unsigned short i_mode;
+	__u32 i_rdev;
 };
 
 struct dentry {
@@ -88,6 +90,28 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct sock_common {
+	unsigned short skc_family;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+};
+
+struct socket {
+	struct sock *sk;
 };
 
 /* In the overlay module's BTF when overlay is a module. */
@@ -167,6 +191,7 @@ struct task_struct {
 	const struct cred *cred;
 	char comm[16];
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 };

@@ -81,6 +81,17 @@ enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGR
 #define EXEC_ORIGIN_UNKNOWN 64  /* this kernel does not tell whether an overlay's file is from the image */
 #define EXEC_CONTAINER 128      /* the cgroup is a container's */
 
+/* exec_record.stdio: what standard input and output are, of the process and of its parent. */
+enum stdio {
+	STDIO_UNKNOWN = 0, /* closed, or of no kind below */
+	STDIO_TERMINAL = 1,
+	STDIO_DEVICE = 2,
+	STDIO_FILE = 3,
+	STDIO_PIPE = 4,
+	STDIO_INTERNET_SOCKET = 5, /* IPv4 or IPv6 */
+	STDIO_OTHER_SOCKET = 6,
+};
+
 struct record_head {
 	__u32 kind;
 	__u32 pid;
@@ -103,7 +114,8 @@ struct exec_record {
 	__u8 mode;
 	__u8 baseline;
 	__u32 argument_bytes;
-	__u32 reserved;
+	__u8 stdio[2];        /* input, output */
+	__u8 parent_stdio[2];
 	char comm[COMM_BYTES];
 	char parent_comm[COMM_BYTES];
 	char path[PATH_BYTES];

@@ -6,6 +6,7 @@
 #define NV_PROBE_EXEC_H
 
 #include "judge.h"
+#include "stdio.h"
 
 /* Fills what the verdict does not need, and hands the record over. */
 static __always_inline void report(struct scratch *s, struct task_struct *task, struct linux_binprm *bprm,
@@ -24,7 +25,8 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 	record->uid = BPF_CORE_READ(cred, uid.val);
 	record->euid = BPF_CORE_READ(cred, euid.val);
 	record->mechanism = denied ? mechanism : MECHANISM_NONE;
-	record->reserved = 0;
+	stdio_of(task, record->stdio);
+	stdio_of(parent, record->parent_stdio);
 	bpf_core_read(record->comm, COMM_BYTES, &task->comm);
 	bpf_core_read(record->parent_comm, COMM_BYTES, &parent->comm);
 	__builtin_memcpy(record->path, s->exact.path, PATH_BYTES);

@@ -108,6 +108,10 @@ pub struct Exec {
     pub host_mounts: bool,
     /// The container runtime itself, before it enters the container; not judged.
     pub runtime: bool,
+    /// Standard input and output of the process.
+    pub stdio: [Stdio; 2],
+    /// Those of its parent.
+    pub parent_stdio: [Stdio; 2],
     /// Number of the profile that was asked.
     pub profile: u32,
     /// The profile's mode at that moment; `None` when it had no row.
@@ -122,6 +126,40 @@ pub struct Exec {
     pub mechanism: Option<Mechanism>,
     /// From the hook's first instruction to the verdict (and the signal), in nanoseconds.
     pub decision_nanos: u32,
+}
+
+/// What standard input or output is (`enum stdio`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdio {
+    /// Closed, or of no kind that is told apart.
+    #[default]
+    Unknown,
+    /// A terminal.
+    Terminal,
+    /// Another device, such as `/dev/null`.
+    Device,
+    /// A file.
+    File,
+    /// A pipe, with or without a name.
+    Pipe,
+    /// An IPv4 or IPv6 socket.
+    InternetSocket,
+    /// A socket of another family.
+    OtherSocket,
+}
+
+impl Stdio {
+    const fn of(raw: u8) -> Self {
+        match raw {
+            1 => Self::Terminal,
+            2 => Self::Device,
+            3 => Self::File,
+            4 => Self::Pipe,
+            5 => Self::InternetSocket,
+            6 => Self::OtherSocket,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Reader of the ring. One owner reads, on a thread of its own or behind an `AsyncFd`.
@@ -257,6 +295,8 @@ fn exec(record: &ExecRecord) -> Exec {
         origin_unknown: has(exec_flag::ORIGIN_UNKNOWN),
         host_mounts: has(exec_flag::HOST_MOUNTS),
         runtime: has(exec_flag::RUNTIME),
+        stdio: record.stdio.map(Stdio::of),
+        parent_stdio: record.parent_stdio.map(Stdio::of),
         profile: record.profile,
         mode: match record.mode {
             1 => Some(Mode::Discover),

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;
@@ -101,7 +101,7 @@ twins! {
     ExecRecord = "exec_record" {
         head: RecordHead, parent_cgroup: u64, parent_pid: u32, uid: u32, euid: u32, flags: u32, profile: u32,
         rule: u32, decision_nanos: u32, verdict: u8, mechanism: u8, mode: u8, baseline: u8, argument_bytes: u32,
-        reserved: u32, comm: [u8; COMM_BYTES], parent_comm: [u8; COMM_BYTES], path: [u8; PATH_BYTES],
+        stdio: [u8; 2], parent_stdio: [u8; 2], comm: [u8; COMM_BYTES], parent_comm: [u8; COMM_BYTES], path: [u8; PATH_BYTES],
         filename: [u8; FILENAME_BYTES], arguments: [u8; ARGUMENT_BYTES],
     }
     /// A process was made.

@@ -26,7 +26,7 @@ mod rows;
 pub mod tables;
 pub mod trial;
 
-pub use events::{Event, Events};
+pub use events::{Event, Events, Stdio};
 pub use load::{Loaded, Options};
 pub use tables::Tables;
 pub use trial::Trial;

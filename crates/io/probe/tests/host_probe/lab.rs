@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -137,6 +137,13 @@ impl Container {
     /// Runs a program by its path in the container.
     pub(crate) fn run(&self, path: &str, args: &[&str]) -> (u32, End) {
         self.run_in("", path, args)
+    }
+
+    /// Runs a program by its path in the container, with this standard input and output.
+    pub(crate) fn run_on(&self, path: &str, args: &[&str], input: OwnedFd, output: OwnedFd) -> (u32, End) {
+        let mut command = Command::new(path);
+        command.args(args).stdin(input).stdout(output);
+        self.start("", command, None)
     }
 
     /// Runs a program that is nowhere but in memory.

@@ -1,10 +1,12 @@
 //! Process policy on the real kernel.
 
+use std::os::fd::OwnedFd;
+
 use crate::lab::{Bench, Container, End, marker, mechanism, trial};
 use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::verdict::{Action, Verdict};
 use nv_probe::tables::{CgroupRow, PatternKey, ProfileRow, RuleRow, name_hash};
-use nv_probe::{Event, Events, Tables, cgroup};
+use nv_probe::{Event, Events, Stdio, Tables, cgroup};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 #[test]
@@ -49,6 +51,27 @@ fn discover_reports_what_ran_with_path_arguments_and_parent() {
     assert!(!exec.drifted && !exec.runtime && !exec.truncated, "{exec:?}");
     bench.until(|event| matches!(event, Event::Exit { pid: ended, code: 0, .. } if *ended == pid));
     assert_eq!(bench.tables.counters().unwrap().learn, 1);
+}
+
+#[test]
+fn a_program_on_a_socket_is_told_from_one_on_a_terminal_or_file() {
+    let (mut bench, container) = (Bench::new(), Container::new(&["/bin/tool"]));
+    bench.profile(7, Mode::Discover, Baseline::Basic);
+    bench.cover(&container, 7);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let internet = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (local, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (_reader, pipe) = std::io::pipe().unwrap();
+    let file = std::fs::File::open("/etc/passwd").unwrap();
+    for (name, input, output, want) in [
+        ("a", OwnedFd::from(internet.try_clone().unwrap()), internet.into(), [Stdio::InternetSocket; 2]),
+        ("b", local.into(), pipe.into(), [Stdio::OtherSocket, Stdio::Pipe]),
+        ("c", file.into(), std::fs::File::create("/dev/null").unwrap().into(), [Stdio::File, Stdio::Device]),
+    ] {
+        let (pid, end) = container.run_on("/bin/tool", &[&format!("/marks/{name}")], input, output);
+        assert_eq!(end, End::Code(0));
+        assert_eq!(bench.exec_of(pid).stdio, want, "{name}");
+    }
 }
 
 #[test]
