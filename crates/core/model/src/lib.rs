@@ -7,6 +7,7 @@
 
 pub mod application;
 pub mod conversation;
+pub mod file;
 pub mod group;
 pub mod mode;
 pub mod name;

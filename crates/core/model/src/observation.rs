@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::application::ApplicationId;
+use crate::file::{FileBehavior, FileOperation, FilePattern};
 use crate::name::{GroupName, WorkloadId};
 use crate::node::Usage;
 use crate::policy::IdentityId;
@@ -35,6 +36,8 @@ pub enum Observation {
     },
     /// A program was run.
     Process(Box<ProcessObservation>),
+    /// A watched file was opened or changed, or was kept from it.
+    File(Box<FileObservation>),
     /// A connection was opened, or an open one moved bytes.
     Connection(Box<ConnectionObservation>),
     /// Use of CPU, memory and network by a workload, or by the node when `workload` is `None`.
@@ -99,6 +102,53 @@ pub struct ProcessObservation {
     /// What stopped it, when something did.
     pub mechanism: Option<Mechanism>,
     /// Time from the call to the decision in the kernel, in nanoseconds; 0 when unknown.
+    pub decision_nanos: u64,
+    /// How often, when like observations were folded into one; at least 1.
+    pub count: u32,
+    /// When it first happened.
+    pub at: Timestamp,
+}
+
+/// A watched file that was opened or changed, or was kept from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileObservation {
+    /// Where; `None` for the host.
+    pub workload: Option<WorkloadId>,
+    /// The group whose profile was asked: the learned one, or `nodes`.
+    pub group: GroupName,
+    /// The group whose rule covers the file; the same as `group` for the built-in watch list.
+    pub rule_group: GroupName,
+    /// That rule's filter.
+    pub filter: FilePattern,
+    /// What it does.
+    pub behavior: FileBehavior,
+    /// Absolute path of the file in the workload.
+    pub path: String,
+    /// What was done to it.
+    pub operation: FileOperation,
+    /// Process that did it, in the host's numbering; 0 when it is not known, as are the texts below.
+    pub pid: u32,
+    /// Its name.
+    pub process: String,
+    /// Its executable in the workload.
+    pub process_path: String,
+    /// Its arguments with secrets redacted.
+    pub command: String,
+    /// Its real user id.
+    pub real_uid: u32,
+    /// Its effective user id.
+    pub effective_uid: u32,
+    /// Name of its real user in the workload.
+    pub user: String,
+    /// Its parent's name.
+    pub parent_name: String,
+    /// Its parent's executable.
+    pub parent_path: String,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// What stopped it, when something did.
+    pub mechanism: Option<Mechanism>,
+    /// Time that the decision took, in nanoseconds; 0 when unknown.
     pub decision_nanos: u64,
     /// How often, when like observations were folded into one; at least 1.
     pub count: u32,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::file::FileRule;
 use crate::group::Origin;
 use crate::mode::{Baseline, Fault, Mode};
 use crate::name::GroupName;
@@ -169,6 +170,10 @@ pub struct EffectiveProfile {
     pub baseline: Baseline,
     /// Rules in the order of their precedence, each with the group it comes from.
     pub rules: Vec<(GroupName, ProcessRule)>,
+    /// File rules, those of users' groups first: the first that covers a path decides. The built-in watch list, which
+    /// stands behind them, is not in it.
+    #[serde(default)]
+    pub files: Vec<(GroupName, FileRule)>,
     /// No incidents are logged.
     pub alert_disabled: bool,
     /// What holds where a verdict cannot be found in time.

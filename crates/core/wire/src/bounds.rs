@@ -10,6 +10,10 @@ pub const MAX_WORKLOADS: usize = 8192;
 pub const MAX_PROFILES: usize = 8192;
 /// Lines of one effective profile.
 pub const MAX_PROCESS_RULES: usize = 8192;
+/// File rules of one effective profile.
+pub const MAX_FILE_RULES: usize = 1024;
+/// Applications of one file rule.
+pub const MAX_FILE_APPLICATIONS: usize = 256;
 /// Identities that one node is told of.
 pub const MAX_IDENTITIES: usize = 65_536;
 /// Identities at one end of a rule.

@@ -9,6 +9,7 @@
 
 pub mod bounds;
 mod error;
+mod file;
 mod hello;
 mod inventory;
 mod observation;

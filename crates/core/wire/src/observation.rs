@@ -171,6 +171,9 @@ impl TryFrom<proto::Observation> for Observation {
             Kind::Connection(raw) => Self::Connection(Box::new(
                 raw.try_into().map_err(|error: WireError| error.under("connection"))?,
             )),
+            Kind::File(raw) => {
+                Self::File(Box::new(raw.try_into().map_err(|error: WireError| error.under("file"))?))
+            }
             Kind::Usage(raw) => Self::Usage {
                 workload: parse_optional("usage.workload", &raw.workload)?,
                 usage: Usage {
@@ -203,6 +206,7 @@ impl From<Observation> for proto::Observation {
                 Kind::WorkloadGone(proto::WorkloadGone { id: id.into(), at: at.nanos() })
             }
             Observation::Process(process) => Kind::Process((*process).into()),
+            Observation::File(file) => Kind::File((*file).into()),
             Observation::Connection(connection) => Kind::Connection((*connection).into()),
             Observation::Usage { workload, usage, at } => Kind::Usage(proto::UsageObservation {
                 workload: workload.map(String::from).unwrap_or_default(),

@@ -13,11 +13,12 @@ use nv_model::rule::RuleId;
 use nv_model::verdict::Action;
 
 use crate::bounds::{
-    MAX_ADDRESSES, MAX_APPLICATIONS, MAX_IDENTITIES, MAX_PORTS_TEXT_BYTES, MAX_PROCESS_RULES, MAX_PROFILES,
-    MAX_RULE_ENDS, MAX_RULES, MAX_TEXT_BYTES, MAX_WORD_BYTES, MAX_WORKLOADS,
+    MAX_ADDRESSES, MAX_APPLICATIONS, MAX_FILE_RULES, MAX_IDENTITIES, MAX_PORTS_TEXT_BYTES, MAX_PROCESS_RULES,
+    MAX_PROFILES, MAX_RULE_ENDS, MAX_RULES, MAX_TEXT_BYTES, MAX_WORD_BYTES, MAX_WORKLOADS,
 };
 use crate::enforcer::v1 as proto;
 use crate::error::WireError;
+use crate::file;
 use crate::read::{Read, length, list, parse, parsed_list, text, time};
 
 fn optional_mode(path: &str, raw: i32) -> Read<Option<Mode>> {
@@ -90,7 +91,7 @@ const fn action_number(action: Action) -> i32 {
     }
 }
 
-fn origin(path: &str, raw: i32) -> Read<Origin> {
+pub(crate) fn origin(path: &str, raw: i32) -> Read<Origin> {
     match proto::Origin::try_from(raw) {
         Ok(proto::Origin::Learned) => Ok(Origin::Learned),
         Ok(proto::Origin::UserCreated) => Ok(Origin::UserCreated),
@@ -102,7 +103,7 @@ fn origin(path: &str, raw: i32) -> Read<Origin> {
     }
 }
 
-const fn origin_number(origin: Origin) -> i32 {
+pub(crate) const fn origin_number(origin: Origin) -> i32 {
     match origin {
         Origin::Learned => proto::Origin::Learned as i32,
         Origin::UserCreated => proto::Origin::UserCreated as i32,
@@ -201,11 +202,13 @@ impl TryFrom<proto::EffectiveProfile> for EffectiveProfile {
     type Error = WireError;
     fn try_from(raw: proto::EffectiveProfile) -> Read<Self> {
         let rules: Vec<Line> = list("rules", raw.rules, MAX_PROCESS_RULES)?;
+        let files: Vec<file::Line> = list("files", raw.files, MAX_FILE_RULES)?;
         Ok(Self {
             group: parse("group", &raw.group)?,
             mode: mode("mode", raw.mode)?,
             baseline: baseline("baseline", raw.baseline)?,
             rules: rules.into_iter().map(|Line(line)| line).collect(),
+            files: files.into_iter().map(|file::Line(line)| line).collect(),
             alert_disabled: raw.alert_disabled,
             fault: fault("fault", raw.fault)?,
         })
@@ -219,6 +222,7 @@ impl From<EffectiveProfile> for proto::EffectiveProfile {
             mode: mode_number(model.mode),
             baseline: baseline_number(model.baseline),
             rules: model.rules.into_iter().map(|line| Line(line).into()).collect(),
+            files: model.files.into_iter().map(|line| file::Line(line).into()).collect(),
             alert_disabled: model.alert_disabled,
             fault: fault_number(model.fault),
         }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use nv_model::application::ApplicationId;
+use nv_model::file::{FileBehavior, FileOperation, FileRule};
 use nv_model::group::Origin;
 use nv_model::mode::{Baseline, Fault, Mode, Modes};
 use nv_model::node::{Capabilities, Capability, Node, Usage};
-use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation};
+use nv_model::observation::{ConnectionObservation, FileObservation, Observation, Peer, ProcessObservation};
 use nv_model::policy::{
     Identity, IdentityId, IdentityKind, NodeSettings, PolicyDelta, ResolvedRule, Revision, WorkloadPolicy,
 };
@@ -122,6 +123,22 @@ prop_compose! {
     }
 }
 prop_compose! {
+    fn file_rule()(group in group(), filter in select(vec!["/etc/shadow", "/home/*/.ssh/*"]), recursive in any::<bool>(), behavior in select(vec![FileBehavior::MonitorChange, FileBehavior::BlockAccess]),
+                   applications in vec(word(), 0..3), created in at(), modified in at()) -> (nv_model::name::GroupName, FileRule) {
+        (group, FileRule { filter: filter.parse().unwrap(), recursive, behavior, applications, origin: Origin::Learned, created, modified })
+    }
+}
+prop_compose! {
+    fn file()(workload in option::of(id()), rule in file_rule(), group in group(), operation in select(FileOperation::ALL.to_vec()), texts in vec(word(), 7), numbers in vec(any::<u32>(), 3),
+              verdict in verdict(), mechanism in option::of(mechanism()), decision_nanos in any::<u64>(), count in 1_u32.., at in at()) -> Observation {
+        Observation::File(Box::new(FileObservation {
+            workload, group, rule_group: rule.0, filter: rule.1.filter, behavior: rule.1.behavior, path: texts[0].clone(), operation, pid: numbers[0], process: texts[1].clone(),
+            process_path: texts[2].clone(), command: texts[3].clone(), real_uid: numbers[1], effective_uid: numbers[2], user: texts[4].clone(),
+            parent_name: texts[5].clone(), parent_path: texts[6].clone(), verdict, mechanism, decision_nanos, count, at,
+        }))
+    }
+}
+prop_compose! {
     fn peer()(workload in option::of(id()), identity in any::<u32>(), address in ip()) -> Peer {
         Peer { workload, identity: IdentityId(identity), address }
     }
@@ -149,6 +166,7 @@ fn observation() -> impl Strategy<Value = Observation> {
         workload().prop_map(|workload| Observation::Workload(Box::new(workload))),
         (id(), at()).prop_map(|(id, at)| Observation::WorkloadGone { id, at }),
         process(),
+        file(),
         connection(),
         (option::of(id()), 0.0_f64..64.0, any::<u64>(), any::<u32>(), at()).prop_map(
             |(workload, cpu, number, sessions, at)| {
@@ -171,13 +189,13 @@ fn observation() -> impl Strategy<Value = Observation> {
     ]
 }
 prop_compose! {
-    fn profile()(name in group(), mode in mode(), baseline in baseline(), alert_disabled in any::<bool>(), fault in fault(),
+    fn profile()(name in group(), mode in mode(), baseline in baseline(), alert_disabled in any::<bool>(), fault in fault(), files in vec(file_rule(), 0..3),
                  rules in vec((group(), word(), word(), select(vec!["/bin/sh", "*", "/usr/*"]), action(), any::<bool>(), at(), at()), 0..4)) -> EffectiveProfile {
         let rules = rules.into_iter().map(|(group, uuid, name, path, action, allow_update, created, modified)| {
             let path: PathPattern = path.parse().unwrap();
             (group, ProcessRule { uuid, name, path, action, origin: Origin::Learned, allow_update, created, modified })
         }).collect();
-        EffectiveProfile { group: name, mode, baseline, rules, alert_disabled, fault }
+        EffectiveProfile { group: name, mode, baseline, rules, files, alert_disabled, fault }
     }
 }
 fn ports() -> impl Strategy<Value = Ports> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nv_model::file::FileProfile;
 use nv_model::group::Group;
 use nv_model::name::GroupName;
 use nv_model::profile::ProcessProfile;
@@ -16,7 +17,7 @@ use crate::state::State;
 pub enum Change {
     /// A group is new or replaced.
     PutGroup(Box<Group>),
-    /// A group and its profile are gone.
+    /// A group and its profiles are gone.
     DeleteGroup(GroupName),
     /// A rule is new or replaced. A new one comes last until an order says otherwise.
     PutRule(Box<NetworkRule>),
@@ -28,6 +29,8 @@ pub enum Change {
     PutProfile(Box<ProcessProfile>),
     /// A profile is gone.
     DeleteProfile(GroupName),
+    /// A file profile is new or replaced.
+    PutFiles(Box<FileProfile>),
 }
 
 impl State {
@@ -40,6 +43,7 @@ impl State {
             Change::DeleteGroup(name) => {
                 self.groups.remove(name);
                 self.profiles.remove(name);
+                self.files.remove(name);
             }
             Change::PutRule(rule) => match self.rules.iter_mut().find(|held| held.id == rule.id) {
                 Some(held) => *held = (**rule).clone(),
@@ -56,6 +60,9 @@ impl State {
             }
             Change::DeleteProfile(name) => {
                 self.profiles.remove(name);
+            }
+            Change::PutFiles(profile) => {
+                self.files.insert(profile.group.clone(), (**profile).clone());
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod compile;
 pub mod criteria;
 pub mod decide;
 pub mod directory;
+pub mod file;
 pub mod identity;
 pub mod learn;
 pub mod lower;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nv_model::file::FileRule;
 use nv_model::group::Origin;
 use nv_model::mode::{Baseline, Modes};
 use nv_model::name::GroupName;
@@ -34,7 +35,11 @@ pub fn effective(state: &State, home: &GroupName, members: &[&[GroupName]]) -> E
         .collect();
     groups.sort_by_key(|(group, _)| (rank(state, group), *group));
     let mut rules: Vec<(GroupName, ProcessRule)> = Vec::new();
+    // A file rule only takes or reports, so one member of its group is enough.
+    let mut files: Vec<(GroupName, FileRule)> = Vec::new();
     for (group, all) in groups.into_iter().chain([(home, true)]) {
+        let lines = state.files.get(group).map(|profile| profile.rules.as_slice()).unwrap_or_default();
+        files.extend(lines.iter().map(|rule| (group.clone(), rule.clone())));
         let Some(profile) = state.profiles.get(group) else { continue };
         rules.extend(
             profile
@@ -49,6 +54,7 @@ pub fn effective(state: &State, home: &GroupName, members: &[&[GroupName]]) -> E
         mode: modes.profile,
         baseline: if *home == GroupName::nodes() { Baseline::Basic } else { modes.baseline },
         rules: by_precedence(rules),
+        files,
         alert_disabled: state.profiles.get(home).is_some_and(|profile| profile.alert_disabled),
         fault: modes.fault,
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use nv_model::file::FileProfile;
 use nv_model::group::{Group, GroupKind, Origin};
 use nv_model::mode::{Baseline, Mode, Modes};
 use nv_model::name::{Domain, GroupName, NodeId, WorkloadId};
@@ -28,6 +29,8 @@ pub struct State {
     pub rules: Vec<NetworkRule>,
     /// Process profiles.
     pub profiles: BTreeMap<GroupName, ProcessProfile>,
+    /// File profiles.
+    pub files: BTreeMap<GroupName, FileProfile>,
     /// Every workload of the cluster. Replace the `Arc` to change one: an unchanged pointer means unchanged.
     pub workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     /// Every node with an enforcer.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nv_model::file::{FileBehavior, FileProfile, FileRule};
 use nv_model::group::{Criterion, CriterionOp, Group, GroupKind, Origin};
 use nv_model::name::GroupName;
 use nv_model::profile::{PathPattern, ProcessProfile, ProcessRule};
@@ -21,6 +22,10 @@ pub const MAX_CRITERIA: usize = 128;
 pub const MAX_GROUPS: usize = 10_000;
 /// Most lines of a process profile.
 pub const MAX_PROCESS_RULES: usize = 4096;
+/// Most lines of a file profile.
+pub const MAX_FILE_RULES: usize = 512;
+/// Most applications of one file rule.
+pub const MAX_FILE_APPLICATIONS: usize = 128;
 /// Longest name of a program, in bytes.
 pub const MAX_PROCESS_NAME_BYTES: usize = 255;
 /// Highest priority of a custom resource's rule.
@@ -173,6 +178,17 @@ pub enum Refusal {
     /// This group has no process profile.
     #[error("group {0} has no process profile")]
     NoProfile(GroupName),
+    /// This group has no file profile.
+    #[error("group {0} has no file profile: file rules are for groups of containers")]
+    NoFiles(GroupName),
+    /// A file rule is wrong.
+    #[error("file rule {filter}: {why}")]
+    File {
+        /// Its filter.
+        filter: String,
+        /// What is wrong.
+        why: &'static str,
+    },
 }
 
 fn owner(origin: Origin) -> &'static str {
@@ -215,7 +231,9 @@ impl Refusal {
             | Self::RuleGroup { .. }
             | Self::Priority(_)
             | Self::Process { .. }
-            | Self::NoProfile(_) => RefusalKind::Invalid,
+            | Self::NoProfile(_)
+            | Self::NoFiles(_)
+            | Self::File { .. } => RefusalKind::Invalid,
         }
     }
 }
@@ -479,6 +497,51 @@ pub fn profile(state: &State, profile: &ProcessProfile, by: Origin) -> Result<()
     writable(format!("the profile of group {name}"), reserved_as_user(group), by)?;
     too_many("process rules", profile.rules.len(), MAX_PROCESS_RULES)?;
     profile.rules.iter().try_for_each(process_rule)
+}
+
+/// Whether a file profile may be stored.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn files(state: &State, profile: &FileProfile, by: Origin) -> Result<(), Refusal> {
+    let name = &profile.group;
+    let group = state.groups.get(name).ok_or_else(|| Refusal::GroupUnknown(name.clone()))?;
+    if group.kind != GroupKind::Container || name.as_str().starts_with("nv.ip.") {
+        return Err(Refusal::NoFiles(name.clone()));
+    }
+    writable(format!("the file profile of group {name}"), reserved_as_user(group), by)?;
+    too_many("file rules", profile.rules.len(), MAX_FILE_RULES)?;
+    let mut seen = std::collections::BTreeSet::new();
+    for rule in &profile.rules {
+        let wrong = |why| Err(Refusal::File { filter: rule.filter.to_string(), why });
+        if !seen.insert(&rule.filter) {
+            return wrong("is given twice");
+        }
+        if let Err(why) = file_rule(rule) {
+            return wrong(why);
+        }
+    }
+    Ok(())
+}
+
+fn file_rule(rule: &FileRule) -> Result<(), &'static str> {
+    if rule.applications.len() > MAX_FILE_APPLICATIONS {
+        return Err("has more than 128 applications");
+    }
+    if rule.behavior == FileBehavior::MonitorChange && !rule.applications.is_empty() {
+        return Err("has applications, which only a rule with block_access takes");
+    }
+    for application in &rule.applications {
+        let clean = application.starts_with('/')
+            && application.len() <= PathPattern::MAX_BYTES
+            && !application.chars().any(char::is_control)
+            && !application.contains('*')
+            && !application.split('/').any(|part| part == "..");
+        if !clean {
+            return Err("an application is the absolute path of an executable, without wildcards");
+        }
+    }
+    Ok(())
 }
 
 /// Built-in groups cannot be edited, but their profiles can.

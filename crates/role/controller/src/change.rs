@@ -1,5 +1,6 @@
 //! What operators and learning change, as data, and the answer to it.
 
+use nv_model::file::{FilePattern, FileRule};
 use nv_model::group::Group;
 use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::name::{GroupName, WorkloadId};
@@ -73,6 +74,17 @@ pub enum Change {
         alert_disabled: Option<bool>,
         /// Hashes are recorded.
         hash_enabled: Option<bool>,
+    },
+    /// Lines of a file profile.
+    UpdateFiles {
+        /// Whose.
+        group: GroupName,
+        /// New lines; a filter that is there already is refused.
+        add: Vec<FileRule>,
+        /// Lines that are another content for the same filter.
+        update: Vec<FileRule>,
+        /// Filters of lines that go.
+        delete: Vec<FilePattern>,
     },
     /// The configuration of the whole system, as it is to be.
     SetConfig(Box<SystemConfig>),

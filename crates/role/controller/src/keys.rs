@@ -11,6 +11,8 @@ pub(crate) const RULE: &str = "rule/";
 pub(crate) const ORDER: &str = "rules/order";
 /// `ProcessProfile` by group.
 pub(crate) const PROFILE: &str = "profile/";
+/// `FileProfile` by group.
+pub(crate) const FILES: &str = "file/";
 /// `SystemConfig`.
 pub(crate) const CONFIG: &str = "system/config";
 /// `Node` by id.
@@ -30,6 +32,9 @@ pub(crate) fn rule(id: RuleId) -> String {
 }
 pub(crate) fn profile(name: &GroupName) -> String {
     format!("{PROFILE}{name}")
+}
+pub(crate) fn files(name: &GroupName) -> String {
+    format!("{FILES}{name}")
 }
 pub(crate) fn node(id: &NodeId) -> String {
     format!("{NODE}{id}")

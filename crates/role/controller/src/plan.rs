@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use nv_model::file::{FilePattern, FileProfile, FileRule};
 use nv_model::group::{Group, Origin};
 use nv_model::name::GroupName;
 use nv_model::profile::{ProcessProfile, ProcessRule};
@@ -44,6 +45,13 @@ pub(crate) fn plan(view: &View, change: &Change, now: Timestamp) -> Steps {
             profile.hash_enabled = hash_enabled.unwrap_or(profile.hash_enabled);
             validate::profile(state, &profile, Origin::UserCreated)?;
             vec![PolicyChange::PutProfile(Box::new(profile))]
+        }
+        Change::UpdateFiles { group, add, update, delete } => {
+            let held = state.files.get(group).cloned();
+            let mut files = held.unwrap_or_else(|| FileProfile { group: group.clone(), rules: Vec::new() });
+            change_files(&mut files, add, update, delete, now)?;
+            validate::files(state, &files, Origin::UserCreated)?;
+            vec![PolicyChange::PutFiles(Box::new(files))]
         }
         Change::SetConfig(config) => {
             config.validate().map_err(ChangeError::invalid)?;
@@ -230,4 +238,39 @@ fn set_lines(profile: &mut ProcessProfile, set: &[ProcessRule], now: Timestamp) 
             }
         }
     }
+}
+
+/// Lines that go first, so that a filter can be given anew in the same request.
+fn change_files(
+    files: &mut FileProfile,
+    add: &[FileRule],
+    update: &[FileRule],
+    delete: &[FilePattern],
+    now: Timestamp,
+) -> Result<(), ChangeError> {
+    let unknown = |filter: &FilePattern| ChangeError::NotFound {
+        what: format!("the file profile of group {} has no filter {filter}", files.group),
+    };
+    if let Some(filter) = delete.iter().find(|gone| !files.rules.iter().any(|rule| rule.filter == **gone)) {
+        return Err(unknown(filter));
+    }
+    if let Some(line) = update.iter().find(|line| !files.rules.iter().any(|rule| rule.filter == line.filter))
+    {
+        return Err(unknown(&line.filter));
+    }
+    files.rules.retain(|rule| !delete.contains(&rule.filter));
+    for line in update {
+        for held in files.rules.iter_mut().filter(|held| held.filter == line.filter) {
+            *held = FileRule { created: held.created, modified: now, ..line.clone() };
+        }
+    }
+    for line in add {
+        if files.rules.iter().any(|rule| rule.filter == line.filter) {
+            return Err(ChangeError::Duplicate {
+                what: format!("the file profile of group {} has filter {} already", files.group, line.filter),
+            });
+        }
+        files.rules.push(FileRule { created: now, modified: now, ..line.clone() });
+    }
+    Ok(())
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use nv_model::conversation::EndpointId;
 use nv_model::name::{NodeId, WorkloadId};
 use nv_model::node::Controller;
-use nv_model::observation::{ConnectionObservation, ProcessObservation};
+use nv_model::observation::{ConnectionObservation, FileObservation, ProcessObservation};
 use nv_model::record::{Event, Incident, Level, LogCommon, Record, Violation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_model::workload::Workload;
+use nv_policy::file::is_package_database;
 use nv_policy::state::State;
 
 /// What a record is made from: the hub's state as it is now, which the published view follows a little later.
@@ -119,8 +120,76 @@ fn mechanism(mechanism: Option<Mechanism>) -> String {
     mechanism.map(Mechanism::as_str).unwrap_or_default().to_owned()
 }
 
+/// What a node told of a process or file against the profile.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Process(Box<ProcessObservation>),
+    File(Box<FileObservation>),
+}
+
+impl Told {
+    pub(crate) fn at(&self) -> Timestamp {
+        match self {
+            Self::Process(seen) => seen.at,
+            Self::File(seen) => seen.at,
+        }
+    }
+}
+
+/// The incident of what a node told.
+pub(crate) fn incident(scene: Scene<'_>, node: &NodeId, id: String, told: &Told) -> Incident {
+    match told {
+        Told::Process(seen) => process_incident(scene, node, id, seen),
+        Told::File(seen) => file_incident(scene, node, id, seen),
+    }
+}
+
+/// The incident of a file that was opened or changed against its rule, or was kept from it.
+fn file_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &FileObservation) -> Incident {
+    let packages = seen.operation.changes() && seen.verdict.passes() && is_package_database(&seen.path);
+    let name = match (seen.workload.is_some(), packages) {
+        (true, false) => "Container.FileAccess.Violation",
+        (false, false) => "Host.FileAccess.Violation",
+        (true, true) => "Container.Package.Updated",
+        (false, true) => "Host.Package.Updated",
+    };
+    let workload = seen.workload.as_ref().and_then(|id| scene.workload(id)).map(AsRef::as_ref);
+    let by = match (seen.process_path.as_str(), seen.process.as_str()) {
+        ("", "") => "a program that is not known",
+        ("", name) => name,
+        (path, _) => path,
+    };
+    let done = if seen.verdict == Verdict::Deny { "was kept from being" } else { "was" };
+    Incident {
+        common: common(scene, Some(node), name, level(seen.verdict), seen.at),
+        id,
+        workload_id: seen.workload.as_ref().map(ToString::to_string).unwrap_or_default(),
+        workload_name: workload.map(|workload| workload.display_name().to_owned()).unwrap_or_default(),
+        workload_domain: workload.map(domain).unwrap_or_default(),
+        workload_image: workload.map(|workload| workload.image.clone()).unwrap_or_default(),
+        workload_service: workload.map(|workload| workload.learned_group().to_string()).unwrap_or_default(),
+        proc_name: seen.process.clone(),
+        proc_path: seen.process_path.clone(),
+        proc_cmd: seen.command.clone(),
+        proc_real_uid: (seen.pid != 0).then_some(i64::from(seen.real_uid)),
+        proc_effective_uid: (seen.pid != 0).then_some(i64::from(seen.effective_uid)),
+        proc_real_user: seen.user.clone(),
+        proc_parent_name: seen.parent_name.clone(),
+        proc_parent_path: seen.parent_path.clone(),
+        file_path: seen.filter.to_string(),
+        file_name: vec![seen.path.clone()],
+        action: seen.verdict.as_str().to_owned(),
+        group: seen.rule_group.to_string(),
+        count: Some(seen.count),
+        message: format!("{} {done} {} by {by}", seen.path, seen.operation.participle()),
+        mechanism: mechanism(seen.mechanism),
+        decision_nanos: (seen.decision_nanos > 0).then_some(seen.decision_nanos),
+        ..Incident::default()
+    }
+}
+
 /// The incident of a program that ran, or was stopped, against the profile.
-pub(crate) fn incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &ProcessObservation) -> Incident {
+fn process_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &ProcessObservation) -> Incident {
     let on_host = seen.workload.is_none();
     let name = if on_host { "Host.Process.Violation" } else { "Process.Profile.Violation" };
     let workload = seen.workload.as_ref().and_then(|id| scene.workload(id)).map(AsRef::as_ref);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use nv_model::file::FileProfile;
 use nv_model::group::Group;
 use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
 use nv_model::node::{Enforcer, Node};
@@ -27,6 +28,7 @@ pub(crate) struct Stored {
     pub(crate) enforcers: BTreeMap<EnforcerId, Enforcer>,
     groups: BTreeMap<GroupName, Group>,
     profiles: BTreeMap<GroupName, ProcessProfile>,
+    files: BTreeMap<GroupName, FileProfile>,
     rules: BTreeMap<RuleId, NetworkRule>,
     order: Vec<RuleId>,
     nodes: BTreeMap<NodeId, Node>,
@@ -86,6 +88,9 @@ impl Stored {
         } else if let Some(name) = key.strip_prefix(keys::PROFILE) {
             put(&mut self.profiles, name, entry);
             true
+        } else if let Some(name) = key.strip_prefix(keys::FILES) {
+            put(&mut self.files, name, entry);
+            true
         } else if let Some(name) = key.strip_prefix(keys::RULE) {
             if let Ok(id) = name.parse().map(RuleId) {
                 match entry.and_then(read) {
@@ -131,6 +136,7 @@ impl Stored {
     pub(crate) fn write_to(&self, state: &mut State) {
         state.groups.clone_from(&self.groups);
         state.profiles.clone_from(&self.profiles);
+        state.files.clone_from(&self.files);
         state.nodes.clone_from(&self.nodes);
         state.quarantined.clone_from(&self.quarantined);
         let mut rest = self.rules.clone();

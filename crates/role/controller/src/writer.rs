@@ -163,6 +163,7 @@ fn policy(puts: &mut Puts, change: &PolicyChange) -> Result<(), ChangeError> {
         PolicyChange::DeleteGroup(name) => {
             puts.delete(keys::group(name));
             puts.delete(keys::profile(name));
+            puts.delete(keys::files(name));
         }
         PolicyChange::PutRule(rule) => puts.put(keys::rule(rule.id), rule)?,
         PolicyChange::DeleteRule(id) => puts.delete(keys::rule(*id)),
@@ -170,6 +171,7 @@ fn policy(puts: &mut Puts, change: &PolicyChange) -> Result<(), ChangeError> {
         PolicyChange::OrderRules(_) => {}
         PolicyChange::PutProfile(profile) => puts.put(keys::profile(&profile.group), profile)?,
         PolicyChange::DeleteProfile(name) => puts.delete(keys::profile(name)),
+        PolicyChange::PutFiles(profile) => puts.put(keys::files(&profile.group), profile)?,
     }
     Ok(())
 }

@@ -94,6 +94,7 @@ pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy
         mode: modes.profile,
         baseline: modes.baseline,
         rules: Vec::new(),
+        files: Vec::new(),
         alert_disabled: false,
         fault: modes.fault,
     };

@@ -9,6 +9,7 @@ use nv_model::vitals::{Drops, Shedding};
 pub(crate) enum Kind {
     Exec,
     Lifecycle,
+    File,
     Connection,
     Usage,
     /// What the controller must have to understand the rest: workloads, drops. Few, and never left out by choice.
@@ -58,6 +59,7 @@ impl Worth {
 pub(crate) fn of(observation: &Observation) -> (Kind, Worth) {
     match observation {
         Observation::Process(seen) => (Kind::Exec, Worth::of(seen.verdict)),
+        Observation::File(seen) => (Kind::File, Worth::of(seen.verdict)),
         Observation::Connection(seen) => (Kind::Connection, Worth::of(seen.verdict)),
         Observation::Usage { .. } => (Kind::Usage, Worth::Usage),
         Observation::Workload(_) | Observation::WorkloadGone { .. } | Observation::Dropped { .. } => {
@@ -71,6 +73,7 @@ pub(crate) fn count(drops: &mut Drops, kind: Kind, by: u64) {
     let counter = match kind {
         Kind::Exec => &mut drops.exec,
         Kind::Lifecycle => &mut drops.lifecycle,
+        Kind::File => &mut drops.file,
         Kind::Connection => &mut drops.connection,
         Kind::Usage => &mut drops.usage,
         // There is no word for it, and it is in the queue's total.

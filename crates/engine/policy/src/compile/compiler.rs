@@ -369,6 +369,7 @@ fn same_but_workloads(held: &State, state: &State) -> bool {
         groups,
         rules,
         profiles,
+        files,
         workloads: _,
         nodes,
         namespaces,
@@ -385,4 +386,5 @@ fn same_but_workloads(held: &State, state: &State) -> bool {
         && held.groups == *groups
         && held.rules == *rules
         && held.profiles == *profiles
+        && held.files == *files
 }

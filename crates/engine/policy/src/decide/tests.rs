@@ -153,6 +153,7 @@ fn a_program_is_judged_by_list_baseline_and_mode() {
                 mode,
                 baseline,
                 rules: rules.clone(),
+                files: Vec::new(),
                 alert_disabled: false,
                 fault: Default::default(),
             };

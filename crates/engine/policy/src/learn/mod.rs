@@ -1,5 +1,6 @@
 //! From what nodes have seen to rules and profiles. Idempotent: what is learned already leads to no change.
 
+mod file;
 mod network;
 mod process;
 
@@ -7,6 +8,7 @@ use nv_model::group::{Criterion, CriterionOp, Group, GroupKind, Origin};
 use nv_model::name::GroupName;
 use nv_model::workload::Workload;
 
+pub use file::{FileAccess, files};
 pub use network::{Link, MAX_PORTS, connections};
 pub use process::{MAX_ENTRIES, MAX_PATHS_OF_NAME, Program, SUSPICIOUS, is_suspicious, processes};
 

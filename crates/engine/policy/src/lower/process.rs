@@ -299,7 +299,7 @@ mod tests {
                 rule.uuid = at.to_string();
                 (group.clone(), rule)
             }).collect();
-            let effective = EffectiveProfile { group: group.clone(), mode, baseline, rules, alert_disabled: false, fault: Fault::default() };
+            let effective = EffectiveProfile { group: group.clone(), mode, baseline, rules, files: Vec::new(), alert_disabled: false, fault: Fault::default() };
             let policy = NodePolicy { profiles: BTreeMap::from([(group, effective.clone())]), ..NodePolicy::default() };
             let tables = processes(&policy, &mut ProfileNumbers::default());
             let decision = decide::process(&effective, &path, ProgramFacts { drifted });
@@ -322,6 +322,7 @@ mod tests {
                         mode: Mode::Discover,
                         baseline: Baseline::Basic,
                         rules: vec![],
+                        files: vec![],
                         alert_disabled: false,
                         fault: Fault::default(),
                     };

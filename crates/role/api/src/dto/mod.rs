@@ -3,6 +3,7 @@
 
 pub mod api_key;
 pub mod config;
+pub mod file;
 pub mod group;
 pub mod infrastructure;
 pub mod log;

@@ -4,6 +4,7 @@ mod api_key;
 mod auth;
 mod config;
 mod conversation;
+mod file;
 mod group;
 mod infrastructure;
 pub(crate) mod log;
@@ -35,6 +36,7 @@ pub fn table() -> Table {
         group::routes(),
         policy::routes(),
         profile::routes(),
+        file::routes(),
         conversation::routes(),
         log::routes(),
         crate::stream::routes(),

@@ -246,3 +246,48 @@ async fn a_profile_shows_what_was_learned_and_takes_changes() {
     let profiles = fixture.get("/v1/process_profile", &admin).await;
     assert!(each(&profiles["process_profiles"], "group").contains(&"nodes"));
 }
+
+#[tokio::test]
+async fn file_rules_are_added_changed_deleted_and_shown_with_the_built_in_list_on_demand() {
+    let (fixture, admin, _reporter) = two_services().await;
+    let path = "/v1/file_monitor/nv.web.shop";
+    let filter = json!({"filter": "/etc/shadow", "recursive": false, "behavior": "block_access", "applications": ["/usr/bin/passwd"]});
+    fixture.done(Method::PATCH, path, &admin, json!({"config": {"add_filters": [filter]}})).await;
+    let shown = fixture.get(path, &admin).await["profile"].clone();
+    assert_eq!(each(&shown["filters"], "filter"), ["/etc/shadow"]);
+    assert_eq!(shown["filters"][0]["cfg_type"], "user_created");
+    let all = fixture.get(&format!("{path}?predefined"), &admin).await["profile"].clone();
+    assert!(each(&all["filters"], "filter").contains(&"/var/lib/dpkg/status"));
+    let again =
+        fixture.call(Method::PATCH, path, &admin, Some(json!({"config": {"add_filters": [filter]}}))).await;
+    assert_eq!((again.status, &again.body["code"]), (StatusCode::BAD_REQUEST, &json!(13)), "{again:?}");
+    let changed = json!({"filter": "/etc/shadow", "behavior": "monitor_change"});
+    fixture.done(Method::PATCH, path, &admin, json!({"config": {"update_filters": [changed]}})).await;
+    let of_workload = fixture.get("/v1/workload/web-1/file_profile", &admin).await["profile"].clone();
+    assert_eq!(
+        (&of_workload["filters"][0]["behavior"], &of_workload["filters"][0]["group"]),
+        (&json!("monitor_change"), &json!("nv.web.shop"))
+    );
+    fixture
+        .done(Method::PATCH, path, &admin, json!({"config": {"delete_filters": [{"filter": "/etc/shadow"}]}}))
+        .await;
+    assert_eq!(fixture.get(path, &admin).await["profile"]["filters"], json!([]));
+    for (config, code) in [
+        (json!({"delete_filters": [{"filter": "/etc/shadow"}]}), 7),
+        (json!({"add_filters": [{"filter": "/etc/../x", "behavior": "monitor_change"}]}), 6),
+        (json!({"add_filters": [{"filter": "/etc/x", "behavior": "forbid"}]}), 6),
+        (json!({"add_filters": [{"filter": "/x", "behavior": "block_access", "applications": ["cat"]}]}), 6),
+    ] {
+        let refused = fixture.call(Method::PATCH, path, &admin, Some(json!({"config": config}))).await;
+        assert_eq!(refused.body["code"], code, "{config} {refused:?}");
+    }
+    let host = fixture
+        .call(
+            Method::PATCH,
+            "/v1/file_monitor/nodes",
+            &admin,
+            Some(json!({"config": {"add_filters": [filter]}})),
+        )
+        .await;
+    assert_eq!(host.body["code"], 6, "{host:?}");
+}

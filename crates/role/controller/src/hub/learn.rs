@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use nv_policy::learn::{self, Link, Program};
+use nv_policy::learn::{self, FileAccess, Link, Program};
 use nv_store::StoreError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -32,6 +32,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Learner {
     programs: HashSet<Program>,
     links: HashSet<Link>,
+    files: HashSet<FileAccess>,
     groups: bool,
     groups_at: Option<Instant>,
     programs_at: Option<Instant>,
@@ -44,6 +45,8 @@ pub(crate) struct Learner {
 pub(crate) struct Lesson {
     programs: Vec<Program>,
     links: Vec<Link>,
+    #[serde(default)]
+    files: Vec<FileAccess>,
 }
 
 /// What came of a write.
@@ -72,6 +75,17 @@ impl Learner {
         }
     }
 
+    /// Written along with programs.
+    pub(crate) fn file(&mut self, access: FileAccess, now: Instant, counters: &Counters) {
+        if self.files.len() >= MAX_WAITING {
+            counters.learning_dropped();
+            return;
+        }
+        if self.files.insert(access) {
+            self.programs_at.get_or_insert(now + PROGRAMS_AFTER);
+        }
+    }
+
     pub(crate) fn link(&mut self, link: Link, now: Instant, counters: &Counters) {
         if self.links.len() >= MAX_WAITING {
             counters.learning_dropped();
@@ -95,6 +109,7 @@ impl Learner {
         let mut lesson = self.writing.clone().unwrap_or_default();
         lesson.programs.extend(self.programs.iter().cloned());
         lesson.links.extend(self.links.iter().cloned());
+        lesson.files.extend(self.files.iter().cloned());
         lesson
     }
 
@@ -102,8 +117,9 @@ impl Learner {
     pub(crate) fn resume(&mut self, lesson: Lesson, now: Instant) {
         self.programs.extend(lesson.programs);
         self.links.extend(lesson.links);
+        self.files.extend(lesson.files);
         self.groups_wanted(now);
-        self.programs_at = (!self.programs.is_empty()).then_some(now);
+        self.programs_at = (!self.programs.is_empty() || !self.files.is_empty()).then_some(now);
         self.links_at = (!self.links.is_empty()).then_some(now);
     }
 
@@ -114,7 +130,11 @@ impl Learner {
             for program in &lesson.programs {
                 self.programs.remove(program);
             }
-            self.programs_at = (!self.programs.is_empty()).then_some(now);
+            lesson.files = self.files.iter().take(MAX_AT_ONCE).cloned().collect();
+            for access in &lesson.files {
+                self.files.remove(access);
+            }
+            self.programs_at = (!self.programs.is_empty() || !self.files.is_empty()).then_some(now);
         }
         if self.links_at.is_some_and(|at| at <= now) {
             lesson.links = self.links.iter().take(MAX_AT_ONCE).cloned().collect();
@@ -158,7 +178,7 @@ impl Hub {
         }
         let lesson = self.learner.begin(now);
         let (clock, bootstrap) = (std::sync::Arc::clone(&self.parts.clock), self.parts.bootstrap.clone());
-        let Lesson { programs, links } = lesson;
+        let Lesson { programs, links, files } = lesson;
         let counters = std::sync::Arc::clone(&self.parts.counters);
         let plan = Box::new(move |view: &crate::View| {
             let mut edits = bootstrap.edits(view);
@@ -175,6 +195,7 @@ impl Hub {
             let new = learn::processes(&state, &programs, now, || uuid::Uuid::new_v4().to_string());
             state.apply_all(&new);
             changes.extend(new);
+            changes.extend(learn::files(&state, &files, now));
             changes.extend(learn::connections(&state, &links, now));
             counters.learned(changes.len());
             edits.extend(changes.into_iter().map(Edit::Policy));

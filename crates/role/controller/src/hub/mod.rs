@@ -24,7 +24,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nv_model::name::{NodeId, WorkloadId};
 use nv_model::node::{Controller, Enforcer, Node, Usage};
-use nv_model::observation::{Observation, ProcessObservation, Sequence};
+use nv_model::observation::{Observation, Sequence};
 use nv_model::question::{Answer, AnswerError, Question};
 use nv_model::record::Record;
 use nv_model::rule::RuleId;
@@ -188,7 +188,7 @@ pub(crate) struct Hub {
     vitals: BTreeMap<NodeId, Vitals>,
     /// What enforcers leave out, where it is anything.
     shedding: BTreeMap<NodeId, Shedding>,
-    incidents: Fold<IncidentKey, (NodeId, String, Box<ProcessObservation>)>,
+    incidents: Fold<IncidentKey, (NodeId, String, crate::records::Told)>,
     violations: Fold<ViolationKey, observe::SeenViolation>,
     learner: learn::Learner,
     identities: Identities,

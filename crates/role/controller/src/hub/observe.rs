@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use nv_model::conversation::EndpointId;
 use nv_model::name::{GroupName, NodeId, WorkloadId};
-use nv_model::observation::{ConnectionObservation, Observation, ProcessObservation, Sequence};
+use nv_model::observation::{
+    ConnectionObservation, FileObservation, Observation, ProcessObservation, Sequence,
+};
 use nv_model::record::{Level, Record};
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
@@ -13,7 +15,7 @@ use nv_model::verdict::Verdict;
 use nv_model::vitals::{Drops, Shedding};
 use nv_model::workload::Workload;
 use nv_policy::directory::Directory;
-use nv_policy::learn::{Link, Program};
+use nv_policy::learn::{FileAccess, Link, Program};
 use nv_policy::state::{is_host, is_live};
 use nv_wire::enforcer::v1 as proto;
 use tokio::time::Instant;
@@ -21,7 +23,7 @@ use tonic::Status;
 
 use super::{Hub, IncidentKey, PUBLISH_LATER, SessionId, ViolationKey};
 use crate::journal::Entry;
-use crate::records::{Category, common, event, incident, violation};
+use crate::records::{Category, Told, common, event, incident, violation};
 
 /// How long the workloads of a node that is out of touch are still its own.
 const HOLDS_ON: Duration = Duration::from_secs(300);
@@ -68,6 +70,7 @@ impl Hub {
             Observation::Workload(workload) => workload.node != *node || self.is_foreign(node, &workload.id),
             Observation::WorkloadGone { id, .. } => self.is_foreign(node, id),
             Observation::Process(seen) => foreign(&seen.workload),
+            Observation::File(seen) => foreign(&seen.workload),
             Observation::Connection(seen) => foreign(&seen.client.workload) || foreign(&seen.server.workload),
             Observation::Usage { workload, .. } => foreign(workload),
             Observation::Dropped { .. } => false,
@@ -147,6 +150,7 @@ impl Hub {
             }
             Observation::WorkloadGone { id, at } => self.workload_gone(node, &id, at),
             Observation::Process(seen) => self.process_seen(node, id, seen),
+            Observation::File(seen) => self.file_seen(node, id, seen),
             Observation::Connection(seen) => self.connection_seen(node, id, seen),
             Observation::Usage { workload, usage, .. } => {
                 match workload {
@@ -268,9 +272,6 @@ impl Hub {
                 self.learner.program(program, Instant::now(), &self.parts.counters);
             }
             Verdict::Violate | Verdict::Deny => {
-                if self.replaying || self.alerts_disabled(&seen.group) || !self.is_new_record(&id) {
-                    return;
-                }
                 let key = IncidentKey(
                     node.clone(),
                     seen.workload.clone(),
@@ -279,15 +280,57 @@ impl Hub {
                     seen.verdict,
                     seen.rule_uuid.clone(),
                 );
-                let (now, count) = (self.parts.clock.monotonic(), seen.count);
-                if let Some((node, id, seen)) =
-                    self.incidents.take(now, &key, (node.clone(), id, seen), count)
-                {
-                    let record = incident(self.scene(), &node, id, &seen);
-                    self.records.push(Record::Incident(Box::new(record)));
-                }
+                let (group, count) = (seen.group.clone(), seen.count);
+                self.incident_seen(node, id, &group, &key, Told::Process(seen), count);
             }
             Verdict::Open | Verdict::Allow => {}
+        }
+    }
+
+    fn file_seen(&mut self, node: &NodeId, id: String, seen: Box<FileObservation>) {
+        match seen.verdict {
+            Verdict::Learn => {
+                let access = FileAccess {
+                    group: seen.rule_group.clone(),
+                    filter: seen.filter.clone(),
+                    application: seen.process_path.clone(),
+                    verdict: seen.verdict,
+                };
+                self.learner.file(access, Instant::now(), &self.parts.counters);
+            }
+            Verdict::Violate | Verdict::Deny => {
+                let key = IncidentKey(
+                    node.clone(),
+                    seen.workload.clone(),
+                    seen.process_path.clone(),
+                    seen.path.clone(),
+                    seen.verdict,
+                    format!("{:?}", seen.operation),
+                );
+                let (group, count) = (seen.group.clone(), seen.count);
+                self.incident_seen(node, id, &group, &key, Told::File(seen), count);
+            }
+            Verdict::Open | Verdict::Allow => {}
+        }
+    }
+
+    /// Logs an incident, or counts it with the one of its kind that was logged within the minute.
+    fn incident_seen(
+        &mut self,
+        node: &NodeId,
+        id: String,
+        group: &GroupName,
+        key: &IncidentKey,
+        told: Told,
+        count: u32,
+    ) {
+        if self.replaying || self.alerts_disabled(group) || !self.is_new_record(&id) {
+            return;
+        }
+        let now = self.parts.clock.monotonic();
+        if let Some((node, id, told)) = self.incidents.take(now, key, (node.clone(), id, told), count) {
+            let record = incident(self.scene(), &node, id, &told);
+            self.records.push(Record::Incident(Box::new(record)));
         }
     }
 
@@ -392,7 +435,7 @@ impl Hub {
         for ((node, id, seen), repeats) in self.incidents.close(now, all) {
             let mut record = incident(self.scene(), &node, id, &seen);
             record.count = Some(repeats);
-            record.aggregation_from = Some(seen.at.seconds());
+            record.aggregation_from = Some(seen.at().seconds());
             self.records.push(Record::Incident(Box::new(record)));
         }
         for (seen, repeats) in self.violations.close(now, all) {

@@ -87,6 +87,7 @@ impl Agent {
             mode: self.setup.held.policy.settings.new_service.profile,
             baseline: self.setup.held.policy.settings.new_service.baseline,
             rules: Vec::new(),
+            files: Vec::new(),
             alert_disabled: false,
             fault: self.setup.held.policy.settings.new_service.fault,
         };
