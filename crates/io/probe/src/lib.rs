@@ -16,6 +16,7 @@
 pub mod bpffs;
 pub mod cgroup;
 pub mod events;
+pub mod fanotify;
 pub mod layout;
 pub mod load;
 mod map;
