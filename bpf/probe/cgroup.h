@@ -10,7 +10,7 @@
 static __always_inline void report_cgroup(__u32 kind, __u64 id, __u64 parent, struct cgroup_row *row,
 					  const char *path)
 {
-	struct cgroup_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	struct cgroup_record *record = bpf_ringbuf_reserve(&cgroup_ring, sizeof(*record), 0);
 
 	if (!record) {
 		count(COUNT_DROPPED_CGROUP);
@@ -25,7 +25,7 @@ static __always_inline void report_cgroup(__u32 kind, __u64 id, __u64 parent, st
 	record->flags = row ? row->flags : 0;
 	__builtin_memset(record->path, 0, CGROUP_PATH_BYTES);
 	bpf_probe_read_kernel_str(record->path, CGROUP_PATH_BYTES, path);
-	bpf_ringbuf_submit(record, wakeup(true));
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
 }
 
 /* Cgroup ids are unique in one hierarchy only, and these tracepoints speak of all; 0 is version 2. */

@@ -27,8 +27,12 @@ pub const PASSWORD: &str = "Scene-Password-1";
 /// Program that the client runs in ordinary operation and that an attack replaces.
 pub const TOOL: &str = "/usr/bin/report";
 
+/// Program of the client's image that ordinary operation never runs.
+pub const UNLISTED: &str = "/usr/bin/unlisted";
+
+/// Image of the client.
+pub const CLIENT_IMAGE: &str = "docker.io/scene/client:1";
 const WEB_IMAGE: &str = "docker.io/scene/web:1";
-const CLIENT_IMAGE: &str = "docker.io/scene/client:1";
 const ECHO_IMAGE: &str = "docker.io/scene/echo:1";
 
 /// Everything that runs.
@@ -74,6 +78,7 @@ fn images() -> Result<[Image; 3]> {
         Image::busybox(CLIENT_IMAGE)?
             .file("/bin/attacker", attacker.clone(), 0o755)
             .file(TOOL, attacker.clone(), 0o755)
+            .file(UNLISTED, attacker.clone(), 0o755)
             .command(&["/bin/sleep", "1000000"]),
         Image::busybox(ECHO_IMAGE)?.file("/bin/echo-server", attacker, 0o755).command(&[
             "/bin/echo-server",

@@ -169,6 +169,11 @@ impl GroupName {
     pub fn new_services() -> Self {
         Self("@new-services".into())
     }
+    /// What a node calls containers until it knows which ones they are. No stored group is named like it.
+    #[must_use]
+    pub fn unidentified() -> Self {
+        Self("@unidentified".into())
+    }
     /// `external`, `nodes`, `containers` and their `fed.` twins: they exist always and cannot be edited.
     #[must_use]
     pub fn is_reserved(&self) -> bool {

@@ -178,7 +178,8 @@ impl Events {
     /// Most events of one [`Events::poll`].
     pub const MAX_BATCH: usize = 1024;
 
-    /// Takes the descriptor of the ring (`ring` among `Loaded::descriptors`).
+    /// Takes the descriptor of a ring: among `Loaded::descriptors`, `ring` has programs and processes, `cgroup_ring`
+    /// cgroups alone.
     ///
     /// # Errors
     /// It is not a ring buffer, or it cannot be mapped.

@@ -11,7 +11,8 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
-pub(crate) const SHARED_MAPS: [&str; 6] = ["cgroups", "profiles", "exact", "patterns", "ring", "counters"];
+pub(crate) const SHARED_MAPS: [&str; 7] =
+    ["cgroup_ring", "cgroups", "profiles", "exact", "patterns", "ring", "counters"];
 
 /// Programs that every tier runs.
 pub(crate) const OBSERVERS: [&str; 5] =

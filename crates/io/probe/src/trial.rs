@@ -166,7 +166,7 @@ fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), String> {
     let mut object = open(programs, 0).map_err(refused)?;
     for mut map in object.maps_mut() {
         let entries = match map.name().to_string_lossy().as_ref() {
-            "ring" => 4096,
+            "ring" | "cgroup_ring" => 4096,
             "cgroups" | "profiles" | "exact" | "patterns" => 16,
             _ => continue,
         };

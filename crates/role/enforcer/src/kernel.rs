@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nv_model::mode::Modes;
+use nv_model::mode::{Baseline, Fault, Mode, Modes};
 use nv_model::name::GroupName;
 use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy};
 use nv_model::profile::EffectiveProfile;
@@ -100,6 +100,13 @@ pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy
     };
     let new = new_services();
     completed.profiles.insert(new.clone(), profile(new.clone(), settings.new_service));
+    // Nothing of a container runs before it is known which one it is, where new services fail closed.
+    let unidentified = if settings.new_service.fault == Fault::Closed {
+        Modes { profile: Mode::Protect, baseline: Baseline::Basic, ..settings.new_service }
+    } else {
+        settings.new_service
+    };
+    completed.profiles.insert(GroupName::unidentified(), profile(GroupName::unidentified(), unidentified));
     completed
         .profiles
         .entry(GroupName::nodes())
@@ -189,6 +196,8 @@ fn network_rows(tables: NetworkTables) -> nv_capture::Rows {
 
 #[cfg(test)]
 mod tests {
+    use nv_model::verdict::Verdict;
+
     use super::*;
 
     #[test]
@@ -199,5 +208,19 @@ mod tests {
         for (address, want) in [("10.1.2.3", 21), ("10.2.2.3", 20), ("192.0.2.1", 1)] {
             assert_eq!(identity_of(&policy, address.parse().unwrap()), IdentityId(want), "{address}");
         }
+    }
+
+    #[test]
+    fn nothing_of_an_unidentified_container_runs_where_new_services_fail_closed() {
+        let mut policy = NodePolicy::default();
+        let unidentified = |policy: &NodePolicy| {
+            let completed = complete(policy, &Inventory::default());
+            let profile = completed.profiles.get(&GroupName::unidentified()).cloned().unwrap();
+            let facts = nv_policy::decide::ProgramFacts { drifted: false };
+            nv_policy::decide::process(&profile, "/bin/sh", facts).verdict
+        };
+        assert_eq!(unidentified(&policy), Verdict::Learn, "by default it is held like new services are");
+        policy.settings.new_service.fault = Fault::Closed;
+        assert_eq!(unidentified(&policy), Verdict::Deny);
     }
 }

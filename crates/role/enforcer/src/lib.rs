@@ -23,6 +23,7 @@ mod link;
 mod load;
 mod node;
 mod outbox;
+mod placer;
 mod processes;
 mod records;
 #[cfg(test)]
@@ -48,9 +49,13 @@ use crate::backlog::Tally;
 use crate::held::{Held, HeldError};
 use crate::keeper::Keeper;
 use crate::link::{Dial, LinkEvent};
+use crate::placer::Placement;
+use crate::records::Readers;
 
 /// Batches of records that may wait for the agent, for each ring.
 const MAX_WAITING: usize = 64;
+/// New and removed cgroups that may wait for the agent.
+const MAX_CGROUP_NEWS: usize = 1024;
 
 /// What the enforcer needs to run.
 #[derive(Debug)]
@@ -148,25 +153,36 @@ pub async fn run(
     on_ready(&handed.capabilities);
     tracing::info!(keeper = keeper.pid(), tier = handed.capabilities.tier, "kernel tried");
 
-    let (process_records, mut process_events) = mpsc::channel(MAX_WAITING);
-    let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
-    let tally = Arc::new(Tally::default());
-    let kernel = match handed.tables {
-        Ok((process, network)) => {
-            Some(records::open(process, &network, process_records, Arc::clone(&tally), network_records)?)
-        }
-        Err(reason) => {
-            tracing::error!(reason, "nothing can be enforced on this machine");
-            None
-        }
-    };
-
     let host = nv_capture::netns::host_interfaces().unwrap_or_default();
     let mut node = node::describe(id.clone(), node::addresses(&host));
     node.storage_driver = "overlayfs".to_owned();
     let (later, mut later_done) = mpsc::channel(1024);
     let (runtime_events, mut runtime_turns) = mpsc::channel(MAX_WAITING);
     let watchers = watch_runtimes(&config, &node, &clock, &runtime_events, &shutdown);
+    let (process_records, mut process_events) = mpsc::channel(MAX_WAITING);
+    let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
+    let (cgroup_news, mut cgroup_turns) = mpsc::channel(MAX_CGROUP_NEWS);
+    let tally = Arc::new(Tally::default());
+    let placement = Arc::new(Placement::default());
+    let cgroup_root = nv_probe::cgroup::unified_root().ok();
+    let kernel = match handed.tables {
+        Ok((process, network)) => {
+            let readers = Readers {
+                process: process_records,
+                tally: Arc::clone(&tally),
+                network: network_records,
+                cgroups: cgroup_news,
+                identifiers: watchers.clone(),
+                placement: Arc::clone(&placement),
+                cgroup_root: cgroup_root.clone(),
+            };
+            Some(records::open(process, &network, readers)?)
+        }
+        Err(reason) => {
+            tracing::error!(reason, "nothing can be enforced on this machine");
+            None
+        }
+    };
     let mut agent = Agent::new(Setup {
         clock: Arc::clone(&clock),
         node,
@@ -181,7 +197,8 @@ pub async fn run(
         budget: config.budget,
         log_level: config.log_level.clone(),
         tally,
-        cgroup_root: nv_probe::cgroup::unified_root().ok(),
+        placement,
+        cgroup_root,
         identifiers: watchers,
         later,
     });
@@ -193,7 +210,14 @@ pub async fn run(
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(events) = process_events.recv() => agent.process_events(events),
+            Some(events) = process_events.recv() => {
+                // Whose cgroup it is must be known before what runs in it is told.
+                while let Ok(news) = cgroup_turns.try_recv() {
+                    agent.cgroup(news);
+                }
+                agent.process_events(events);
+            }
+            Some(news) = cgroup_turns.recv() => agent.cgroup(news),
             Some(events) = network_events.recv() => agent.network_events(events),
             Some(event) = runtime_turns.recv() => agent.runtime(event),
             Some(event) = link_turns.recv() => agent.link(event),

@@ -1,5 +1,6 @@
 //! The kernel's records: a thread a ring, which hands batches to the agent.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,22 +10,37 @@ use crate::EnforcerError;
 use crate::backlog::{Backlog, Tally};
 use crate::keeper::{KeeperError, Named};
 use crate::kernel::Kernel;
+use crate::placer::{CgroupNews, Placement, Placer};
 
-/// Opens the tables and starts the two readers of the rings.
-pub(crate) fn open(
-    mut process: Named,
-    network: &Named,
-    process_records: mpsc::Sender<Vec<nv_probe::Event>>,
-    tally: Arc<Tally>,
-    network_records: mpsc::Sender<Vec<nv_capture::Event>>,
-) -> Result<Kernel, EnforcerError> {
+/// Where records go.
+pub(crate) struct Readers {
+    pub(crate) process: mpsc::Sender<Vec<nv_probe::Event>>,
+    /// What the reader of these had to drop.
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) network: mpsc::Sender<Vec<nv_capture::Event>>,
+    pub(crate) cgroups: mpsc::Sender<CgroupNews>,
+    pub(crate) identifiers: Vec<nv_runtime::Identifier>,
+    pub(crate) placement: Arc<Placement>,
+    pub(crate) cgroup_root: Option<PathBuf>,
+}
+
+/// Opens the tables and starts a reader a ring.
+pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<Kernel, EnforcerError> {
     let strange = |error: String| EnforcerError::Keeper(KeeperError::Talk(error));
-    let at = process
-        .iter()
-        .position(|(name, _)| name == "ring")
-        .ok_or_else(|| strange("the ring of the process programs is missing".to_owned()))?;
-    let (_, ring) = process.remove(at);
-    let mut events = nv_probe::Events::from_descriptor(ring).map_err(|error| strange(error.to_string()))?;
+    let mut events = ring(&mut process, "ring")?;
+    let cgroup_events = ring(&mut process, "cgroup_ring")?;
+    let copies: std::io::Result<Named> =
+        process.iter().map(|(name, table)| Ok((name.clone(), table.try_clone()?))).collect();
+    let copies = copies.map_err(|error| strange(error.to_string()))?;
+    let placer = Placer {
+        tables: nv_probe::Tables::from_descriptors(copies).map_err(|error| strange(error.to_string()))?,
+        identifiers: to.identifiers,
+        placement: to.placement,
+        cgroup_root: to.cgroup_root,
+        agent: to.cgroups,
+    };
+    spawn("new-cgroups", move || placer.run(cgroup_events))?;
+    let (process_records, tally, network_records) = (to.process, to.tally, to.network);
     let mut backlog = Backlog::new(process_records, tally);
     spawn("process-records", move || {
         loop {
@@ -65,6 +81,14 @@ pub(crate) fn open(
     let network =
         nv_capture::Tables::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
     Ok(Kernel::new(tables, network, flows, counters))
+}
+
+fn ring(process: &mut Named, name: &str) -> Result<nv_probe::Events, EnforcerError> {
+    let strange = |error: String| EnforcerError::Keeper(KeeperError::Talk(error));
+    let at = process.iter().position(|(held, _)| held == name);
+    let at = at.ok_or_else(|| strange(format!("the {name} of the process programs is missing")))?;
+    let (_, ring) = process.remove(at);
+    nv_probe::Events::from_descriptor(ring).map_err(|error| strange(error.to_string()))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), EnforcerError> {

@@ -279,6 +279,7 @@ pub(crate) struct Bench {
     pub(crate) loaded: Option<Loaded>,
     pub(crate) tables: Tables,
     pub(crate) events: Events,
+    cgroup_events: Events,
     pending: VecDeque<Event>,
 }
 
@@ -286,11 +287,15 @@ impl Bench {
     pub(crate) fn load(options: &Options) -> Self {
         let loaded = Loaded::load(options).expect("these tests need root and a kernel with BTF");
         let tables = Tables::from_descriptors(loaded.descriptors().unwrap()).unwrap();
-        let ring = loaded.descriptors().unwrap().into_iter().find(|(name, _)| name == "ring").unwrap().1;
+        let events = |ring: &str| {
+            let ring = loaded.descriptors().unwrap().into_iter().find(|(name, _)| name == ring).unwrap().1;
+            Events::from_descriptor(ring).unwrap()
+        };
         Self {
+            events: events("ring"),
+            cgroup_events: events("cgroup_ring"),
             loaded: Some(loaded),
             tables,
-            events: Events::from_descriptor(ring).unwrap(),
             pending: VecDeque::new(),
         }
     }
@@ -309,6 +314,7 @@ impl Bench {
         let (start, mut seen) = (Instant::now(), Vec::new());
         while start.elapsed() < Duration::from_secs(5) {
             if self.pending.is_empty() {
+                self.pending.extend(self.cgroup_events.drain().unwrap());
                 self.pending.extend(self.events.poll(Duration::from_millis(50)).unwrap());
             }
             while let Some(event) = self.pending.pop_front() {

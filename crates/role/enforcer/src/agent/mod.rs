@@ -10,6 +10,7 @@
 
 mod interfaces;
 mod keeper;
+mod newcomers;
 mod place;
 mod policy;
 mod programs;
@@ -48,6 +49,7 @@ use crate::kernel::Kernel;
 use crate::link::LinkEvent;
 use crate::load::Load;
 use crate::outbox::Outbox;
+use crate::placer::Placement;
 use crate::processes::Processes;
 use crate::usage::UsageMeter;
 
@@ -79,6 +81,8 @@ pub(crate) struct Setup {
     pub(crate) log_level: String,
     /// What the reader of the process records dropped.
     pub(crate) tally: Arc<Tally>,
+    /// Numbers of profiles for new containers; written here, read by the thread that places them.
+    pub(crate) placement: Arc<Placement>,
     pub(crate) cgroup_root: Option<PathBuf>,
     pub(crate) identifiers: Vec<nv_runtime::Identifier>,
     /// Where the outcome of work elsewhere comes back.
@@ -122,6 +126,8 @@ pub(crate) struct Agent {
     learned: HashMap<(GroupName, String), Duration>,
     /// Workloads that are known from their bundle alone: what runs in them was not looked at yet.
     unscanned: HashSet<WorkloadId>,
+    /// Cgroups that containers are made in.
+    parents: HashSet<u64>,
     /// A keeper is to be started.
     keeper_due: bool,
     /// Where each workload was put last.
@@ -152,6 +158,7 @@ impl Agent {
             reported: HashMap::new(),
             learned: HashMap::new(),
             unscanned: HashSet::new(),
+            parents: HashSet::new(),
             keeper_due: false,
             placed: HashMap::new(),
             incidents: HashMap::new(),

@@ -17,14 +17,20 @@ impl Agent {
 
     /// Every cgroup of the host gets the host's profile; those of containers get theirs when they are told.
     pub(super) fn place_cgroups(&mut self) {
-        let (Some(kernel), Some(root)) = (&self.setup.kernel, &self.setup.cgroup_root) else { return };
+        let (Some(kernel), Some(root)) = (&self.setup.kernel, self.setup.cgroup_root.clone()) else { return };
         let held = kernel.process.cgroups().unwrap_or_default();
         let profile = self.profile_number(&GroupName::nodes());
-        match nv_probe::cgroup::walk(root) {
+        match nv_probe::cgroup::walk(&root) {
             Ok(cgroups) => {
-                for (id, _) in cgroups {
+                for (id, path) in cgroups {
                     // Rows of an earlier run stay until the runtime has told: they are better than a guess.
-                    if !held.get(&id).is_some_and(|row| row.container) {
+                    if held.get(&id).is_some_and(|row| row.container) {
+                        continue;
+                    }
+                    let path = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
+                    if super::newcomers::is_engines(&path) {
+                        self.place_parent(id);
+                    } else {
                         self.place(id, profile, false);
                     }
                 }
@@ -75,7 +81,13 @@ impl Agent {
         }
         if let Some(pod) = pod {
             self.place(pod, profile, true);
+            self.parents.remove(&pod);
         }
+        self.place_parents(if pod.is_some() {
+            path.rsplit_once('/').map_or("", |(pod, _)| pod)
+        } else {
+            &path
+        });
         let endpoint = self.endpoint_row(id);
         if let Some(kernel) = &mut self.setup.kernel {
             for one in &attached {

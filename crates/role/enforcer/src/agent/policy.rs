@@ -13,7 +13,9 @@ impl Agent {
     pub(super) fn enforce(&mut self) -> Result<(), kernel::KernelError> {
         match &mut self.setup.kernel {
             Some(kernel) => {
-                kernel.apply(&self.setup.held.policy, &self.inventory, &mut self.setup.held.numbers)
+                kernel.apply(&self.setup.held.policy, &self.inventory, &mut self.setup.held.numbers)?;
+                self.setup.placement.set(&self.setup.held.numbers);
+                Ok(())
             }
             None => Ok(()),
         }

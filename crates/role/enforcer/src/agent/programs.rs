@@ -1,4 +1,4 @@
-//! Programs that were run or stopped, and new cgroups.
+//! Programs that were run or stopped.
 
 use std::time::Duration;
 
@@ -6,9 +6,8 @@ use nv_model::name::GroupName;
 use nv_model::observation::{Observation, ProcessObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
-use nv_model::workload::Workload;
 
-use super::{Agent, LEARN_AGAIN, Later, MAX_FOLDED, MAX_LEARNED};
+use super::{Agent, LEARN_AGAIN, MAX_FOLDED, MAX_LEARNED};
 use crate::inventory::Owner;
 use crate::kernel::new_services;
 use crate::processes::{Process, last_part};
@@ -21,34 +20,9 @@ impl Agent {
                 nv_probe::Event::Exec(exec) => self.exec(*exec),
                 nv_probe::Event::Fork { parent_pid, pid, .. } => self.processes.fork(parent_pid, pid),
                 nv_probe::Event::Exit { pid, .. } => self.processes.exit(pid),
-                nv_probe::Event::CgroupMade { id, parent, path, .. } => self.cgroup_made(id, parent, &path),
-                nv_probe::Event::CgroupGone { id, .. } => self.inventory.cgroup_gone(id),
+                // These come by a ring of their own.
+                nv_probe::Event::CgroupMade { .. } | nv_probe::Event::CgroupGone { .. } => {}
             }
-        }
-    }
-
-    /// A cgroup was made. If it is a container's, its bundle says which one, before it runs anything of its own.
-    pub(super) fn cgroup_made(&mut self, id: u64, parent: u64, path: &str) {
-        self.inventory.cgroup_made(id, parent);
-        for identifier in &self.setup.identifiers {
-            let Some(found) = identifier.identify_now(path) else { continue };
-            if self.inventory.get(&found.id).is_some_and(|local| !local.provisional) {
-                return;
-            }
-            let complete = !found.pod_name.is_empty() || !found.image.is_empty();
-            if !complete {
-                // A container outside of pods is known by its image, which only the runtime tells.
-                let (identifier, later, path) =
-                    (identifier.clone(), self.setup.later.clone(), path.to_owned());
-                tokio::spawn(async move {
-                    if let Some(workload) = identifier.identify(&path).await {
-                        drop(later.send(Later::Identified(Box::new(workload), id)).await);
-                    }
-                });
-                return;
-            }
-            self.workload(Workload { cgroup_id: id, ..found }, true);
-            return;
         }
     }
 
@@ -82,6 +56,10 @@ impl Agent {
                 (Some(id), group)
             }
         };
+        if workload.is_none() && exec.verdict == Verdict::Learn && self.is_nobodys(exec.profile) {
+            // Of a container that is not known yet: what runs in it is looked at when it is.
+            return;
+        }
         let now = self.setup.clock.monotonic();
         match exec.verdict {
             Verdict::Open | Verdict::Allow => return,

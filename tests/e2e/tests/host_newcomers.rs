@@ -1,0 +1,127 @@
+//! From the very first program: new pods, further containers, short jobs and what is run in a container from outside
+//! are judged by their service's profile, however busy the machine is.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::future::join_all;
+use nv_lab::{ContainerSpec, PodSpec};
+use nv_scene::{CLIENT_IMAGE, Scene, UNLISTED};
+use serde_json::Value;
+
+/// Pods that are started, and how many at one time.
+const PODS: usize = 48;
+const AT_ONCE: usize = 8;
+
+/// Keeps every CPU busy until it is dropped.
+struct Load(Arc<AtomicBool>);
+
+impl Load {
+    fn new() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+        for _ in 0..cpus {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A pod of the client's service whose container runs `command` and nothing before it.
+fn client_pod(number: usize, command: &[&str]) -> PodSpec {
+    // Five of the letters that Kubernetes makes its suffixes of.
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz";
+    let letter =
+        |place: u32| LETTERS.get(number / 20_usize.pow(place) % LETTERS.len()).copied().unwrap_or(b'b');
+    let suffix: String = (0..5).map(|place| char::from(letter(place))).collect();
+    PodSpec::new(&format!("client-5f6d8b7c9-{suffix}"), nv_scene::NAMESPACE).container(ContainerSpec::new(
+        "main",
+        CLIENT_IMAGE,
+        command,
+    ))
+}
+
+/// Workloads in which `path` was stopped.
+fn stopped(answer: &Value, path: &str) -> BTreeSet<String> {
+    let text =
+        |record: &Value, key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let incidents = answer.get("incidents").and_then(Value::as_array).cloned().unwrap_or_default();
+    incidents
+        .iter()
+        .filter(|record| text(record, "proc_path") == path && text(record, "action") == "deny")
+        .map(|record| text(record, "workload_id"))
+        .collect()
+}
+
+/// Files of this name that any container of the lab has written, the ended ones too: their layers are still there.
+fn written(folder: &Path, name: &str) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => written(&entry.path(), name),
+            Ok(_) if entry.file_name() == name => 1,
+            _ => 0,
+        })
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_program_of_every_new_pod_is_judged_by_its_services_profile_under_load() -> Result<()> {
+    let scene = Scene::start("newcomers").await?;
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    scene.set_mode("Protect").await?;
+
+    let load = Load::new();
+    for round in 0..PODS / AT_ONCE {
+        let specs: Vec<PodSpec> = (0..AT_ONCE)
+            .map(|place| client_pod(round * AT_ONCE + place, &[UNLISTED, "write", "/tmp/first-ran"]))
+            .collect();
+        // A start whose program is refused fails, one whose program is killed does not: both are right.
+        drop(join_all(specs.iter().map(|spec| scene.lab.run_pod(spec))).await);
+    }
+    drop(load);
+    let (seen, _) = scene
+        .api
+        .wait_for("/v1/log/incident?limit=1000", Duration::from_secs(20), |answer| {
+            let seen = stopped(answer, UNLISTED);
+            (seen.len() >= PODS).then_some(seen)
+        })
+        .await
+        .context("not every first program was stopped")?;
+    ensure!(seen.len() == PODS, "{} of {PODS} first programs were stopped", seen.len());
+    let ran = written(&scene.lab.options().dir, "first-ran");
+    ensure!(ran == 0, "{ran} of {PODS} first programs ran");
+
+    // What is listed goes on to start, at once and under the same profile.
+    let pod = scene.lab.run_pod(&client_pod(PODS, &[])).await?;
+    // A further container of a pod: the pod's row is inherited, no user space takes part.
+    let mut pod = pod;
+    let spec = ContainerSpec::new("second", CLIENT_IMAGE, &[UNLISTED, "write", "/tmp/second-ran"]);
+    drop(scene.lab.add_container(&mut pod, &spec).await);
+    // What a kubelet or an operator runs in it from outside.
+    for _ in 0..10 {
+        drop(scene.lab.exec(pod.container(), &[UNLISTED, "write", "/tmp/exec-ran"]).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for name in ["second-ran", "exec-ran"] {
+        ensure!(written(&scene.lab.options().dir, name) == 0, "{name}: a program ran that is not listed");
+    }
+    scene.stop().await
+}
