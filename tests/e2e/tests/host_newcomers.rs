@@ -89,28 +89,35 @@ async fn the_first_program_of_every_new_pod_is_judged_by_its_services_profile_un
     scene.set_mode("Protect").await?;
 
     let load = Load::new();
-    for round in 0..PODS / AT_ONCE {
-        let specs: Vec<PodSpec> = (0..AT_ONCE)
-            .map(|place| client_pod(round * AT_ONCE + place, &[UNLISTED, "write", "/tmp/first-ran"]))
+    let (mut number, mut started) = (0, 0);
+    while started < PODS {
+        ensure!(number < 3 * PODS, "{started} of {number} pods came as far as their first program");
+        let specs: Vec<PodSpec> = (number..number + AT_ONCE)
+            .map(|number| client_pod(number, &[UNLISTED, "write", "/tmp/first-ran"]))
             .collect();
-        // A start whose program is refused fails, one whose program is killed does not: both are right.
-        drop(join_all(specs.iter().map(|spec| scene.lab.run_pod(spec))).await);
+        number += AT_ONCE;
+        for outcome in join_all(specs.iter().map(|spec| scene.lab.run_pod(spec))).await {
+            // A start whose program is refused fails, one whose program is killed does not: both are right. On a busy
+            // machine the runtime itself may fail before there is any program.
+            let failed = outcome.err().map(|error| error.to_string());
+            started += usize::from(failed.is_none_or(|error| error.contains("start container")));
+        }
     }
     drop(load);
     let (seen, _) = scene
         .api
         .wait_for("/v1/log/incident?limit=1000", Duration::from_secs(20), |answer| {
             let seen = stopped(answer, UNLISTED);
-            (seen.len() >= PODS).then_some(seen)
+            (seen.len() >= started).then_some(seen)
         })
         .await
         .context("not every first program was stopped")?;
-    ensure!(seen.len() == PODS, "{} of {PODS} first programs were stopped", seen.len());
+    ensure!(seen.len() == started, "{} of {started} first programs were stopped", seen.len());
     let ran = written(&scene.lab.options().dir, "first-ran");
-    ensure!(ran == 0, "{ran} of {PODS} first programs ran");
+    ensure!(ran == 0, "{ran} of {started} first programs ran");
 
     // What is listed goes on to start, at once and under the same profile.
-    let pod = scene.lab.run_pod(&client_pod(PODS, &[])).await?;
+    let pod = scene.lab.run_pod(&client_pod(number, &[])).await?;
     // A further container of a pod: the pod's row is inherited, no user space takes part.
     let mut pod = pod;
     let spec = ContainerSpec::new("second", CLIENT_IMAGE, &[UNLISTED, "write", "/tmp/second-ran"]);
