@@ -28,6 +28,7 @@ use std::time::Duration;
 use nv_model::name::{GroupName, WorkloadId};
 use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{Observation, ProcessObservation, Sequence};
+use nv_model::question::{Answer, AnswerError};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::vitals::Drops;
@@ -50,7 +51,7 @@ use crate::link::LinkEvent;
 use crate::load::Load;
 use crate::outbox::Outbox;
 use crate::placer::Placement;
-use crate::processes::Processes;
+use crate::processes::{History, Processes};
 use crate::usage::UsageMeter;
 
 /// How long a program that is to be learned is not reported again.
@@ -110,6 +111,8 @@ pub(crate) enum Later {
     Ports(WorkloadId, Vec<ListeningPort>),
     /// A new keeper was started in the place of one that was killed, or not.
     Keeper(Result<Keeper, String>),
+    /// An answer that took a while to look up.
+    Answer(u64, Result<Answer, AnswerError>),
     /// The network programs are on an interface, or not.
     Attached(WorkloadId, u32, Result<(), String>),
 }
@@ -119,6 +122,7 @@ pub(crate) struct Agent {
     setup: Setup,
     inventory: Inventory,
     processes: Processes,
+    history: History,
     attribution: Attribution,
     connections: Connections,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
@@ -153,6 +157,7 @@ impl Agent {
             setup,
             inventory: Inventory::default(),
             processes: Processes::default(),
+            history: History::default(),
             attribution: Attribution::default(),
             connections: Connections::default(),
             reported: HashMap::new(),
@@ -173,7 +178,7 @@ impl Agent {
             welcomed: false,
             told_dropped: Drops::default(),
         };
-        agent.processes.scan();
+        agent.processes.scan(agent.setup.cgroup_root.as_deref());
         if let Err(error) = agent.enforce() {
             tracing::error!(%error, "the held policy is not enforced");
         }
