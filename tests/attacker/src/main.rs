@@ -1,6 +1,7 @@
 //! What an intruder does in a container. It is linked statically (`make build`), so that it runs in any image.
 //!
 //! - `write FILE`: makes a file, first of all. Where the file is not there afterwards, the program never ran.
+//! - `read FILE`, `delete FILE`, `rename FROM TO`, `link FROM TO`: ends with 0 if it could, with 2 if not.
 //! - `memfd FILE`: copies itself into memory, runs the copy as `write FILE`.
 //! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
 //! - `serve PORT`: answers each TCP connection with what it sends, until it is killed.
@@ -21,12 +22,16 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["write", file] => File::create(file).map(drop),
+        ["read", file] => fs::read(file).map(drop),
+        ["delete", file] => fs::remove_file(file),
+        ["rename", from, to] => fs::rename(from, to),
+        ["link", from, to] => fs::hard_link(from, to),
         ["memfd", file] => in_memory(file),
         ["connect", target] => connect(target).map(drop),
         ["serve", port] => serve(port),
         ["talk", target, count] => talk(target, count),
         _ => Err(io::Error::other(
-            "write FILE | memfd FILE | connect HOST:PORT | serve PORT | talk HOST:PORT COUNT",
+            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | connect HOST:PORT | serve PORT | talk HOST:PORT COUNT",
         )),
     };
     match outcome {

@@ -30,6 +30,9 @@ pub const TOOL: &str = "/usr/bin/report";
 /// Program of the client's image that ordinary operation never runs.
 pub const UNLISTED: &str = "/usr/bin/unlisted";
 
+/// File of the client's image that only some programs should read.
+pub const SECRET: &str = "/etc/shadow";
+
 /// Image of the client.
 pub const CLIENT_IMAGE: &str = "docker.io/scene/client:1";
 const WEB_IMAGE: &str = "docker.io/scene/web:1";
@@ -79,6 +82,8 @@ fn images() -> Result<[Image; 3]> {
             .file("/bin/attacker", attacker.clone(), 0o755)
             .file(TOOL, attacker.clone(), 0o755)
             .file(UNLISTED, attacker.clone(), 0o755)
+            .file(SECRET, "root:!:20000::::::\n", 0o600)
+            .file("/srv/vault/key", "secret\n", 0o600)
             .command(&["/bin/sleep", "1000000"]),
         Image::busybox(ECHO_IMAGE)?.file("/bin/echo-server", attacker, 0o755).command(&[
             "/bin/echo-server",

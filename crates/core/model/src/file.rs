@@ -100,6 +100,12 @@ impl FilePattern {
     }
 }
 
+/// Whether one component of a path matches one of a filter.
+#[must_use]
+pub fn matches_component(filter: &str, name: &str) -> bool {
+    component(filter.as_bytes(), name.as_bytes())
+}
+
 /// Whether a component matches one with wildcards. Linear in the name for each wildcard: on a mismatch only the last
 /// wildcard takes one byte more.
 fn component(wanted: &[u8], given: &[u8]) -> bool {

@@ -104,6 +104,9 @@ pub struct Capabilities {
     pub process: Option<Mechanism>,
     /// What stops packets.
     pub network: Option<Mechanism>,
+    /// What stops opens of files.
+    #[serde(default)]
+    pub file: Option<Mechanism>,
     /// Every trial.
     pub trials: Vec<Capability>,
     /// What is lost against tier 1, a sentence each.

@@ -159,6 +159,7 @@ impl TryFrom<proto::Capabilities> for Capabilities {
             tier: number("tier", raw.tier)?,
             process: mechanism("process", &raw.process)?,
             network: mechanism("network", &raw.network)?,
+            file: mechanism("file", &raw.file)?,
             trials: list("trials", raw.trials, MAX_TRIALS)?,
             lost: raw
                 .lost
@@ -177,6 +178,7 @@ impl From<Capabilities> for proto::Capabilities {
             tier: u32::from(model.tier),
             process: mechanism_word(model.process),
             network: mechanism_word(model.network),
+            file: mechanism_word(model.file),
             trials: clip_list(model.trials, MAX_TRIALS),
             lost: model.lost.into_iter().take(MAX_TRIALS).map(|lost| clip(lost, MAX_TEXT_BYTES)).collect(),
         }

@@ -17,11 +17,16 @@ use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
-use rustix::fs::Stat;
+use nv_model::node::Capability;
+use nv_model::verdict::Mechanism;
+use rustix::fs::{Mode, OFlags, Stat};
 
 /// Bytes that one read takes: some hundred records.
 const BUFFER: usize = 32 * 1024;
+/// Longest wait for the trial's opener.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest file handle (`MAX_HANDLE_SZ`).
 const HANDLE_BYTES: usize = 128;
 
@@ -91,6 +96,53 @@ fn head(bytes: &[u8]) -> Option<(libc::fanotify_event_metadata, &[u8])> {
         return None;
     }
     Some((head, bytes.get(..length)?))
+}
+
+/// Whether an open can be refused, found by refusing one of a file made for that.
+#[must_use]
+pub fn trial() -> Capability {
+    let start = Instant::now();
+    let reason = fire().err().unwrap_or_default();
+    let trial_micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Capability { mechanism: Mechanism::Fanotify, works: reason.is_empty(), reason, trial_micros }
+}
+
+/// The error is the reason, in one sentence.
+fn fire() -> Result<(), String> {
+    let asking = Asking::new().map_err(|error| format!("the kernel does not ask before opens: {error}"))?;
+    // A file without a name is enough: it is opened again through its descriptor.
+    let file = ["/run", "/tmp"]
+        .into_iter()
+        .find_map(|folder| {
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            rustix::fs::open(folder, flags, Mode::from_raw_mode(0o600)).ok()
+        })
+        .ok_or("no file can be made in /run or /tmp to try it with")?;
+    asking.add(Ask::Open, file.as_fd(), false).map_err(|error| format!("a file takes no mark: {error}"))?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    let opener = std::thread::spawn(move || std::fs::File::open(path).map(drop));
+    let end = Instant::now() + PATIENCE;
+    let mut asked = false;
+    while !opener.is_finished() && Instant::now() < end {
+        let mut questions = Vec::new();
+        asking.read(&mut questions).map_err(|error| format!("questions cannot be read: {error}"))?;
+        for question in questions {
+            asked = true;
+            asking
+                .answer(question.file.as_fd(), false)
+                .map_err(|error| format!("an answer is not taken: {error}"))?;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    // Lets the opener go on, should it still wait.
+    drop(asking);
+    let opened = opener.join().map_err(|_panic| "the opener ended".to_owned())?;
+    match opened {
+        Err(error) if asked && error.raw_os_error() == Some(libc::EPERM) => Ok(()),
+        Err(error) => Err(format!("it was fired, and the open failed otherwise: {error}")),
+        Ok(()) if asked => Err("the open that was refused went through".to_owned()),
+        Ok(()) => Err("a marked file was opened and nobody was asked".to_owned()),
+    }
 }
 
 /// What is asked about.

@@ -14,7 +14,6 @@
 pub mod accounts;
 pub mod answer;
 mod app;
-mod ask;
 mod call;
 mod change;
 pub mod dto;

@@ -54,6 +54,8 @@ use crate::records::Readers;
 
 /// Batches of records that may wait for the agent, for each ring.
 const MAX_WAITING: usize = 64;
+/// Reports on files that may wait for the agent; the socket before it holds some hundred more.
+const MAX_FILE_RECORDS: usize = 1024;
 /// New and removed cgroups that may wait for the agent.
 const MAX_CGROUP_NEWS: usize = 1024;
 
@@ -162,6 +164,10 @@ pub async fn run(
     let (process_records, mut process_events) = mpsc::channel(MAX_WAITING);
     let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
     let (cgroup_news, mut cgroup_turns) = mpsc::channel(MAX_CGROUP_NEWS);
+    let (file_records, mut file_turns) = mpsc::channel(MAX_FILE_RECORDS);
+    if let Some(files) = handed.files {
+        records::read_files(files, file_records.clone())?;
+    }
     let tally = Arc::new(Tally::default());
     let placement = Arc::new(Placement::default());
     let cgroup_root = nv_probe::cgroup::unified_root().ok();
@@ -193,6 +199,7 @@ pub async fn run(
         kernel,
         keeper: Some(Arc::new(keeper)),
         keeper_command: config.keeper.clone(),
+        file_records,
         bpf_dir: config.bpf_dir.clone(),
         budget: config.budget,
         log_level: config.log_level.clone(),
@@ -218,6 +225,7 @@ pub async fn run(
                 agent.process_events(events);
             }
             Some(news) = cgroup_turns.recv() => agent.cgroup(news),
+            Some(seen) = file_turns.recv() => agent.file(seen),
             Some(events) = network_events.recv() => agent.network_events(events),
             Some(event) = runtime_turns.recv() => agent.runtime(event),
             Some(event) = link_turns.recv() => agent.link(event),

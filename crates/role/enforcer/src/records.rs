@@ -1,5 +1,6 @@
 //! The kernel's records: a thread a ring, which hands batches to the agent.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::EnforcerError;
 use crate::backlog::{Backlog, Tally};
-use crate::keeper::{KeeperError, Named};
+use crate::keeper::{KeeperError, Named, ProtocolError, Seen, receive};
 use crate::kernel::Kernel;
 use crate::placer::{CgroupNews, Placement, Placer};
 
@@ -89,6 +90,26 @@ fn ring(process: &mut Named, name: &str) -> Result<nv_probe::Events, EnforcerErr
     let at = at.ok_or_else(|| strange(format!("the {name} of the process programs is missing")))?;
     let (_, ring) = process.remove(at);
     nv_probe::Events::from_descriptor(ring).map_err(|error| strange(error.to_string()))
+}
+
+/// Reads what the keeper reports on files, until it ends.
+pub(crate) fn read_files(socket: OwnedFd, records: mpsc::Sender<Seen>) -> Result<(), EnforcerError> {
+    spawn("file-records", move || {
+        loop {
+            match receive::<Seen>(socket.as_fd()) {
+                Ok((seen, _)) => {
+                    if records.blocking_send(seen).is_err() {
+                        return;
+                    }
+                }
+                Err(ProtocolError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, "what happens to files is not reported any more");
+                    return;
+                }
+            }
+        }
+    })
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), EnforcerError> {

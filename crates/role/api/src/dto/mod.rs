@@ -10,7 +10,6 @@ pub mod log;
 pub mod network;
 pub mod password_profile;
 pub mod policy;
-pub mod process;
 pub mod role;
 pub mod system;
 pub mod user;

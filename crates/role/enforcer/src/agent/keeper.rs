@@ -1,5 +1,6 @@
 //! What the keeper is asked for, and a new one in the place of one that was killed.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nv_model::name::WorkloadId;
@@ -36,16 +37,23 @@ impl Agent {
             let started = Keeper::start(&command, &dir).map_err(|error| error.to_string());
             let outcome = started.and_then(|(keeper, handed)| match handed.tables {
                 // The tables are the pinned ones that this agent holds already.
-                Ok(_tables) => Ok(keeper),
+                Ok(_tables) => Ok((keeper, handed.files)),
                 Err(reason) => Err(reason),
             });
             drop(later.blocking_send(Later::Keeper(outcome)));
         });
     }
 
-    pub(super) fn new_keeper(&mut self, keeper: Keeper) {
+    pub(super) fn new_keeper(&mut self, keeper: Keeper, files: Option<OwnedFd>) {
         tracing::info!(keeper = keeper.pid(), "a new keeper holds the kernel");
         self.setup.keeper = Some(Arc::new(keeper));
+        if let Some(files) = files
+            && let Err(error) = crate::records::read_files(files, self.setup.file_records.clone())
+        {
+            tracing::error!(%error, "what happens to files is not reported");
+        }
+        self.files.watched = None;
+        self.watch_files();
         let attached: Vec<(WorkloadId, u32)> = self
             .inventory
             .all()

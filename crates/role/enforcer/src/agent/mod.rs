@@ -8,6 +8,7 @@
 //! policy, acks   ──┘                       └──▶ disk (the policy held)
 //! ```
 
+mod files;
 mod interfaces;
 mod keeper;
 mod newcomers;
@@ -21,6 +22,7 @@ mod vitals;
 mod workloads;
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +30,6 @@ use std::time::Duration;
 use nv_model::name::{GroupName, WorkloadId};
 use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{Observation, ProcessObservation, Sequence};
-use nv_model::question::{Answer, AnswerError};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::vitals::Drops;
@@ -45,13 +46,13 @@ use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::held::Held;
 use crate::inventory::Inventory;
-use crate::keeper::{Keeper, KeeperCommand};
+use crate::keeper::{Keeper, KeeperCommand, Seen, Watch, Watched};
 use crate::kernel::Kernel;
 use crate::link::LinkEvent;
 use crate::load::Load;
 use crate::outbox::Outbox;
 use crate::placer::Placement;
-use crate::processes::{History, Processes};
+use crate::processes::Processes;
 use crate::usage::UsageMeter;
 
 /// How long a program that is to be learned is not reported again.
@@ -77,6 +78,8 @@ pub(crate) struct Setup {
     /// `None` while a new one is started.
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) keeper_command: KeeperCommand,
+    /// Where the reader of the keeper's reports on files hands them on.
+    pub(crate) file_records: mpsc::Sender<Seen>,
     pub(crate) bpf_dir: PathBuf,
     pub(crate) budget: Budget,
     pub(crate) log_level: String,
@@ -109,10 +112,10 @@ pub(crate) enum Later {
     Interfaces(WorkloadId, Vec<nv_capture::netns::Interface>),
     /// The ports that the workloads of a network listen on were looked up.
     Ports(WorkloadId, Vec<ListeningPort>),
-    /// A new keeper was started in the place of one that was killed, or not.
-    Keeper(Result<Keeper, String>),
-    /// An answer that took a while to look up.
-    Answer(u64, Result<Answer, AnswerError>),
+    /// A new keeper was started in the place of one that was killed, or not; with where it reports files.
+    Keeper(Result<(Keeper, Option<OwnedFd>), String>),
+    /// The keeper watches these files, or not.
+    Watched(Box<Watch>, Result<Watched, String>),
     /// The network programs are on an interface, or not.
     Attached(WorkloadId, u32, Result<(), String>),
 }
@@ -122,7 +125,6 @@ pub(crate) struct Agent {
     setup: Setup,
     inventory: Inventory,
     processes: Processes,
-    history: History,
     attribution: Attribution,
     connections: Connections,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
@@ -137,6 +139,7 @@ pub(crate) struct Agent {
     /// Where each workload was put last.
     placed: HashMap<WorkloadId, Place>,
     incidents: HashMap<(Option<WorkloadId>, String, Verdict), (Duration, ProcessObservation)>,
+    files: files::Files,
     usage: UsageMeter,
     gate: Gate,
     load: Load,
@@ -157,7 +160,6 @@ impl Agent {
             setup,
             inventory: Inventory::default(),
             processes: Processes::default(),
-            history: History::default(),
             attribution: Attribution::default(),
             connections: Connections::default(),
             reported: HashMap::new(),
@@ -167,6 +169,7 @@ impl Agent {
             keeper_due: false,
             placed: HashMap::new(),
             incidents: HashMap::new(),
+            files: files::Files::default(),
             usage: UsageMeter::new(),
             gate: Gate::new(),
             load: Load::default(),
@@ -178,7 +181,7 @@ impl Agent {
             welcomed: false,
             told_dropped: Drops::default(),
         };
-        agent.processes.scan(agent.setup.cgroup_root.as_deref());
+        agent.processes.scan();
         if let Err(error) = agent.enforce() {
             tracing::error!(%error, "the held policy is not enforced");
         }

@@ -10,6 +10,7 @@ impl Agent {
     pub(crate) fn second(&mut self) {
         self.look_after_keeper();
         self.weigh_load();
+        self.watch_files();
         let now = self.setup.clock.monotonic();
         let mut due = Vec::new();
         self.incidents.retain(|_, (since, folded)| {

@@ -29,7 +29,6 @@ impl Agent {
                 self.detach(&id);
                 self.unscanned.remove(&id);
                 self.placed.remove(&id);
-                self.history.forget(&id);
                 if self.inventory.remove(&id).is_some() {
                     self.usage.forget(&id);
                     self.attribution.forget(&id);
@@ -65,6 +64,7 @@ impl Agent {
             self.tell(Observation::Workload(Box::new(current.clone())));
         }
         self.place_workload(&id);
+        self.watch_files();
         if first && running {
             self.learn_running(&current);
         }
@@ -147,10 +147,10 @@ impl Agent {
                     self.workload(Workload { cgroup_id, ..*workload }, true);
                 }
             }
-            Later::Answer(id, answer) => self.answer(id, answer),
             Later::Interfaces(id, interfaces) => self.interfaces(&id, &interfaces),
             Later::Ports(network, ports) => self.ports(&network, &ports),
-            Later::Keeper(Ok(keeper)) => self.new_keeper(keeper),
+            Later::Keeper(Ok((keeper, files))) => self.new_keeper(keeper, files),
+            Later::Watched(watch, done) => self.files_watched(*watch, done),
             Later::Keeper(Err(reason)) => {
                 tracing::error!(
                     reason,

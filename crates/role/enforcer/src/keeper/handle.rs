@@ -1,12 +1,14 @@
 //! The agent's side: starts the keeper and asks it.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::Seek as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use nv_model::node::Capabilities;
 
+use super::guard::{Watch, Watched};
 use super::protocol::{self, ProtocolError, Reply, Request};
 
 /// How the keeper is started: this product's binary with its hidden subcommand.
@@ -28,6 +30,8 @@ pub(crate) struct Handed {
     pub(crate) capabilities: Capabilities,
     /// Descriptors of the process programs' tables and ring, and of the network programs'; or why there are none.
     pub(crate) tables: Result<(Named, Named), String>,
+    /// Where files are reported; `None` when they cannot be watched.
+    pub(crate) files: Option<OwnedFd>,
 }
 
 /// Why the keeper did not do what it was asked.
@@ -79,16 +83,19 @@ impl Keeper {
         let keeper = Self { socket: Mutex::new(ours), pid: child.id(), child: Mutex::new(child) };
         let (reply, descriptors) = keeper.ask(&Request::Load { bpf_dir: bpf_dir.to_owned() })?;
         let handed = match reply {
-            Reply::Ready { capabilities, process, network } => {
-                if descriptors.len() != process.len() + network.len() {
+            Reply::Ready { capabilities, process, network, files } => {
+                if descriptors.len() != process.len() + network.len() + usize::from(files) {
                     return Err(KeeperError::Talk("descriptors are missing".to_owned()));
                 }
                 let mut descriptors = descriptors.into_iter();
+                let files = if files { descriptors.next_back() } else { None };
                 let process = process.into_iter().zip(descriptors.by_ref()).collect();
                 let network = network.into_iter().zip(descriptors).collect();
-                Handed { capabilities, tables: Ok((process, network)) }
+                Handed { capabilities, tables: Ok((process, network)), files }
             }
-            Reply::Unable { capabilities, reason } => Handed { capabilities, tables: Err(reason) },
+            Reply::Unable { capabilities, reason } => {
+                Handed { capabilities, tables: Err(reason), files: None }
+            }
             other => return Err(KeeperError::Talk(format!("{other:?} is no answer to loading"))),
         };
         Ok((keeper, handed))
@@ -101,6 +108,21 @@ impl Keeper {
     /// Takes them off.
     pub(crate) fn detach(&self, ifindex: u32) -> Result<(), KeeperError> {
         self.done(&Request::Detach { ifindex })
+    }
+    /// Has files watched, and no others. Blocks for as long as they take to be found.
+    pub(crate) fn files(&self, watch: &Watch) -> Result<Watched, KeeperError> {
+        let fail = |error: std::io::Error| KeeperError::Talk(format!("what is to be watched: {error}"));
+        let file = rustix::fs::memfd_create("watch", rustix::fs::MemfdFlags::CLOEXEC)
+            .map_err(|errno| fail(errno.into()))?;
+        let mut file = std::fs::File::from(file);
+        serde_json::to_writer(std::io::BufWriter::new(&mut file), watch)
+            .map_err(|error| fail(error.into()))?;
+        file.rewind().map_err(fail)?;
+        match self.ask_with(&Request::Files, &[file.as_fd()])?.0 {
+            Reply::Watching(watched) => Ok(watched),
+            Reply::Failed { reason } => Err(KeeperError::Failed(reason)),
+            other => Err(KeeperError::Talk(format!("{other:?} is no answer to files"))),
+        }
     }
     /// Process id of the keeper.
     pub(crate) fn pid(&self) -> u32 {
@@ -121,8 +143,16 @@ impl Keeper {
     }
 
     fn ask(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), KeeperError> {
+        self.ask_with(request, &[])
+    }
+
+    fn ask_with(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(Reply, Vec<OwnedFd>), KeeperError> {
         let socket = self.socket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        protocol::send(socket.as_fd(), request, &[])?;
+        protocol::send(socket.as_fd(), request, descriptors)?;
         Ok(protocol::receive(socket.as_fd())?)
     }
 }

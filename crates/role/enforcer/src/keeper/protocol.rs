@@ -8,6 +8,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nv_model::node::Capabilities;
+
+use super::guard::Watched;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -39,6 +41,8 @@ pub(crate) enum Request {
         /// Its interface number.
         ifindex: u32,
     },
+    /// Watch these files and no others. The packet carries one descriptor: a file with the JSON of a [`Watch`].
+    Files,
 }
 
 /// What the keeper answers; one reply a request, in order.
@@ -53,6 +57,8 @@ pub(crate) enum Reply {
         process: Vec<String>,
         /// See `process`.
         network: Vec<String>,
+        /// There is one more descriptor behind them: the socket on which files are reported.
+        files: bool,
     },
     /// Tried, but nothing could be loaded.
     Unable {
@@ -61,6 +67,8 @@ pub(crate) enum Reply {
         /// Why, in a sentence.
         reason: String,
     },
+    /// The files are watched.
+    Watching(Watched),
     /// Done.
     Done,
     /// Not done.

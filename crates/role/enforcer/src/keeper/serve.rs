@@ -1,12 +1,13 @@
 //! The keeper's own side.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nv_model::node::Capabilities;
 use nv_model::verdict::Mechanism;
 use nv_telemetry::chain;
 
+use super::guard::{Guard, Watch};
 use super::protocol::{self, ProtocolError, Reply, Request};
 
 /// What the keeper has in the kernel.
@@ -25,9 +26,10 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
     let mut kernel: Option<Kernel> = None;
+    let mut guard: Option<Guard> = None;
     loop {
-        let request = match protocol::receive::<Request>(socket) {
-            Ok((request, _)) => request,
+        let (request, descriptors) = match protocol::receive::<Request>(socket) {
+            Ok(received) => received,
             Err(ProtocolError::Closed) => return Ok(()),
             Err(error) => return Err(error.to_string()),
         };
@@ -35,12 +37,31 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
             Request::Load { bpf_dir } => match load(&bpf_dir, trial) {
                 Ok((loaded, capabilities, process, network)) => {
                     kernel = Some(loaded);
-                    ready(socket, capabilities, &process, &network)
+                    let files = match capabilities.file.is_some().then(Guard::start) {
+                        Some(Ok((started, files))) => {
+                            guard = Some(started);
+                            Some(files)
+                        }
+                        Some(Err(error)) => {
+                            tracing::error!(error, "files are not watched");
+                            None
+                        }
+                        None => None,
+                    };
+                    ready(socket, capabilities, &process, &network, files.as_ref())
                 }
                 Err((capabilities, reason)) => {
                     protocol::send(socket, &Reply::Unable { capabilities, reason }, &[])
                 }
             },
+            Request::Files => {
+                let reply = match (&mut guard, watch(descriptors)) {
+                    (Some(guard), Ok(watch)) => Reply::Watching(guard.watch(&watch)),
+                    (None, _) => Reply::Failed { reason: "files cannot be watched here".to_owned() },
+                    (_, Err(reason)) => Reply::Failed { reason },
+                };
+                protocol::send(socket, &reply, &[])
+            }
             Request::Attach { ifindex } => {
                 let done = match &mut kernel {
                     Some(kernel) => kernel.network.attach(ifindex).map(drop).map_err(|error| chain(&error)),
@@ -62,6 +83,13 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
+}
+
+/// Reads what is to be watched from the file that came along.
+fn watch(descriptors: Vec<OwnedFd>) -> Result<Watch, String> {
+    let file = descriptors.into_iter().next().ok_or("no file came along")?;
+    serde_json::from_reader(std::io::BufReader::new(std::fs::File::from(file)))
+        .map_err(|error| format!("what is to be watched is not understood: {error}"))
 }
 
 type Descriptors = Vec<(String, OwnedFd)>;
@@ -106,6 +134,18 @@ pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
         capabilities.lost.push(format!("connections are reported but not stopped: {}", network.reason));
     }
     capabilities.trials.push(network);
+    let files = nv_probe::fanotify::trial();
+    if files.works {
+        capabilities.file = Some(files.mechanism);
+        capabilities.lost.push(
+            "Of a protected file only the open is refused: that it was deleted, renamed, linked, cut or given other \
+             attributes is reported after the fact, and a mount over it is not seen."
+                .to_owned(),
+        );
+    } else {
+        capabilities.lost.push(format!("Files are neither watched nor protected: {}", files.reason));
+    }
+    capabilities.trials.push(files);
     capabilities
 }
 
@@ -114,10 +154,21 @@ fn ready(
     capabilities: Capabilities,
     process: &Descriptors,
     network: &Descriptors,
+    files: Option<&OwnedFd>,
 ) -> Result<(), ProtocolError> {
     let names = |list: &Descriptors| list.iter().map(|(name, _)| name.clone()).collect();
-    let reply = Reply::Ready { capabilities, process: names(process), network: names(network) };
-    let descriptors: Vec<BorrowedFd<'_>> =
-        process.iter().chain(network).map(|(_, descriptor)| descriptor.as_fd()).collect();
+    let reply = Reply::Ready {
+        capabilities,
+        process: names(process),
+        network: names(network),
+        files: files.is_some(),
+    };
+    let descriptors: Vec<BorrowedFd<'_>> = process
+        .iter()
+        .chain(network)
+        .map(|(_, descriptor)| descriptor)
+        .chain(files)
+        .map(AsFd::as_fd)
+        .collect();
     protocol::send(socket, &reply, &descriptors)
 }

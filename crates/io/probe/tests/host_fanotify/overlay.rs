@@ -1,4 +1,4 @@
-//! Permission and notification on an overlay, as a container's root file system is one. Needs root.
+//! Permission and notification on an overlay, as a container's root file system is one.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nv_probe::fanotify::{Ask, Asking, Done, Inode, Notice, Telling};
+use nv_probe::fanotify::{self, Ask, Asking, Done, Inode, Notice, Telling};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -124,4 +124,10 @@ fn what_is_done_in_a_marked_folder_is_told_with_folder_name_and_process() {
     told("shadow", |done| done.moved_from);
     fs::remove_file(overlay.path("etc/moved")).unwrap();
     told("moved", |done| done.deleted);
+}
+
+#[test]
+fn the_trial_refuses_an_open_here() {
+    let trial = fanotify::trial();
+    assert!(trial.works, "{trial:?}");
 }

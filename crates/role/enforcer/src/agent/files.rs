@@ -1,0 +1,130 @@
+//! Files: what the keeper is to watch, and what it saw.
+
+use nv_model::name::GroupName;
+use nv_model::observation::{FileObservation, Observation};
+use nv_model::verdict::{Mechanism, Verdict};
+use nv_policy::file;
+
+use super::{Agent, Later};
+use crate::keeper::{Place, Rules, Seen, Watch, Watched};
+use crate::kernel::{self, new_services};
+use crate::processes::Process;
+
+impl Agent {
+    /// Has the keeper watch what the policy says of what runs, when that is another than what it watches. One request is
+    /// under way at a time; what changes meanwhile is asked for when its answer is here.
+    pub(super) fn watch_files(&mut self) {
+        if self.setup.capabilities.file.is_none() || self.files.asked {
+            return;
+        }
+        let Some(keeper) = self.setup.keeper.clone() else { return };
+        let watch = self.to_watch();
+        if self.files.watched.as_ref() == Some(&watch) {
+            return;
+        }
+        self.files.asked = true;
+        let later = self.setup.later.clone();
+        tokio::task::spawn_blocking(move || {
+            let done = keeper.files(&watch).map_err(|error| error.to_string());
+            drop(later.blocking_send(Later::Watched(Box::new(watch), done)));
+        });
+    }
+
+    pub(super) fn files_watched(&mut self, watch: Watch, done: Result<Watched, String>) {
+        self.files.asked = false;
+        match done {
+            Ok(watched) => {
+                tracing::debug!(?watched, places = watch.places.len(), "files are watched");
+                self.files.watched = Some(watch);
+                self.watch_files();
+            }
+            // The next second tries again.
+            Err(error) => tracing::error!(error, "files are not watched as the policy says"),
+        }
+    }
+
+    /// Every container that runs, and the host.
+    fn to_watch(&self) -> Watch {
+        let completed = kernel::complete(&self.setup.held.policy, &self.inventory);
+        let mut watch = Watch::default();
+        let mut numbers: std::collections::BTreeMap<GroupName, usize> = Default::default();
+        let mut profile = |watch: &mut Watch, group: GroupName| -> Option<usize> {
+            if let Some(number) = numbers.get(&group) {
+                return Some(*number);
+            }
+            let held = completed.profiles.get(&group).or_else(|| completed.profiles.get(&new_services()))?;
+            let number = watch.profiles.len();
+            watch.profiles.push(Rules {
+                group: group.clone(),
+                mode: held.mode,
+                fault: held.fault,
+                rules: file::rules(held).map(|(group, rule)| (group.clone(), rule.clone())).collect(),
+            });
+            numbers.insert(group, number);
+            Some(number)
+        };
+        if let Some(number) = profile(&mut watch, GroupName::nodes()) {
+            watch.places.push(Place { workload: None, cgroup: "/".to_owned(), pid: 1, profile: number });
+        }
+        for local in self.inventory.all() {
+            let workload = &local.workload;
+            // A pod's sandbox has no files of its own.
+            if !workload.running || workload.is_sandbox || workload.pid == 0 || workload.cgroup.is_empty() {
+                continue;
+            }
+            let group = self.inventory.group(&workload.id).unwrap_or_else(new_services);
+            let Some(number) = profile(&mut watch, group) else { continue };
+            watch.places.push(Place {
+                workload: Some(workload.id.clone()),
+                cgroup: workload.cgroup.clone(),
+                pid: workload.pid,
+                profile: number,
+            });
+        }
+        watch
+    }
+
+    /// The keeper saw something.
+    pub(crate) fn file(&mut self, seen: Seen) {
+        self.files.lost = self.files.lost.saturating_add(seen.dropped);
+        let known = self.processes.get(seen.pid).cloned().unwrap_or_default();
+        let parent = if seen.parent_pid == 0 { known.parent } else { seen.parent_pid };
+        let parent: Process = self.processes.get(parent).cloned().unwrap_or_default();
+        let or = |told: String, known: String| if told.is_empty() { known } else { told };
+        self.tell(Observation::File(Box::new(FileObservation {
+            user: crate::users::name_of(seen.pid, seen.real_uid),
+            workload: seen.workload,
+            group: seen.group,
+            rule_group: seen.rule_group,
+            filter: seen.filter,
+            behavior: seen.behavior,
+            path: seen.path,
+            operation: seen.operation,
+            pid: seen.pid,
+            process: or(seen.process, known.name),
+            process_path: or(seen.process_path, known.path),
+            command: seen.command,
+            real_uid: seen.real_uid,
+            effective_uid: seen.effective_uid,
+            parent_name: parent.name,
+            parent_path: parent.path,
+            mechanism: (seen.verdict == Verdict::Deny).then_some(Mechanism::Fanotify),
+            verdict: seen.verdict,
+            decision_nanos: seen.decision_nanos,
+            count: seen.count.max(1),
+            at: self.setup.clock.now(),
+        })));
+        self.pump();
+    }
+}
+
+/// What the keeper watches, as far as the agent knows.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// `None` when it has to be asked anew.
+    pub(super) watched: Option<Watch>,
+    /// A request is under way.
+    pub(super) asked: bool,
+    /// Reports that were lost on the way.
+    pub(super) lost: u64,
+}

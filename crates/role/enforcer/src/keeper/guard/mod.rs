@@ -1,0 +1,144 @@
+//! Files: who may open what, asked by the kernel before the open, and what was done to files that are watched.
+//!
+//! ```text
+//! agent ── Request::Files ──▶ place (rules → inodes, folders) ──▶ marks, tables
+//! open of a marked file ──▶ ask (whose container? which rule? which program?) ──▶ allow or EPERM ──▶ Seen
+//! change in a marked folder ──▶ tell ──▶ Seen ──▶ socket ──▶ agent
+//! ```
+//!
+//! A program is judged by the rules of the container that its cgroup is, whatever namespaces it is in. Programs of the
+//! host, this one included, are never held up. What a program may is tied to the inode of its executable as it was when
+//! the rules came, so that a file of the same name is not enough.
+
+mod ask;
+mod place;
+mod resolve;
+mod tables;
+mod tell;
+mod who;
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nv_model::file::{FileBehavior, FileOperation, FilePattern, FileRule};
+use nv_model::mode::{Fault, Mode};
+use nv_model::name::{GroupName, WorkloadId};
+use nv_model::verdict::Verdict;
+use serde::{Deserialize, Serialize};
+
+use self::place::Placed;
+use self::tables::Tables;
+use super::protocol;
+
+/// What is to be watched: all of it, each time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Watch {
+    pub(crate) places: Vec<Place>,
+    pub(crate) profiles: Vec<Rules>,
+}
+
+/// A container, or the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// `None` for the host.
+    pub(crate) workload: Option<WorkloadId>,
+    /// Path of its cgroup; those below belong to it.
+    pub(crate) cgroup: String,
+    /// A process whose root is the container's.
+    pub(crate) pid: u32,
+    /// Index in [`Watch::profiles`].
+    pub(crate) profile: usize,
+}
+
+/// The file rules that hold in some places.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rules {
+    /// The learned group, or `nodes`.
+    pub(crate) group: GroupName,
+    pub(crate) mode: Mode,
+    pub(crate) fault: Fault,
+    /// In order: the first that covers a path decides.
+    pub(crate) rules: Vec<(GroupName, FileRule)>,
+}
+
+/// What came of a [`Watch`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Watched {
+    /// Files and folders that are asked about.
+    pub(crate) asked: u64,
+    /// Folders that are heard of.
+    pub(crate) told: u64,
+    /// Files and folders that could not be marked, or were too many.
+    pub(crate) refused: u64,
+    /// Places whose root was gone.
+    pub(crate) gone: u64,
+}
+
+/// Something was done to a watched file, or was not allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) workload: Option<WorkloadId>,
+    pub(crate) group: GroupName,
+    pub(crate) rule_group: GroupName,
+    pub(crate) filter: FilePattern,
+    pub(crate) behavior: FileBehavior,
+    pub(crate) path: String,
+    pub(crate) operation: FileOperation,
+    pub(crate) pid: u32,
+    pub(crate) process: String,
+    pub(crate) process_path: String,
+    pub(crate) command: String,
+    pub(crate) parent_pid: u32,
+    pub(crate) real_uid: u32,
+    pub(crate) effective_uid: u32,
+    pub(crate) verdict: Verdict,
+    pub(crate) decision_nanos: u64,
+    /// How often, when like ones were folded into one; at least 1.
+    pub(crate) count: u32,
+    /// How many others were left out before it.
+    pub(crate) dropped: u64,
+}
+
+/// The two groups, their marks, and the threads that serve them.
+pub(crate) struct Guard {
+    tables: Arc<Mutex<Arc<Tables>>>,
+    groups: Arc<Groups>,
+    placed: Placed,
+}
+
+/// What the kernel asks and tells through.
+pub(crate) struct Groups {
+    pub(crate) asking: nv_probe::fanotify::Asking,
+    /// `None` where the kernel does not tell.
+    pub(crate) telling: Option<nv_probe::fanotify::Telling>,
+}
+
+impl Guard {
+    /// Starts the threads; what they see goes into the socket whose other end is returned.
+    pub(crate) fn start() -> Result<(Self, OwnedFd), String> {
+        let asking = nv_probe::fanotify::Asking::new()
+            .map_err(|error| format!("the kernel does not ask before files are opened: {error}"))?;
+        let telling = nv_probe::fanotify::Telling::new()
+            .inspect_err(|error| tracing::warn!(%error, "changes of files are not told"))
+            .ok();
+        let groups = Arc::new(Groups { asking, telling });
+        let tables = Arc::new(Mutex::new(Arc::new(Tables::default())));
+        let (ours, theirs) = protocol::pair().map_err(|error| error.to_string())?;
+        let sink = Arc::new(tell::Sink::new(ours)?);
+        ask::spawn(&groups, &tables, &sink)?;
+        tell::spawn(&groups, &tables, &sink)?;
+        Ok((Self { tables, groups, placed: Placed::default() }, theirs))
+    }
+
+    /// Watches what is given and nothing else. What stays the same is not touched.
+    pub(crate) fn watch(&mut self, watch: &Watch) -> Watched {
+        let (tables, watched) = self.placed.place(&self.groups, watch);
+        *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
+        watched
+    }
+}
+
+/// The tables as they are now.
+fn now(tables: &Mutex<Arc<Tables>>) -> Arc<Tables> {
+    Arc::clone(&tables.lock().unwrap_or_else(PoisonError::into_inner))
+}

@@ -1,0 +1,91 @@
+//! Who opens or changes a file, read from `/proc` while the process is there.
+
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+
+use nv_probe::fanotify::Inode;
+use rustix::fs::{Mode, OFlags};
+
+/// Most bytes that are read of one file of `/proc`.
+const MAX_BYTES: u64 = 4096;
+
+/// Path of the process's cgroup in the unified hierarchy; where containers are placed in the older ones only, theirs.
+pub(super) fn cgroup(pid: u32) -> Option<String> {
+    let text = read(&format!("/proc/{pid}/cgroup"))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
+    let unified = text.lines().find(|line| line.starts_with("0::")).and_then(path);
+    match unified {
+        Some(unified) if unified != "/" => Some(unified),
+        _ => text.lines().find_map(path).or(unified),
+    }
+}
+
+/// The executable of a process.
+pub(super) struct Program {
+    /// As its own mount namespace sees it; ` (deleted)` behind it when it has no name any more.
+    pub(super) path: String,
+    pub(super) inode: Option<Inode>,
+}
+
+pub(super) fn program(pid: u32) -> Program {
+    let link = format!("/proc/{pid}/exe");
+    let path = std::fs::read_link(&link).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let opened: Option<OwnedFd> = rustix::fs::open(&link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+    Program { path, inode: opened.and_then(|opened| Inode::of(opened).ok()) }
+}
+
+/// What a report says of a process besides its executable.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) name: String,
+    pub(super) command: String,
+    pub(super) parent: u32,
+    pub(super) real_uid: u32,
+    pub(super) effective_uid: u32,
+}
+
+pub(super) fn facts(pid: u32) -> Facts {
+    let mut facts = Facts::default();
+    let Some(status) = read(&format!("/proc/{pid}/status")) else { return facts };
+    for line in String::from_utf8_lossy(&status).lines() {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        let mut numbers = value.split_whitespace().map_while(|word| word.parse::<u32>().ok());
+        match key {
+            "Name" => facts.name = value.trim().to_owned(),
+            "PPid" => facts.parent = numbers.next().unwrap_or_default(),
+            "Uid" => {
+                facts.real_uid = numbers.next().unwrap_or_default();
+                facts.effective_uid = numbers.next().unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    let arguments = read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let cut = u64::try_from(arguments.len()).is_ok_and(|bytes| bytes >= MAX_BYTES);
+    facts.command = nv_probe::redact::command(&arguments, cut);
+    facts
+}
+
+fn read(path: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_who_it_is() {
+        let pid = std::process::id();
+        let exe = std::env::current_exe().unwrap();
+        let program = program(pid);
+        assert_eq!(program.path, exe.display().to_string());
+        assert_eq!(program.inode, Some(Inode::of(std::fs::File::open(exe).unwrap()).unwrap()));
+        assert!(cgroup(pid).unwrap().starts_with('/'));
+        assert_eq!(facts(pid).parent, std::os::unix::process::parent_id());
+        assert_eq!((cgroup(u32::MAX), super::program(u32::MAX).inode), (None, None));
+    }
+}
