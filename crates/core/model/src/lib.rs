@@ -6,6 +6,7 @@
 //! (what was decided), [`record`] (what is logged) and [`question`] (what a controller asks a node).
 
 pub mod application;
+pub mod behaviour;
 pub mod conversation;
 pub mod file;
 pub mod group;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::application::ApplicationId;
+use crate::behaviour::BehaviourObservation;
 use crate::file::{FileBehavior, FileOperation, FilePattern};
 use crate::name::{GroupName, WorkloadId};
 use crate::node::Usage;
@@ -38,6 +39,8 @@ pub enum Observation {
     Process(Box<ProcessObservation>),
     /// A watched file was opened or changed, or was kept from it.
     File(Box<FileObservation>),
+    /// A program did what attacks are made of.
+    Behaviour(Box<BehaviourObservation>),
     /// A connection was opened, or an open one moved bytes.
     Connection(Box<ConnectionObservation>),
     /// Use of CPU, memory and network by a workload, or by the node when `workload` is `None`.

@@ -464,6 +464,12 @@ pub struct Incident {
     /// What stopped it (`tracepoint_kill`); ours, beside the contract.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mechanism: String,
+    /// Suspicious behaviour: what was done (`remote_shell`); ours, beside the contract.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub behaviour: String,
+    /// Id of the technique in MITRE ATT&CK (`T1059.004`); ours, beside the contract.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mitre_attack: String,
     /// Nanoseconds that the decision took in the kernel; ours, beside the contract.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_nanos: Option<u64>,

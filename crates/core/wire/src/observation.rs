@@ -1,6 +1,7 @@
 //! What a node saw.
 
 use nv_model::application::ApplicationId;
+use nv_model::behaviour::{Behaviour, BehaviourObservation};
 use nv_model::node::Usage;
 use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
 use nv_model::policy::IdentityId;
@@ -87,6 +88,29 @@ impl From<ProcessObservation> for proto::ProcessObservation {
     }
 }
 
+impl TryFrom<proto::BehaviourObservation> for BehaviourObservation {
+    type Error = WireError;
+    fn try_from(raw: proto::BehaviourObservation) -> Read<Self> {
+        let known = Behaviour::ALL.iter().find(|known| known.as_str() == raw.behaviour);
+        let process = required("process", raw.process)?;
+        Ok(Self {
+            behaviour: *known.ok_or_else(|| WireError::value("behaviour", "is no known behaviour"))?,
+            message: text("message", raw.message, MAX_TEXT_BYTES)?,
+            process: process.try_into().map_err(|error: WireError| error.under("process"))?,
+        })
+    }
+}
+
+impl From<BehaviourObservation> for proto::BehaviourObservation {
+    fn from(model: BehaviourObservation) -> Self {
+        Self {
+            behaviour: model.behaviour.as_str().to_owned(),
+            message: clip(model.message, MAX_TEXT_BYTES),
+            process: Some(model.process.into()),
+        }
+    }
+}
+
 impl TryFrom<proto::Peer> for Peer {
     type Error = WireError;
     fn try_from(raw: proto::Peer) -> Read<Self> {
@@ -168,6 +192,9 @@ impl TryFrom<proto::Observation> for Observation {
             Kind::Process(raw) => {
                 Self::Process(Box::new(raw.try_into().map_err(|error: WireError| error.under("process"))?))
             }
+            Kind::Behaviour(raw) => Self::Behaviour(Box::new(
+                raw.try_into().map_err(|error: WireError| error.under("behaviour"))?,
+            )),
             Kind::Connection(raw) => Self::Connection(Box::new(
                 raw.try_into().map_err(|error: WireError| error.under("connection"))?,
             )),
@@ -206,6 +233,7 @@ impl From<Observation> for proto::Observation {
                 Kind::WorkloadGone(proto::WorkloadGone { id: id.into(), at: at.nanos() })
             }
             Observation::Process(process) => Kind::Process((*process).into()),
+            Observation::Behaviour(behaviour) => Kind::Behaviour((*behaviour).into()),
             Observation::File(file) => Kind::File((*file).into()),
             Observation::Connection(connection) => Kind::Connection((*connection).into()),
             Observation::Usage { workload, usage, at } => Kind::Usage(proto::UsageObservation {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nv_model::application::ApplicationId;
+use nv_model::behaviour::{Behaviour, BehaviourObservation};
 use nv_model::file::{FileBehavior, FileOperation, FileRule};
 use nv_model::group::Origin;
 use nv_model::mode::{Baseline, Fault, Mode, Modes};
@@ -122,6 +123,12 @@ prop_compose! {
         }))
     }
 }
+fn behaviour() -> impl Strategy<Value = Observation> {
+    (select(Behaviour::ALL.to_vec()), word(), process()).prop_map(|(behaviour, message, process)| {
+        let Observation::Process(process) = process else { panic!("no process") };
+        Observation::Behaviour(Box::new(BehaviourObservation { behaviour, message, process: *process }))
+    })
+}
 prop_compose! {
     fn file_rule()(group in group(), filter in select(vec!["/etc/shadow", "/home/*/.ssh/*"]), recursive in any::<bool>(), behavior in select(vec![FileBehavior::MonitorChange, FileBehavior::BlockAccess]),
                    applications in vec(word(), 0..3), created in at(), modified in at()) -> (nv_model::name::GroupName, FileRule) {
@@ -167,6 +174,7 @@ fn observation() -> impl Strategy<Value = Observation> {
         (id(), at()).prop_map(|(id, at)| Observation::WorkloadGone { id, at }),
         process(),
         file(),
+        behaviour(),
         connection(),
         (option::of(id()), 0.0_f64..64.0, any::<u64>(), any::<u32>(), at()).prop_map(
             |(workload, cpu, number, sessions, at)| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nv_model::behaviour::{Behaviour, BehaviourKind, BehaviourObservation};
 use nv_model::conversation::EndpointId;
 use nv_model::name::{NodeId, WorkloadId};
 use nv_model::node::Controller;
@@ -125,6 +126,7 @@ fn mechanism(mechanism: Option<Mechanism>) -> String {
 pub(crate) enum Told {
     Process(Box<ProcessObservation>),
     File(Box<FileObservation>),
+    Behaviour(Box<BehaviourObservation>),
 }
 
 impl Told {
@@ -132,6 +134,7 @@ impl Told {
         match self {
             Self::Process(seen) => seen.at,
             Self::File(seen) => seen.at,
+            Self::Behaviour(seen) => seen.process.at,
         }
     }
 }
@@ -141,6 +144,35 @@ pub(crate) fn incident(scene: Scene<'_>, node: &NodeId, id: String, told: &Told)
     match told {
         Told::Process(seen) => process_incident(scene, node, id, seen),
         Told::File(seen) => file_incident(scene, node, id, seen),
+        Told::Behaviour(seen) => behaviour_incident(scene, node, id, seen),
+    }
+}
+
+/// The incident of suspicious behaviour. Privileges that were gained are critical, whether the program was stopped or
+/// not.
+fn behaviour_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &BehaviourObservation) -> Incident {
+    let kind = seen.behaviour.kind();
+    let name = match (seen.process.workload.is_some(), kind) {
+        (true, BehaviourKind::Process) => "Container.Suspicious.Process",
+        (false, BehaviourKind::Process) => "Host.Suspicious.Process",
+        (true, BehaviourKind::Tunnel) => "Container.Tunnel.Detected",
+        (false, BehaviourKind::Tunnel) => "Host.Tunnel.Detected",
+        (true, BehaviourKind::Escalation) => "Container.Privilege.Escalation",
+        (false, BehaviourKind::Escalation) => "Host.Privilege.Escalation",
+    };
+    let base = process_incident(scene, node, id, &seen.process);
+    let stopped = seen.process.verdict == Verdict::Deny;
+    let level = if stopped || kind == BehaviourKind::Escalation { Level::Critical } else { Level::Warning };
+    let done = if stopped { "Stopped" } else { "Reported" };
+    Incident {
+        common: LogCommon { name: name.to_owned(), level, ..base.common },
+        // Behaviour that passes is reported, whatever the profile said of the program.
+        action: if stopped { Verdict::Deny } else { Verdict::Violate }.as_str().to_owned(),
+        rule_id: if seen.process.verdict.is_violation() { base.rule_id } else { String::new() },
+        message: format!("{done}: {}", seen.message),
+        behaviour: seen.behaviour.as_str().to_owned(),
+        mitre_attack: seen.behaviour.attack().to_owned(),
+        ..base
     }
 }
 
@@ -225,6 +257,11 @@ fn process_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &ProcessO
         count: Some(seen.count),
         message: incident_message(seen),
         mechanism: mechanism(seen.mechanism),
+        mitre_attack: match (seen.fileless, seen.drifted) {
+            (true, _) => Behaviour::Fileless.attack().to_owned(),
+            (false, true) => Behaviour::NewExecutable.attack().to_owned(),
+            (false, false) => String::new(),
+        },
         decision_nanos: (seen.decision_nanos > 0).then_some(seen.decision_nanos),
         ..Incident::default()
     }

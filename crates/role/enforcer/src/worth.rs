@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Lifecycle,
     File,
     Connection,
+    Behaviour,
     Usage,
     /// What the controller must have to understand the rest: workloads, drops. Few, and never left out by choice.
     State,
@@ -60,6 +61,7 @@ pub(crate) fn of(observation: &Observation) -> (Kind, Worth) {
     match observation {
         Observation::Process(seen) => (Kind::Exec, Worth::of(seen.verdict)),
         Observation::File(seen) => (Kind::File, Worth::of(seen.verdict)),
+        Observation::Behaviour(_) => (Kind::Behaviour, Worth::Violation),
         Observation::Connection(seen) => (Kind::Connection, Worth::of(seen.verdict)),
         Observation::Usage { .. } => (Kind::Usage, Worth::Usage),
         Observation::Workload(_) | Observation::WorkloadGone { .. } | Observation::Dropped { .. } => {
@@ -75,6 +77,7 @@ pub(crate) fn count(drops: &mut Drops, kind: Kind, by: u64) {
         Kind::Lifecycle => &mut drops.lifecycle,
         Kind::File => &mut drops.file,
         Kind::Connection => &mut drops.connection,
+        Kind::Behaviour => &mut drops.behaviour,
         Kind::Usage => &mut drops.usage,
         // There is no word for it, and it is in the queue's total.
         Kind::State => return,

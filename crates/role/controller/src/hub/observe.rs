@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nv_model::behaviour::BehaviourObservation;
 use nv_model::conversation::EndpointId;
 use nv_model::name::{GroupName, NodeId, WorkloadId};
 use nv_model::observation::{
@@ -71,6 +72,7 @@ impl Hub {
             Observation::WorkloadGone { id, .. } => self.is_foreign(node, id),
             Observation::Process(seen) => foreign(&seen.workload),
             Observation::File(seen) => foreign(&seen.workload),
+            Observation::Behaviour(seen) => foreign(&seen.process.workload),
             Observation::Connection(seen) => foreign(&seen.client.workload) || foreign(&seen.server.workload),
             Observation::Usage { workload, .. } => foreign(workload),
             Observation::Dropped { .. } => false,
@@ -151,6 +153,7 @@ impl Hub {
             Observation::WorkloadGone { id, at } => self.workload_gone(node, &id, at),
             Observation::Process(seen) => self.process_seen(node, id, seen),
             Observation::File(seen) => self.file_seen(node, id, seen),
+            Observation::Behaviour(seen) => self.behaviour_seen(node, id, seen),
             Observation::Connection(seen) => self.connection_seen(node, id, seen),
             Observation::Usage { workload, usage, .. } => {
                 match workload {
@@ -312,6 +315,20 @@ impl Hub {
             }
             Verdict::Open | Verdict::Allow => {}
         }
+    }
+
+    fn behaviour_seen(&mut self, node: &NodeId, id: String, seen: Box<BehaviourObservation>) {
+        let process = &seen.process;
+        let key = IncidentKey(
+            node.clone(),
+            process.workload.clone(),
+            process.name.clone(),
+            process.path.clone(),
+            process.verdict,
+            seen.behaviour.as_str().to_owned(),
+        );
+        let (group, count) = (process.group.clone(), process.count);
+        self.incident_seen(node, id, &group, &key, Told::Behaviour(seen), count);
     }
 
     /// Logs an incident, or counts it with the one of its kind that was logged within the minute.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nv_model::behaviour::{Behaviour, BehaviourObservation};
 use nv_model::mode::{Baseline, Mode};
 use nv_model::observation::Observation;
 use nv_model::record::{Level, Record, Topic};
@@ -248,4 +249,55 @@ async fn a_workload_that_is_missing_at_hello_is_gone() {
     running.until("one", |view| view.state.workloads.len() == 1).await;
     sim.until("one workload", |policy| policy.workloads.len() == 1).await;
     assert_ne!(now(), Timestamp::NEVER);
+}
+
+#[tokio::test]
+async fn suspicious_behaviour_is_an_incident_of_the_contract_with_its_attack_technique() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    let cases = [
+        (
+            "w1",
+            Behaviour::RemoteShell,
+            Verdict::Learn,
+            "Container.Suspicious.Process",
+            Level::Warning,
+            "T1059.004",
+        ),
+        (
+            "w1",
+            Behaviour::NetworkTool,
+            Verdict::Deny,
+            "Container.Suspicious.Process",
+            Level::Critical,
+            "T1095",
+        ),
+        ("", Behaviour::Tunnel, Verdict::Allow, "Host.Tunnel.Detected", Level::Warning, "T1572"),
+        ("", Behaviour::Escalation, Verdict::Violate, "Host.Privilege.Escalation", Level::Critical, "T1068"),
+    ];
+    for (workload, behaviour, verdict, ..) in cases {
+        let group = if workload.is_empty() { "nodes" } else { "nv.web.shop" };
+        let Observation::Process(process) = ran(workload, group, "/bin/sh", verdict) else {
+            panic!("no process");
+        };
+        let seen = BehaviourObservation { behaviour, message: "it did".into(), process: *process };
+        // The same again is counted with the first.
+        for _ in 0..2 {
+            sim.tell(Observation::Behaviour(Box::new(seen.clone()))).await;
+        }
+    }
+    let records = running.logged(Topic::Incident, cases.len()).await;
+    assert_eq!(records.len(), cases.len(), "{records:?}");
+    for (record, (_, behaviour, verdict, name, level, attack)) in records.iter().zip(cases) {
+        let Record::Incident(record) = record else { panic!("{record:?}") };
+        assert_eq!((record.common.name.as_str(), record.common.level), (name, level));
+        assert_eq!((record.behaviour.as_str(), record.mitre_attack.as_str()), (behaviour.as_str(), attack));
+        let stopped = verdict == Verdict::Deny;
+        assert_eq!(record.action, if stopped { "deny" } else { "violate" });
+        assert_eq!(record.message, if stopped { "Stopped: it did" } else { "Reported: it did" });
+        assert_eq!((record.proc_path.as_str(), record.proc_parent_path.as_str()), ("/bin/sh", "/bin/sh"));
+    }
 }
