@@ -5,4 +5,4 @@ mod client;
 mod process;
 
 pub use client::Client;
-pub use process::{Options, Product, binary, children};
+pub use process::{Options, Product, binary, children, descendants};

@@ -71,6 +71,25 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Processes that a process has started, and that those have.
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = children(pid);
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        found.extend(children(pid));
+    }
+    found
+}
+
+/// Whether a process is there and no zombie.
+fn runs(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| !state.trim_start().starts_with('Z'))
+}
+
 /// A TCP port that is free now.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
@@ -95,7 +114,7 @@ impl Product {
                 console_port: free_port()?,
                 grpc_port: free_port()?,
             };
-            product.spawn()?;
+            product.launch()?;
             match product.wait_ready().await {
                 Ok(()) => return Ok(product),
                 // Between the look for a free port and the start somebody else may take it.
@@ -107,7 +126,11 @@ impl Product {
         }
     }
 
-    fn spawn(&mut self) -> Result<()> {
+    /// Starts it on the same state and ports, and does not wait for it.
+    ///
+    /// # Errors
+    /// When the binary cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.options.binary);
         command
@@ -160,13 +183,23 @@ impl Product {
         bail!("neuvector is not ready after {START_LIMIT:?}:\n{}", self.log_tail())
     }
 
-    /// Kills it as a power cut would (SIGKILL). Its keeper ends by itself when the socket between them closes.
+    /// Kills it as a power cut would (SIGKILL), and waits for what it had started, which ends by itself when the socket
+    /// to it closes.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it does not run, or a keeper does not end within ten seconds.
     pub async fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().context("neuvector does not run")?;
-        child.kill().await.context("kill neuvector")
+        let started = child.id().map(descendants).unwrap_or_default();
+        child.kill().await.context("kill neuvector")?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Some(pid) = started.iter().find(|pid| runs(**pid)) {
+            if Instant::now() > deadline {
+                bail!("process {pid} outlives the neuvector that started it");
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// Stops it in order (SIGTERM) and gives its exit code.
@@ -189,7 +222,7 @@ impl Product {
     /// # Errors
     /// As for [`Self::start`].
     pub async fn restart(&mut self) -> Result<()> {
-        self.spawn()?;
+        self.launch()?;
         self.wait_ready().await
     }
 

@@ -107,12 +107,24 @@ impl Scene {
     /// # Errors
     /// As for [`Self::start`].
     pub async fn start_with(name: &str, binary: PathBuf) -> Result<Self> {
+        Self::start_at(
+            name,
+            binary,
+            PathBuf::from(format!("/sys/fs/bpf/nv-scene-{name}-{}", std::process::id())),
+        )
+        .await
+    }
+
+    /// As [`Self::start_with`], with a given folder for what is pinned.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_at(name: &str, binary: PathBuf, bpf_dir: PathBuf) -> Result<Self> {
         let lab = Lab::start(LabOptions::fresh()?).await?;
         for image in &images()? {
             lab.import(image).await?;
         }
         let folder = PathBuf::from(format!("/var/tmp/nv-scene-{name}-{}", std::process::id()));
-        let bpf_dir = PathBuf::from(format!("/sys/fs/bpf/nv-scene-{name}-{}", std::process::id()));
         let product = Product::start(Options {
             binary,
             state_dir: folder.join("state"),

@@ -37,7 +37,7 @@ pub use counters::{Counters, Totals};
 pub use events::{ConnectEvent, Event, Events, FlowChange, FlowEvent};
 pub use flows::{Ends, Flow, Flows, IdleLimits, Sweep};
 pub use listening::Listening;
-pub use load::{LoadError, Loaded, Options};
+pub use load::{LoadError, Loaded, Options, shape};
 pub use map::TableError;
 pub use rows::{AddressKey, Endpoint, ModeRow, Prefix, RuleAction, RuleKey, RuleRow};
 pub use tables::{Applied, Rows, Tables};

@@ -200,6 +200,28 @@ impl Loaded {
     }
 }
 
+/// The shape of every table, one a line: name, type, sizes of key and value, rows, flags. Programs that were built
+/// with another shape must not share tables with these.
+///
+/// # Errors
+/// [`LoadError::Object`] when the object of this build cannot be read.
+pub fn shape() -> Result<String, LoadError> {
+    let object = ObjectBuilder::default()
+        .open_memory(&OBJECT.0)
+        .map_err(|source| LoadError::Object { detail: "it cannot be read".to_owned(), source })?;
+    let mut lines: Vec<String> = object
+        .maps()
+        .filter(|map| !is_internal(map.name()))
+        .map(|map| {
+            let kind = u32::from(map.map_type());
+            let (key, value, rows) = (map.key_size(), map.value_size(), map.max_entries());
+            format!("{} {kind} {key} {value} {rows} {}", map.name().to_string_lossy(), map.map_flags())
+        })
+        .collect();
+    lines.sort();
+    Ok(lines.join("\n"))
+}
+
 /// The loaded object, and whether the tables of an earlier process were adopted.
 fn open_and_load(flows: u32, tables: Option<&Path>, attribution: bool) -> Result<(Object, bool), LoadError> {
     let mut open = ObjectBuilder::default()

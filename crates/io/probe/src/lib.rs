@@ -29,5 +29,6 @@ pub mod trial;
 
 pub use events::{Event, Events, Stdio};
 pub use load::{Loaded, Options};
+pub use object::shape;
 pub use tables::Tables;
 pub use trial::Trial;

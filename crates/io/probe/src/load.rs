@@ -26,14 +26,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// Pins under `pin_dir`. The mount namespace of process 1 is taken for the host's, or the caller's own where that
+    /// Pins under `pin_dir`, or not at all. The mount namespace of process 1 is taken for the host's, or the caller's own where that
     /// may not be looked at.
     ///
     /// # Errors
     /// `/proc` cannot be read.
-    pub fn pinned(pin_dir: PathBuf, mechanism: Option<Mechanism>) -> io::Result<Self> {
+    pub fn new(pin_dir: Option<PathBuf>, mechanism: Option<Mechanism>) -> io::Result<Self> {
         let host = cgroup::mount_namespace(Some(1)).or_else(|_| cgroup::mount_namespace(None))?;
-        Ok(Self { pin_dir: Some(pin_dir), mechanism, host_mount_namespace: host })
+        Ok(Self { pin_dir, mechanism, host_mount_namespace: host })
     }
 }
 

@@ -37,6 +37,26 @@ pub(crate) fn open(programs: &[&str], host_mount_namespace: u32) -> libbpf_rs::R
     Ok(object)
 }
 
+/// The shape of every shared table, one a line: name, type, sizes of key and value, rows, flags. Programs that were
+/// built with another shape must not share tables with these.
+///
+/// # Errors
+/// The object of this build cannot be read.
+pub fn shape() -> libbpf_rs::Result<String> {
+    let object = open(&[], 0)?;
+    let mut lines: Vec<String> = object
+        .maps()
+        .filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name))
+        .map(|map| {
+            let kind = u32::from(map.map_type());
+            let (key, value, rows) = (map.key_size(), map.value_size(), map.max_entries());
+            format!("{} {kind} {key} {value} {rows} {}", map.name().to_string_lossy(), map.map_flags())
+        })
+        .collect();
+    lines.sort();
+    Ok(lines.join("\n"))
+}
+
 /// Most bytes of libbpf's words that a reason quotes.
 const QUOTED: usize = 300;
 

@@ -34,6 +34,7 @@ mod worth;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use join::{JoinError, JoinToken};
@@ -171,19 +172,18 @@ pub async fn run(
     let tally = Arc::new(Tally::default());
     let placement = Arc::new(Placement::default());
     let cgroup_root = nv_probe::cgroup::unified_root().ok();
+    let readers = Readers {
+        alive: Arc::new(AtomicBool::new(true)),
+        process: process_records,
+        tally: Arc::clone(&tally),
+        network: network_records,
+        cgroups: cgroup_news,
+        identifiers: watchers.clone(),
+        placement: Arc::clone(&placement),
+        cgroup_root: cgroup_root.clone(),
+    };
     let kernel = match handed.tables {
-        Ok((process, network)) => {
-            let readers = Readers {
-                process: process_records,
-                tally: Arc::clone(&tally),
-                network: network_records,
-                cgroups: cgroup_news,
-                identifiers: watchers.clone(),
-                placement: Arc::clone(&placement),
-                cgroup_root: cgroup_root.clone(),
-            };
-            Some(records::open(process, &network, readers)?)
-        }
+        Ok((process, network)) => Some(records::open(process, &network, readers.clone())?),
         Err(reason) => {
             tracing::error!(reason, "nothing can be enforced on this machine");
             None
@@ -205,6 +205,8 @@ pub async fn run(
         log_level: config.log_level.clone(),
         tally,
         placement,
+        pinned: handed.pinned,
+        readers: Some(readers),
         cgroup_root,
         identifiers: watchers,
         later,

@@ -6,6 +6,7 @@
 //! row, given in the kernel: a pod's profile for a container of a known pod, the one of unidentified containers else.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ pub(crate) struct Placer {
     pub(crate) placement: Arc<Placement>,
     pub(crate) cgroup_root: Option<PathBuf>,
     pub(crate) agent: mpsc::Sender<CgroupNews>,
+    pub(crate) alive: Arc<AtomicBool>,
 }
 
 impl Placer {
@@ -93,7 +95,7 @@ impl Placer {
                 }
             }
             waiting = left;
-            if waiting.is_empty() && self.agent.is_closed() {
+            if !self.alive.load(Ordering::Relaxed) || (waiting.is_empty() && self.agent.is_closed()) {
                 return;
             }
         }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -14,7 +15,10 @@ use crate::kernel::Kernel;
 use crate::placer::{CgroupNews, Placement, Placer};
 
 /// Where records go.
+#[derive(Clone)]
 pub(crate) struct Readers {
+    /// Whether the rings are still written to: with false their readers end.
+    pub(crate) alive: Arc<AtomicBool>,
     pub(crate) process: mpsc::Sender<Vec<nv_probe::Event>>,
     /// What the reader of these had to drop.
     pub(crate) tally: Arc<Tally>,
@@ -39,15 +43,17 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
         placement: to.placement,
         cgroup_root: to.cgroup_root,
         agent: to.cgroups,
+        alive: Arc::clone(&to.alive),
     };
     spawn("new-cgroups", move || placer.run(cgroup_events))?;
     let (process_records, tally, network_records) = (to.process, to.tally, to.network);
+    let alive = Arc::clone(&to.alive);
     let mut backlog = Backlog::new(process_records, tally);
     spawn("process-records", move || {
         loop {
             match events.poll(Duration::from_millis(100)) {
                 Ok(batch) => {
-                    if !backlog.hand_on(batch) {
+                    if !backlog.hand_on(batch) || !alive.load(Ordering::Relaxed) {
                         return;
                     }
                 }
@@ -68,7 +74,8 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
             }
             let mut batch = Vec::new();
             events.drain(1024, &mut batch);
-            if (batch.is_empty() && network_records.is_closed())
+            if !to.alive.load(Ordering::Relaxed)
+                || (batch.is_empty() && network_records.is_closed())
                 || (!batch.is_empty() && network_records.blocking_send(batch).is_err())
             {
                 return;

@@ -26,7 +26,7 @@ fn runs_soon(container: &Container) {
 #[test]
 fn enforcement_survives_its_loader_and_the_next_one_takes_the_rows_over() {
     let dir = folder("survive");
-    let options = Options::pinned(dir.clone(), mechanism()).unwrap();
+    let options = Options::new(Some(dir.clone()), mechanism()).unwrap();
     let container = Container::new(&["/bin/good", "/bin/evil"]);
     let bench = Bench::load(&options);
     assert!(!bench.loaded.as_ref().unwrap().adopted());
@@ -76,7 +76,7 @@ fn enforcement_survives_its_loader_and_the_next_one_takes_the_rows_over() {
 fn unpinning_ends_the_enforcement_of_a_dead_loader() {
     let dir = folder("unpin");
     let container = Container::new(&["/bin/evil"]);
-    let bench = Bench::load(&Options::pinned(dir.clone(), mechanism()).unwrap());
+    let bench = Bench::load(&Options::new(Some(dir.clone()), mechanism()).unwrap());
     bench.profile(1, Mode::Protect, Baseline::Basic);
     bench.cover(&container, 1);
     drop(bench);

@@ -1,12 +1,14 @@
 //! What the keeper is asked for, and a new one in the place of one that was killed.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nv_model::name::WorkloadId;
 
-use super::{Agent, Later};
+use super::{Agent, Later, Renewed};
 use crate::keeper::Keeper;
+use crate::records::{self, Readers};
 
 impl Agent {
     /// Has the keeper put the network programs on an interface.
@@ -33,21 +35,47 @@ impl Agent {
         }
         let (command, dir) = (self.setup.keeper_command.clone(), self.setup.bpf_dir.clone());
         let later = self.setup.later.clone();
+        let readers = self.setup.readers.take().filter(|_| !self.setup.pinned).map(|old| {
+            // The old rings are written to no more.
+            old.alive.store(false, Ordering::Relaxed);
+            Readers { alive: Arc::new(AtomicBool::new(true)), ..old }
+        });
+        if readers.is_some() {
+            tracing::error!("nothing is enforced until there is a new keeper, as nothing could be pinned");
+            self.setup.readers.clone_from(&readers);
+        }
         tokio::task::spawn_blocking(move || {
             let started = Keeper::start(&command, &dir).map_err(|error| error.to_string());
-            let outcome = started.and_then(|(keeper, handed)| match handed.tables {
-                // The tables are the pinned ones that this agent holds already.
-                Ok(_tables) => Ok((keeper, handed.files)),
-                Err(reason) => Err(reason),
+            let outcome = started.and_then(|(keeper, handed)| {
+                let (process, network) = handed.tables?;
+                let kernel = match readers {
+                    Some(readers) => {
+                        let kernel = records::open(process, &network, readers);
+                        Some(Box::new(kernel.map_err(|error| error.to_string())?))
+                    }
+                    // The tables are the pinned ones that this agent holds already.
+                    None => None,
+                };
+                Ok((keeper, Renewed { kernel, files: handed.files }))
             });
             drop(later.blocking_send(Later::Keeper(outcome)));
         });
     }
 
-    pub(super) fn new_keeper(&mut self, keeper: Keeper, files: Option<OwnedFd>) {
+    pub(super) fn new_keeper(&mut self, keeper: Keeper, renewed: Renewed) {
         tracing::info!(keeper = keeper.pid(), "a new keeper holds the kernel");
         self.setup.keeper = Some(Arc::new(keeper));
-        if let Some(files) = files
+        if let Some(kernel) = renewed.kernel {
+            self.setup.kernel = Some(*kernel);
+            if let Err(error) = self.enforce() {
+                tracing::error!(%error, "the held policy is not enforced");
+            }
+            self.placed.clear();
+            self.parents.clear();
+            self.place_cgroups();
+            self.place_workloads();
+        }
+        if let Some(files) = renewed.files
             && let Err(error) = crate::records::read_files(files, self.setup.file_records.clone())
         {
             tracing::error!(%error, "what happens to files is not reported");
@@ -82,5 +110,24 @@ impl Agent {
                 });
             }
         }
+    }
+
+    /// What earlier versions have pinned goes at the latest then.
+    pub(super) fn retire_within(&mut self, delay: Duration) {
+        let at = self.setup.clock.monotonic().saturating_add(delay);
+        self.retire_at = Some(self.retire_at.map_or(at, |planned| planned.min(at)));
+    }
+
+    /// Every second: lets earlier versions go when this one has taken over. Until then both judge, so that there is no
+    /// moment without any.
+    pub(super) fn retire_earlier_versions(&mut self) {
+        let due = self.retire_at.is_some_and(|at| at <= self.setup.clock.monotonic());
+        let Some(keeper) = self.setup.keeper.clone().filter(|_| due) else { return };
+        self.retire_at = None;
+        let later = self.setup.later.clone();
+        tokio::task::spawn_blocking(move || {
+            let done = keeper.retire().map_err(|error| error.to_string());
+            drop(later.blocking_send(Later::Retired(done)));
+        });
     }
 }

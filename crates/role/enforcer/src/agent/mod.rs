@@ -11,6 +11,7 @@
 mod files;
 mod interfaces;
 mod keeper;
+mod link;
 mod newcomers;
 mod place;
 mod policy;
@@ -21,7 +22,7 @@ mod traffic;
 mod vitals;
 mod workloads;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,12 +31,12 @@ use std::time::Duration;
 use nv_model::name::{GroupName, WorkloadId};
 use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{Observation, ProcessObservation, Sequence};
+use nv_model::profile::EffectiveProfile;
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::vitals::Drops;
 use nv_model::workload::{ListeningPort, Workload};
 use nv_telemetry::Clock;
-use nv_wire::Greeting;
 use nv_wire::enforcer::v1 as proto;
 use tokio::sync::mpsc;
 
@@ -48,11 +49,11 @@ use crate::held::Held;
 use crate::inventory::Inventory;
 use crate::keeper::{Keeper, KeeperCommand, Seen, Watch, Watched};
 use crate::kernel::Kernel;
-use crate::link::LinkEvent;
 use crate::load::Load;
 use crate::outbox::Outbox;
 use crate::placer::Placement;
 use crate::processes::Processes;
+use crate::records::Readers;
 use crate::usage::UsageMeter;
 
 /// How long a program that is to be learned is not reported again.
@@ -61,6 +62,12 @@ const LEARN_AGAIN: Duration = Duration::from_secs(60);
 const MAX_LEARNED: usize = 16_384;
 /// Most processes of a workload that are looked at when it is found running.
 const MAX_RUNNING: usize = 4096;
+/// How long the greeting waits for a runtime that does not answer.
+const GREET_AT_LAST: Duration = Duration::from_secs(3);
+/// How long what an earlier version has pinned stays when no runtime tells what runs.
+const RETIRE_AT_LAST: Duration = Duration::from_secs(60);
+/// How long it stays after the runtime has told: the programs have to be on every interface first.
+const RETIRE_AFTER_LIST: Duration = Duration::from_secs(5);
 /// Most violations that are folded at one time; beyond it each is told by itself.
 const MAX_FOLDED: usize = 16_384;
 /// How long the same violation by the same program of a workload is folded into one report.
@@ -87,6 +94,10 @@ pub(crate) struct Setup {
     pub(crate) tally: Arc<Tally>,
     /// Numbers of profiles for new containers; written here, read by the thread that places them.
     pub(crate) placement: Arc<Placement>,
+    /// The programs in the kernel outlive the keeper.
+    pub(crate) pinned: bool,
+    /// How the rings of a new keeper are read; `None` where there is no kernel to read from.
+    pub(crate) readers: Option<Readers>,
     pub(crate) cgroup_root: Option<PathBuf>,
     pub(crate) identifiers: Vec<nv_runtime::Identifier>,
     /// Where the outcome of work elsewhere comes back.
@@ -103,6 +114,15 @@ struct Place {
     quarantined: u32,
 }
 
+/// What came with a new keeper.
+#[derive(Debug)]
+pub(crate) struct Renewed {
+    /// Its tables, when those of the old one ended with it.
+    kernel: Option<Box<Kernel>>,
+    /// Where it reports files.
+    files: Option<OwnedFd>,
+}
+
 /// Work that was done elsewhere meanwhile.
 #[derive(Debug)]
 pub(crate) enum Later {
@@ -112,8 +132,10 @@ pub(crate) enum Later {
     Interfaces(WorkloadId, Vec<nv_capture::netns::Interface>),
     /// The ports that the workloads of a network listen on were looked up.
     Ports(WorkloadId, Vec<ListeningPort>),
-    /// A new keeper was started in the place of one that was killed, or not; with where it reports files.
-    Keeper(Result<(Keeper, Option<OwnedFd>), String>),
+    /// A new keeper was started in the place of one that was killed, or not.
+    Keeper(Result<(Keeper, Renewed), String>),
+    /// What earlier versions had pinned is out of the kernel, or not.
+    Retired(Result<(), String>),
     /// The keeper watches these files, or not.
     Watched(Box<Watch>, Result<Watched, String>),
     /// The network programs are on an interface, or not.
@@ -134,6 +156,8 @@ pub(crate) struct Agent {
     unscanned: HashSet<WorkloadId>,
     /// Cgroups that containers are made in.
     parents: HashSet<u64>,
+    /// When what earlier versions have pinned goes, as a monotonic time.
+    retire_at: Option<Duration>,
     /// A keeper is to be started.
     keeper_due: bool,
     /// Where each workload was put last.
@@ -149,6 +173,13 @@ pub(crate) struct Agent {
     outbox: Outbox,
     stream: String,
     link: Option<mpsc::Sender<proto::FromEnforcer>>,
+    /// A runtime has told everything that runs.
+    listed: bool,
+    /// The greeting does not wait for that beyond this monotonic time.
+    greet_at: Duration,
+    greeted: bool,
+    /// Profiles of what runs here that the policy has no more; see [`Agent::policy`].
+    kept: BTreeMap<GroupName, EffectiveProfile>,
     welcomed: bool,
     told_dropped: Drops,
 }
@@ -166,6 +197,7 @@ impl Agent {
             learned: HashMap::new(),
             unscanned: HashSet::new(),
             parents: HashSet::new(),
+            retire_at: None,
             keeper_due: false,
             placed: HashMap::new(),
             incidents: HashMap::new(),
@@ -178,96 +210,27 @@ impl Agent {
             outbox: Outbox::new(Sequence(1)),
             stream: uuid::Uuid::new_v4().to_string(),
             link: None,
+            listed: false,
+            greet_at: Duration::ZERO,
+            greeted: false,
+            kept: BTreeMap::new(),
             welcomed: false,
             told_dropped: Drops::default(),
         };
+        agent.greet_at = agent.setup.clock.monotonic().saturating_add(GREET_AT_LAST);
         agent.processes.scan();
         if let Err(error) = agent.enforce() {
             tracing::error!(%error, "the held policy is not enforced");
         }
         agent.place_cgroups();
+        agent.retire_within(RETIRE_AT_LAST);
         agent
-    }
-
-    /// Something happened on the link.
-    pub(crate) fn link(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Open(outgoing) => {
-                self.link = Some(outgoing);
-                let greeting = Greeting {
-                    version: nv_telemetry::VERSION.to_owned(),
-                    node: self.setup.node.clone(),
-                    capabilities: self.setup.capabilities.clone(),
-                    started: self.setup.started,
-                    held_revision: self.setup.held.policy.revision,
-                    held_digest: self.setup.held.policy.digest(),
-                    workloads: self
-                        .inventory
-                        .all()
-                        .filter(|local| !local.provisional)
-                        .map(|local| local.workload.clone())
-                        .collect(),
-                    oldest_sequence: self.outbox.oldest(),
-                    stream_id: self.stream.clone(),
-                };
-                self.send(proto::from_enforcer::Message::Hello(greeting.into()));
-            }
-            LinkEvent::Welcome { acknowledged } => {
-                self.outbox.rewind();
-                self.outbox.acknowledge(acknowledged);
-                self.welcomed = true;
-                self.pump();
-            }
-            LinkEvent::Acknowledged(through) => {
-                self.outbox.acknowledge(through);
-                self.pump();
-            }
-            LinkEvent::Policy(delta) => self.policy(&delta),
-            LinkEvent::Ask { id, question } => self.question(id, question),
-            LinkEvent::Closed => {
-                self.link = None;
-                self.welcomed = false;
-            }
-        }
     }
 
     fn tell(&mut self, observation: Observation) {
         let now = self.setup.clock.monotonic();
         if self.gate.admits(&observation, self.load.shedding(), now) {
             self.outbox.push(observation);
-        }
-    }
-
-    /// Sends what waits, as far as the network takes it now.
-    fn pump(&mut self) {
-        if !self.welcomed {
-            return;
-        }
-        while let Some(link) = &self.link {
-            // Some places stay free for acknowledgements and signs of life, which do not wait.
-            if link.capacity() <= crate::link::RESERVED {
-                return;
-            }
-            // A place in the queue first: what was taken out of the outbox must not be lost.
-            let Ok(place) = link.try_reserve() else { return };
-            let Some((first, observations)) = self.outbox.next_batch() else { return };
-            let batch = proto::Batch {
-                first_sequence: first.0,
-                observations: observations.into_iter().map(Into::into).collect(),
-            };
-            place.send(proto::FromEnforcer { message: Some(proto::from_enforcer::Message::Batch(batch)) });
-        }
-    }
-
-    fn send(&mut self, message: proto::from_enforcer::Message) {
-        if let Some(link) = &self.link
-            && let Err(error) = link.try_send(proto::FromEnforcer { message: Some(message) })
-        {
-            // Greeting, acknowledgements and signs of life are few; a full queue means that the link is stuck, and
-            // a new one starts over.
-            tracing::warn!(%error, "the link does not take a message and is dropped");
-            self.link = None;
-            self.welcomed = false;
         }
     }
 }

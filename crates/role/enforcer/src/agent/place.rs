@@ -4,9 +4,12 @@ use nv_model::name::{GroupName, WorkloadId};
 use nv_model::observation::Observation;
 use nv_model::policy::IdentityId;
 use nv_model::time::Timestamp;
+use nv_model::workload::Workload;
 
+use super::newcomers::is_engines;
 use super::{Agent, Place};
 use crate::kernel::new_services;
+use crate::placer::is_known;
 
 impl Agent {
     /// The profile number of a group; that of new services when the policy does not know it.
@@ -15,28 +18,43 @@ impl Agent {
         numbers.get(group).or_else(|| numbers.get(&new_services())).unwrap_or(0)
     }
 
-    /// Every cgroup of the host gets the host's profile; those of containers get theirs when they are told.
+    /// Every cgroup of the host gets the host's profile; those of containers get theirs, as far as their bundles or an
+    /// earlier run tell. The runtime tells the rest.
     pub(super) fn place_cgroups(&mut self) {
         let (Some(kernel), Some(root)) = (&self.setup.kernel, self.setup.cgroup_root.clone()) else { return };
         let held = kernel.process.cgroups().unwrap_or_default();
         let profile = self.profile_number(&GroupName::nodes());
-        match nv_probe::cgroup::walk(&root) {
-            Ok(cgroups) => {
-                for (id, path) in cgroups {
-                    // Rows of an earlier run stay until the runtime has told: they are better than a guess.
-                    if held.get(&id).is_some_and(|row| row.container) {
-                        continue;
-                    }
-                    let path = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
-                    if super::newcomers::is_engines(&path) {
-                        self.place_parent(id);
-                    } else {
-                        self.place(id, profile, false);
-                    }
-                }
-            }
+        let cgroups = match nv_probe::cgroup::walk(&root) {
+            Ok(cgroups) => cgroups,
             Err(error) => {
                 tracing::error!(%error, root = %root.display(), "the cgroups of this machine cannot be read");
+                return;
+            }
+        };
+        let mut containers: Vec<Workload> = Vec::new();
+        for (id, folder) in cgroups {
+            // Rows of an earlier run stay until the runtime has told: they are better than a guess.
+            if held.get(&id).is_some_and(|row| row.container) {
+                continue;
+            }
+            let path = format!("/{}", folder.strip_prefix(&root).unwrap_or(&folder).display());
+            let identifiers = &self.setup.identifiers;
+            if let Some(found) = identifiers.iter().find_map(|identifier| identifier.identify_now(&path)) {
+                // One below a container's is placed with it.
+                if found.cgroup == path {
+                    containers.push(Workload { cgroup_id: id, ..found });
+                }
+            } else if is_engines(&path) {
+                self.place_parent(id);
+            } else {
+                self.place(id, profile, false);
+            }
+        }
+        for found in containers {
+            if is_known(&found) {
+                self.workload(found, true);
+            } else {
+                self.place(found.cgroup_id, self.profile_number(&GroupName::unidentified()), true);
             }
         }
     }

@@ -1,11 +1,14 @@
 //! A policy comes: enforced whole or not at all, kept on disk, acknowledged.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use nv_model::policy::{DeltaError, PolicyDelta};
+use nv_model::name::GroupName;
+use nv_model::policy::{DeltaError, NodePolicy, PolicyDelta};
 use nv_wire::enforcer::v1 as proto;
 
 use super::Agent;
+use crate::held::Held;
 use crate::kernel;
 
 impl Agent {
@@ -13,7 +16,11 @@ impl Agent {
     pub(super) fn enforce(&mut self) -> Result<(), kernel::KernelError> {
         match &mut self.setup.kernel {
             Some(kernel) => {
-                kernel.apply(&self.setup.held.policy, &self.inventory, &mut self.setup.held.numbers)?;
+                let mut policy = self.setup.held.policy.clone();
+                for (group, profile) in &self.kept {
+                    policy.profiles.entry(group.clone()).or_insert_with(|| profile.clone());
+                }
+                kernel.apply(&policy, &self.inventory, &mut self.setup.held.numbers)?;
                 self.setup.placement.set(&self.setup.held.numbers);
                 Ok(())
             }
@@ -32,6 +39,7 @@ impl Agent {
                 ack.error = error.to_string();
             }
             Ok(next) => {
+                self.keep_what_runs(&before, &next);
                 self.setup.held.policy = next;
                 if let Err(error) = self.enforce() {
                     ack.error = error.to_string();
@@ -59,5 +67,30 @@ impl Agent {
         }
         ack.digest = self.setup.held.policy.digest();
         self.send(proto::from_enforcer::Message::PolicyAck(ack));
+    }
+
+    /// A policy can come without the profile of what runs here: after a restart the controller hears of the workloads
+    /// only when the runtime tells of them. Their last profile stays then, else they would be judged by none.
+    fn keep_what_runs(&mut self, before: &Held, next: &NodePolicy) {
+        let mut running: BTreeSet<GroupName> =
+            self.inventory.all().map(|local| local.workload.learned_group()).collect();
+        if !self.listed
+            && let Some(kernel) = &self.setup.kernel
+        {
+            let rows = kernel.process.cgroups().unwrap_or_default();
+            let used: BTreeSet<u32> = rows.values().map(|row| row.profile).collect();
+            let groups = before.policy.profiles.keys().chain(self.kept.keys());
+            running.extend(
+                groups
+                    .filter(|group| before.numbers.get(group).is_some_and(|number| used.contains(&number)))
+                    .cloned(),
+            );
+        }
+        let old = std::mem::take(&mut self.kept);
+        let held = before.policy.profiles.iter().chain(&old);
+        self.kept = held
+            .filter(|(group, _)| running.contains(*group) && !next.profiles.contains_key(*group))
+            .map(|(group, profile)| (group.clone(), profile.clone()))
+            .collect();
     }
 }

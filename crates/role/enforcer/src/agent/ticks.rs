@@ -8,7 +8,9 @@ use super::{Agent, FOLD_INCIDENTS};
 impl Agent {
     /// Every second: folded incidents are told, batches go out.
     pub(crate) fn second(&mut self) {
+        self.greet();
         self.look_after_keeper();
+        self.retire_earlier_versions();
         self.weigh_load();
         self.watch_files();
         let now = self.setup.clock.monotonic();

@@ -6,7 +6,7 @@ use nv_model::verdict::Verdict;
 use nv_model::workload::Workload;
 use nv_runtime::RuntimeEvent;
 
-use super::{Agent, Later, MAX_RUNNING};
+use super::{Agent, Later, MAX_RUNNING, RETIRE_AFTER_LIST};
 use crate::inventory::owns_network;
 use crate::processes::last_part;
 
@@ -149,8 +149,14 @@ impl Agent {
             }
             Later::Interfaces(id, interfaces) => self.interfaces(&id, &interfaces),
             Later::Ports(network, ports) => self.ports(&network, &ports),
-            Later::Keeper(Ok((keeper, files))) => self.new_keeper(keeper, files),
+            Later::Keeper(Ok((keeper, renewed))) => self.new_keeper(keeper, renewed),
             Later::Watched(watch, done) => self.files_watched(*watch, done),
+            Later::Retired(Ok(())) => {
+                tracing::debug!("of earlier versions nothing is in the kernel any more");
+            }
+            Later::Retired(Err(reason)) => {
+                tracing::error!(reason, "an earlier version's programs still judge beside these");
+            }
             Later::Keeper(Err(reason)) => {
                 tracing::error!(
                     reason,
@@ -180,10 +186,12 @@ impl Agent {
                     "the container runtime does not answer; its containers stay protected"
                 );
             }
-            RuntimeEvent::Listed
-            | RuntimeEvent::Workload(_)
-            | RuntimeEvent::Stopped { .. }
-            | RuntimeEvent::Removed { .. } => {}
+            RuntimeEvent::Listed => {
+                self.listed = true;
+                self.retire_within(RETIRE_AFTER_LIST);
+                self.greet();
+            }
+            RuntimeEvent::Workload(_) | RuntimeEvent::Stopped { .. } | RuntimeEvent::Removed { .. } => {}
         }
     }
 }

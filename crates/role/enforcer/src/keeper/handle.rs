@@ -32,6 +32,8 @@ pub(crate) struct Handed {
     pub(crate) tables: Result<(Named, Named), String>,
     /// Where files are reported; `None` when they cannot be watched.
     pub(crate) files: Option<OwnedFd>,
+    /// The programs outlive the keeper, and the tables are those of an earlier one.
+    pub(crate) pinned: bool,
 }
 
 /// Why the keeper did not do what it was asked.
@@ -83,7 +85,7 @@ impl Keeper {
         let keeper = Self { socket: Mutex::new(ours), pid: child.id(), child: Mutex::new(child) };
         let (reply, descriptors) = keeper.ask(&Request::Load { bpf_dir: bpf_dir.to_owned() })?;
         let handed = match reply {
-            Reply::Ready { capabilities, process, network, files } => {
+            Reply::Ready { capabilities, process, network, pinned, files } => {
                 if descriptors.len() != process.len() + network.len() + usize::from(files) {
                     return Err(KeeperError::Talk("descriptors are missing".to_owned()));
                 }
@@ -91,10 +93,10 @@ impl Keeper {
                 let files = if files { descriptors.next_back() } else { None };
                 let process = process.into_iter().zip(descriptors.by_ref()).collect();
                 let network = network.into_iter().zip(descriptors).collect();
-                Handed { capabilities, tables: Ok((process, network)), files }
+                Handed { capabilities, tables: Ok((process, network)), pinned, files }
             }
             Reply::Unable { capabilities, reason } => {
-                Handed { capabilities, tables: Err(reason), files: None }
+                Handed { capabilities, tables: Err(reason), pinned: false, files: None }
             }
             other => return Err(KeeperError::Talk(format!("{other:?} is no answer to loading"))),
         };
@@ -123,6 +125,10 @@ impl Keeper {
             Reply::Failed { reason } => Err(KeeperError::Failed(reason)),
             other => Err(KeeperError::Talk(format!("{other:?} is no answer to files"))),
         }
+    }
+    /// Takes what other versions have pinned out of the kernel.
+    pub(crate) fn retire(&self) -> Result<(), KeeperError> {
+        self.done(&Request::Retire)
     }
     /// Process id of the keeper.
     pub(crate) fn pid(&self) -> u32 {

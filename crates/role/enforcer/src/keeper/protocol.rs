@@ -43,6 +43,9 @@ pub(crate) enum Request {
     },
     /// Watch these files and no others. The packet carries one descriptor: a file with the JSON of a [`Watch`].
     Files,
+    /// Take what other versions have pinned out of the kernel. Asked when the tables of this version have their rows
+    /// and its programs are on every interface.
+    Retire,
 }
 
 /// What the keeper answers; one reply a request, in order.
@@ -59,6 +62,8 @@ pub(crate) enum Reply {
         network: Vec<String>,
         /// There is one more descriptor behind them: the socket on which files are reported.
         files: bool,
+        /// The programs outlive the keeper.
+        pinned: bool,
     },
     /// Tried, but nothing could be loaded.
     Unable {

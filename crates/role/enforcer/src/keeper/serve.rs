@@ -12,6 +12,8 @@ use super::protocol::{self, ProtocolError, Reply, Request};
 
 /// What the keeper has in the kernel.
 struct Kernel {
+    /// Where it is pinned: the folder of all versions, and the name of this one's; `None` when it ends with the keeper.
+    pins: Option<(PathBuf, String)>,
     // Held for its links; pinned ones outlive it.
     _process: nv_probe::Loaded,
     network: nv_capture::Loaded,
@@ -36,6 +38,7 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
         let answered = match request {
             Request::Load { bpf_dir } => match load(&bpf_dir, trial) {
                 Ok((loaded, capabilities, process, network)) => {
+                    let pinned = loaded.pins.is_some();
                     kernel = Some(loaded);
                     let files = match capabilities.file.is_some().then(Guard::start) {
                         Some(Ok((started, files))) => {
@@ -48,7 +51,7 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
                         }
                         None => None,
                     };
-                    ready(socket, capabilities, &process, &network, files.as_ref())
+                    ready(socket, capabilities, pinned, &process, &network, files.as_ref())
                 }
                 Err((capabilities, reason)) => {
                     protocol::send(socket, &Reply::Unable { capabilities, reason }, &[])
@@ -66,6 +69,15 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
                 let done = match &mut kernel {
                     Some(kernel) => kernel.network.attach(ifindex).map(drop).map_err(|error| chain(&error)),
                     None => Err("nothing is loaded".to_owned()),
+                };
+                protocol::send(socket, &Reply::from(done), &[])
+            }
+            Request::Retire => {
+                let done = match kernel.as_ref().and_then(|kernel| kernel.pins.as_ref()) {
+                    Some((dir, version)) => nv_probe::bpffs::retire(dir, version)
+                        .map(drop)
+                        .map_err(|error| format!("{}: {error}", dir.display())),
+                    None => Ok(()),
                 };
                 protocol::send(socket, &Reply::from(done), &[])
             }
@@ -99,24 +111,33 @@ fn load(
     bpf_dir: &Path,
     trial: &nv_probe::Trial,
 ) -> Result<(Kernel, Capabilities, Descriptors, Descriptors), (Capabilities, String)> {
-    let capabilities = try_all(trial);
-    let versioned: PathBuf = bpf_dir.join("v1");
+    let mut capabilities = try_all(trial);
+    let pins = match nv_probe::bpffs::ensure(bpf_dir) {
+        Ok(()) => version().map(|version| (bpf_dir.to_owned(), version)),
+        Err(error) => Err(format!("{}: {error}", bpf_dir.display())),
+    };
+    if let Err(reason) = &pins {
+        capabilities
+            .lost
+            .push(format!("Enforcement ends when the enforcer does: nothing can be pinned: {reason}"));
+    }
+    let pins = pins.ok();
+    let versioned = pins.as_ref().map(|(dir, version)| dir.join(version));
     let attempt = || -> Result<(Kernel, Descriptors, Descriptors), String> {
-        nv_probe::bpffs::ensure(bpf_dir).map_err(|error| format!("{}: {error}", bpf_dir.display()))?;
         let mechanism = capabilities
             .process
             .filter(|mechanism| matches!(mechanism, Mechanism::BpfLsm | Mechanism::FmodRet));
-        let options = nv_probe::Options::pinned(versioned.clone(), mechanism)
+        let options = nv_probe::Options::new(versioned.clone(), mechanism)
             .map_err(|error| format!("the host's mount namespace: {error}"))?;
         let process = nv_probe::Loaded::load(&options).map_err(|error| chain(&error))?;
         let network = nv_capture::Loaded::load(&nv_capture::Options {
-            pin_dir: Some(versioned.join("network")),
+            pin_dir: versioned.as_ref().map(|versioned| versioned.join("network")),
             ..Default::default()
         })
         .map_err(|error| chain(&error))?;
         let fail = |error: std::io::Error| format!("duplicating descriptors: {error}");
         let handed = (process.descriptors().map_err(fail)?, network.descriptors().map_err(fail)?);
-        Ok((Kernel { _process: process, network }, handed.0, handed.1))
+        Ok((Kernel { pins: pins.clone(), _process: process, network }, handed.0, handed.1))
     };
     match attempt() {
         Ok((kernel, process, network)) => Ok((kernel, capabilities, process, network)),
@@ -149,9 +170,20 @@ pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
     capabilities
 }
 
+/// Folder of this build's pins: the number of the layout and a hash of the shape of every table, so that no program
+/// ever works on tables of another shape. What another version has pinned goes on judging beside this one until
+/// [`Request::Retire`].
+fn version() -> Result<String, String> {
+    let process = nv_probe::shape().map_err(|error| chain(&error))?;
+    let network = nv_capture::shape().map_err(|error| chain(&error))?;
+    let hash = nv_probe::tables::name_hash(&format!("{process}\n{network}"));
+    Ok(format!("v{}-{hash:016x}", nv_probe::layout::ABI))
+}
+
 fn ready(
     socket: BorrowedFd<'_>,
     capabilities: Capabilities,
+    pinned: bool,
     process: &Descriptors,
     network: &Descriptors,
     files: Option<&OwnedFd>,
@@ -162,6 +194,7 @@ fn ready(
         process: names(process),
         network: names(network),
         files: files.is_some(),
+        pinned,
     };
     let descriptors: Vec<BorrowedFd<'_>> = process
         .iter()

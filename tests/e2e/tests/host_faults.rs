@@ -1,0 +1,101 @@
+//! What goes wrong around the enforcer, and what holds all the while.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nv_scene::Scene;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A denied program in the client's container: makes `/tmp/<name>` if it runs.
+async fn intrude(scene: &Scene, name: &str) -> Result<()> {
+    let path = format!("/tmp/{name}");
+    // Refused or killed: either way it is the file that tells.
+    drop(scene.run(&["/tmp/intruder", "write", &path]).await);
+    ensure!(!scene.has_file(&path), "a denied program ran: {name}");
+    Ok(())
+}
+
+/// The scene in Protect, with an intruder that is in nobody's profile.
+async fn protected(scene: &Scene) -> Result<()> {
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    scene.set_mode("Protect").await?;
+    scene.run(&["/bin/sh", "-c", "cp /bin/attacker /tmp/intruder"]).await?;
+    intrude(scene, "before").await
+}
+
+/// Versions that have pinned something.
+fn versions(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with('v'))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_version_takes_over_without_a_moment_in_which_nothing_is_judged() -> Result<()> {
+    let mut scene = Scene::start("upgrade").await?;
+    protected(&scene).await?;
+    let folder = PathBuf::from(format!("/sys/fs/bpf/nv-scene-upgrade-{}", std::process::id()));
+    let own = versions(&folder).pop().context("nothing is pinned")?;
+    scene.product.kill().await?;
+    // What an earlier build with other tables would have left: the same programs, under another version's name.
+    std::fs::rename(folder.join(&own), folder.join("v0-earlier"))?;
+    intrude(&scene, "by-the-earlier").await?;
+
+    scene.product.launch()?;
+    let mut tries = 0;
+    while versions(&folder) != [own.clone()] {
+        intrude(&scene, &format!("between-{tries}")).await?;
+        tries += 1;
+        ensure!(tries < 600, "the earlier version is still there: {:?}", versions(&folder));
+    }
+    scene.product.wait_ready().await?;
+    scene.api = scene.product.login(nv_scene::PASSWORD).await?;
+    ensure!(tries > 5, "{tries} tries say little");
+    intrude(&scene, "after").await?;
+    scene.operate().await.context("learned operation is stopped after the upgrade")?;
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_can_be_pinned_it_is_said_and_enforced_all_the_same() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let scene = Scene::start_at("unpinned", nv_product::binary()?, folder.path().join("no-bpf-fs")).await?;
+    protected(&scene).await?;
+    let shown = scene.api.get("/v1/enforcer").await?;
+    let lost = shown.pointer("/enforcers/0/capabilities/lost").cloned().unwrap_or_default();
+    ensure!(lost.to_string().contains("nothing can be pinned"), "{lost}");
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_enforcer_goes_on_enforcing_and_counts_what_it_missed() -> Result<()> {
+    let scene = Scene::start("stopped").await?;
+    protected(&scene).await?;
+    let pid = scene.product.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("no process")?;
+    kill_process(pid, Signal::STOP)?;
+    intrude(&scene, "while-stopped").await?;
+    // More programs than the ring holds records of.
+    let many = "i=0; while [ $i -lt 9000 ]; do /bin/true; i=$((i+1)); done";
+    let flood = scene.run(&["/bin/sh", "-c", many]).await;
+    intrude(&scene, "after-the-flood").await?;
+    kill_process(pid, Signal::CONT)?;
+    flood.context("learned programs are stopped while the enforcer is")?;
+    let dropped = |answer: &Value| {
+        let dropped = answer.pointer("/counter/kernel_dropped").and_then(Value::as_u64)?;
+        (dropped > 0).then_some(dropped)
+    };
+    let node = scene.api.get("/v1/enforcer").await?;
+    let id = node.pointer("/enforcers/0/id").and_then(Value::as_str).context("no enforcer")?.to_owned();
+    scene
+        .api
+        .wait_for(&format!("/v1/enforcer/{id}/counter"), Duration::from_secs(30), dropped)
+        .await
+        .context("nobody says that records were dropped")?;
+    intrude(&scene, "after").await?;
+    scene.stop().await
+}
