@@ -81,6 +81,26 @@ pub enum BehaviourKind {
     Escalation,
 }
 
+/// What standard input or output is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdio {
+    /// Closed, or of no kind that is told apart.
+    #[default]
+    Unknown,
+    /// A terminal.
+    Terminal,
+    /// Another device, such as `/dev/null`.
+    Device,
+    /// A file.
+    File,
+    /// A pipe, with or without a name.
+    Pipe,
+    /// An IPv4 or IPv6 socket.
+    InternetSocket,
+    /// A socket of another family.
+    OtherSocket,
+}
+
 /// Suspicious behaviour that a node saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BehaviourObservation {

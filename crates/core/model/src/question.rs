@@ -104,8 +104,8 @@ pub struct ProcessEntry {
     pub uid: u32,
     /// Effective user id.
     pub euid: u32,
-    /// The first process of its workload.
-    pub root: bool,
+    /// What it does: `Running`, `Sleeping`, `Waiting` (for a device), `Stopped`, `Zombie`; empty when it has ended.
+    pub state: String,
     /// When it began to run this program; [`Timestamp::NEVER`] when it ran before the enforcer and cannot be told.
     pub started: Timestamp,
     /// When it ended; `None` while it lives.

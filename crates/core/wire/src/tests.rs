@@ -255,12 +255,12 @@ fn question() -> impl Strategy<Value = Question> {
     ]
 }
 prop_compose! {
-    fn process_entry()(pids in any::<[u32; 4]>(), texts in any::<[bool; 2]>(), word in word(), uids in any::<[u32; 2]>(), started in at(), ended in option::of(at()),
+    fn process_entry()(pids in any::<[u32; 4]>(), named in any::<bool>(), word in word(), uids in any::<[u32; 2]>(), started in at(), ended in option::of(at()),
                        exit in option::of(any::<u32>()), verdict in option::of(verdict())) -> ProcessEntry {
         let [pid, parent, process_group, session] = pids;
         ProcessEntry {
-            pid, parent, process_group, session, name: word.clone(), path: format!("/{word}"), command: word, user: if texts[0] { "web".into() } else { String::new() },
-            uid: uids[0], euid: uids[1], root: texts[1], started, ended, exit, verdict,
+            pid, parent, process_group, session, name: word.clone(), path: format!("/{word}"), command: word, user: if named { "web".into() } else { String::new() },
+            uid: uids[0], euid: uids[1], state: "Running".into(), started, ended, exit, verdict,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nv_model::behaviour::Stdio;
 use nv_model::mode::{Baseline, Mode};
 use nv_model::verdict::{Mechanism, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -126,40 +127,6 @@ pub struct Exec {
     pub mechanism: Option<Mechanism>,
     /// From the hook's first instruction to the verdict (and the signal), in nanoseconds.
     pub decision_nanos: u32,
-}
-
-/// What standard input or output is (`enum stdio`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stdio {
-    /// Closed, or of no kind that is told apart.
-    #[default]
-    Unknown,
-    /// A terminal.
-    Terminal,
-    /// Another device, such as `/dev/null`.
-    Device,
-    /// A file.
-    File,
-    /// A pipe, with or without a name.
-    Pipe,
-    /// An IPv4 or IPv6 socket.
-    InternetSocket,
-    /// A socket of another family.
-    OtherSocket,
-}
-
-impl Stdio {
-    const fn of(raw: u8) -> Self {
-        match raw {
-            1 => Self::Terminal,
-            2 => Self::Device,
-            3 => Self::File,
-            4 => Self::Pipe,
-            5 => Self::InternetSocket,
-            6 => Self::OtherSocket,
-            _ => Self::Unknown,
-        }
-    }
 }
 
 /// Reader of the ring. One owner reads, on a thread of its own or behind an `AsyncFd`.
@@ -296,8 +263,8 @@ fn exec(record: &ExecRecord) -> Exec {
         origin_unknown: has(exec_flag::ORIGIN_UNKNOWN),
         host_mounts: has(exec_flag::HOST_MOUNTS),
         runtime: has(exec_flag::RUNTIME),
-        stdio: record.stdio.map(Stdio::of),
-        parent_stdio: record.parent_stdio.map(Stdio::of),
+        stdio: record.stdio.map(stdio),
+        parent_stdio: record.parent_stdio.map(stdio),
         profile: record.profile,
         mode: match record.mode {
             1 => Some(Mode::Discover),
@@ -321,6 +288,19 @@ fn exec(record: &ExecRecord) -> Exec {
             _ => None,
         },
         decision_nanos: record.decision_nanos,
+    }
+}
+
+/// `enum stdio`.
+const fn stdio(raw: u8) -> Stdio {
+    match raw {
+        1 => Stdio::Terminal,
+        2 => Stdio::Device,
+        3 => Stdio::File,
+        4 => Stdio::Pipe,
+        5 => Stdio::InternetSocket,
+        6 => Stdio::OtherSocket,
+        _ => Stdio::Unknown,
     }
 }
 

@@ -27,7 +27,7 @@ mod rows;
 pub mod tables;
 pub mod trial;
 
-pub use events::{Event, Events, Stdio};
+pub use events::{Event, Events};
 pub use load::{Loaded, Options};
 pub use object::shape;
 pub use tables::Tables;

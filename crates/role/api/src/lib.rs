@@ -14,6 +14,7 @@
 pub mod accounts;
 pub mod answer;
 mod app;
+mod ask;
 mod call;
 mod change;
 pub mod dto;

@@ -3,10 +3,11 @@
 use std::os::fd::OwnedFd;
 
 use crate::lab::{Bench, Container, End, marker, mechanism, trial};
+use nv_model::behaviour::Stdio;
 use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::verdict::{Action, Verdict};
 use nv_probe::tables::{CgroupRow, PatternKey, ProfileRow, RuleRow, name_hash};
-use nv_probe::{Event, Events, Stdio, Tables, cgroup};
+use nv_probe::{Event, Events, Tables, cgroup};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 #[test]

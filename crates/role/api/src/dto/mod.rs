@@ -10,6 +10,7 @@ pub mod log;
 pub mod network;
 pub mod password_profile;
 pub mod policy;
+pub mod process;
 pub mod role;
 pub mod system;
 pub mod user;

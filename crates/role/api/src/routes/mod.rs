@@ -10,6 +10,7 @@ mod infrastructure;
 pub(crate) mod log;
 mod password_profile;
 mod policy;
+mod process;
 mod profile;
 mod role;
 mod system;
@@ -33,6 +34,7 @@ pub fn table() -> Table {
         infrastructure::routes(),
         vitals::routes(),
         workload::routes(),
+        process::routes(),
         group::routes(),
         policy::routes(),
         profile::routes(),

@@ -274,3 +274,28 @@ async fn a_workload_is_quarantined_and_let_go() {
     fixture.done(Method::POST, "/v1/system/request", &admin, end).await;
     assert_eq!(fixture.get("/v1/workload/db-1", &admin).await["workload"]["state"], "discover");
 }
+
+#[tokio::test]
+async fn processes_and_their_history_are_asked_of_the_node() {
+    let (fixture, admin, _reporter) = shop().await;
+    let living = fixture.get("/v1/workload/web-1/process", &admin).await;
+    assert_eq!(
+        living["processes"],
+        json!([{
+            "name": "sh", "cmdline": "sh -c run", "user": "root", "status": "Sleeping", "action": "allow", "pid": 100,
+            "parent": 1, "group": 100, "session": 100, "root": true, "start_timestamp": 10, "path": "/bin/sh",
+            "uid": 0, "euid": 0,
+        }])
+    );
+    let history = fixture.get("/v1/workload/web-1/process_history", &admin).await;
+    assert_eq!(each(&history["processes"], "name"), ["sh", "nc"]);
+    let ended = &history["processes"][1];
+    assert_eq!(
+        (&ended["status"], &ended["action"], &ended["root"]),
+        (&json!("Exited"), &json!("deny"), &json!(false))
+    );
+    assert_eq!((&ended["end_timestamp"], &ended["exit_code"]), (&json!(12), &json!(137)));
+
+    let refused = fixture.call(Method::GET, "/v1/workload/db-1/process", &admin, None).await;
+    assert_eq!((refused.status, &refused.body["code"]), (StatusCode::NOT_FOUND, &json!(7)));
+}

@@ -7,6 +7,7 @@ use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
 use nv_model::policy::{IdentityId, NodePolicy, PolicyDelta, Revision};
 use nv_model::port::Protocol;
+use nv_model::question::{Answer, AnswerError, ProcessEntry, Question};
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
@@ -127,6 +128,44 @@ pub(crate) fn connected(
     }))
 }
 
+/// Every container but `db-1`, of which this node knows nothing, has a shell; its history has what the shell ran.
+fn answer(question: Option<Question>) -> Result<Answer, AnswerError> {
+    let Some(Question::Processes { workload: Some(workload), history }) = question else {
+        return Err(AnswerError::UnknownQuestion);
+    };
+    if workload.as_str() == "db-1" {
+        return Err(AnswerError::UnknownWorkload);
+    }
+    let shell = ProcessEntry {
+        pid: 100,
+        parent: 1,
+        process_group: 100,
+        session: 100,
+        name: "sh".into(),
+        path: "/bin/sh".into(),
+        command: "sh -c run".into(),
+        user: "root".into(),
+        state: "Sleeping".into(),
+        started: Timestamp::from_seconds(10),
+        verdict: Some(Verdict::Allow),
+        ..ProcessEntry::default()
+    };
+    let ended = ProcessEntry {
+        pid: 101,
+        parent: 100,
+        name: "nc".into(),
+        path: "/tmp/nc".into(),
+        uid: 1000,
+        euid: 1000,
+        state: String::new(),
+        ended: Some(Timestamp::from_seconds(12)),
+        exit: Some(9),
+        verdict: Some(Verdict::Deny),
+        ..shell.clone()
+    };
+    Ok(Answer::Processes(if history { vec![shell, ended] } else { vec![shell] }))
+}
+
 pub(crate) struct Reporter {
     out: mpsc::Sender<proto::FromEnforcer>,
     next: u64,
@@ -189,7 +228,12 @@ impl Reporter {
             let mut policy = NodePolicy::default();
             while let Ok(Some(received)) = inbound.message().await {
                 match received.message.unwrap() {
-                    To::Welcome(_) | To::Ask(_) => {}
+                    To::Welcome(_) => {}
+                    To::Ask(ask) => {
+                        let (id, question) = nv_wire::asked(ask).unwrap();
+                        let answer = Some(answer(question).into());
+                        drop(acks.send(message(From::Answer(proto::Answer { id, answer }))).await);
+                    }
                     To::BatchAck(ack) => drop(told.send(ack.acknowledged)),
                     To::Policy(raw) => {
                         let delta = PolicyDelta::try_from(raw).unwrap();

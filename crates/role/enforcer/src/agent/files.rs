@@ -90,7 +90,8 @@ impl Agent {
         let known = self.processes.get(seen.pid).cloned().unwrap_or_default();
         let parent = if seen.parent_pid == 0 { known.parent } else { seen.parent_pid };
         let parent: Process = self.processes.get(parent).cloned().unwrap_or_default();
-        let or = |told: String, known: String| if told.is_empty() { known } else { told };
+        let or = |told: String, known: &str| if told.is_empty() { known.to_owned() } else { told };
+        let (known, parent) = (known.program, parent.program);
         self.tell(Observation::File(Box::new(FileObservation {
             user: crate::users::name_of(seen.pid, seen.real_uid),
             workload: seen.workload,
@@ -101,13 +102,13 @@ impl Agent {
             path: seen.path,
             operation: seen.operation,
             pid: seen.pid,
-            process: or(seen.process, known.name),
-            process_path: or(seen.process_path, known.path),
-            command: seen.command,
+            process: or(seen.process, &known.name),
+            process_path: or(seen.process_path, &known.path),
+            command: or(seen.command, &known.command),
             real_uid: seen.real_uid,
             effective_uid: seen.effective_uid,
-            parent_name: parent.name,
-            parent_path: parent.path,
+            parent_name: parent.name.clone(),
+            parent_path: parent.path.clone(),
             mechanism: (seen.verdict == Verdict::Deny).then_some(Mechanism::Fanotify),
             verdict: seen.verdict,
             decision_nanos: seen.decision_nanos,

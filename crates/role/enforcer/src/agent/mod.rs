@@ -32,6 +32,7 @@ use nv_model::name::{GroupName, WorkloadId};
 use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{Observation, ProcessObservation, Sequence};
 use nv_model::profile::EffectiveProfile;
+use nv_model::question::{Answer, AnswerError};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::vitals::Drops;
@@ -52,7 +53,7 @@ use crate::kernel::Kernel;
 use crate::load::Load;
 use crate::outbox::Outbox;
 use crate::placer::Placement;
-use crate::processes::Processes;
+use crate::processes::{History, Processes};
 use crate::records::Readers;
 use crate::usage::UsageMeter;
 
@@ -138,6 +139,8 @@ pub(crate) enum Later {
     Retired(Result<(), String>),
     /// The keeper watches these files, or not.
     Watched(Box<Watch>, Result<Watched, String>),
+    /// An answer that took a while to look up.
+    Answer(u64, Result<Answer, AnswerError>),
     /// The network programs are on an interface, or not.
     Attached(WorkloadId, u32, Result<(), String>),
 }
@@ -147,6 +150,7 @@ pub(crate) struct Agent {
     setup: Setup,
     inventory: Inventory,
     processes: Processes,
+    history: History,
     attribution: Attribution,
     connections: Connections,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
@@ -191,6 +195,7 @@ impl Agent {
             setup,
             inventory: Inventory::default(),
             processes: Processes::default(),
+            history: History::default(),
             attribution: Attribution::default(),
             connections: Connections::default(),
             reported: HashMap::new(),
@@ -218,7 +223,7 @@ impl Agent {
             told_dropped: Drops::default(),
         };
         agent.greet_at = agent.setup.clock.monotonic().saturating_add(GREET_AT_LAST);
-        agent.processes.scan();
+        agent.processes.scan(agent.setup.cgroup_root.as_deref());
         if let Err(error) = agent.enforce() {
             tracing::error!(%error, "the held policy is not enforced");
         }

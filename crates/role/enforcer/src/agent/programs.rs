@@ -1,16 +1,17 @@
 //! Programs that were run or stopped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nv_model::name::GroupName;
 use nv_model::observation::{Observation, ProcessObservation};
 use nv_model::time::Timestamp;
-use nv_model::verdict::Verdict;
+use nv_model::verdict::{Mechanism, Verdict};
 
 use super::{Agent, LEARN_AGAIN, MAX_FOLDED, MAX_LEARNED};
 use crate::inventory::Owner;
 use crate::kernel::new_services;
-use crate::processes::{Process, last_part};
+use crate::processes::{Past, Process, Program, last_part};
 
 impl Agent {
     /// Records of the process programs.
@@ -18,8 +19,14 @@ impl Agent {
         for event in events {
             match event {
                 nv_probe::Event::Exec(exec) => self.exec(*exec),
-                nv_probe::Event::Fork { parent_pid, pid, .. } => self.processes.fork(parent_pid, pid),
-                nv_probe::Event::Exit { pid, .. } => self.processes.exit(pid),
+                nv_probe::Event::Fork { at, cgroup, pid, parent_pid } => {
+                    self.processes.fork(parent_pid, pid, cgroup, at);
+                }
+                nv_probe::Event::Exit { at, pid, code, .. } => {
+                    if let Some(process) = self.processes.exit(pid) {
+                        self.past(Past { pid, process, ended: at, exit: Some(code) });
+                    }
+                }
                 // These come by a ring of their own.
                 nv_probe::Event::CgroupMade { .. } | nv_probe::Event::CgroupGone { .. } => {}
             }
@@ -38,16 +45,11 @@ impl Agent {
         if exec.runtime {
             return;
         }
-        let parent = self
-            .processes
-            .get(exec.parent_pid)
-            .cloned()
-            .unwrap_or_else(|| Process { name: exec.parent_name.clone(), ..Process::default() });
+        let parent = self.processes.get(exec.parent_pid).map(|parent| Arc::clone(&parent.program));
+        let parent = parent
+            .unwrap_or_else(|| Arc::new(Program { name: exec.parent_name.clone(), ..Program::default() }));
         let name = last_part(&exec.path);
-        if exec.verdict.passes() {
-            let process = Process { parent: exec.parent_pid, name: name.clone(), path: exec.path.clone() };
-            self.processes.exec(exec.pid, process);
-        }
+        self.ran(&exec);
         let owner = self.inventory.owner(exec.cgroup);
         let (workload, group) = match owner {
             Owner::Host => (None, GroupName::nodes()),
@@ -105,8 +107,8 @@ impl Agent {
             command: exec.command,
             real_uid: exec.uid,
             effective_uid: exec.euid,
-            parent_name: parent.name,
-            parent_path: parent.path,
+            parent_name: parent.name.clone(),
+            parent_path: parent.path.clone(),
             drifted: exec.drifted,
             fileless: exec.fileless,
             verdict: exec.verdict,
@@ -121,6 +123,40 @@ impl Agent {
         }
         self.tell(Observation::Process(Box::new(observation)));
         self.pump();
+    }
+
+    /// Keeps the process tree and its history.
+    fn ran(&mut self, exec: &nv_probe::events::Exec) {
+        let program = Arc::new(Program {
+            name: last_part(&exec.path),
+            path: exec.path.clone(),
+            command: exec.command.clone(),
+        });
+        let process = Process {
+            parent: exec.parent_pid,
+            program,
+            uid: exec.uid,
+            euid: exec.euid,
+            cgroup: exec.cgroup,
+            started: exec.at,
+            verdict: Some(exec.verdict),
+            executed: true,
+            stdio: exec.stdio,
+        };
+        // What is killed at its exec is a process until its end is told; what is refused never was one.
+        let refused = exec.verdict == Verdict::Deny && exec.mechanism != Some(Mechanism::TracepointKill);
+        let before = if refused { Some(process) } else { self.processes.exec(exec.pid, process) };
+        if let Some(process) = before {
+            self.past(Past { pid: exec.pid, process, ended: exec.at, exit: None });
+        }
+    }
+
+    fn past(&mut self, past: Past) {
+        let owner = match self.inventory.owner(past.process.cgroup) {
+            Owner::Workload(id) => Some(id),
+            Owner::Host => None,
+        };
+        self.history.add(owner, past);
     }
 
     /// Wall time of a moment given in time since boot.

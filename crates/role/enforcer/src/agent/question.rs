@@ -1,10 +1,14 @@
 //! What a controller asks of this node, and where each answer is made.
 
+use std::time::Duration;
+
 use nv_model::name::WorkloadId;
-use nv_model::question::{Answer, AnswerError, ProcessEntry, Question};
+use nv_model::question::{Answer, AnswerError, Question};
 use nv_wire::enforcer::v1 as proto;
 
-use super::{Agent, MAX_RUNNING};
+use super::{Agent, Later};
+use crate::inventory::Owner;
+use crate::processes::{Listing, list};
 
 /// Places of the link's queue that answers leave free for acknowledgements of policy and signs of life.
 const LEFT_FREE: usize = 4;
@@ -14,7 +18,12 @@ impl Agent {
     /// there.
     pub(super) fn question(&mut self, id: u64, question: Option<Question>) {
         let answer = match question {
-            Some(Question::Processes { workload, .. }) => self.processes_of(workload.as_ref()),
+            Some(Question::Processes { workload, history }) => {
+                match self.processes_of(id, &workload, history) {
+                    Some(answer) => answer,
+                    None => return,
+                }
+            }
             Some(Question::Counters) => Ok(Answer::Counters(self.counters())),
             Some(Question::Sessions { .. } | Question::ClearSessions { .. }) | None => {
                 Err(AnswerError::UnknownQuestion)
@@ -24,7 +33,7 @@ impl Agent {
     }
 
     /// Sends an answer, unless the link is stuck: then the controller's own deadline tells who asked.
-    fn answer(&mut self, id: u64, answer: Result<Answer, AnswerError>) {
+    pub(super) fn answer(&mut self, id: u64, answer: Result<Answer, AnswerError>) {
         if self.link.as_ref().is_some_and(|link| link.capacity() > LEFT_FREE) {
             let answer = proto::Answer { id, answer: Some(answer.into()) };
             self.send(proto::from_enforcer::Message::Answer(answer));
@@ -33,29 +42,38 @@ impl Agent {
         }
     }
 
-    fn processes_of(&self, workload: Option<&WorkloadId>) -> Result<Answer, AnswerError> {
-        let Some(id) = workload else {
-            return Err(AnswerError::Failed("processes of the host are not listed".to_owned()));
+    /// Gathers what the table knows; the rest is read from `/proc` elsewhere, and the answer comes back as work done.
+    fn processes_of(
+        &self,
+        id: u64,
+        workload: &Option<WorkloadId>,
+        history: bool,
+    ) -> Option<Result<Answer, AnswerError>> {
+        let (owner, folder) = match workload {
+            Some(wanted) => {
+                let Some(local) = self.inventory.get(wanted) else {
+                    return Some(Err(AnswerError::UnknownWorkload));
+                };
+                let below = local.workload.cgroup.trim_start_matches('/');
+                let folder = self.setup.cgroup_root.as_ref().filter(|_| !below.is_empty());
+                (Owner::Workload(wanted.clone()), folder.map(|root| root.join(below)))
+            }
+            None => (Owner::Host, None),
         };
-        let local = self.inventory.get(id).ok_or(AnswerError::UnknownWorkload)?;
-        let root = self.setup.cgroup_root.as_ref();
-        let root = root.ok_or_else(|| AnswerError::Failed("there is no cgroup v2 tree".to_owned()))?;
-        let members = root.join(local.workload.cgroup.trim_start_matches('/')).join("cgroup.procs");
-        let pids = crate::node::read_small(members);
-        let pids = pids.lines().take(MAX_RUNNING).filter_map(|line| line.trim().parse::<u32>().ok());
-        Ok(Answer::Processes(
-            pids.filter_map(|pid| {
-                let process = self.processes.get(pid)?;
-                Some(ProcessEntry {
-                    pid,
-                    parent: process.parent,
-                    name: process.name.clone(),
-                    path: process.path.clone(),
-                    root: pid == local.workload.pid,
-                    ..ProcessEntry::default()
-                })
-            })
-            .collect(),
-        ))
+        let living = self.processes.living();
+        let living = living.filter(|(_, process)| self.inventory.owner(process.cgroup) == owner);
+        let listing = Listing {
+            living: living.map(|(pid, process)| (pid, process.clone())).collect(),
+            past: if history { self.history.of(workload).cloned().collect() } else { Vec::new() },
+            folder,
+            cgroup_root: self.setup.cgroup_root.clone(),
+            boot: self.wall(Duration::ZERO),
+        };
+        let later = self.setup.later.clone();
+        tokio::task::spawn_blocking(move || {
+            let answer = Ok(Answer::Processes(list(listing)));
+            drop(later.blocking_send(Later::Answer(id, answer)));
+        });
+        None
     }
 }

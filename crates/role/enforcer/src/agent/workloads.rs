@@ -29,6 +29,7 @@ impl Agent {
                 self.detach(&id);
                 self.unscanned.remove(&id);
                 self.placed.remove(&id);
+                self.history.forget(&id);
                 if self.inventory.remove(&id).is_some() {
                     self.usage.forget(&id);
                     self.attribution.forget(&id);
@@ -147,6 +148,7 @@ impl Agent {
                     self.workload(Workload { cgroup_id, ..*workload }, true);
                 }
             }
+            Later::Answer(id, answer) => self.answer(id, answer),
             Later::Interfaces(id, interfaces) => self.interfaces(&id, &interfaces),
             Later::Ports(network, ports) => self.ports(&network, &ports),
             Later::Keeper(Ok((keeper, renewed))) => self.new_keeper(keeper, renewed),
