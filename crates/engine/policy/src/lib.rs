@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod behaviour;
 pub mod change;
 pub mod compile;
 pub mod criteria;
