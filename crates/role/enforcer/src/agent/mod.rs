@@ -8,6 +8,7 @@
 //! policy, acks   ──┘                       └──▶ disk (the policy held)
 //! ```
 
+mod behaviour;
 mod files;
 mod interfaces;
 mod keeper;
@@ -167,6 +168,8 @@ pub(crate) struct Agent {
     /// Where each workload was put last.
     placed: HashMap<WorkloadId, Place>,
     incidents: HashMap<(Option<WorkloadId>, String, Verdict), (Duration, ProcessObservation)>,
+    behaviours: behaviour::Folded,
+    scans: nv_policy::behaviour::Scans,
     files: files::Files,
     usage: UsageMeter,
     gate: Gate,
@@ -206,6 +209,8 @@ impl Agent {
             keeper_due: false,
             placed: HashMap::new(),
             incidents: HashMap::new(),
+            behaviours: HashMap::new(),
+            scans: nv_policy::behaviour::Scans::default(),
             files: files::Files::default(),
             usage: UsageMeter::new(),
             gate: Gate::new(),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nv_model::name::GroupName;
+use nv_model::name::{GroupName, WorkloadId};
 use nv_model::observation::{Observation, ProcessObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
+use nv_policy::behaviour::Finding;
 
 use super::{Agent, LEARN_AGAIN, MAX_FOLDED, MAX_LEARNED};
 use crate::inventory::Owner;
@@ -42,29 +43,60 @@ impl Agent {
             runtime = exec.runtime,
             "exec"
         );
-        if exec.runtime {
+        let owner = self.inventory.owner(exec.cgroup);
+        let before = self.processes.living_one(exec.pid).filter(|before| before.parent == exec.parent_pid);
+        // A runtime starts itself anew in the container's cgroup; what ran a program of the container before is none.
+        let inside = |before: &&Process| {
+            matches!(owner, Owner::Workload(_))
+                && before.verdict.is_some()
+                && self.inventory.owner(before.origin) == owner
+        };
+        let escaped = exec.runtime && before.as_ref().is_some_and(inside);
+        if exec.runtime && !escaped {
             return;
         }
+        let before = before.map(|before| (before.uid, before.euid));
         let parent = self.processes.get(exec.parent_pid).map(|parent| Arc::clone(&parent.program));
         let parent = parent
             .unwrap_or_else(|| Arc::new(Program { name: exec.parent_name.clone(), ..Program::default() }));
-        let name = last_part(&exec.path);
         self.ran(&exec);
-        let owner = self.inventory.owner(exec.cgroup);
-        let (workload, group) = match owner {
-            Owner::Host => (None, GroupName::nodes()),
-            Owner::Workload(id) => {
-                let group = self.inventory.group(&id).unwrap_or_else(new_services);
-                (Some(id), group)
-            }
-        };
+        let (workload, group) = self.named(owner);
         if workload.is_none() && exec.verdict == Verdict::Learn && self.is_nobodys(exec.profile) {
             // Of a container that is not known yet: what runs in it is looked at when it is.
             return;
         }
+        let findings = nv_policy::behaviour::of_exec(&nv_policy::behaviour::Exec {
+            container: workload.is_some(),
+            entered: self.inventory.owner(exec.parent_cgroup) != self.inventory.owner(exec.cgroup),
+            path: &exec.path,
+            called: &exec.filename,
+            command: &exec.command,
+            stdio: exec.stdio,
+            parent_stdio: exec.parent_stdio,
+            uid: exec.uid,
+            euid: exec.euid,
+            before,
+            drifted: exec.drifted,
+            fileless: exec.fileless,
+            escaped,
+            verdict: exec.verdict,
+        });
+        // What is suspicious is not taken into a profile as what the service usually does.
+        let unlearnable = findings.iter().any(Finding::unlearnable);
+        if !findings.is_empty() {
+            let mut seen = self.observed(&exec, workload.clone(), group.clone(), &parent);
+            if seen.user.is_empty() {
+                seen.user = crate::users::name_of(exec.parent_pid, exec.uid);
+            }
+            for finding in findings {
+                self.suspicious(finding, seen.clone());
+            }
+            self.pump();
+        }
         let now = self.setup.clock.monotonic();
         match exec.verdict {
             Verdict::Open | Verdict::Allow => return,
+            Verdict::Learn if unlearnable => return,
             Verdict::Learn => {
                 let key = (group.clone(), exec.path.clone());
                 if self.learned.get(&key).is_some_and(|at| now.saturating_sub(*at) < LEARN_AGAIN) {
@@ -86,25 +118,42 @@ impl Agent {
             }
         }
         tracing::debug!(path = exec.path, %group, cgroup = exec.cgroup, verdict = exec.verdict.as_str(), "program");
+        let observation = self.observed(&exec, workload.clone(), group, &parent);
+        if exec.verdict.is_violation() && self.incidents.len() < MAX_FOLDED {
+            let folded = ProcessObservation { count: 0, ..observation.clone() };
+            self.incidents.insert((workload, exec.path, exec.verdict), (now, folded));
+        }
+        self.tell(Observation::Process(Box::new(observation)));
+        self.pump();
+    }
+
+    /// What is told of an exec.
+    fn observed(
+        &self,
+        exec: &nv_probe::events::Exec,
+        workload: Option<WorkloadId>,
+        group: GroupName,
+        parent: &Program,
+    ) -> ProcessObservation {
         let rule = exec
             .rule
             .and_then(|rule| self.setup.kernel.as_ref().and_then(|kernel| kernel.rule(exec.profile, rule)));
-        let observation = ProcessObservation {
+        ProcessObservation {
             rule_group: rule.map_or_else(|| group.clone(), |rule| rule.group.clone()),
             rule_uuid: rule.map(|rule| rule.uuid.clone()).unwrap_or_default(),
-            user: if exec.verdict.is_violation() {
+            user: if exec.verdict != Verdict::Learn {
                 // The denied process is gone; its parent has the same file system.
                 crate::users::name_of(exec.parent_pid, exec.uid)
             } else {
                 String::new()
             },
-            workload: workload.clone(),
+            workload,
             group,
             pid: exec.pid,
             parent_pid: exec.parent_pid,
-            name,
+            name: last_part(&exec.path),
             path: exec.path.clone(),
-            command: exec.command,
+            command: exec.command.clone(),
             real_uid: exec.uid,
             effective_uid: exec.euid,
             parent_name: parent.name.clone(),
@@ -116,13 +165,18 @@ impl Agent {
             decision_nanos: u64::from(exec.decision_nanos),
             count: 1,
             at: self.wall(exec.at),
-        };
-        if exec.verdict.is_violation() && self.incidents.len() < MAX_FOLDED {
-            let folded = ProcessObservation { count: 0, ..observation.clone() };
-            self.incidents.insert((workload, exec.path, exec.verdict), (now, folded));
         }
-        self.tell(Observation::Process(Box::new(observation)));
-        self.pump();
+    }
+
+    /// The workload of a cgroup, and the group whose profile counts.
+    pub(super) fn named(&self, owner: Owner) -> (Option<WorkloadId>, GroupName) {
+        match owner {
+            Owner::Host => (None, GroupName::nodes()),
+            Owner::Workload(id) => {
+                let group = self.inventory.group(&id).unwrap_or_else(new_services);
+                (Some(id), group)
+            }
+        }
     }
 
     /// Keeps the process tree and its history.
@@ -138,6 +192,7 @@ impl Agent {
             uid: exec.uid,
             euid: exec.euid,
             cgroup: exec.cgroup,
+            origin: exec.cgroup,
             started: exec.at,
             verdict: Some(exec.verdict),
             executed: true,

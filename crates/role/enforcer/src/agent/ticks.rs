@@ -27,6 +27,7 @@ impl Agent {
         for observation in due {
             self.tell(Observation::Process(Box::new(observation)));
         }
+        self.repeat_behaviours();
         self.pump();
     }
 

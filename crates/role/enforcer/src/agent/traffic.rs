@@ -81,6 +81,7 @@ impl Agent {
     /// A program asked for a destination. For pods this says who opened what the veth will show; for the host's
     /// network, which has no veth, it is the connection itself.
     pub(super) fn connect(&mut self, connect: nv_capture::ConnectEvent) {
+        self.scanned(&connect);
         let path =
             self.processes.get(connect.pid).map(|process| process.program.path.clone()).unwrap_or_default();
         let opener = Opener { name: connect.command, path };

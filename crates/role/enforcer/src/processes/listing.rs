@@ -135,6 +135,7 @@ pub(super) fn look_up(
         uid,
         euid,
         cgroup,
+        origin: cgroup,
         started: stat.started,
         verdict: None,
         executed: true,

@@ -45,6 +45,8 @@ pub(crate) struct Process {
     pub(crate) euid: u32,
     /// Its cgroup.
     pub(crate) cgroup: u64,
+    /// The cgroup in which the program was run; a fork may have been moved since.
+    pub(crate) origin: u64,
     /// When it began to run this program, or was forked; since boot.
     pub(crate) started: Duration,
     /// What was decided; `None` for one that ran before this enforcer.
@@ -113,6 +115,10 @@ impl Processes {
     /// What is known of a process, also of one that has ended not long ago.
     pub(crate) fn get(&self, pid: u32) -> Option<&Process> {
         self.known.get(&pid).map(|entry| &entry.process)
+    }
+    /// A process that lives.
+    pub(crate) fn living_one(&self, pid: u32) -> Option<&Process> {
+        self.known.get(&pid).filter(|entry| !entry.ended).map(|entry| &entry.process)
     }
     /// Those that live.
     pub(crate) fn living(&self) -> impl Iterator<Item = (u32, &Process)> {

@@ -1,0 +1,93 @@
+//! Suspicious behaviour on its way to the controller.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use nv_model::behaviour::{Behaviour, BehaviourObservation};
+use nv_model::name::WorkloadId;
+use nv_model::observation::{Observation, ProcessObservation};
+use nv_model::port::Protocol;
+use nv_model::verdict::Verdict;
+use nv_policy::behaviour::Finding;
+
+use super::{Agent, FOLD_INCIDENTS, MAX_FOLDED};
+use crate::processes::Process;
+
+/// The same by the same program of a workload, within [`FOLD_INCIDENTS`]: when it was told, and what came since.
+pub(super) type Folded =
+    HashMap<(Option<WorkloadId>, Behaviour, String, Verdict), (Duration, BehaviourObservation)>;
+
+impl Agent {
+    /// Tells of suspicious behaviour by what is known of the process; the same again is counted.
+    pub(super) fn suspicious(&mut self, finding: Finding, process: ProcessObservation) {
+        let Finding { behaviour, message } = finding;
+        let key = (process.workload.clone(), behaviour, process.path.clone(), process.verdict);
+        if let Some((_, folded)) = self.behaviours.get_mut(&key) {
+            folded.process.count = folded.process.count.saturating_add(1);
+            return;
+        }
+        let seen = BehaviourObservation { behaviour, message, process };
+        tracing::debug!(behaviour = behaviour.as_str(), path = seen.process.path, "suspicious");
+        if self.behaviours.len() < MAX_FOLDED {
+            let mut folded = seen.clone();
+            folded.process.count = 0;
+            self.behaviours.insert(key, (self.setup.clock.monotonic(), folded));
+        }
+        self.tell(Observation::Behaviour(Box::new(seen)));
+    }
+
+    /// Tells of what was folded.
+    pub(super) fn repeat_behaviours(&mut self) {
+        let now = self.setup.clock.monotonic();
+        let mut due = Vec::new();
+        self.behaviours.retain(|_, (since, folded)| {
+            if now.saturating_sub(*since) < FOLD_INCIDENTS {
+                return true;
+            }
+            if folded.process.count > 0 {
+                due.push(folded.clone());
+            }
+            false
+        });
+        for seen in due {
+            self.tell(Observation::Behaviour(Box::new(seen)));
+        }
+    }
+
+    /// A program asked for a destination: is it scanning?
+    pub(super) fn scanned(&mut self, connect: &nv_capture::ConnectEvent) {
+        if !matches!(connect.protocol, Protocol::Tcp | Protocol::Udp) || connect.address.is_loopback() {
+            return;
+        }
+        let now = self.setup.clock.monotonic();
+        let Some(finding) = self.scans.asked(connect.pid, connect.address, connect.port, now) else { return };
+        let process = self.processes.get(connect.pid).cloned().unwrap_or_default();
+        let (workload, group) = self.named(self.inventory.owner(connect.cgroup));
+        let Process { parent, program, uid, euid, verdict, .. } = process;
+        let parent_program = self.processes.get(parent).cloned().unwrap_or_default().program;
+        let seen = ProcessObservation {
+            workload,
+            rule_group: group.clone(),
+            group,
+            rule_uuid: String::new(),
+            pid: connect.pid,
+            parent_pid: parent,
+            name: if program.name.is_empty() { connect.command.clone() } else { program.name.clone() },
+            path: program.path.clone(),
+            command: program.command.clone(),
+            real_uid: uid,
+            effective_uid: euid,
+            user: crate::users::name_of(connect.pid, uid),
+            parent_name: parent_program.name.clone(),
+            parent_path: parent_program.path.clone(),
+            drifted: false,
+            fileless: false,
+            verdict: verdict.unwrap_or(Verdict::Open),
+            mechanism: None,
+            decision_nanos: 0,
+            count: 1,
+            at: connect.at,
+        };
+        self.suspicious(finding, seen);
+    }
+}
