@@ -185,7 +185,7 @@ async fn switch(scene: &Scene) -> Result<Vec<Line>> {
 /// Resident memory of the product's processes, idle, and of an enforcer alone.
 async fn memory(scene: &Scene) -> Result<Vec<Line>> {
     let pid = scene.product.pid().context("the product does not run")?;
-    let keeper = nv_product::children(pid).into_iter().map(resident).sum::<u64>();
+    let keeper = nv_product::descendants(pid).into_iter().map(resident).sum::<u64>();
     let whole = resident(pid) + keeper;
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
 
@@ -201,7 +201,7 @@ async fn memory(scene: &Scene) -> Result<Vec<Line>> {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let alone = child
         .id()
-        .map_or(0, |pid| resident(pid) + nv_product::children(pid).into_iter().map(resident).sum::<u64>());
+        .map_or(0, |pid| resident(pid) + nv_product::descendants(pid).into_iter().map(resident).sum::<u64>());
     child.kill().await?;
     std::fs::remove_dir_all(&bpf)?;
     std::fs::remove_dir_all(&folder)?;

@@ -45,10 +45,11 @@ fn main() -> ExitCode {
 fn run(options: Options) -> anyhow::Result<()> {
     let settings = Settings::resolve(options)?;
     nv_telemetry::start_log(&settings.log, settings.log_format)?;
+    let launcher = command::give_privileges_away(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let shutdown = nv_telemetry::shutdown_on_signal()?;
-        let config = command::config(&settings);
+        let config = command::config(&settings, launcher);
         let clock = std::sync::Arc::new(nv_telemetry::SystemClock::new());
         nv_role_enforcer::run(
             config,

@@ -47,6 +47,12 @@ fn main() -> ExitCode {
 fn run(options: Options) -> anyhow::Result<()> {
     let settings = Settings::resolve(options)?;
     nv_telemetry::start_log(&settings.log, settings.log_format)?;
+    // Without root there is nothing to give away, and nothing that a keeper could do.
+    let launcher = if rustix::process::geteuid().is_root() {
+        Some(command::give_privileges_away(&settings)?)
+    } else {
+        None
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(standalone::run(settings))
+    runtime.block_on(standalone::run(settings, launcher))
 }

@@ -11,7 +11,7 @@ use nv_config::Settings;
 use nv_model::node::Capabilities;
 use nv_role_api::start;
 use nv_role_controller::Controller;
-use nv_role_enforcer::{JoinToken, command};
+use nv_role_enforcer::{JoinToken, Launcher, command};
 use nv_role_manager::{Branding, ControllerEndpoint, ManagerConfig};
 use nv_telemetry::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
 
 /// Starts every role, says where they are, and waits for the end.
-pub(crate) async fn run(settings: Settings) -> Result<()> {
+pub(crate) async fn run(settings: Settings, launcher: Option<Arc<Launcher>>) -> Result<()> {
     let shutdown = nv_telemetry::shutdown_on_signal().context("signal handlers")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started = start::start(&settings, Arc::clone(&clock), shutdown.clone()).await?;
@@ -49,7 +49,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     let scheme = if settings.console_ssl { "https" } else { "http" };
     let host = SocketAddr::new(start::reachable(settings.bind), settings.console_port);
     say(&started.greeting(&settings, Some(&format!("{scheme}://{host}{}", settings.path_prefix))));
-    let outcome = enforce(&settings, &controller, clock, shutdown.clone()).await;
+    let outcome = enforce(&settings, launcher, &controller, clock, shutdown.clone()).await;
     // Whatever ended it, the others end in order.
     shutdown.cancel();
     started.serving.await.context("the REST API's task")?;
@@ -61,19 +61,20 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
 /// Runs the enforcer until the end; without root there is none, and the rest goes on.
 async fn enforce(
     settings: &Settings,
+    launcher: Option<Arc<Launcher>>,
     controller: &Controller,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
+    let Some(launcher) = launcher else {
         say(
             "This process is not root: it cannot look into containers or load BPF programs, so nothing on this\nmachine is protected. The controller and the console run; start it as root to protect the machine.",
         );
         shutdown.cancelled().await;
         return Ok(());
-    }
+    };
     let token = controller.join_token(None, TOKEN_LIFE).await?;
-    let mut config = command::config(settings);
+    let mut config = command::config(settings, launcher);
     config.controller =
         SocketAddr::new(start::reachable(settings.bind), controller.address().port()).to_string();
     config.join = JoinToken::Text(token);

@@ -83,7 +83,8 @@ async fn a_keeper_that_is_killed_is_replaced_and_new_pods_are_judged() -> Result
     scene.operate().await?;
     scene.wait_learned().await?;
     scene.set_mode("Protect").await?;
-    let first = scene.product.children().first().copied().context("no keeper")?;
+    let launcher = scene.product.children().first().copied().context("no launcher")?;
+    let first = nv_product::children(launcher).first().copied().context("no keeper")?;
     let first = rustix::process::Pid::from_raw(first.cast_signed()).context("no keeper")?;
     rustix::process::kill_process(first, rustix::process::Signal::KILL)?;
     let forbidden = format!("{}:81", scene.web_address()?);

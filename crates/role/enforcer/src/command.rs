@@ -4,11 +4,13 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use nv_config::Settings;
 use nv_model::node::Capabilities;
 
-use crate::{Budget, EnforcerConfig, JoinToken, KeeperCommand};
+use crate::privileges::{self, Needs};
+use crate::{Budget, EnforcerConfig, EnforcerError, JoinToken, Launcher};
 
 /// Hidden subcommands.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -16,6 +18,9 @@ pub enum Inner {
     /// Hold the kernel for the agent at the other end of standard input
     #[command(hide = true)]
     Keeper,
+    /// Start keepers for the agent at the other end of standard input
+    #[command(hide = true)]
+    Launcher,
     /// Be the program that a trial tries to stop
     #[command(hide = true)]
     TrialChild,
@@ -26,10 +31,19 @@ pub enum Inner {
 pub fn inner(command: &Inner) -> ExitCode {
     match command {
         Inner::TrialChild => ExitCode::from(nv_probe::trial::child_main()),
-        Inner::Keeper => match crate::keeper_main(&trial()) {
+        Inner::Launcher => match crate::launcher_main() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => failed("keeper", &reason),
+            Err(reason) => failed("launcher", &reason),
         },
+        Inner::Keeper => {
+            if let Err(error) = privileges::reduce_keeper() {
+                return failed("keeper", &nv_telemetry::chain(&error));
+            }
+            match crate::keeper_main(&trial()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => failed("keeper", &reason),
+            }
+        }
     }
 }
 
@@ -81,9 +95,23 @@ pub fn failed(what: &str, reason: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Starts the launcher and gives away every privilege that only keepers need. To be called before the process has other
+/// threads, whose privileges would stay.
+///
+/// # Errors
+/// [`EnforcerError`]: the process must not go on then.
+pub fn give_privileges_away(settings: &Settings) -> Result<Arc<Launcher>, EnforcerError> {
+    let launcher = Launcher::start()?;
+    let ports = [settings.rest_port, settings.grpc_port, settings.console_port];
+    for kept in privileges::reduce(Needs::of(&settings.state_dir, &ports))? {
+        tracing::debug!(capability = ?kept.capability, why = kept.why, "kept");
+    }
+    Ok(Arc::new(launcher))
+}
+
 /// The role's configuration from the settings of a binary.
 #[must_use]
-pub fn config(settings: &Settings) -> EnforcerConfig {
+pub fn config(settings: &Settings, launcher: Arc<Launcher>) -> EnforcerConfig {
     EnforcerConfig {
         state_dir: settings.state_dir.clone(),
         controller: format!("{}:{}", settings.controller, settings.grpc_port),
@@ -96,6 +124,6 @@ pub fn config(settings: &Settings) -> EnforcerConfig {
             memory: settings.enforcer_memory_bytes,
         },
         log_level: settings.log.clone(),
-        keeper: KeeperCommand { exe: PathBuf::from("/proc/self/exe"), args: vec!["keeper".to_owned()] },
+        launcher,
     }
 }

@@ -24,6 +24,7 @@ mod load;
 mod node;
 mod outbox;
 mod placer;
+pub mod privileges;
 mod processes;
 mod records;
 #[cfg(test)]
@@ -38,7 +39,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use join::{JoinError, JoinToken};
-pub use keeper::{KeeperCommand, KeeperError, keeper_main};
+pub use keeper::{KeeperError, Launcher, keeper_main, launcher_main};
 use nv_model::node::Capabilities;
 use nv_telemetry::Clock;
 use tokio::sync::mpsc;
@@ -75,8 +76,8 @@ pub struct EnforcerConfig {
     pub runtime_socket: Option<PathBuf>,
     /// Where the runtime keeps the bundles of running containers; `None` for its usual place.
     pub runtime_state_dir: Option<PathBuf>,
-    /// How the keeper is started.
-    pub keeper: KeeperCommand,
+    /// What starts keepers.
+    pub launcher: Arc<Launcher>,
     /// What the enforcer may use before it leaves out what is least worth.
     pub budget: Budget,
     /// The log filter that the process was started with, to be shown.
@@ -114,6 +115,9 @@ pub enum EnforcerError {
     /// The keeper.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
+    /// Privileges could not be given away.
+    #[error(transparent)]
+    Privileges(#[from] privileges::PrivilegesError),
     /// A thread could not be started.
     #[error("a thread for the kernel's records")]
     Thread(#[source] std::io::Error),
@@ -149,8 +153,8 @@ pub async fn run(
     let held_path = folder.join("policy.json");
     let held = Held::load(&held_path)?;
 
-    let (command, bpf_dir) = (config.keeper.clone(), config.bpf_dir.clone());
-    let (keeper, handed) = tokio::task::spawn_blocking(move || Keeper::start(&command, &bpf_dir))
+    let (launcher, bpf_dir) = (Arc::clone(&config.launcher), config.bpf_dir.clone());
+    let (keeper, handed) = tokio::task::spawn_blocking(move || Keeper::start(&launcher, &bpf_dir))
         .await
         .map_err(|error| KeeperError::Talk(error.to_string()))??;
     on_ready(&handed.capabilities);
@@ -198,7 +202,7 @@ pub async fn run(
         held_path,
         kernel,
         keeper: Some(Arc::new(keeper)),
-        keeper_command: config.keeper.clone(),
+        launcher: Arc::clone(&config.launcher),
         file_records,
         bpf_dir: config.bpf_dir.clone(),
         budget: config.budget,

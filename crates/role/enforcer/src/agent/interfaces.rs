@@ -8,6 +8,23 @@ use super::{Agent, Later};
 use crate::inventory::owns_network;
 
 impl Agent {
+    /// Has the keeper look up the interfaces of a workload that has a network of its own: entering a namespace takes a
+    /// privilege that the agent has not.
+    pub(super) fn look_for_interfaces(&self, id: &WorkloadId) {
+        let Some(workload) = self.inventory.get(id).map(|local| &local.workload) else { return };
+        if !owns_network(workload) || workload.pid == 0 || self.setup.kernel.is_none() {
+            return;
+        }
+        let Some(keeper) = self.setup.keeper.clone() else { return };
+        let (later, id, pid) = (self.setup.later.clone(), id.clone(), workload.pid);
+        tokio::task::spawn_blocking(move || match keeper.interfaces(pid) {
+            Ok(interfaces) => drop(later.blocking_send(Later::Interfaces(id, interfaces))),
+            Err(error) => {
+                tracing::warn!(%error, workload = %id, pid, "the network of a workload cannot be looked up");
+            }
+        });
+    }
+
     pub(super) fn interfaces(&mut self, id: &WorkloadId, interfaces: &[nv_capture::netns::Interface]) {
         let Some(local) = self.inventory.get_mut(id) else { return };
         let found = crate::node::addresses(interfaces);

@@ -33,7 +33,7 @@ impl Agent {
         if !std::mem::take(&mut self.keeper_due) {
             return;
         }
-        let (command, dir) = (self.setup.keeper_command.clone(), self.setup.bpf_dir.clone());
+        let (launcher, dir) = (Arc::clone(&self.setup.launcher), self.setup.bpf_dir.clone());
         let later = self.setup.later.clone();
         let readers = self.setup.readers.take().filter(|_| !self.setup.pinned).map(|old| {
             // The old rings are written to no more.
@@ -45,7 +45,7 @@ impl Agent {
             self.setup.readers.clone_from(&readers);
         }
         tokio::task::spawn_blocking(move || {
-            let started = Keeper::start(&command, &dir).map_err(|error| error.to_string());
+            let started = Keeper::start(&launcher, &dir).map_err(|error| error.to_string());
             let outcome = started.and_then(|(keeper, handed)| {
                 let (process, network) = handed.tables?;
                 let kernel = match readers {
@@ -89,6 +89,16 @@ impl Agent {
             .collect();
         for (id, ifindex) in attached {
             self.attach(&id, ifindex);
+        }
+        // What was to be looked up while there was no keeper.
+        let networks: Vec<WorkloadId> = self
+            .inventory
+            .all()
+            .filter(|local| local.workload.running && local.attached.is_empty())
+            .map(|local| local.workload.id.clone())
+            .collect();
+        for id in networks {
+            self.look_for_interfaces(&id);
         }
     }
 

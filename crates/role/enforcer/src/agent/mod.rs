@@ -49,7 +49,7 @@ use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::held::Held;
 use crate::inventory::Inventory;
-use crate::keeper::{Keeper, KeeperCommand, Seen, Watch, Watched};
+use crate::keeper::{Keeper, Launcher, Seen, Watch, Watched};
 use crate::kernel::Kernel;
 use crate::load::Load;
 use crate::outbox::Outbox;
@@ -86,7 +86,7 @@ pub(crate) struct Setup {
     pub(crate) kernel: Option<Kernel>,
     /// `None` while a new one is started.
     pub(crate) keeper: Option<Arc<Keeper>>,
-    pub(crate) keeper_command: KeeperCommand,
+    pub(crate) launcher: Arc<Launcher>,
     /// Where the reader of the keeper's reports on files hands them on.
     pub(crate) file_records: mpsc::Sender<Seen>,
     pub(crate) bpf_dir: PathBuf,

@@ -7,7 +7,6 @@ use nv_model::workload::Workload;
 use nv_runtime::RuntimeEvent;
 
 use super::{Agent, Later, MAX_RUNNING, RETIRE_AFTER_LIST};
-use crate::inventory::owns_network;
 use crate::processes::last_part;
 
 impl Agent {
@@ -69,14 +68,8 @@ impl Agent {
         if first && running {
             self.learn_running(&current);
         }
-        if running && owns_network(&current) && current.pid != 0 && self.setup.kernel.is_some() {
-            let (later, pid) = (self.setup.later.clone(), current.pid);
-            tokio::task::spawn_blocking(move || match nv_capture::netns::interfaces(pid) {
-                Ok(interfaces) => drop(later.blocking_send(Later::Interfaces(id, interfaces))),
-                Err(error) => {
-                    tracing::warn!(%error, workload = %id, pid, "the network of a workload cannot be looked up");
-                }
-            });
+        if running {
+            self.look_for_interfaces(&id);
         }
     }
 

@@ -3,22 +3,15 @@
 use std::io::Seek as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
+use nv_capture::netns::Interface;
 use nv_model::node::Capabilities;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::guard::{Watch, Watched};
+use super::launcher::Launcher;
 use super::protocol::{self, ProtocolError, Reply, Request};
-
-/// How the keeper is started: this product's binary with its hidden subcommand.
-#[derive(Clone, Debug)]
-pub struct KeeperCommand {
-    /// The binary.
-    pub exe: PathBuf,
-    /// The hidden subcommand.
-    pub args: Vec<String>,
-}
 
 /// Descriptors, each with the name of its table.
 pub(crate) type Named = Vec<(String, OwnedFd)>;
@@ -68,21 +61,20 @@ impl From<ProtocolError> for KeeperError {
 pub(crate) struct Keeper {
     /// One request and its reply at a time.
     socket: Mutex<OwnedFd>,
-    child: Mutex<Child>,
+    /// The same socket, to see that its other end closes also while a request is under way.
+    other_end: OwnedFd,
     pid: u32,
 }
 
 impl Keeper {
     /// Starts it and lets it load. Blocks for about a second: call it from a blocking thread.
-    pub(crate) fn start(command: &KeeperCommand, bpf_dir: &Path) -> Result<(Self, Handed), KeeperError> {
+    pub(crate) fn start(launcher: &Launcher, bpf_dir: &Path) -> Result<(Self, Handed), KeeperError> {
         let (ours, theirs) = protocol::pair()?;
-        let child = Command::new(&command.exe)
-            .args(&command.args)
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|source| KeeperError::Start { exe: command.exe.clone(), source })?;
-        let keeper = Self { socket: Mutex::new(ours), pid: child.id(), child: Mutex::new(child) };
+        let pid = launcher.keeper(&theirs)?;
+        drop(theirs);
+        let other_end =
+            ours.try_clone().map_err(|error| KeeperError::Talk(format!("its socket: {error}")))?;
+        let keeper = Self { socket: Mutex::new(ours), other_end, pid };
         let (reply, descriptors) = keeper.ask(&Request::Load { bpf_dir: bpf_dir.to_owned() })?;
         let handed = match reply {
             Reply::Ready { capabilities, process, network, pinned, files } => {
@@ -126,6 +118,14 @@ impl Keeper {
             other => Err(KeeperError::Talk(format!("{other:?} is no answer to files"))),
         }
     }
+    /// Interfaces of the network namespace of a process.
+    pub(crate) fn interfaces(&self, pid: u32) -> Result<Vec<Interface>, KeeperError> {
+        match self.ask(&Request::Interfaces { pid })?.0 {
+            Reply::Interfaces(found) => Ok(found),
+            Reply::Failed { reason } => Err(KeeperError::Failed(reason)),
+            other => Err(KeeperError::Talk(format!("{other:?} is no answer about interfaces"))),
+        }
+    }
     /// Takes what other versions have pinned out of the kernel.
     pub(crate) fn retire(&self) -> Result<(), KeeperError> {
         self.done(&Request::Retire)
@@ -136,8 +136,10 @@ impl Keeper {
     }
     /// Whether it has ended, which it does only when it is killed.
     pub(crate) fn has_ended(&self) -> bool {
-        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        !matches!(child.try_wait(), Ok(None))
+        let mut ends = [PollFd::new(&self.other_end, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut ends, Some(&now)).is_ok_and(|ready| ready > 0)
+            && ends.iter().any(|end| end.revents().intersects(PollFlags::HUP | PollFlags::ERR))
     }
 
     fn done(&self, request: &Request) -> Result<(), KeeperError> {
@@ -160,21 +162,5 @@ impl Keeper {
         let socket = self.socket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         protocol::send(socket.as_fd(), request, descriptors)?;
         Ok(protocol::receive(socket.as_fd())?)
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        // It ends by itself when the socket closes; without waiting for it a zombie would stay.
-        if let Ok(socket) = self.socket.get_mut()
-            && let Ok((closed, _other)) = protocol::pair()
-        {
-            *socket = closed;
-        }
-        if let Ok(child) = self.child.get_mut()
-            && let Err(error) = child.wait()
-        {
-            tracing::warn!(%error, "the keeper's end could not be waited for");
-        }
     }
 }

@@ -1,16 +1,19 @@
 //! The keeper: the small privileged process that loads BPF, attaches it, and hands descriptors to the agent.
 //!
-//! It is started by the agent with the control socket as its standard input, answers one request at a time
+//! A [`Launcher`] starts it with the control socket as its standard input, as the agent has given away the privileges
+//! that a keeper needs. It answers one request at a time
 //! ([`protocol`]), and ends when the agent does. What it has pinned stays in the kernel.
 
 mod guard;
 mod handle;
+mod launcher;
 mod protocol;
 mod serve;
 
 pub(crate) use guard::{Place, Rules, Seen, Watch, Watched};
+pub use handle::KeeperError;
 pub(crate) use handle::{Keeper, Named};
-pub use handle::{KeeperCommand, KeeperError};
+pub use launcher::{Launcher, launcher_main};
 pub(crate) use protocol::{ProtocolError, receive};
 pub use serve::keeper_main;
 pub(crate) use serve::try_all;

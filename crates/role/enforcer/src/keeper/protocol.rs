@@ -7,6 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use nv_capture::netns::Interface;
 use nv_model::node::Capabilities;
 
 use super::guard::Watched;
@@ -43,6 +44,11 @@ pub(crate) enum Request {
     },
     /// Watch these files and no others. The packet carries one descriptor: a file with the JSON of a [`Watch`].
     Files,
+    /// Look up the interfaces of the network namespace of a process.
+    Interfaces {
+        /// Which process.
+        pid: u32,
+    },
     /// Take what other versions have pinned out of the kernel. Asked when the tables of this version have their rows
     /// and its programs are on every interface.
     Retire,
@@ -74,6 +80,8 @@ pub(crate) enum Reply {
     },
     /// The files are watched.
     Watching(Watched),
+    /// To [`Request::Interfaces`].
+    Interfaces(Vec<Interface>),
     /// Done.
     Done,
     /// Not done.

@@ -72,6 +72,13 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
                 };
                 protocol::send(socket, &Reply::from(done), &[])
             }
+            Request::Interfaces { pid } => {
+                let reply = match nv_capture::netns::interfaces(pid) {
+                    Ok(found) => Reply::Interfaces(found),
+                    Err(error) => Reply::Failed { reason: chain(&error) },
+                };
+                protocol::send(socket, &reply, &[])
+            }
             Request::Retire => {
                 let done = match kernel.as_ref().and_then(|kernel| kernel.pins.as_ref()) {
                     Some((dir, version)) => nv_probe::bpffs::retire(dir, version)

@@ -1,0 +1,133 @@
+//! The launcher: starts keepers for an agent that has given its own privileges away.
+//!
+//! It is started first of all, while the process still has them, and does one thing: for each packet with a socket in it
+//! it starts a keeper on that socket. It takes no path, no argument and no number from the agent, and ends with it.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+
+use super::handle::KeeperError;
+use super::protocol::{self, ProtocolError};
+
+/// Name of the hidden subcommand that is a keeper.
+pub(crate) const KEEPER: &str = "keeper";
+/// Name of the hidden subcommand that is a launcher.
+pub(crate) const LAUNCHER: &str = "launcher";
+/// How often ended keepers are looked for.
+const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Started {
+    Keeper { pid: u32 },
+    Failed { reason: String },
+}
+
+/// This binary, also when its file was replaced meanwhile.
+fn own_binary() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
+/// The agent's hand on the launcher. Dropping it ends the launcher, after its keepers have ended.
+#[derive(Debug)]
+pub struct Launcher {
+    socket: Mutex<OwnedFd>,
+    child: Mutex<Child>,
+}
+
+impl Launcher {
+    /// Starts it. To be called before privileges are given away, and before other threads are there.
+    ///
+    /// # Errors
+    /// [`KeeperError::Start`] when the binary cannot be started again.
+    pub fn start() -> Result<Self, KeeperError> {
+        let (ours, theirs) = protocol::pair()?;
+        let child =
+            spawn(LAUNCHER, theirs).map_err(|source| KeeperError::Start { exe: own_binary(), source })?;
+        Ok(Self { socket: Mutex::new(ours), child: Mutex::new(child) })
+    }
+
+    /// Has a keeper started on its end of a socket pair; its process id.
+    pub(super) fn keeper(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
+        let ours = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        protocol::send(ours.as_fd(), &KEEPER, &[socket.as_fd()])?;
+        match protocol::receive::<Started>(ours.as_fd())?.0 {
+            Started::Keeper { pid } => Ok(pid),
+            Started::Failed { reason } => Err(KeeperError::Failed(reason)),
+        }
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        if let Ok(socket) = self.socket.get_mut()
+            && let Ok((closed, _other)) = protocol::pair()
+        {
+            *socket = closed;
+        }
+        if let Ok(child) = self.child.get_mut()
+            && let Err(error) = child.wait()
+        {
+            tracing::warn!(%error, "the launcher's end could not be waited for");
+        }
+    }
+}
+
+/// Starts this binary again as `what`, with the socket as its standard input.
+fn spawn(what: &str, socket: OwnedFd) -> std::io::Result<Child> {
+    Command::new(own_binary()).arg(what).stdin(Stdio::from(socket)).stdout(Stdio::null()).spawn()
+}
+
+/// Runs the launcher on the socket that is its standard input, until the other end closes.
+///
+/// # Errors
+/// A sentence for the log when the socket cannot be used.
+pub fn launcher_main() -> Result<(), String> {
+    let socket = std::io::stdin();
+    let socket = socket.as_fd();
+    let mut keepers: Vec<Child> = Vec::new();
+    loop {
+        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&REAP)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {
+                keepers.retain_mut(|keeper| matches!(keeper.try_wait(), Ok(None)));
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        let (what, mut sockets) = match protocol::receive::<String>(socket) {
+            Ok(received) => received,
+            Err(ProtocolError::Closed) => break,
+            Err(error) => return Err(error.to_string()),
+        };
+        let started = match (what.as_str(), sockets.pop()) {
+            (KEEPER, Some(socket)) => spawn(KEEPER, socket).map_err(|error| error.to_string()),
+            _ => Err(format!("{what:?} with {} sockets is not understood", sockets.len())),
+        };
+        let answer = match started {
+            Ok(keeper) => {
+                let pid = keeper.id();
+                keepers.push(keeper);
+                Started::Keeper { pid }
+            }
+            Err(reason) => Started::Failed { reason },
+        };
+        match protocol::send(socket, &answer, &[]) {
+            Ok(()) => {}
+            Err(ProtocolError::Closed) => break,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    for mut keeper in keepers {
+        // Its own socket is closed too, so it ends.
+        if let Err(error) = keeper.wait() {
+            return Err(error.to_string());
+        }
+    }
+    Ok(())
+}

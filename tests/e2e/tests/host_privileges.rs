@@ -1,0 +1,78 @@
+//! Who holds which privilege: the agent what reading takes, the keeper what the kernel takes, and nobody more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nv_product::{Options, Product};
+
+/// `CAP_DAC_READ_SEARCH` and `CAP_SYS_PTRACE`.
+const READING: u64 = 1 << 2 | 1 << 19;
+/// The same, and `CAP_NET_ADMIN`, `CAP_SYS_ADMIN`, `CAP_SYS_RESOURCE`, `CAP_PERFMON`, `CAP_BPF`.
+const KEEPING: u64 = READING | 1 << 12 | 1 << 21 | 1 << 24 | 1 << 38 | 1 << 39;
+
+/// `/proc/<pid>/task/<thread>/status` of every thread, as key and value.
+fn threads(pid: u32) -> Result<Vec<BTreeMap<String, String>>> {
+    let folder = format!("/proc/{pid}/task");
+    std::fs::read_dir(&folder)
+        .with_context(|| folder.clone())?
+        .map(|thread| {
+            let status = std::fs::read_to_string(thread?.path().join("status"))?;
+            let fields = status.lines().filter_map(|line| line.split_once(':'));
+            Ok(fields.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect())
+        })
+        .collect()
+}
+
+fn holds(pid: u32, what: &str, may: u64, seccomp: &str) -> Result<()> {
+    for status in threads(pid)? {
+        let set = |key: &str| -> Result<u64> {
+            Ok(u64::from_str_radix(status.get(key).map_or("", String::as_str), 16)?)
+        };
+        // A machine may hold less than the product asks for.
+        for key in ["CapPrm", "CapEff", "CapBnd"] {
+            ensure!(set(key)? & !may == 0, "{what} holds more than it may in {key}: {status:?}");
+        }
+        ensure!(set("CapInh")? == 0 && set("CapAmb")? == 0, "{what}: {status:?}");
+        ensure!(status.get("NoNewPrivs").is_some_and(|on| on == "1"), "{what}: {status:?}");
+        ensure!(status.get("Seccomp").is_some_and(|mode| mode == seccomp), "{what}: {status:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_and_keeper_hold_only_what_they_use() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut product = Product::start(Options {
+        binary: nv_product::binary()?,
+        state_dir: folder.path().join("state"),
+        bpf_dir: format!("/sys/fs/bpf/nv-privileges-{}", std::process::id()).into(),
+        containerd_socket: Some(folder.path().join("no.sock")),
+        arguments: Vec::new(),
+        user: None,
+    })
+    .await?;
+    let api = product.login("Privileges-1").await?;
+    api.wait_for("/v1/enforcer", Duration::from_secs(30), |answer| {
+        let first = answer.get("enforcers")?.as_array()?.first()?;
+        (first.get("connection_state")?.as_str()? == "connected").then_some(())
+    })
+    .await?;
+    let agent = product.pid().context("no product")?;
+    let launcher = product.children().first().copied().context("no launcher")?;
+    let keeper = nv_product::children(launcher).first().copied().context("no keeper")?;
+    holds(agent, "the agent", READING, "2")?;
+    holds(keeper, "the keeper", KEEPING, "0")?;
+    ensure!(threads(launcher)?.len() == 1, "the launcher does one thing");
+
+    // A debugger of the same user without privileges of its own cannot look into it.
+    ensure!(
+        std::fs::metadata(format!("/proc/{agent}/environ")).is_ok_and(|found| {
+            use std::os::unix::fs::MetadataExt as _;
+            found.uid() == 0
+        }),
+        "the agent can be dumped"
+    );
+    product.stop().await?;
+    product.remove_kernel_state()
+}
