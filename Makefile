@@ -11,7 +11,7 @@ CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
 
 # Debian packages: to build (compilers for BPF and gRPC), to run the demo and the tests (runtime, network, browser).
 PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
-PACKAGES_TEST := containerd runc containernetworking-plugins iproute2 iptables busybox-static iperf3 curl jq chromium
+PACKAGES_TEST := containerd runc containernetworking-plugins iproute2 iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils
 
 .PHONY: help setup setup-packages setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench lint release openapi clean
 
@@ -58,8 +58,9 @@ test-host: build ## root, BPF, containerd: this machine's kernel and runtime
 	@test "$$(id -u)" = 0 || { echo "test-host: needs root" >&2; exit 1; }
 	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
 
-test-kernel: ## other kernels in virtual machines: comes with the enforcer's other tiers
-	@echo "test-kernel: no test yet"
+test-kernel: build ## Debian's newest 6.1 and 6.12 kernels in virtual machines
+	cargo test --locked --profile $(PROFILE) --package nv-probe --package nv-capture --test 'host_*' --no-run --message-format json \
+		| $(TARGET)/$(PROFILE)/nv-guests --cache $(TARGET)/guests --enforcer $(TARGET)/$(PROFILE)/enforcer $(if $(ONLY),--only "$(ONLY)")
 
 test-cluster: ## several controllers: comes with high availability
 	@echo "test-cluster: no test yet"

@@ -83,7 +83,8 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 SEC("?lsm/bprm_check_security")
 int BPF_PROG(exec_lsm, struct linux_binprm *bprm, int earlier)
 {
-	return earlier ? earlier : refuse(bprm, MECHANISM_BPF_LSM);
+	/* The verifier wants to see that what is returned is an error or 0 (Linux 6.12). */
+	return earlier ? -EPERM : refuse(bprm, MECHANISM_BPF_LSM);
 }
 
 SEC("?fmod_ret/security_bprm_check")

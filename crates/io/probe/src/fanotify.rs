@@ -107,6 +107,32 @@ pub fn trial() -> Capability {
     Capability { mechanism: Mechanism::Fanotify, works: reason.is_empty(), reason, trial_micros }
 }
 
+/// Whether changes of files in containers are told, found on an overlay made for that: their root file systems are of
+/// that kind. The error is the reason, in one sentence.
+///
+/// # Errors
+/// The kernel does not tell, or there is no overlay to try it with.
+pub fn tells_of_overlay() -> Result<(), String> {
+    let telling =
+        Telling::new().map_err(|error| format!("the kernel does not tell folder and name: {error}"))?;
+    let overlay = overlay().map_err(|error| format!("no overlay can be made to try it with: {error}"))?;
+    telling.add(overlay.as_fd()).map(drop).map_err(|error| {
+        format!("an overlay's folders have no handles by which the kernel could call them: {error}")
+    })
+}
+
+/// The root of an overlay that is mounted nowhere and ends with its descriptor. Both layers are folders that every machine
+/// has; nothing is looked up in them.
+fn overlay() -> io::Result<OwnedFd> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    };
+    let system = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(system.as_fd(), "lowerdir", "/usr:/etc")?;
+    fsconfig_create(system.as_fd())?;
+    Ok(fsmount(system.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
+}
+
 /// The error is the reason, in one sentence.
 fn fire() -> Result<(), String> {
     let asking = Asking::new().map_err(|error| format!("the kernel does not ask before opens: {error}"))?;

@@ -170,6 +170,9 @@ pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
              attributes is reported after the fact, and a mount over it is not seen."
                 .to_owned(),
         );
+        if let Err(reason) = nv_probe::fanotify::tells_of_overlay() {
+            capabilities.lost.push(format!("Changes of files in containers are not told: {reason}"));
+        }
     } else {
         capabilities.lost.push(format!("Files are neither watched nor protected: {}", files.reason));
     }

@@ -1,0 +1,120 @@
+//! A kernel from Debian's packages, the newest that the machine's package lists name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// Modules that the tests need where they are not built in, in the order of loading.
+const MODULES: [&str; 12] = [
+    "overlay",
+    "llc",
+    "stp",
+    "bridge",
+    "veth",
+    "dummy",
+    "garp",
+    "mrp",
+    "8021q",
+    "sch_ingress",
+    "cls_bpf",
+    "cls_u32",
+];
+
+/// An unpacked kernel.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// Its release, as `uname -r` says it.
+    pub(crate) release: String,
+    pub(crate) image: PathBuf,
+    /// Modules, uncompressed: name and content.
+    pub(crate) modules: Vec<(String, Vec<u8>)>,
+}
+
+impl Kernel {
+    /// The kernel that a package without content leads to (`linux-image-cloud-amd64`), downloaded unless it is here.
+    pub(crate) fn newest(cache: &Path, package: &str) -> Result<Self> {
+        let depends = run(Command::new("apt-cache").args(["depends", package]))?;
+        let name = depends
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with("linux-image-"))
+            .with_context(|| format!("{package} names no kernel; is the package list up to date?"))?
+            .to_owned();
+        let folder = cache.join(&name);
+        if !folder.is_dir() {
+            fs::create_dir_all(cache)?;
+            let unpacked = cache.join(format!("{name}.part"));
+            if unpacked.exists() {
+                fs::remove_dir_all(&unpacked)?;
+            }
+            println!("downloading {name}");
+            run(Command::new("apt-get").args(["download", &name]).current_dir(cache))?;
+            let archive =
+                file_in(cache, |file| file.starts_with(&format!("{name}_")) && file.ends_with(".deb"))?;
+            run(Command::new("dpkg").arg("-x").arg(&archive).arg(&unpacked))?;
+            fs::remove_file(archive)?;
+            fs::rename(unpacked, &folder)?;
+        }
+        let image = file_in(&folder.join("boot"), |file| file.starts_with("vmlinuz-"))?;
+        let release = image
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_prefix("vmlinuz-"))
+            .context("the kernel's file has no release")?
+            .to_owned();
+        let mut modules = Vec::new();
+        for module in MODULES {
+            let root = folder.join("lib/modules").join(&release).join("kernel");
+            match find(&root, module)? {
+                Some(path) => modules.push((module.to_owned(), content(&path)?)),
+                // Built in, or not known to this series.
+                None => println!("{release} has no module {module}"),
+            }
+        }
+        ensure!(modules.iter().any(|(name, _)| name == "overlay"), "{release} has no overlay module");
+        Ok(Self { release, image, modules })
+    }
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn file_in(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(&wanted) {
+            return Ok(entry.path());
+        }
+    }
+    bail!("{} has no such file", folder.display())
+}
+
+fn find(folder: &Path, module: &str) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type()?.is_dir() {
+            if let Some(found) = find(&entry.path(), module)? {
+                return Ok(Some(found));
+            }
+        } else if name == format!("{module}.ko") || name == format!("{module}.ko.xz") {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+fn content(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_some_and(|extension| extension == "xz") {
+        let output = Command::new("xz").arg("-dc").arg(path).output().context("xz")?;
+        ensure!(output.status.success(), "xz cannot unpack {}", path.display());
+        return Ok(output.stdout);
+    }
+    Ok(fs::read(path)?)
+}

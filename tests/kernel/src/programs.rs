@@ -1,0 +1,67 @@
+//! The test programs, as cargo names them.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// A test program.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Its target, as `host_probe`.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+impl Program {
+    /// Tests of it to run, as the harness takes them; none for all. Emulation is some twenty times slower, so of the
+    /// network's tests those run that touch the kernel's interfaces most (attaching, adoption, verdicts), and without
+    /// BPF LSM those in which another mechanism stops a program.
+    pub(crate) fn filters(&self, lsm: bool) -> &'static [&'static str] {
+        match (self.name.as_str(), lsm) {
+            ("host_network", _) => &["adoption", "a_denied", "quarantine", "ipv6"],
+            ("host_probe", false) => {
+                &["the_trial", "no_unlisted", "zero_drift", "many_containers", "detached_mount"]
+            }
+            _ => &[],
+        }
+    }
+
+    /// Whether another way to stop programs makes a difference to it.
+    pub(crate) fn differs_by_tier(&self) -> bool {
+        self.name == "host_probe"
+    }
+}
+
+/// Reads `cargo test --no-run --message-format json`.
+pub(crate) fn from_cargo(messages: impl BufRead) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    for line in messages.lines() {
+        let Ok(message) = serde_json::from_str::<Value>(&line?) else { continue };
+        let (Some(path), Some(name)) = (
+            message.get("executable").and_then(Value::as_str),
+            message.pointer("/target/name").and_then(Value::as_str),
+        ) else {
+            continue;
+        };
+        if name.starts_with("host_") {
+            programs.push(Program { name: name.to_owned(), path: path.into() });
+        }
+    }
+    ensure!(
+        !programs.is_empty(),
+        "no host test came in; pipe `cargo test --no-run --message-format json` in"
+    );
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    let missing = programs.iter().find(|program| !program.path.is_file());
+    missing.map_or(Ok(()), |program| Err(anyhow::anyhow!("{} is gone", program.path.display())))?;
+    Ok(programs)
+}
+
+/// Shared libraries that a program asks for.
+pub(crate) fn libraries(path: &std::path::Path) -> Result<Vec<PathBuf>> {
+    let output = std::process::Command::new("ldd").arg(path).output().context("ldd")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
