@@ -80,17 +80,17 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 	return verdict == VERDICT_DENY ? -EPERM : 0;
 }
 
+/* `long`, as the verifier looks at all 64 bits of what is returned and wants an error or 0 (Linux 6.12). */
 SEC("?lsm/bprm_check_security")
-int BPF_PROG(exec_lsm, struct linux_binprm *bprm, int earlier)
+long BPF_PROG(exec_lsm, struct linux_binprm *bprm, int earlier)
 {
-	/* The verifier wants to see that what is returned is an error or 0 (Linux 6.12). */
-	return earlier ? -EPERM : refuse(bprm, MECHANISM_BPF_LSM);
+	return earlier || refuse(bprm, MECHANISM_BPF_LSM) ? -EPERM : 0;
 }
 
 SEC("?fmod_ret/security_bprm_check")
-int BPF_PROG(exec_fmod_ret, struct linux_binprm *bprm, int earlier)
+long BPF_PROG(exec_fmod_ret, struct linux_binprm *bprm, int earlier)
 {
-	return earlier ? earlier : refuse(bprm, MECHANISM_FMOD_RET);
+	return earlier || refuse(bprm, MECHANISM_FMOD_RET) ? -EPERM : 0;
 }
 
 SEC("?tp_btf/sched_process_exec")
