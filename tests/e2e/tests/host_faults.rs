@@ -99,3 +99,38 @@ async fn a_stopped_enforcer_goes_on_enforcing_and_counts_what_it_missed() -> Res
     intrude(&scene, "after").await?;
     scene.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_bomb_in_a_container_hides_no_denial() -> Result<()> {
+    let scene = Scene::start("bomb").await?;
+    protected(&scene).await?;
+    // Bounded, as the machine has other users: ten times five hundred processes at once.
+    let bomb = "j=0; while [ $j -lt 10 ]; do i=0; while [ $i -lt 500 ]; do /bin/true & i=$((i+1)); done; wait; j=$((j+1)); done";
+    let command = ["/bin/sh", "-c", bomb];
+    let explodes = scene.run(&command);
+    let intrudes = async {
+        for number in 0..20 {
+            intrude(&scene, &format!("in-the-bomb-{number}")).await?;
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    let (exploded, intruded) = tokio::join!(explodes, intrudes);
+    intruded?;
+    ensure!(exploded?.exit_code == 0, "learned programs are stopped by a flood of them");
+    let told = |answer: &Value| {
+        let list = answer.get("incidents")?.as_array()?;
+        let of_intruder = |record: &&Value| {
+            record.get("proc_path").and_then(Value::as_str) == Some("/tmp/intruder")
+                && record.get("action").and_then(Value::as_str) == Some("deny")
+        };
+        let count = |record: &Value| record.get("count").and_then(Value::as_u64).unwrap_or(1).max(1);
+        let told: u64 = list.iter().filter(of_intruder).map(count).sum();
+        (told >= 21).then_some(told)
+    };
+    scene
+        .api
+        .wait_for("/v1/log/incident?limit=1000", Duration::from_secs(90), told)
+        .await
+        .context("a denial was lost in the flood")?;
+    scene.stop().await
+}

@@ -1,8 +1,45 @@
-//! Made-up observations for tests of this crate.
+//! Made-up observations, and an agent without a kernel, for tests of this crate.
+
+use std::sync::Arc;
 
 use nv_model::observation::{Observation, ProcessObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
+use nv_telemetry::Clock;
+use tokio::sync::mpsc;
+
+use crate::Budget;
+use crate::agent::{Agent, Setup};
+use crate::keeper::Launcher;
+
+/// An agent that has no kernel to write to and nobody to tell.
+pub(crate) fn agent(clock: Arc<dyn Clock>) -> Agent {
+    let (later, _done) = mpsc::channel(1);
+    let (file_records, _files) = mpsc::channel(1);
+    let started = clock.now();
+    Agent::new(Setup {
+        clock,
+        node: crate::node::describe("n1".parse().unwrap(), Vec::new()),
+        capabilities: Default::default(),
+        started,
+        held: Default::default(),
+        held_path: "/nowhere/policy.json".into(),
+        kernel: None,
+        keeper: None,
+        launcher: Arc::new(Launcher::idle()),
+        file_records,
+        bpf_dir: "/nowhere".into(),
+        budget: Budget { cpu: 64.0, memory: u64::MAX },
+        log_level: "info".to_owned(),
+        tally: Default::default(),
+        placement: Default::default(),
+        pinned: true,
+        readers: None,
+        cgroup_root: None,
+        identifiers: Vec::new(),
+        later,
+    })
+}
 
 /// A program that was run on the host.
 pub(crate) fn ran(path: &str, verdict: Verdict) -> Observation {

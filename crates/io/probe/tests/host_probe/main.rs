@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod pins;
 #[cfg(test)]
 mod process;

@@ -52,3 +52,66 @@ impl Agent {
         self.pump();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use nv_model::observation::ProcessObservation;
+    use nv_model::time::Timestamp;
+    use nv_model::verdict::Verdict;
+    use nv_telemetry::{Clock as _, ManualClock};
+
+    use super::*;
+    use crate::testing::{agent, ran};
+
+    /// Programs that were told, each with how often.
+    fn told(agent: &mut Agent) -> Vec<u32> {
+        let batch = agent.outbox.next_batch().map(|(_, batch)| batch).unwrap_or_default();
+        let count = |observation| match observation {
+            Observation::Process(seen) => Some(seen.count),
+            _ => None,
+        };
+        batch.into_iter().filter_map(count).collect()
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_neither_hurries_nor_holds_back() {
+        let noon = Timestamp::from_seconds(1_800_000_000);
+        let clock = Arc::new(ManualClock::new(noon));
+        let mut agent = agent(clock.clone());
+        let Observation::Process(seen) = ran("/tmp/evil", Verdict::Deny) else { panic!() };
+        let fold = |agent: &mut Agent, count| {
+            let folded = ProcessObservation { count, ..(*seen).clone() };
+            let key = (None, "/tmp/evil".to_owned(), Verdict::Deny);
+            agent.incidents.insert(key, (agent.setup.clock.monotonic(), folded));
+        };
+        for jump in [Timestamp::from_seconds(0), Timestamp::from_seconds(4_000_000_000), noon] {
+            fold(&mut agent, 3);
+            clock.set_wall(jump);
+            agent.second();
+            assert_eq!(told(&mut agent), [0_u32; 0], "no second has passed");
+            clock.advance(FOLD_INCIDENTS);
+            agent.second();
+            assert_eq!(told(&mut agent), [3], "a second has passed");
+        }
+        // What is reported is dated by the wall clock as it is now.
+        clock.set_wall(Timestamp::from_seconds(86_400));
+        let at = agent.wall(nv_probe::events::since_boot());
+        assert!((86_390..=86_400).contains(&at.seconds()), "{at:?}");
+    }
+
+    #[test]
+    fn load_is_measured_by_time_that_passed() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_800_000_000)));
+        let mut agent = agent(clock.clone());
+        for _ in 0..20 {
+            clock.set_wall(Timestamp::from_seconds(5));
+            clock.advance(Duration::from_secs(1));
+            agent.second();
+        }
+        assert_eq!(agent.load.shedding(), nv_model::vitals::Shedding::Nothing);
+        assert!(agent.own_use.2 >= 0.0 && agent.memory > 0);
+    }
+}

@@ -52,6 +52,13 @@ impl Launcher {
         Ok(Self { socket: Mutex::new(ours), child: Mutex::new(child) })
     }
 
+    /// One that starts nothing, for tests of what needs no keeper.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        let (socket, _nobody) = protocol::pair().unwrap();
+        Self { socket: Mutex::new(socket), child: Mutex::new(Command::new("true").spawn().unwrap()) }
+    }
+
     /// Has a keeper started on its end of a socket pair; its process id.
     pub(super) fn keeper(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
         let ours = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
