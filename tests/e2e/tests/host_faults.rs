@@ -69,6 +69,21 @@ async fn where_nothing_can_be_pinned_it_is_said_and_enforced_all_the_same() -> R
     let shown = scene.api.get("/v1/enforcer").await?;
     let lost = shown.pointer("/enforcers/0/capabilities/lost").cloned().unwrap_or_default();
     ensure!(lost.to_string().contains("nothing can be pinned"), "{lost}");
+
+    // With the keeper its programs end; those of the next one judge by the same policy.
+    let launcher = scene.product.children().first().copied().context("no launcher")?;
+    let keeper = nv_product::children(launcher).first().copied().context("no keeper")?;
+    kill_process(Pid::from_raw(keeper.cast_signed()).context("no keeper")?, Signal::KILL)?;
+    let log = scene.product.log_path();
+    for _ in 0..200 {
+        if std::fs::read_to_string(&log)?.contains("a new keeper holds the kernel") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    intrude(&scene, "after-the-new-keeper").await?;
+    scene.operate().await.context("learned operation is stopped after the new keeper")?;
     scene.stop().await
 }
 

@@ -61,7 +61,7 @@ mod tests {
     use nv_model::observation::ProcessObservation;
     use nv_model::time::Timestamp;
     use nv_model::verdict::Verdict;
-    use nv_telemetry::{Clock as _, ManualClock};
+    use nv_telemetry::ManualClock;
 
     use super::*;
     use crate::testing::{agent, ran};
