@@ -4,6 +4,7 @@
 //! - `read FILE`, `delete FILE`, `rename FROM TO`, `link FROM TO`: ends with 0 if it could, with 2 if not.
 //! - `memfd FILE`: copies itself into memory, runs the copy as `write FILE`.
 //! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
+//! - `scan HOST FIRST LAST`: tries each of these ports for a moment.
 //! - `serve PORT`: answers each TCP connection with what it sends, until it is killed.
 //! - `talk HOST:PORT COUNT`: sends COUNT numbered lines over one connection to a `serve`, one every 2 ms, and
 //!   checks each answer; ends with 0 if none was lost or late by more than 2 seconds.
@@ -28,10 +29,11 @@ fn main() -> ExitCode {
         ["link", from, to] => fs::hard_link(from, to),
         ["memfd", file] => in_memory(file),
         ["connect", target] => connect(target).map(drop),
+        ["scan", host, first, last] => scan(host, first, last),
         ["serve", port] => serve(port),
         ["talk", target, count] => talk(target, count),
         _ => Err(io::Error::other(
-            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | connect HOST:PORT | serve PORT | talk HOST:PORT COUNT",
+            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | connect HOST:PORT | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT",
         )),
     };
     match outcome {
@@ -55,6 +57,17 @@ fn in_memory(file: &str) -> io::Result<()> {
 fn connect(target: &str) -> io::Result<TcpStream> {
     let address = target.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("no address"))?;
     TcpStream::connect_timeout(&address, Duration::from_secs(3))
+}
+
+fn scan(host: &str, first: &str, last: &str) -> io::Result<()> {
+    let host: std::net::IpAddr = host.parse().map_err(io::Error::other)?;
+    let (first, last): (u16, u16) =
+        (first.parse().map_err(io::Error::other)?, last.parse().map_err(io::Error::other)?);
+    for port in first..=last {
+        // Open or not: that it was asked for is all that counts here.
+        drop(TcpStream::connect_timeout(&(host, port).into(), Duration::from_millis(100)));
+    }
+    Ok(())
 }
 
 fn serve(port: &str) -> io::Result<()> {

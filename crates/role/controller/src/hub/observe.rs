@@ -325,7 +325,7 @@ impl Hub {
             process.name.clone(),
             process.path.clone(),
             process.verdict,
-            seen.behaviour.as_str().to_owned(),
+            format!("{} {}", seen.behaviour.as_str(), seen.message),
         );
         let (group, count) = (process.group.clone(), process.count);
         self.incident_seen(node, id, &group, &key, Told::Behaviour(seen), count);

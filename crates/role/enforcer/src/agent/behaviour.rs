@@ -13,15 +13,20 @@ use nv_policy::behaviour::Finding;
 use super::{Agent, FOLD_INCIDENTS, MAX_FOLDED};
 use crate::processes::Process;
 
-/// The same by the same program of a workload, within [`FOLD_INCIDENTS`]: when it was told, and what came since.
-pub(super) type Folded =
-    HashMap<(Option<WorkloadId>, Behaviour, String, Verdict), (Duration, BehaviourObservation)>;
+/// Most scans whose process is waited for; beyond it they are told without.
+const MAX_SCANNERS: usize = 64;
+
+/// What was seen where: the executable, how it was recognised (which tells the programs of a busybox apart), the verdict.
+type Key = (Option<WorkloadId>, Behaviour, String, String, Verdict);
+/// The same within [`FOLD_INCIDENTS`]: when it was told, and what came since.
+pub(super) type Folded = HashMap<Key, (Duration, BehaviourObservation)>;
 
 impl Agent {
     /// Tells of suspicious behaviour by what is known of the process; the same again is counted.
     pub(super) fn suspicious(&mut self, finding: Finding, process: ProcessObservation) {
         let Finding { behaviour, message } = finding;
-        let key = (process.workload.clone(), behaviour, process.path.clone(), process.verdict);
+        let key =
+            (process.workload.clone(), behaviour, process.path.clone(), message.clone(), process.verdict);
         if let Some((_, folded)) = self.behaviours.get_mut(&key) {
             folded.process.count = folded.process.count.saturating_add(1);
             return;
@@ -36,8 +41,11 @@ impl Agent {
         self.tell(Observation::Behaviour(Box::new(seen)));
     }
 
-    /// Tells of what was folded.
+    /// Tells of what was folded, and of scans whose process is known by now.
     pub(super) fn repeat_behaviours(&mut self) {
+        for (finding, connect) in std::mem::take(&mut self.scanners) {
+            self.scanner(finding, &connect);
+        }
         let now = self.setup.clock.monotonic();
         let mut due = Vec::new();
         self.behaviours.retain(|_, (since, folded)| {
@@ -61,6 +69,16 @@ impl Agent {
         }
         let now = self.setup.clock.monotonic();
         let Some(finding) = self.scans.asked(connect.pid, connect.address, connect.port, now) else { return };
+        // Who it is may be told a moment later than what it asked for, as that comes by another ring.
+        if self.scanners.len() < MAX_SCANNERS {
+            self.scanners.push((finding, connect.clone()));
+        } else {
+            self.scanner(finding, connect);
+        }
+    }
+
+    /// Tells of a scan.
+    fn scanner(&mut self, finding: Finding, connect: &nv_capture::ConnectEvent) {
         let process = self.processes.get(connect.pid).cloned().unwrap_or_default();
         let (workload, group) = self.named(self.inventory.owner(connect.cgroup));
         let Process { parent, program, uid, euid, verdict, .. } = process;
