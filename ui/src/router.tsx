@@ -56,6 +56,7 @@ const containers = createRoute({
     namespace: text(search.namespace),
     state: oneOf(search.state, ["discover", "monitor", "protect", "exit", "unmanaged", "quarantined"]),
     exited: oneOf(search.exited, ["show"]),
+    tab: oneOf(search.tab, ["processes"]),
   })),
   component: lazyRouteComponent(() => import("./assets/containers")),
 });

@@ -2,7 +2,7 @@
 import { keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { parseSort } from "../url";
 import { api, type Query } from "./client";
-import type { Component, Conversations, Group, Host, PolicyRule, ProcessProfile, SelfUser, Workload } from "./types";
+import type { Component, Conversations, Group, Host, PolicyRule, Process, ProcessProfile, SelfUser, Workload } from "./types";
 
 export const PAGE = 200;
 /** Lists change by themselves while containers come and go. */
@@ -84,6 +84,11 @@ function useOne<T>(path: string, pick: (answer: Record<string, unknown>) => T, e
 
 export const useWorkload = (id: string) =>
   useOne(`/v1/workload/${encodeURIComponent(id)}`, (answer) => answer.workload as Workload);
+export const useProcesses = (workload: string, history: boolean) =>
+  useOne(
+    `/v1/workload/${encodeURIComponent(workload)}/${history ? "process_history" : "process"}`,
+    (answer) => (answer.processes ?? []) as Process[],
+  );
 export const useHost = (id: string) => useOne(`/v1/host/${encodeURIComponent(id)}`, (answer) => answer.host as Host);
 export const useGroup = (name: string) =>
   useOne(`/v1/group/${encodeURIComponent(name)}`, (answer) => answer.group as Group);

@@ -31,6 +31,24 @@ export interface Address {
   gateway: string;
 }
 
+/** A process of a workload; with an end it is one of its history. */
+export interface Process {
+  name: string;
+  path: string;
+  cmdline: string;
+  user: string;
+  status: string;
+  action: string;
+  pid: number;
+  parent: number;
+  root: boolean;
+  uid: number;
+  euid: number;
+  start_timestamp: number;
+  end_timestamp?: number;
+  exit_code?: number;
+}
+
 export interface Workload {
   id: string;
   name: string;

@@ -2,6 +2,7 @@
 import { getRouteApi, Link, useNavigate } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { useWorkload, useWorkloads } from "../api/queries";
+import type { Workload } from "../api/types";
 import { bytes } from "../format";
 import { useT } from "../i18n";
 import { ModeBadge, ModePair } from "../parts/badges";
@@ -10,7 +11,9 @@ import { Choice, SearchBox, Toggle } from "../parts/filters";
 import type { Column } from "../parts/grid";
 import { Page, QueryGrid, rowsOf } from "../parts/list";
 import { Failure, Skeleton } from "../parts/states";
+import { Tabs } from "../parts/tabs";
 import { Time } from "../parts/time";
+import { Processes } from "./processes";
 import { addresses, flatten, type Row, select } from "./pods";
 
 const route = getRouteApi("/containers");
@@ -77,7 +80,7 @@ export default function Containers() {
           <Toggle label={t("containers.exited")} on={search.exited === "show"} onChange={(on) => set({ exited: on ? "show" : undefined })} />
         </>
       }
-      drawer={search.id ? <Details key={search.id} id={search.id} onClose={() => set({ id: undefined })} /> : undefined}
+      drawer={search.id ? <Details key={search.id} id={search.id} onClose={() => set({ id: undefined, tab: undefined })} /> : undefined}
     >
       <QueryGrid
         label={t("nav.containers")}
@@ -100,58 +103,74 @@ export default function Containers() {
 
 function Details({ id, onClose }: { id: string; onClose: () => void }) {
   const t = useT();
+  const search = route.useSearch();
+  const navigate = useNavigate({ from: "/containers" });
   const query = useWorkload(id);
   const workload = query.data;
-  const yesNo = (value: boolean | undefined) => (value ? t("yes") : t("no"));
   return (
-    <Drawer kind={t("containers.details")} title={workload?.display_name || workload?.name || id.slice(0, 12)} onClose={onClose}>
+    <Drawer wide={search.tab === "processes"} kind={t("containers.details")} title={workload?.display_name || workload?.name || id.slice(0, 12)} onClose={onClose}>
       {query.isPending ? <Skeleton /> : query.error ? <Failure error={query.error} retry={() => void query.refetch()} /> : null}
       {workload ? (
-        <>
-          <h3>{t("detail.overview")}</h3>
-          <Facts
-            rows={[
-              [t("column.state"), workload.state],
-              [t("mode.network"), <ModeBadge key="n" mode={workload.policy_mode} />],
-              [t("mode.process"), <ModeBadge key="p" mode={workload.profile_mode} />],
-              [t("column.service"), workload.service_group ? <Link key="g" to="/groups" search={{ name: workload.service_group }}>{workload.service_group}</Link> : ""],
-              [t("column.namespace"), workload.domain],
-              [t("detail.pod"), workload.pod_name],
-              [t("column.image"), workload.image],
-              [t("column.node"), workload.host_name],
-              [t("detail.enforcer"), workload.enforcer_name],
-              [t("column.id"), <span key="i" className="mono wrap">{workload.id}</span>],
-              [t("column.started"), <Time key="s" at={workload.started_at} />],
-              [t("detail.secured"), <Time key="x" at={workload.secured_at} />],
-              ...(workload.running === false
-                ? ([[t("detail.finished"), <Time key="f" at={workload.finished_at} />], [t("detail.exit_code"), String(workload.exit_code ?? "")]] as [string, React.ReactNode][])
-                : []),
-              [t("detail.privileged"), yesNo(workload.privileged)],
-              [t("detail.root"), yesNo(workload.run_as_root)],
-              [t("column.cpus"), workload.cpus],
-              [t("detail.limit"), workload.memory_limit ? bytes(workload.memory_limit) : t("detail.none")],
-              [t("detail.account"), workload.service_account],
-            ]}
-          />
-          <h3>{t("detail.network")}</h3>
-          <Facts
-            rows={[
-              ...Object.entries(workload.interfaces ?? {}).map(([name, list]): [string, string] => [name, list.map((address) => `${address.ip}/${address.ip_prefix}`).join(", ")]),
-              [
-                t("detail.ports"),
-                (workload.ports ?? []).map((port) => `${port.ip_proto === 17 ? "udp" : "tcp"}/${port.port}${port.host_port ? ` ← ${port.host_port}` : ""}`).join(", "),
-              ],
-              [t("column.applications"), (workload.applications ?? []).join(", ")],
-            ]}
-          />
-          {Object.keys(workload.labels ?? {}).length > 0 ? (
-            <>
-              <h3>{t("detail.labels")}</h3>
-              <Facts rows={Object.entries(workload.labels ?? {})} />
-            </>
-          ) : null}
-        </>
+        <Tabs
+          label={t("containers.details")}
+          selected={search.tab ?? "overview"}
+          onSelect={(tab) => void navigate({ search: (old) => ({ ...old, tab: tab === "processes" ? tab : undefined }), replace: true })}
+          items={[
+            { key: "overview", label: t("detail.overview"), content: () => <Overview workload={workload} /> },
+            { key: "processes", label: t("processes.title"), content: () => <Processes id={id} /> },
+          ]}
+        />
       ) : null}
     </Drawer>
+  );
+}
+
+function Overview({ workload }: { workload: Workload }) {
+  const t = useT();
+  const yesNo = (value: boolean | undefined) => (value ? t("yes") : t("no"));
+  return (
+    <>
+      <Facts
+        rows={[
+          [t("column.state"), workload.state],
+          [t("mode.network"), <ModeBadge key="n" mode={workload.policy_mode} />],
+          [t("mode.process"), <ModeBadge key="p" mode={workload.profile_mode} />],
+          [t("column.service"), workload.service_group ? <Link key="g" to="/groups" search={{ name: workload.service_group }}>{workload.service_group}</Link> : ""],
+          [t("column.namespace"), workload.domain],
+          [t("detail.pod"), workload.pod_name],
+          [t("column.image"), workload.image],
+          [t("column.node"), workload.host_name],
+          [t("detail.enforcer"), workload.enforcer_name],
+          [t("column.id"), <span key="i" className="mono wrap">{workload.id}</span>],
+          [t("column.started"), <Time key="s" at={workload.started_at} />],
+          [t("detail.secured"), <Time key="x" at={workload.secured_at} />],
+          ...(workload.running === false
+            ? ([[t("detail.finished"), <Time key="f" at={workload.finished_at} />], [t("detail.exit_code"), String(workload.exit_code ?? "")]] as [string, React.ReactNode][])
+            : []),
+          [t("detail.privileged"), yesNo(workload.privileged)],
+          [t("detail.root"), yesNo(workload.run_as_root)],
+          [t("column.cpus"), workload.cpus],
+          [t("detail.limit"), workload.memory_limit ? bytes(workload.memory_limit) : t("detail.none")],
+          [t("detail.account"), workload.service_account],
+        ]}
+      />
+      <h3>{t("detail.network")}</h3>
+      <Facts
+        rows={[
+          ...Object.entries(workload.interfaces ?? {}).map(([name, list]): [string, string] => [name, list.map((address) => `${address.ip}/${address.ip_prefix}`).join(", ")]),
+          [
+            t("detail.ports"),
+            (workload.ports ?? []).map((port) => `${port.ip_proto === 17 ? "udp" : "tcp"}/${port.port}${port.host_port ? ` ← ${port.host_port}` : ""}`).join(", "),
+          ],
+          [t("column.applications"), (workload.applications ?? []).join(", ")],
+        ]}
+      />
+      {Object.keys(workload.labels ?? {}).length > 0 ? (
+        <>
+          <h3>{t("detail.labels")}</h3>
+          <Facts rows={Object.entries(workload.labels ?? {})} />
+        </>
+      ) : null}
+    </>
   );
 }

@@ -34,6 +34,9 @@ export interface SecurityEvent {
   group: string;
   /** What stopped it, where something did. */
   mechanism: string;
+  /** Suspicious behaviour, in words, and the technique's id in MITRE ATT&CK. */
+  behaviour: string;
+  attack: string;
   /** How long the decision took, in microseconds; 0 when it was not measured. */
   decisionMicros: number;
   node: string;
@@ -82,6 +85,8 @@ export function toEvent(type: EventType, raw: Raw): SecurityEvent {
     port: port(raw),
     file: text(raw, "file_path"),
     mechanism: text(raw, "mechanism").replaceAll("_", " "),
+    behaviour: text(raw, "behaviour").replaceAll("_", " "),
+    attack: text(raw, "mitre_attack"),
     decisionMicros: (Number(raw.decision_nanos) || 0) / 1000,
     process: {
       name: text(raw, "proc_name"),

@@ -143,6 +143,8 @@ function Details({ id, events, onClose }: { id: string; events: SecurityEvent[];
                 : []),
               [t("column.service"), event.group || event.source.service ? <Link key="g" to="/groups" search={{ name: event.group || event.source.service }}>{event.group || event.source.service}</Link> : ""],
               [t("column.rule"), event.rule === "0" ? "" : event.rule],
+              ...(event.behaviour ? ([[t("events.behaviour"), event.behaviour]] as [string, React.ReactNode][]) : []),
+              ...(event.attack ? ([[t("events.attack"), <a key="a" href={technique(event.attack)} target="_blank" rel="noreferrer">{event.attack}</a>]] as [string, React.ReactNode][]) : []),
               ...(event.mechanism ? ([[t("events.mechanism"), event.decisionMicros > 0 ? `${event.mechanism} · ${event.decisionMicros.toFixed(1)} µs` : event.mechanism]] as [string, React.ReactNode][]) : []),
               [t("column.node"), event.node],
               [t("column.id"), <span key="i" className="mono wrap">{event.id}</span>],
@@ -177,4 +179,10 @@ function SideLink({ side }: { side: Side }) {
       {detail && detail !== sideName(side) ? <span className="muted"> {detail}</span> : null}
     </>
   );
+}
+
+/** The technique's own page; its id comes from a record, so only its form is let through. */
+function technique(id: string): string {
+  const known = /^T\d{4}(\.\d{3})?$/.test(id) ? `${id.replace(".", "/")}/` : "";
+  return `https://attack.mitre.org/techniques/${known}`;
 }
