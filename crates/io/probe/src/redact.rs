@@ -38,23 +38,45 @@ const PLACES: [&str; 9] =
 /// Programs whose `-p` takes a password without a space.
 const PASSWORD_FLAG: [&str; 7] =
     ["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb", "mariadb-dump", "sshpass"];
-/// How well-known tokens begin.
-const TOKENS: [&str; 14] = [
-    "ghp_",
-    "gho_",
-    "ghs_",
-    "ghu_",
-    "github_pat_",
-    "glpat-",
-    "xoxb-",
-    "xoxp-",
-    "xoxa-",
-    "sk_live_",
-    "rk_live_",
-    "AIza",
-    "eyJ",
-    "hvs.",
+/// Programs that take a password behind `-p` when they log in to a registry or cloud.
+const LOGIN: [&str; 8] = ["docker", "podman", "nerdctl", "buildah", "skopeo", "helm", "az", "oc"];
+/// How well-known tokens begin, and how many characters follow at least.
+const TOKENS: [(&str, usize); 32] = [
+    ("ghp_", 9),
+    ("gho_", 9),
+    ("ghs_", 9),
+    ("ghu_", 9),
+    ("ghr_", 9),
+    ("github_pat_", 9),
+    ("glpat-", 9),
+    ("glptt-", 9),
+    ("xoxb-", 9),
+    ("xoxp-", 9),
+    ("xoxa-", 9),
+    ("xapp-", 9),
+    ("sk_live_", 9),
+    ("rk_live_", 9),
+    ("sk-", 20),
+    ("AIza", 20),
+    ("ya29.", 20),
+    ("eyJ", 9),
+    ("hvs.", 9),
+    ("hvb.", 9),
+    ("AKIA", 12),
+    ("ASIA", 12),
+    ("npm_", 20),
+    ("pypi-", 20),
+    ("dckr_pat_", 9),
+    ("dop_v1_", 20),
+    ("shpat_", 20),
+    ("SG.", 20),
+    ("hf_", 20),
+    ("tskey-", 9),
+    ("K10", 40),
+    ("AGE-SECRET-KEY-", 9),
 ];
+/// Characters of a secret access key of AWS.
+const AWS_SECRET: usize = 40;
 
 /// Redacts arguments that are separated by NUL, and joins them with spaces. `cut` says that the last one may go on
 /// beyond what was captured. Control characters become spaces; the result has at most 512 characters.
@@ -68,6 +90,7 @@ pub fn command(arguments: &[u8], cut: bool) -> String {
         all => all,
     };
     let program = words.first().map_or("", |path| path.rsplit('/').next().unwrap_or(path));
+    let login = words.contains(&"login");
     let mut shown: Vec<String> = Vec::with_capacity(words.len());
     let mut hide_next = false;
     for (at, word) in words.iter().enumerate() {
@@ -78,7 +101,7 @@ pub fn command(arguments: &[u8], cut: bool) -> String {
         }
         hide_next = at > 0 && (announces_secret(word) || is_scheme(word));
         let before = at.checked_sub(1).and_then(|before| words.get(before)).copied().unwrap_or_default();
-        shown.push(match short_flag(program, before, word) {
+        shown.push(match short_flag(program, login, before, word) {
             Some(hidden) => hidden,
             None => argument(word, last),
         });
@@ -87,8 +110,8 @@ pub fn command(arguments: &[u8], cut: bool) -> String {
     line.chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `-p…` with a password, and the value of `-u`.
-fn short_flag(program: &str, before: &str, word: &str) -> Option<String> {
+/// `-p…` with a password, and the value of `-u`. `login` says that the program was told to log in.
+fn short_flag(program: &str, login: bool, before: &str, word: &str) -> Option<String> {
     if let Some(value) = word.strip_prefix("-p").filter(|value| !value.is_empty()) {
         let mixed = value.chars().any(|c| c.is_ascii_digit()) && value.chars().any(char::is_alphabetic);
         let looks_secret = mixed && value.len() >= 6 && !value.starts_with(|c: char| c.is_ascii_digit());
@@ -96,10 +119,20 @@ fn short_flag(program: &str, before: &str, word: &str) -> Option<String> {
             return Some(format!("-p{HIDDEN}"));
         }
     }
+    let ldap = program.starts_with("ldap");
     if before == "-a" && program == "redis-cli"
-        || before == "-p" && matches!(program, "mongo" | "mongosh" | "sshpass" | "mongodump")
+        || before == "-p"
+            && (matches!(program, "mongo" | "mongosh" | "sshpass" | "mongodump")
+                || LOGIN.contains(&program) && login)
+        || before == "-w" && ldap
     {
         return Some(HIDDEN.to_owned());
+    }
+    if ldap && word.len() > 2 && word.starts_with("-w") {
+        return Some(format!("-w{HIDDEN}"));
+    }
+    if let ("-U" | "--user", Some((user, _))) = (before, word.split_once('%')) {
+        return Some(format!("{user}%{HIDDEN}"));
     }
     let (flag, pair) = match (before, word.strip_prefix("-u").or_else(|| word.strip_prefix("--user="))) {
         ("-u" | "--user" | "--proxy-user" | "-U", _) => ("", word),
@@ -138,16 +171,50 @@ fn argument(word: &str, cut: bool) -> String {
     let word = credentials_in_urls(word, cut);
     let word = values_of_keys(&word);
     let word = schemes(&word);
-    word.split_inclusive([' ', '\n', '\t', '"', '\'', ',', ';', '='])
-        .map(|piece| {
-            if TOKENS.iter().any(|token| piece.len() > token.len() + 8 && piece.starts_with(token)) {
-                let end = piece.chars().last().filter(|c| " \n\t\"',;=".contains(*c));
-                end.map_or_else(|| HIDDEN.to_owned(), |end| format!("{HIDDEN}{end}"))
-            } else {
-                piece.to_owned()
-            }
-        })
-        .collect()
+    keys(&tokens(&word))
+}
+
+/// Tokens that are known by their beginning and secret keys that are known by their form, wherever they stand.
+fn tokens(word: &str) -> String {
+    let part = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let hidden = runs(word, part, |run| {
+        TOKENS.iter().any(|(begin, least)| run.strip_prefix(begin).is_some_and(|rest| rest.len() >= *least))
+    });
+    let part = |c: char| c.is_ascii_alphanumeric() || "/+".contains(c);
+    runs(&hidden, part, |run| {
+        let has = |test: fn(&u8) -> bool| run.as_bytes().iter().any(test);
+        run.len() == AWS_SECRET
+            && !run.starts_with('/')
+            && has(u8::is_ascii_uppercase)
+            && has(u8::is_ascii_lowercase)
+            && has(u8::is_ascii_digit)
+    })
+}
+
+/// Replaces the runs of characters for which `hide` holds.
+fn runs(text: &str, part: impl Fn(char) -> bool, hide: impl Fn(&str) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let begin = rest.find(&part).unwrap_or(rest.len());
+        let (before, run) = rest.split_at_checked(begin).unwrap_or((rest, ""));
+        shown.push_str(before);
+        let end = run.find(|c| !part(c)).unwrap_or(run.len());
+        let (run, behind) = run.split_at_checked(end).unwrap_or((run, ""));
+        shown.push_str(if hide(run) { HIDDEN } else { run });
+        rest = behind;
+    }
+    shown
+}
+
+/// A private key in PEM (RFC 7468): all behind its first line goes, as where it ends may be cut.
+fn keys(word: &str) -> String {
+    match word.find("PRIVATE KEY-----") {
+        Some(at) if word.contains("-----BEGIN ") => {
+            format!("{}PRIVATE KEY-----{HIDDEN}", word.get(..at).unwrap_or_default())
+        }
+        _ => word.to_owned(),
+    }
 }
 
 /// `scheme://user:password@host` keeps user and host.
@@ -277,6 +344,23 @@ mod tests {
             ),
             (&["x", "ghp_0123456789abcdef"], "x ***"),
             (&["x", "--key=eyJhbGciOiJIUzI1NiJ9.e30.abc"], "x --key=***"),
+            (&["curl", "https://h/p/eyJhbGciOiJIUzI1NiJ9.e30.abc/x"], "curl https://h/p/***/x"),
+            (&["aws", "configure", "AKIAIOSFODNN7EXAMPLE"], "aws configure ***"),
+            (
+                &["x", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"],
+                "x wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            ),
+            (&["x", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"], "x ***"),
+            (&["x", "key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"], "x key=***"),
+            (&["docker", "login", "-u", "joe", "-p", "hunter2", "h"], "docker login -u joe -p *** h"),
+            (&["ldapsearch", "-w", "hunter2", "-x"], "ldapsearch -w *** -x"),
+            (&["smbclient", "-U", "joe%hunter2", "//h/s"], "smbclient -U joe%*** //h/s"),
+            (&["openssl", "-passin", "pass:hunter2"], "openssl -passin pass:***"),
+            (&["redis-cli", "-u", "redis://:hunter2@h"], "redis-cli -u redis://:***@h"),
+            (
+                &["sh", "-c", "echo '-----BEGIN RSA PRIVATE KEY-----\nMIIE' > k"],
+                "sh -c echo '-----BEGIN RSA PRIVATE KEY-----***",
+            ),
         ] {
             assert_eq!(redact(arguments), want, "{arguments:?}");
         }
@@ -296,6 +380,11 @@ mod tests {
             &["sleep", "10"],
             &["nginx", "-g", "daemon off;"],
             &["app", "--passive", "--compass=n", "--author", "joe"],
+            &["docker", "run", "-p", "80", "x"],
+            &["tar", "-w", "x"],
+            &["git", "checkout", "da39a3ee5e6b4b0d3255bfef95601890afd80709"],
+            &["cat", "/usr/share/doc/Abcdefghijklmnopqrstuv1/x"],
+            &["date", "+%H%M", "-U", "x"],
         ] {
             assert_eq!(redact(arguments), arguments.join(" "), "{arguments:?}");
         }
@@ -327,6 +416,45 @@ mod tests {
             for word in words { bytes.extend_from_slice(word.as_bytes()); bytes.push(0); }
             let line = command(&bytes, false);
             prop_assert!(!line.contains(&secret), "{}", line);
+        }
+
+        #[test]
+        fn a_planted_secret_never_shows_however_it_is_given(
+            secret in "[A-Za-z0-9]{8,24}", user in "[a-z]{3,8}", at in 0_usize..4, how in 0_usize..16,
+        ) {
+            let token = |begin: &str| format!("{begin}{secret}0123456789abcdefghijklmnopqrstuvwxyzABCDEFGH");
+            let (program, words): (&str, Vec<String>) = match how {
+                0 => ("psql", vec![format!("postgres://{user}:{secret}@db/x")]),
+                1 => ("mysql", vec![format!("-p{secret}")]),
+                2 => ("app", vec![format!("--db-password={secret}")]),
+                3 => ("app", vec!["--password".into(), secret.clone()]),
+                4 => ("env", vec![format!("PGPASSWORD={secret}")]),
+                5 => ("curl", vec!["-H".into(), format!("Authorization: Bearer {secret}")]),
+                6 => ("curl", vec!["-u".into(), format!("{user}:{secret}")]),
+                7 => ("sh", vec!["-c".into(), format!("MYSQL_PWD={secret} run {user}")]),
+                8 => ("app", vec![token("eyJ")]),
+                9 => ("app", vec![format!("x:{}", token("ghp_"))]),
+                10 => ("curl", vec![format!("https://h/{}/x", token("AKIA"))]),
+                11 => ("curl", vec!["-d".into(), format!("{{\"api_key\": \"{secret}\"}}")]),
+                12 => ("docker", vec!["login".into(), "-p".into(), secret.clone()]),
+                13 => ("ldapsearch", vec![format!("-w{secret}")]),
+                14 => ("app", vec![format!("https://h/?access_token={secret}&page=2")]),
+                _ => ("aws", vec![format!("aws_secret_access_key={secret}")]),
+            };
+            let mut all = vec![program.to_owned()];
+            // Where it stands must not matter.
+            all.extend((0..at).map(|n| format!("word{n}")));
+            all.extend(words);
+            let bytes: Vec<u8> = all.iter().flat_map(|word| word.bytes().chain([0])).collect();
+            let line = command(&bytes, false);
+            prop_assert!(!line.contains(&secret), "{}", line);
+        }
+        #[test]
+        fn ordinary_words_stay(words in proptest::collection::vec("-{0,2}[a-z]{1,7}(/[a-z]{1,6}){0,3}(\\.[a-z]{2,4})?", 1..8)) {
+            let names = |word: &String| names_secret(word.trim_start_matches('-')) || word.starts_with("-p");
+            prop_assume!(!words.iter().any(names));
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();
+            prop_assert_eq!(command(&bytes, false), words.join(" "));
         }
     }
 }
