@@ -18,5 +18,6 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #include "probe/exec.h"
+#include "probe/file.h"
 #include "probe/lineage.h"
 #include "probe/cgroup.h"

@@ -69,7 +69,7 @@ struct rule_row {
 	__u32 rule;
 };
 
-enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGROUP_MADE = 4, RECORD_CGROUP_GONE = 5 };
+enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGROUP_MADE = 4, RECORD_CGROUP_GONE = 5, RECORD_FILE = 6 };
 
 /* exec_record.flags */
 #define EXEC_CHANGED 1          /* the file is in the overlay's upper layer: new or changed since the image */
@@ -143,6 +143,74 @@ struct cgroup_record {
 	char path[CGROUP_PATH_BYTES];
 };
 
+/* What is done to a file; the numbers are nv_model's. */
+enum file_operation {
+	FILE_OPEN = 1,
+	FILE_MODIFY = 2,
+	FILE_CREATE = 3,
+	FILE_DELETE = 4,
+	FILE_RENAME = 5,
+	FILE_LINK = 6,
+	FILE_TRUNCATE = 7,
+	FILE_ATTRIBUTE = 8,
+	FILE_MOUNT_OVER = 9,
+};
+enum file_behavior { FILE_MONITOR = 1, FILE_BLOCK = 2 };
+
+/* file_profile_row.flags */
+#define FILES_BLOCK 1   /* a rule of the profile blocks */
+#define FILES_FOLDERS 2 /* a rule speaks of a folder */
+
+/* file_row.scope */
+#define SCOPE_ITSELF 1 /* this file */
+#define SCOPE_IN 2     /* what is in this folder */
+#define SCOPE_BELOW 4  /* all that is below it */
+#define SCOPE_ABOVE 8  /* a file of the rule is below: a mount over this folder hides it */
+
+struct file_profile_row {
+	__u32 flags;
+};
+
+/* A file of the machine: device as the kernel's super block has it, and inode. */
+struct file_key {
+	__u32 profile;
+	__u32 device;
+	__u64 inode;
+};
+
+struct file_row {
+	__u32 rule;
+	__u8 behavior;
+	__u8 scope;
+	__u16 reserved;
+};
+
+/* An executable that a rule lets in. */
+struct application_key {
+	__u32 profile;
+	__u32 rule;
+	__u32 device;
+	__u32 reserved;
+	__u64 inode;
+};
+
+struct file_record {
+	struct record_head head;
+	__u32 profile;
+	__u32 rule;
+	__u32 parent_pid;
+	__u32 uid;
+	__u32 euid;
+	__u32 flags; /* EXEC_TRUNCATED */
+	__u32 decision_nanos;
+	__u8 operation;
+	__u8 verdict;
+	__u8 mechanism;
+	__u8 reserved;
+	char comm[COMM_BYTES];
+	char path[PATH_BYTES];
+};
+
 /* Slots of the counters, one u64 a CPU. */
 enum counter {
 	COUNT_DROPPED_EXEC,
@@ -159,6 +227,7 @@ enum counter {
 	COUNT_ALLOW,
 	COUNT_VIOLATE,
 	COUNT_DENY,
+	COUNT_DROPPED_FILE,
 	COUNT_SLOTS,
 };
 

@@ -85,6 +85,7 @@ struct scratch {
 		struct fork_record fork;
 		struct exit_record exit;
 		struct cgroup_record cgroup;
+		struct file_record file;
 		enum counter counter;
 	};
 	struct exact_key exact;

@@ -27,13 +27,12 @@ static __always_inline bool add_part(struct scratch *s, struct dentry *dentry)
 	return true;
 }
 
-/* Collects the components of the executable's path, the file name first, up to the task's root. */
-static __always_inline void walk(struct scratch *s, struct file *file, struct task_struct *task)
+/* Collects the components of a path, the file name first, up to the task's root. */
+static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, struct vfsmount *mnt,
+				      struct task_struct *task)
 {
 	struct dentry *root = BPF_CORE_READ(task, fs, root.dentry);
 	struct vfsmount *root_mnt = BPF_CORE_READ(task, fs, root.mnt);
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
 
 	s->parts = 0;
 	s->headless = 0;
@@ -66,6 +65,11 @@ static __always_inline void walk(struct scratch *s, struct file *file, struct ta
 		dentry = parent;
 	}
 	s->headless = 1;
+}
+
+static __always_inline void walk(struct scratch *s, struct file *file, struct task_struct *task)
+{
+	walk_from(s, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), task);
 }
 
 /* Writes the collected components as a path, padded with NUL. False when it did not fit. */

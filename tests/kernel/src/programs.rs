@@ -16,13 +16,21 @@ pub(crate) struct Program {
 
 impl Program {
     /// Tests of it to run, as the harness takes them; none for all. Emulation is some twenty times slower, so of the
-    /// network's tests those run that touch the kernel's interfaces most (attaching, adoption, verdicts), and without
-    /// BPF LSM those in which another mechanism stops a program.
+    /// network's tests those run that touch the kernel's interfaces most (attaching, adoption, verdicts) and count no
+    /// packets by time, and without BPF LSM those in which another mechanism stops something.
     pub(crate) fn filters(&self, lsm: bool) -> &'static [&'static str] {
         match (self.name.as_str(), lsm) {
-            ("host_network", _) => &["adoption", "a_denied", "quarantine", "ipv6"],
+            ("host_network", _) => &[
+                "enforcement_goes_on",
+                "interface",
+                "filters_of_others",
+                "tables_of_another",
+                "does_not_notice",
+                "a_denied",
+                "ipv6",
+            ],
             ("host_probe", false) => {
-                &["the_trial", "no_unlisted", "zero_drift", "many_containers", "detached_mount"]
+                &["the_trial", "no_unlisted", "zero_drift", "many_containers", "detached_mount", "files::"]
             }
             _ => &[],
         }

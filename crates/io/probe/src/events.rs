@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nv_model::behaviour::Stdio;
+use nv_model::file::FileOperation;
 use nv_model::mode::{Baseline, Mode};
 use nv_model::verdict::{Mechanism, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use zerocopy::FromBytes;
 
-use crate::layout::{CgroupRecord, ExecRecord, ExitRecord, ForkRecord, NO_RULE, RecordHead, exec_flag, kind};
+use crate::layout::{
+    CgroupRecord, ExecRecord, ExitRecord, FileRecord, ForkRecord, NO_RULE, RecordHead, exec_flag, kind,
+};
 use crate::redact;
 use crate::ring::Ring;
 
@@ -21,6 +24,8 @@ use crate::ring::Ring;
 pub enum Event {
     /// A program was run, or stopped from running.
     Exec(Box<Exec>),
+    /// A file was opened or changed against its rule, or was kept from it.
+    File(Box<FileEvent>),
     /// A process was made.
     Fork {
         /// When.
@@ -129,6 +134,41 @@ pub struct Exec {
     pub decision_nanos: u32,
 }
 
+/// A file was opened or changed against its rule, or was kept from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEvent {
+    /// When.
+    pub at: Duration,
+    /// Cgroup of the process.
+    pub cgroup: u64,
+    /// Process id in the host's numbering.
+    pub pid: u32,
+    /// Parent's process id.
+    pub parent_pid: u32,
+    /// Real user id in the host's numbering.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// The task's name.
+    pub name: String,
+    /// Path of the file in the process' root.
+    pub path: String,
+    /// The path is not whole.
+    pub truncated: bool,
+    /// What was done.
+    pub operation: FileOperation,
+    /// Number of the profile that was asked.
+    pub profile: u32,
+    /// Number of the rule in it.
+    pub rule: u32,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// What stopped it.
+    pub mechanism: Option<Mechanism>,
+    /// Time that the decision took, in nanoseconds.
+    pub decision_nanos: u32,
+}
+
 /// Reader of the ring. One owner reads, on a thread of its own or behind an `AsyncFd`.
 pub struct Events {
     ring: Ring,
@@ -219,6 +259,9 @@ fn parse(record: &[u8]) -> Option<Event> {
     let (at, cgroup, pid) = (Duration::from_nanos(head.at), head.cgroup, head.pid);
     match head.kind {
         kind::EXEC => Some(Event::Exec(Box::new(exec(&ExecRecord::read_from_prefix(record).ok()?.0)))),
+        kind::FILE => {
+            file(&FileRecord::read_from_prefix(record).ok()?.0).map(|event| Event::File(Box::new(event)))
+        }
         kind::FORK => {
             let parent_pid = ForkRecord::read_from_prefix(record).ok()?.0.parent_pid;
             Some(Event::Fork { at, cgroup, pid, parent_pid })
@@ -274,21 +317,51 @@ fn exec(record: &ExecRecord) -> Exec {
         },
         baseline: if record.baseline == 1 { Baseline::ZeroDrift } else { Baseline::Basic },
         rule: (record.rule != NO_RULE).then_some(record.rule),
-        verdict: match record.verdict {
-            1 => Verdict::Learn,
-            2 => Verdict::Allow,
-            3 => Verdict::Violate,
-            4 => Verdict::Deny,
-            _ => Verdict::Open,
-        },
-        mechanism: match record.mechanism {
-            1 => Some(Mechanism::BpfLsm),
-            2 => Some(Mechanism::FmodRet),
-            3 => Some(Mechanism::TracepointKill),
-            _ => None,
-        },
+        verdict: verdict(record.verdict),
+        mechanism: mechanism(record.mechanism),
         decision_nanos: record.decision_nanos,
     }
+}
+
+/// `enum verdict`.
+const fn verdict(raw: u8) -> Verdict {
+    match raw {
+        1 => Verdict::Learn,
+        2 => Verdict::Allow,
+        3 => Verdict::Violate,
+        4 => Verdict::Deny,
+        _ => Verdict::Open,
+    }
+}
+
+/// `enum mechanism`.
+const fn mechanism(raw: u8) -> Option<Mechanism> {
+    match raw {
+        1 => Some(Mechanism::BpfLsm),
+        2 => Some(Mechanism::FmodRet),
+        3 => Some(Mechanism::TracepointKill),
+        _ => None,
+    }
+}
+
+fn file(record: &FileRecord) -> Option<FileEvent> {
+    Some(FileEvent {
+        at: Duration::from_nanos(record.head.at),
+        cgroup: record.head.cgroup,
+        pid: record.head.pid,
+        parent_pid: record.parent_pid,
+        uid: record.uid,
+        euid: record.euid,
+        name: text(&record.comm),
+        path: text(&record.path),
+        truncated: record.flags & exec_flag::TRUNCATED != 0,
+        operation: FileOperation::ALL.get(usize::from(record.operation).checked_sub(1)?).copied()?,
+        profile: record.profile,
+        rule: record.rule,
+        verdict: verdict(record.verdict),
+        mechanism: mechanism(record.mechanism),
+        decision_nanos: record.decision_nanos,
+    })
 }
 
 /// `enum stdio`.

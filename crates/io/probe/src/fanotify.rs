@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use nv_model::node::Capability;
 use nv_model::verdict::Mechanism;
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::Stat;
 
 /// Bytes that one read takes: some hundred records.
 const BUFFER: usize = 32 * 1024;
@@ -137,13 +137,8 @@ fn overlay() -> io::Result<OwnedFd> {
 fn fire() -> Result<(), String> {
     let asking = Asking::new().map_err(|error| format!("the kernel does not ask before opens: {error}"))?;
     // A file without a name is enough: it is opened again through its descriptor.
-    let file = ["/run", "/tmp"]
-        .into_iter()
-        .find_map(|folder| {
-            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            rustix::fs::open(folder, flags, Mode::from_raw_mode(0o600)).ok()
-        })
-        .ok_or("no file can be made in /run or /tmp to try it with")?;
+    let file = crate::trial_files::unnamed()
+        .map_err(|error| format!("no file can be made to try it with: {error}"))?;
     asking.add(Ask::Open, file.as_fd(), false).map_err(|error| format!("a file takes no mark: {error}"))?;
     let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
     let opener = std::thread::spawn(move || std::fs::File::open(path).map(drop));

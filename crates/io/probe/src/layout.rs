@@ -30,6 +30,26 @@ pub const RULE_ALLOW_UPDATE: u8 = 1;
 /// Flag of a profile's row: in Protect, what cannot be judged is stopped.
 pub const PROFILE_FAIL_CLOSED: u32 = 1;
 
+/// `file_profile_row.flags`.
+pub mod files_flag {
+    /// A rule of the profile blocks.
+    pub const BLOCK: u32 = 1;
+    /// A rule speaks of a folder.
+    pub const FOLDERS: u32 = 2;
+}
+
+/// `file_row.scope`.
+pub mod scope {
+    /// This file.
+    pub const ITSELF: u8 = 1;
+    /// What is in this folder.
+    pub const IN: u8 = 2;
+    /// All that is below it.
+    pub const BELOW: u8 = 4;
+    /// A file of the rule is below: a mount over this folder hides it.
+    pub const ABOVE: u8 = 8;
+}
+
 /// `exec_record.flags`.
 pub mod exec_flag {
     /// The file is in the overlay's upper layer.
@@ -62,6 +82,8 @@ pub mod kind {
     pub const CGROUP_MADE: u32 = 4;
     /// [`super::CgroupRecord`] of a removed cgroup.
     pub const CGROUP_GONE: u32 = 5;
+    /// [`super::FileRecord`].
+    pub const FILE: u32 = 6;
 }
 
 /// Defines structs that can be read from and written as bytes, and lists their offsets for the test.
@@ -95,6 +117,14 @@ twins! {
     PatternKey = "pattern_key" { prefixlen: u32, profile: u32, name_hash: [u32; 2], path: [u8; PREFIX_BYTES] }
     /// Value of `exact` and `patterns`.
     RuleRow = "rule_row" { action: u8, flags: u8, reserved: u16, order: u32, rule: u32 }
+    /// Value of `file_profiles`; the key is the profile's number.
+    FileProfileRow = "file_profile_row" { flags: u32 }
+    /// Key of `files`.
+    FileKey = "file_key" { profile: u32, device: u32, inode: u64 }
+    /// Value of `files`.
+    FileRow = "file_row" { rule: u32, behavior: u8, scope: u8, reserved: u16 }
+    /// Key of `applications`; the value is 1.
+    ApplicationKey = "application_key" { profile: u32, rule: u32, device: u32, reserved: u32, inode: u64 }
     /// How every record begins.
     RecordHead = "record_head" { kind: u32, pid: u32, at: u64, cgroup: u64 }
     /// A program was run, or stopped from running.
@@ -108,6 +138,12 @@ twins! {
     ForkRecord = "fork_record" { head: RecordHead, parent_pid: u32, reserved: u32 }
     /// A process ended.
     ExitRecord = "exit_record" { head: RecordHead, code: u32, reserved: u32 }
+    /// A file was opened or changed against its rule, or was kept from it.
+    FileRecord = "file_record" {
+        head: RecordHead, profile: u32, rule: u32, parent_pid: u32, uid: u32, euid: u32, flags: u32,
+        decision_nanos: u32, operation: u8, verdict: u8, mechanism: u8, reserved: u8, comm: [u8; COMM_BYTES],
+        path: [u8; PATH_BYTES],
+    }
     /// A cgroup was made or removed.
     CgroupRecord = "cgroup_record" {
         head: RecordHead, parent: u64, profile: u32, flags: u32, path: [u8; CGROUP_PATH_BYTES],
@@ -146,11 +182,13 @@ pub enum Slot {
     Violate,
     /// Execs stopped.
     Deny,
+    /// File records that found the ring full.
+    DroppedFile,
 }
 
 impl Slot {
     /// Number of slots.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 }
 
 #[cfg(test)]

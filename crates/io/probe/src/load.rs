@@ -9,7 +9,7 @@ use libbpf_rs::{Link, MapCore as _, Object};
 use nv_model::verdict::Mechanism;
 use rustix::mount::{FsOpenFlags, fsopen};
 
-use crate::object::{OBSERVERS, SHARED_MAPS, complaint, open};
+use crate::object::{OBSERVERS, SHARED_MAPS, complaint, file_program, open};
 use crate::{bpffs, cgroup};
 
 /// How to load.
@@ -21,6 +21,9 @@ pub struct Options {
     /// What stops programs besides the exec tracepoint, which always runs: [`Mechanism::BpfLsm`] or
     /// [`Mechanism::FmodRet`], as the trial found.
     pub mechanism: Option<Mechanism>,
+    /// What stops opens and changes of files, as the trial found: [`Mechanism::BpfLsm`] or [`Mechanism::FmodRet`]; and the
+    /// hooks that it found to work.
+    pub files: Option<(Mechanism, Vec<&'static str>)>,
     /// Inode of the host's mount namespace, by which a runtime's own exec in a container's cgroup is told apart.
     pub host_mount_namespace: u32,
 }
@@ -33,7 +36,7 @@ impl Options {
     /// `/proc` cannot be read.
     pub fn new(pin_dir: Option<PathBuf>, mechanism: Option<Mechanism>) -> io::Result<Self> {
         let host = cgroup::mount_namespace(Some(1)).or_else(|_| cgroup::mount_namespace(None))?;
-        Ok(Self { pin_dir, mechanism, host_mount_namespace: host })
+        Ok(Self { pin_dir, mechanism, files: None, host_mount_namespace: host })
     }
 }
 
@@ -110,7 +113,11 @@ impl Loaded {
     /// # Errors
     /// [`LoadError`]; what was pinned before still holds then.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
-        let mut object = open(&programs(options.mechanism), options.host_mount_namespace).map_err(refused)?;
+        let mut wanted: Vec<String> = programs(options.mechanism).into_iter().map(str::to_owned).collect();
+        if let Some((mechanism, hooks)) = &options.files {
+            wanted.extend(hooks.iter().filter_map(|hook| file_program(hook, *mechanism)));
+        }
+        let mut object = open(&wanted, options.host_mount_namespace).map_err(refused)?;
         let dir = options.pin_dir.as_ref().map(|dir| dir.join("process"));
         let mut adopted = false;
         if let Some(dir) = &dir {
@@ -176,11 +183,7 @@ impl Loaded {
     /// # Errors
     /// The process has no descriptors left.
     pub fn descriptors(&self) -> io::Result<Vec<(String, OwnedFd)>> {
-        self.object
-            .maps()
-            .filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name))
-            .map(|map| Ok((map.name().to_string_lossy().into_owned(), map.as_fd().try_clone_to_owned()?)))
-            .collect()
+        descriptors(&self.object)
     }
 
     /// Ends enforcement: removes the pins and detaches everything. For uninstalling and for tests.
@@ -193,6 +196,15 @@ impl Loaded {
         drop(object);
         dir.map_or(Ok(()), |dir| remove_pins(&dir))
     }
+}
+
+/// Descriptors of an object's shared maps.
+pub(crate) fn descriptors(object: &Object) -> io::Result<Vec<(String, OwnedFd)>> {
+    object
+        .maps()
+        .filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name))
+        .map(|map| Ok((map.name().to_string_lossy().into_owned(), map.as_fd().try_clone_to_owned()?)))
+        .collect()
 }
 
 /// Removes what [`Loaded::load`] pinned under `pin_dir`, by whichever process: nothing is enforced afterwards.

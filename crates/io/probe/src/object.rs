@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use nv_model::verdict::Mechanism;
+
 use libbpf_rs::{ErrorExt as _, ObjectBuilder, OpenObject, PrintLevel, set_print};
 
 /// ELF needs the alignment of its widest fields, which `include_bytes!` alone does not give.
@@ -11,20 +13,58 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
-pub(crate) const SHARED_MAPS: [&str; 7] =
-    ["cgroup_ring", "cgroups", "profiles", "exact", "patterns", "ring", "counters"];
+pub(crate) const SHARED_MAPS: [&str; 10] = [
+    "cgroup_ring",
+    "cgroups",
+    "profiles",
+    "exact",
+    "patterns",
+    "ring",
+    "counters",
+    "file_profiles",
+    "files",
+    "applications",
+];
 
 /// Programs that every tier runs.
 pub(crate) const OBSERVERS: [&str; 5] =
     ["exec_tracepoint", "fork_tracepoint", "exit_tracepoint", "cgroup_made", "cgroup_gone"];
 
+/// Hooks of file rules; each has a program for either mechanism, `_lsm` or `_fmod_ret` behind its name.
+pub(crate) const FILE_HOOKS: [&str; 12] = [
+    "file_open",
+    "path_unlink",
+    "path_rmdir",
+    "path_mkdir",
+    "path_symlink",
+    "path_rename",
+    "path_link",
+    "path_truncate",
+    "path_chmod",
+    "path_chown",
+    "sb_mount",
+    "move_mount",
+];
+
+/// The program of a hook for a mechanism.
+pub(crate) fn file_program(hook: &str, mechanism: Mechanism) -> Option<String> {
+    match mechanism {
+        Mechanism::BpfLsm => Some(format!("{hook}_lsm")),
+        Mechanism::FmodRet => Some(format!("{hook}_fmod_ret")),
+        _ => None,
+    }
+}
+
 /// Opens the object with the programs in `programs`, told the inode of the host's mount namespace.
-pub(crate) fn open(programs: &[&str], host_mount_namespace: u32) -> libbpf_rs::Result<OpenObject> {
+pub(crate) fn open<S: AsRef<str>>(
+    programs: &[S],
+    host_mount_namespace: u32,
+) -> libbpf_rs::Result<OpenObject> {
     set_print(Some((PrintLevel::Info, log)));
     COMPLAINTS.with_borrow_mut(Vec::clear);
     let mut object = ObjectBuilder::default().name("nv_process")?.open_memory(&OBJECT.0)?;
     for mut program in object.progs_mut() {
-        let wanted = programs.iter().any(|name| program.name() == *name);
+        let wanted = programs.iter().any(|name| program.name() == name.as_ref());
         program.set_autoload(wanted);
     }
     for mut map in object.maps_mut() {
@@ -43,7 +83,7 @@ pub(crate) fn open(programs: &[&str], host_mount_namespace: u32) -> libbpf_rs::R
 /// # Errors
 /// The object of this build cannot be read.
 pub fn shape() -> libbpf_rs::Result<String> {
-    let object = open(&[], 0)?;
+    let object = open::<&str>(&[], 0)?;
     let mut lines: Vec<String> = object
         .maps()
         .filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name))

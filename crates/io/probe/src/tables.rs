@@ -44,13 +44,14 @@ pub struct Counters {
     pub allow: u64,
     pub violate: u64,
     pub deny: u64,
+    pub dropped_file: u64,
 }
 
 impl Counters {
     /// Records of any kind that found the ring full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        [self.dropped_exec, self.dropped_fork, self.dropped_exit, self.dropped_cgroup]
+        [self.dropped_exec, self.dropped_fork, self.dropped_exit, self.dropped_cgroup, self.dropped_file]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
@@ -96,9 +97,9 @@ pub enum TableError {
 }
 
 #[derive(Debug)]
-struct Table {
-    name: &'static str,
-    map: RawMap,
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
+    pub(crate) map: RawMap,
 }
 
 /// The tables, by the descriptors that the keeper handed over. Needs no capability.
@@ -216,15 +217,7 @@ impl Tables {
         let mut gone = Vec::new();
         for (table, wanted) in [(&self.exact, exact), (&self.patterns, patterns), (&self.profiles, profiles)]
         {
-            let held = table.raw_rows()?;
-            for (key, value) in wanted.iter().filter(|(key, value)| held.get(*key) != Some(*value)) {
-                match table.write(key, value) {
-                    Ok(()) => done.written += 1,
-                    Err(TableError::Full { .. }) => done.refused += 1,
-                    Err(error) => return Err(error),
-                }
-            }
-            gone.extend(held.into_keys().filter(|key| !wanted.contains_key(key)).map(|key| (table, key)));
+            gone.extend(table.write_differing(&wanted, &mut done)?.into_iter().map(|key| (table, key)));
         }
         for (table, key) in gone {
             done.removed += usize::from(table.remove(&key)?);
@@ -273,7 +266,7 @@ impl Tables {
             no_profile,
             rest @ ..,
         ] = sums;
-        let [kill_failed, runtime_exec, open, learn, allow, violate, deny] = rest;
+        let [kill_failed, runtime_exec, open, learn, allow, violate, deny, dropped_file] = rest;
         Ok(Counters {
             dropped_exec,
             dropped_fork,
@@ -289,11 +282,32 @@ impl Tables {
             allow,
             violate,
             deny,
+            dropped_file,
         })
     }
 }
 
+/// Bytes of keys, each with those of its value.
+pub(crate) type Bytes = BTreeMap<Vec<u8>, Vec<u8>>;
+
 impl Table {
+    /// Writes what is not there as wanted; what is there and not wanted is given back.
+    pub(crate) fn write_differing(
+        &self,
+        wanted: &Bytes,
+        done: &mut Replaced,
+    ) -> Result<Vec<Vec<u8>>, TableError> {
+        let held = self.raw_rows()?;
+        for (key, value) in wanted.iter().filter(|(key, value)| held.get(*key) != Some(*value)) {
+            match self.write(key, value) {
+                Ok(()) => done.written += 1,
+                Err(TableError::Full { .. }) => done.refused += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(held.into_keys().filter(|key| !wanted.contains_key(key)).collect())
+    }
+
     fn error(&self, source: io::Error) -> TableError {
         // A full hash says E2BIG, a full trie ENOSPC.
         match source.raw_os_error() {
@@ -301,10 +315,10 @@ impl Table {
             _ => TableError::Kernel { table: self.name, source },
         }
     }
-    fn write(&self, key: &[u8], value: &[u8]) -> Result<(), TableError> {
+    pub(crate) fn write(&self, key: &[u8], value: &[u8]) -> Result<(), TableError> {
         self.map.write(key, value).map_err(|source| self.error(source))
     }
-    fn remove(&self, key: &[u8]) -> Result<bool, TableError> {
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool, TableError> {
         self.map.remove(key).map_err(|source| self.error(source))
     }
     fn raw_rows(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, TableError> {

@@ -5,20 +5,19 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use libbpf_rs::{ErrorKind, MapCore as _};
+use libbpf_rs::ErrorKind;
 use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::node::{Capabilities, Capability};
 use nv_model::verdict::Mechanism;
 
 use crate::cgroup;
-use crate::object::{OBSERVERS, SHARED_MAPS, complaint, open};
+use crate::object::{OBSERVERS, complaint, open};
 use crate::tables::{CgroupRow, ProfileRow, Tables};
 
 /// What the trial starts: a program that ends at once with [`child_main`]'s code. A binary names itself with a hidden
@@ -37,7 +36,7 @@ const RAN: u8 = 42;
 /// costs a tier.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The trial's only profile.
-const PROFILE: u32 = 1;
+pub(crate) const PROFILE: u32 = 1;
 
 /// What the hidden subcommand does: nothing. Return its value from `main` at once.
 #[must_use]
@@ -161,23 +160,19 @@ fn observers() -> Result<(), String> {
 }
 
 /// Loads `programs` with small tables.
-fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), String> {
+pub(crate) fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), String> {
     let refused = |error: libbpf_rs::Error| refusal(&error);
     let mut object = open(programs, 0).map_err(refused)?;
     for mut map in object.maps_mut() {
         let entries = match map.name().to_string_lossy().as_ref() {
             "ring" | "cgroup_ring" => 4096,
-            "cgroups" | "profiles" | "exact" | "patterns" => 16,
+            "cgroups" | "profiles" | "exact" | "patterns" | "file_profiles" | "files" | "applications" => 16,
             _ => continue,
         };
         map.set_max_entries(entries).map_err(refused)?;
     }
     let object = object.load().map_err(refused)?;
-    let mut descriptors = Vec::new();
-    for map in object.maps().filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name)) {
-        let fd = map.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-        descriptors.push((map.name().to_string_lossy().into_owned(), fd));
-    }
+    let descriptors = crate::load::descriptors(&object).map_err(|error| error.to_string())?;
     let tables = Tables::from_descriptors(descriptors).map_err(|error| error.to_string())?;
     Ok((object, tables))
 }

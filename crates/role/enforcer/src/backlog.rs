@@ -21,6 +21,7 @@ pub(crate) struct Tally {
     waiting: AtomicUsize,
     exec: AtomicU64,
     lifecycle: AtomicU64,
+    file: AtomicU64,
 }
 
 impl Tally {
@@ -34,6 +35,7 @@ impl Tally {
         Drops {
             exec: self.exec.load(Ordering::Relaxed),
             lifecycle: self.lifecycle.load(Ordering::Relaxed),
+            file: self.file.load(Ordering::Relaxed),
             ..Drops::default()
         }
     }
@@ -80,6 +82,8 @@ impl Backlog {
             (Kind::Lifecycle, Worth::Activity),
             (Kind::Exec, Worth::Activity),
             (Kind::Exec, Worth::Learning),
+            (Kind::File, Worth::Learning),
+            (Kind::File, Worth::Violation),
             (Kind::Exec, Worth::Violation),
         ] {
             let before = self.waiting.len();
@@ -92,6 +96,7 @@ impl Backlog {
             let gone = u64::try_from(before - self.waiting.len()).unwrap_or(u64::MAX);
             let counter = match kind {
                 Kind::Lifecycle => &self.tally.lifecycle,
+                Kind::File => &self.tally.file,
                 _ => &self.tally.exec,
             };
             counter.fetch_add(gone, Ordering::Relaxed);
@@ -106,6 +111,7 @@ impl Backlog {
 fn of(event: &Event) -> (Kind, Worth) {
     match event {
         Event::Exec(exec) => (Kind::Exec, Worth::of(exec.verdict)),
+        Event::File(file) => (Kind::File, Worth::of(file.verdict)),
         Event::Fork { .. } | Event::Exit { .. } => (Kind::Lifecycle, Worth::Activity),
         Event::CgroupMade { .. } | Event::CgroupGone { .. } => (Kind::State, Worth::State),
     }

@@ -116,7 +116,7 @@ impl Placer {
                 Some(CgroupNews::Made { id, parent, path, found: found.map(Box::new), runtime })
             }
             Event::CgroupGone { id, .. } => Some(CgroupNews::Gone { id }),
-            Event::Exec(_) | Event::Fork { .. } | Event::Exit { .. } => None,
+            Event::Exec(_) | Event::File(_) | Event::Fork { .. } | Event::Exit { .. } => None,
         }
     }
 

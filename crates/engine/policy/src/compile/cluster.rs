@@ -305,7 +305,7 @@ impl Cluster {
             groups: memberships.get(&workload.id).cloned().unwrap_or_else(|| Arc::from([])),
             identity,
             addresses,
-            quarantined: state.quarantined.contains(&workload.id) || state.quarantined.contains(pod_id),
+            quarantined: is_cut_off(state, pod_id),
         }
     }
 
@@ -559,4 +559,11 @@ pub(crate) fn memberships(state: &State, membership: &Membership) -> BTreeMap<Wo
         .filter(|workload| is_live(workload))
         .map(|workload| (workload.id.clone(), membership.groups_of(state, workload).into()))
         .collect()
+}
+
+/// Whether a pod is in quarantine: it, or any of its containers, as they all have one network.
+fn is_cut_off(state: &State, pod: &WorkloadId) -> bool {
+    let of_pod =
+        |id: &WorkloadId| id == pod || state.workloads.get(id).is_some_and(|held| pod_of(held) == pod);
+    state.quarantined.iter().any(of_pod)
 }

@@ -191,6 +191,10 @@ fn quarantine_of_a_pod_reaches_its_members() {
     let policy = on(&state, "n1");
     assert!(policy.workloads["web"].quarantined && policy.workloads["web-c"].quarantined);
     assert!(!on(&state, "n2").workloads["db"].quarantined);
+    // A container has its pod's network, so that its quarantine is the pod's.
+    state.quarantined = ["web-c".parse().unwrap()].into();
+    let policy = on(&state, "n1");
+    assert!(policy.workloads["web"].quarantined && policy.workloads["web-c"].quarantined);
 }
 
 #[test]

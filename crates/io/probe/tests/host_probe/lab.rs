@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::verdict::Action;
 use nv_probe::events::Exec;
+use nv_probe::file::{KernelInode, Mounts};
 use nv_probe::tables::{CgroupRow, ExactKey, ProfileRow, RuleRow};
 use nv_probe::{Event, Events, Loaded, Options, Tables, cgroup};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -199,6 +200,39 @@ impl Container {
         (u32::from_ne_bytes(pid), end)
     }
 
+    /// Does something as a process of the container: in its cgroup, mount namespace and root.
+    pub(crate) fn act(&self, act: fn() -> io::Result<()>) -> io::Result<()> {
+        /// No error number of the kernel: the deed was done.
+        const DONE: i32 = 9999;
+        let procs = OpenOptions::new().write(true).open(self.cgroup.join("cgroup.procs")).unwrap();
+        let root = self.root();
+        let mut command = Command::new("/no/path");
+        let child = move || {
+            (&procs).write_all(b"0")?;
+            rustix::process::chroot(&root)?;
+            rustix::process::chdir("/")?;
+            act()?;
+            Err(io::Error::from_raw_os_error(DONE))
+        };
+        // SAFETY: the closure locks nothing but the allocator, which glibc's fork leaves usable in the child.
+        unsafe { command.pre_exec(child) };
+        match self.inside(move || command.status()) {
+            Err(error) if error.raw_os_error() == Some(DONE) => Ok(()),
+            Err(error) => Err(error),
+            Ok(status) => panic!("it ran {status}"),
+        }
+    }
+
+    /// What the kernel knows a file of the container as.
+    pub(crate) fn inode(&self, path: &str) -> KernelInode {
+        let path = self.at(path);
+        self.inside(move || {
+            // Of this thread, which is alone in its mount namespace.
+            let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+            Mounts::of(thread).unwrap().inode(named(path).as_fd()).unwrap()
+        })
+    }
+
     /// Where a file of the container lies, seen from its mount namespace.
     fn at(&self, path: &str) -> PathBuf {
         self.root().join(path.trim_start_matches('/'))
@@ -256,6 +290,15 @@ impl Drop for Container {
     }
 }
 
+/// What the kernel knows the executable of [`Container::act`]'s process as.
+pub(crate) fn inode_of_this_program() -> KernelInode {
+    Mounts::of(std::process::id()).unwrap().inode(named("/proc/self/exe".into()).as_fd()).unwrap()
+}
+
+fn named(path: PathBuf) -> OwnedFd {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty()).unwrap()
+}
+
 fn install(root: &Path, program: &str) {
     let path = root.join(program.trim_start_matches('/'));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -305,6 +348,7 @@ impl Bench {
         Self::load(&Options {
             pin_dir: None,
             mechanism: mechanism(),
+            files: None,
             host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
         })
     }

@@ -334,7 +334,9 @@ impl Hub {
             self.enforcers.entry(id.clone()).or_insert_with(|| enforcer.clone());
         }
         let policy_changed = state != old;
+        let quarantine = old.quarantined.symmetric_difference(&state.quarantined).cloned().collect();
         self.state = state;
+        self.quarantine_changed(quarantine);
         if policy_changed {
             self.state_changed = true;
             self.directory = None;

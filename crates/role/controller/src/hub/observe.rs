@@ -263,6 +263,23 @@ impl Hub {
         self.records.push(event(scene, Category::Workload, begin, Some(workload), message));
     }
 
+    /// Says which workloads went into quarantine or came out of it; the leader alone does, so that it is said once.
+    pub(super) fn quarantine_changed(&mut self, changed: Vec<WorkloadId>) {
+        if self.parts.lead.borrow().is_none() {
+            return;
+        }
+        for id in changed {
+            let Some(workload) = self.state.workloads.get(&id).cloned() else { continue };
+            let (name, what) = if self.state.quarantined.contains(&id) {
+                ("Container.Quarantined", "is quarantined")
+            } else {
+                ("Container.Unquarantined", "is not quarantined any more")
+            };
+            let node = workload.node.clone();
+            self.container_event(&node, &workload, name, what, self.parts.clock.now());
+        }
+    }
+
     fn process_seen(&mut self, node: &NodeId, id: String, seen: Box<ProcessObservation>) {
         match seen.verdict {
             Verdict::Learn => {

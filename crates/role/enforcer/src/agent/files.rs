@@ -1,11 +1,16 @@
 //! Files: what the keeper is to watch, and what it saw.
 
-use nv_model::name::GroupName;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use nv_model::file::FileOperation;
+use nv_model::name::{GroupName, WorkloadId};
 use nv_model::observation::{FileObservation, Observation};
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::file;
 
-use super::{Agent, Later};
+use super::{Agent, FOLD_INCIDENTS, Later, MAX_FOLDED};
+use crate::inventory::Owner;
 use crate::keeper::{Place, Rules, Seen, Watch, Watched};
 use crate::kernel::{self, new_services};
 use crate::processes::Process;
@@ -23,6 +28,7 @@ impl Agent {
             return;
         }
         self.files.asked = true;
+        self.files.sent = watch.clone();
         let later = self.setup.later.clone();
         tokio::task::spawn_blocking(move || {
             let done = keeper.files(&watch).map_err(|error| error.to_string());
@@ -56,6 +62,7 @@ impl Agent {
             let number = watch.profiles.len();
             watch.profiles.push(Rules {
                 group: group.clone(),
+                number: self.profile_number(&group),
                 mode: held.mode,
                 fault: held.fault,
                 rules: file::rules(held).map(|(group, rule)| (group.clone(), rule.clone())).collect(),
@@ -87,6 +94,11 @@ impl Agent {
     /// The keeper saw something.
     pub(crate) fn file(&mut self, seen: Seen) {
         self.files.lost = self.files.lost.saturating_add(seen.dropped);
+        let mechanism = (seen.verdict == Verdict::Deny).then_some(Mechanism::Fanotify);
+        self.tell_file(seen, mechanism);
+    }
+
+    fn tell_file(&mut self, seen: Seen, mechanism: Option<Mechanism>) {
         let known = self.processes.get(seen.pid).cloned().unwrap_or_default();
         let parent = if seen.parent_pid == 0 { known.parent } else { seen.parent_pid };
         let parent: Process = self.processes.get(parent).cloned().unwrap_or_default();
@@ -109,7 +121,7 @@ impl Agent {
             effective_uid: seen.effective_uid,
             parent_name: parent.name.clone(),
             parent_path: parent.path.clone(),
-            mechanism: (seen.verdict == Verdict::Deny).then_some(Mechanism::Fanotify),
+            mechanism,
             verdict: seen.verdict,
             decision_nanos: seen.decision_nanos,
             count: seen.count.max(1),
@@ -119,13 +131,96 @@ impl Agent {
     }
 }
 
+/// From the kernel's report: the rule by its number, the workload by its cgroup.
+impl Agent {
+    pub(super) fn file_record(&mut self, event: nv_probe::events::FileEvent) {
+        let Some(rules) = self.files.sent.profiles.iter().find(|rules| rules.number == event.profile) else {
+            // Of a profile that is gone since.
+            self.files.lost = self.files.lost.saturating_add(1);
+            return;
+        };
+        let Some((rule_group, rule)) = usize::try_from(event.rule).ok().and_then(|at| rules.rules.get(at))
+        else {
+            self.files.lost = self.files.lost.saturating_add(1);
+            return;
+        };
+        let workload = match self.inventory.owner(event.cgroup) {
+            Owner::Host => None,
+            Owner::Workload(id) => Some(id),
+        };
+        let process = self.processes.get(event.pid).cloned().unwrap_or_default();
+        let key = (
+            workload.clone(),
+            event.path.clone(),
+            event.operation,
+            process.program.path.clone(),
+            event.verdict,
+        );
+        let now = self.setup.clock.monotonic();
+        if let Some((_, folded)) = self.files.folded.get_mut(&key) {
+            folded.count = folded.count.saturating_add(1);
+            return;
+        }
+        let seen = Seen {
+            workload,
+            group: rules.group.clone(),
+            rule_group: rule_group.clone(),
+            filter: rule.filter.clone(),
+            behavior: rule.behavior,
+            path: event.path,
+            operation: event.operation,
+            pid: event.pid,
+            process: event.name,
+            process_path: process.program.path.clone(),
+            command: String::new(),
+            parent_pid: event.parent_pid,
+            real_uid: event.uid,
+            effective_uid: event.euid,
+            verdict: event.verdict,
+            decision_nanos: event.decision_nanos.into(),
+            count: 1,
+            dropped: 0,
+        };
+        if self.files.folded.len() < MAX_FOLDED {
+            self.files.folded.insert(key, (now, Seen { count: 0, ..seen.clone() }));
+        }
+        self.tell_file(seen, event.mechanism);
+    }
+
+    /// Every second: repeats are told.
+    pub(super) fn flush_files(&mut self) {
+        let now = self.setup.clock.monotonic();
+        let mut due = Vec::new();
+        self.files.folded.retain(|_, (since, folded)| {
+            if now.saturating_sub(*since) < FOLD_INCIDENTS {
+                return true;
+            }
+            if folded.count > 0 {
+                due.push(folded.clone());
+            }
+            false
+        });
+        for seen in due {
+            let mechanism = if seen.verdict == Verdict::Deny { self.setup.capabilities.file } else { None };
+            self.tell_file(seen, mechanism);
+        }
+    }
+}
+
+/// What the kernel reported within the second: place, path, operation, executable, verdict.
+type Kind = (Option<WorkloadId>, String, FileOperation, String, Verdict);
+
 /// What the keeper watches, as far as the agent knows.
 #[derive(Debug, Default)]
 pub(super) struct Files {
+    /// What it was asked for last: by this its rules have their numbers.
+    pub(super) sent: Watch,
     /// `None` when it has to be asked anew.
     pub(super) watched: Option<Watch>,
     /// A request is under way.
     pub(super) asked: bool,
+    /// The kernel's reports of the last second, with how often each came again.
+    pub(super) folded: HashMap<Kind, (Duration, Seen)>,
     /// Reports that were lost on the way.
     pub(super) lost: u64,
 }

@@ -20,6 +20,7 @@ impl Agent {
         for event in events {
             match event {
                 nv_probe::Event::Exec(exec) => self.exec(*exec),
+                nv_probe::Event::File(file) => self.file_record(*file),
                 nv_probe::Event::Fork { at, cgroup, pid, parent_pid } => {
                     self.processes.fork(parent_pid, pid, cgroup, at);
                 }

@@ -13,6 +13,7 @@ impl Agent {
         self.retire_earlier_versions();
         self.weigh_load();
         self.watch_files();
+        self.flush_files();
         let now = self.setup.clock.monotonic();
         let mut due = Vec::new();
         self.incidents.retain(|_, (since, folded)| {

@@ -84,6 +84,7 @@ impl Agent {
         if let Ok(counters) = kernel.process.counters() {
             drops = drops.plus(&Drops {
                 exec: counters.dropped_exec,
+                file: counters.dropped_file,
                 lifecycle: counters.dropped_fork.saturating_add(counters.dropped_exit),
                 ..Drops::default()
             });

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nv_model::node::Capabilities;
 use nv_model::verdict::Mechanism;
+use nv_probe::FileHooks;
 use nv_telemetry::chain;
 
 use super::guard::{Guard, Watch};
@@ -15,7 +16,7 @@ struct Kernel {
     /// Where it is pinned: the folder of all versions, and the name of this one's; `None` when it ends with the keeper.
     pins: Option<(PathBuf, String)>,
     // Held for its links; pinned ones outlive it.
-    _process: nv_probe::Loaded,
+    process: nv_probe::Loaded,
     network: nv_capture::Loaded,
 }
 
@@ -40,16 +41,22 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
                 Ok((loaded, capabilities, process, network)) => {
                     let pinned = loaded.pins.is_some();
                     kernel = Some(loaded);
-                    let files = match capabilities.file.is_some().then(Guard::start) {
-                        Some(Ok((started, files))) => {
-                            guard = Some(started);
-                            Some(files)
+                    let started = match capabilities.file {
+                        Some(Mechanism::Fanotify) => {
+                            Guard::asks().map(|(guard, socket)| (guard, Some(socket)))
                         }
-                        Some(Err(error)) => {
+                        Some(_) => kernel_rows(kernel.as_ref()).map(|guard| (guard, None)),
+                        None => Err("the kernel has nothing for it".to_owned()),
+                    };
+                    let files = match started {
+                        Ok((started, files)) => {
+                            guard = Some(started);
+                            files
+                        }
+                        Err(error) => {
                             tracing::error!(error, "files are not watched");
                             None
                         }
-                        None => None,
                     };
                     ready(socket, capabilities, pinned, &process, &network, files.as_ref())
                 }
@@ -59,7 +66,10 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
             },
             Request::Files => {
                 let reply = match (&mut guard, watch(descriptors)) {
-                    (Some(guard), Ok(watch)) => Reply::Watching(guard.watch(&watch)),
+                    (Some(guard), Ok(watch)) => match guard.watch(&watch) {
+                        Ok(watched) => Reply::Watching(watched),
+                        Err(reason) => Reply::Failed { reason },
+                    },
                     (None, _) => Reply::Failed { reason: "files cannot be watched here".to_owned() },
                     (_, Err(reason)) => Reply::Failed { reason },
                 };
@@ -104,6 +114,12 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
     }
 }
 
+/// Files kept by rows of the process programs' tables.
+fn kernel_rows(kernel: Option<&Kernel>) -> Result<Guard, String> {
+    let kernel = kernel.ok_or("nothing is loaded")?;
+    Guard::rows(kernel.process.descriptors().map_err(|error| format!("duplicating descriptors: {error}"))?)
+}
+
 /// Reads what is to be watched from the file that came along.
 fn watch(descriptors: Vec<OwnedFd>) -> Result<Watch, String> {
     let file = descriptors.into_iter().next().ok_or("no file came along")?;
@@ -118,7 +134,7 @@ fn load(
     bpf_dir: &Path,
     trial: &nv_probe::Trial,
 ) -> Result<(Kernel, Capabilities, Descriptors, Descriptors), (Capabilities, String)> {
-    let mut capabilities = try_all(trial);
+    let (mut capabilities, hooks) = try_each(trial);
     let pins = match nv_probe::bpffs::ensure(bpf_dir) {
         Ok(()) => version().map(|version| (bpf_dir.to_owned(), version)),
         Err(error) => Err(format!("{}: {error}", bpf_dir.display())),
@@ -134,8 +150,9 @@ fn load(
         let mechanism = capabilities
             .process
             .filter(|mechanism| matches!(mechanism, Mechanism::BpfLsm | Mechanism::FmodRet));
-        let options = nv_probe::Options::new(versioned.clone(), mechanism)
+        let mut options = nv_probe::Options::new(versioned.clone(), mechanism)
             .map_err(|error| format!("the host's mount namespace: {error}"))?;
+        options.files = hooks.as_ref().map(|hooks| (hooks.mechanism, hooks.works.clone()));
         let process = nv_probe::Loaded::load(&options).map_err(|error| chain(&error))?;
         let network = nv_capture::Loaded::load(&nv_capture::Options {
             pin_dir: versioned.as_ref().map(|versioned| versioned.join("network")),
@@ -144,7 +161,7 @@ fn load(
         .map_err(|error| chain(&error))?;
         let fail = |error: std::io::Error| format!("duplicating descriptors: {error}");
         let handed = (process.descriptors().map_err(fail)?, network.descriptors().map_err(fail)?);
-        Ok((Kernel { pins: pins.clone(), _process: process, network }, handed.0, handed.1))
+        Ok((Kernel { pins: pins.clone(), process, network }, handed.0, handed.1))
     };
     match attempt() {
         Ok((kernel, process, network)) => Ok((kernel, capabilities, process, network)),
@@ -154,6 +171,11 @@ fn load(
 
 /// What the kernel allows: each mechanism loaded and fired.
 pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
+    try_each(trial).0
+}
+
+/// The same, with the hooks of files to load.
+fn try_each(trial: &nv_probe::Trial) -> (Capabilities, Option<FileHooks>) {
     let mut capabilities = nv_probe::trial::run(trial);
     let (network, _hook) = nv_capture::trial::run();
     if network.works {
@@ -162,9 +184,29 @@ pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
         capabilities.lost.push(format!("connections are reported but not stopped: {}", network.reason));
     }
     capabilities.trials.push(network);
-    let files = nv_probe::fanotify::trial();
-    if files.works {
-        capabilities.file = Some(files.mechanism);
+    let hooks = try_files(&mut capabilities);
+    (capabilities, hooks)
+}
+
+/// What keeps files: the hooks of whatever refuses programs, else fanotify.
+fn try_files(capabilities: &mut Capabilities) -> Option<FileHooks> {
+    let fanotify = nv_probe::fanotify::trial();
+    let refuses = capabilities.process.filter(|one| matches!(one, Mechanism::BpfLsm | Mechanism::FmodRet));
+    let hooks = refuses.and_then(|mechanism| match nv_probe::try_files(mechanism) {
+        Ok(hooks) => Some(hooks),
+        Err(reason) => {
+            let name = mechanism.as_str();
+            capabilities.lost.push(format!("Files are not kept by {name}: {reason}"));
+            None
+        }
+    });
+    if let Some(hooks) = &hooks {
+        capabilities.file = Some(hooks.mechanism);
+        for (hook, reason) in &hooks.lost {
+            capabilities.lost.push(format!("What {hook} sees is neither refused nor told: {reason}"));
+        }
+    } else if fanotify.works {
+        capabilities.file = Some(Mechanism::Fanotify);
         capabilities.lost.push(
             "Of a protected file only the open is refused: that it was deleted, renamed, linked, cut or given other \
              attributes is reported after the fact, and a mount over it is not seen."
@@ -174,10 +216,10 @@ pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
             capabilities.lost.push(format!("Changes of files in containers are not told: {reason}"));
         }
     } else {
-        capabilities.lost.push(format!("Files are neither watched nor protected: {}", files.reason));
+        capabilities.lost.push(format!("Files are neither watched nor protected: {}", fanotify.reason));
     }
-    capabilities.trials.push(files);
-    capabilities
+    capabilities.trials.push(fanotify);
+    hooks
 }
 
 /// Folder of this build's pins: the number of the layout and a hash of the shape of every table, so that no program

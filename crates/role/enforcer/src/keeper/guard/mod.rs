@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! agent ── Request::Files ──▶ place (rules → inodes, folders) ──▶ marks, tables
+//! where BPF refuses: place ──▶ rows of the kernel's tables, which the hooks judge by; reports come in the ring
+//! where it does not:
 //! open of a marked file ──▶ ask (whose container? which rule? which program?) ──▶ allow or EPERM ──▶ Seen
 //! change in a marked folder ──▶ tell ──▶ Seen ──▶ socket ──▶ agent
 //! ```
@@ -13,6 +15,7 @@
 mod ask;
 mod place;
 mod resolve;
+mod rows;
 mod tables;
 mod tell;
 mod who;
@@ -27,6 +30,7 @@ use nv_model::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
 use self::place::Placed;
+use self::rows::RowGuard;
 use self::tables::Tables;
 use super::protocol;
 
@@ -55,6 +59,8 @@ pub(crate) struct Place {
 pub(crate) struct Rules {
     /// The learned group, or `nodes`.
     pub(crate) group: GroupName,
+    /// Number of its profile in the kernel's tables.
+    pub(crate) number: u32,
     pub(crate) mode: Mode,
     pub(crate) fault: Fault,
     /// In order: the first that covers a path decides.
@@ -99,8 +105,36 @@ pub(crate) struct Seen {
     pub(crate) dropped: u64,
 }
 
+/// What keeps the files: rows that the kernel judges by itself, or fanotify.
+pub(crate) enum Guard {
+    /// BPF refuses; reports come in the process programs' ring.
+    Rows(RowGuard),
+    /// fanotify asks.
+    Asks(AskGuard),
+}
+
+impl Guard {
+    /// Watches what is given and nothing else. What stays the same is not touched.
+    pub(crate) fn watch(&mut self, watch: &Watch) -> Result<Watched, String> {
+        match self {
+            Self::Rows(guard) => guard.watch(watch),
+            Self::Asks(guard) => Ok(guard.watch(watch)),
+        }
+    }
+
+    /// Over the process programs' tables.
+    pub(crate) fn rows(descriptors: Vec<(String, OwnedFd)>) -> Result<Self, String> {
+        RowGuard::new(descriptors).map(Self::Rows)
+    }
+
+    /// Starts the threads; what they see goes into the socket whose other end is returned.
+    pub(crate) fn asks() -> Result<(Self, OwnedFd), String> {
+        AskGuard::start().map(|(guard, socket)| (Self::Asks(guard), socket))
+    }
+}
+
 /// The two groups, their marks, and the threads that serve them.
-pub(crate) struct Guard {
+pub(crate) struct AskGuard {
     tables: Arc<Mutex<Arc<Tables>>>,
     groups: Arc<Groups>,
     placed: Placed,
@@ -113,9 +147,8 @@ pub(crate) struct Groups {
     pub(crate) telling: Option<nv_probe::fanotify::Telling>,
 }
 
-impl Guard {
-    /// Starts the threads; what they see goes into the socket whose other end is returned.
-    pub(crate) fn start() -> Result<(Self, OwnedFd), String> {
+impl AskGuard {
+    fn start() -> Result<(Self, OwnedFd), String> {
         let asking = nv_probe::fanotify::Asking::new()
             .map_err(|error| format!("the kernel does not ask before files are opened: {error}"))?;
         let telling = nv_probe::fanotify::Telling::new()
@@ -130,8 +163,7 @@ impl Guard {
         Ok((Self { tables, groups, placed: Placed::default() }, theirs))
     }
 
-    /// Watches what is given and nothing else. What stays the same is not touched.
-    pub(crate) fn watch(&mut self, watch: &Watch) -> Watched {
+    fn watch(&mut self, watch: &Watch) -> Watched {
         let (tables, watched) = self.placed.place(&self.groups, watch);
         *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         watched

@@ -9,12 +9,12 @@ use nv_model::name::WorkloadId;
 use nv_probe::fanotify::{Ask, Handle, Inode};
 use rustix::fs::{Mode, OFlags};
 
-use super::resolve::{self, Found};
+use super::resolve::{self, Found, Names};
 use super::tables::{Folder, Tables, Ward};
 use super::{Groups, Place, Rules, Watch, Watched};
 
 /// Most marks of one place. A mark is some hundred bytes in the kernel.
-const MAX_MARKS: usize = 32_768;
+pub(super) const MAX_MARKS: usize = 32_768;
 
 /// Marks of a place, each with the path below its root by which it is found again.
 #[derive(Debug, Default)]
@@ -108,12 +108,12 @@ impl Placed {
 }
 
 /// The same container with the same root. The index of its profile says nothing.
-fn same(held: &Place, place: &Place) -> bool {
+pub(super) fn same(held: &Place, place: &Place) -> bool {
     (&held.cgroup, held.pid) == (&place.cgroup, place.pid)
 }
 
 /// The root of a process; that of process 1 for the host.
-fn root(pid: u32) -> Option<OwnedFd> {
+pub(super) fn root(pid: u32) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()
 }
@@ -189,7 +189,7 @@ impl Marker<'_> {
 }
 
 impl Found for Marker<'_> {
-    fn folder(&mut self, folder: BorrowedFd<'_>, path: &str, inside: bool) {
+    fn folder(&mut self, folder: BorrowedFd<'_>, path: &str, names: Names) {
         if self.blocks {
             // For files that are made in it later.
             self.ask(folder, true);
@@ -202,7 +202,7 @@ impl Found for Marker<'_> {
         match telling.add(folder) {
             Ok(handle) => {
                 self.marks.told.entry(handle.clone()).or_insert_with(|| path_of(folder));
-                let under = Folder { path: path.to_owned(), rule: self.rule, inside };
+                let under = Folder { path: path.to_owned(), rule: self.rule, inside: names != Names::Some };
                 let rules = self.folders.entry(handle).or_default();
                 if !rules.contains(&under) {
                     rules.push(under);
@@ -215,13 +215,16 @@ impl Found for Marker<'_> {
         }
     }
 
-    fn file(&mut self, file: BorrowedFd<'_>) {
+    fn file(&mut self, file: BorrowedFd<'_>, _whole: bool) {
         if self.blocks
             && let Some(inode) = self.ask(file, false)
         {
             self.files.entry(inode).or_insert(self.rule);
         }
     }
+
+    /// Mounts are not told.
+    fn above(&mut self, _folder: BorrowedFd<'_>) {}
 
     fn too_much(&mut self) {
         self.refused += 1;

@@ -15,12 +15,25 @@ const MAX_ENTRIES: usize = 65_536;
 /// Deepest folder below a recursive rule's.
 const MAX_DEPTH: usize = 32;
 
+/// What of a folder is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Those that match the filter's last part.
+    Some,
+    /// All in it.
+    All,
+    /// All in it, and below.
+    Below,
+}
+
 /// What a filter means.
 pub(super) trait Found {
-    /// A folder in which names matter: `inside` when everything in it is meant.
-    fn folder(&mut self, folder: BorrowedFd<'_>, path: &str, inside: bool);
-    /// A file that is meant.
-    fn file(&mut self, file: BorrowedFd<'_>);
+    /// A folder in which names matter.
+    fn folder(&mut self, folder: BorrowedFd<'_>, path: &str, names: Names);
+    /// A file that is meant; `whole` when all of its folder is.
+    fn file(&mut self, file: BorrowedFd<'_>, whole: bool);
+    /// A folder above what is meant, below the root.
+    fn above(&mut self, folder: BorrowedFd<'_>);
     /// Something was not looked at, because it was too much or too deep.
     fn too_much(&mut self);
 }
@@ -67,19 +80,27 @@ impl<F: Found> Walk<'_, F> {
         let path = if folder.is_empty() { "/" } else { folder };
         let Some(opened) = open_in(self.root, path, OFlags::PATH | OFlags::DIRECTORY) else { return };
         let seen = canonical(&opened).unwrap_or_else(|| path.to_owned());
-        self.found.folder(opened.as_fd(), &seen, false);
+        let whole = part == "*";
+        self.found.folder(opened.as_fd(), &seen, if whole { Names::All } else { Names::Some });
+        for (at, _) in folder.match_indices('/').skip(1).chain([(folder.len(), "")]) {
+            if let Some(above) = folder.get(..at).filter(|above| !above.is_empty())
+                && let Some(opened) = open_in(self.root, above, OFlags::PATH | OFlags::DIRECTORY)
+            {
+                self.found.above(opened.as_fd());
+            }
+        }
         let names: Vec<(String, FileType)> = if part.contains('*') {
             self.list(folder).into_iter().filter(|(name, _)| self.names(part, name)).collect()
         } else {
             vec![(part.to_owned(), FileType::Unknown)]
         };
         for (name, kind) in names {
-            self.meant(&format!("{folder}/{name}"), kind, 0);
+            self.meant(&format!("{folder}/{name}"), kind, whole, 0);
         }
     }
 
     /// A path that is meant: a file, or with a recursive rule a folder and all below it.
-    fn meant(&mut self, path: &str, kind: FileType, depth: usize) {
+    fn meant(&mut self, path: &str, kind: FileType, whole: bool, depth: usize) {
         let Some(opened) = open_in(self.root, path, OFlags::PATH) else { return };
         let folder = match kind {
             FileType::Directory => true,
@@ -88,7 +109,7 @@ impl<F: Found> Walk<'_, F> {
                 .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
         };
         if !folder {
-            return self.found.file(opened.as_fd());
+            return self.found.file(opened.as_fd(), whole);
         }
         if !self.rule.recursive {
             return;
@@ -97,12 +118,12 @@ impl<F: Found> Walk<'_, F> {
             return self.found.too_much();
         }
         let seen = canonical(&opened).unwrap_or_else(|| path.to_owned());
-        self.found.folder(opened.as_fd(), &seen, true);
+        self.found.folder(opened.as_fd(), &seen, Names::Below);
         drop(opened);
         for (name, kind) in self.list(path) {
             // Links are not followed below: what they lead to is meant only under its own path.
             if kind != FileType::Symlink {
-                self.meant(&format!("{path}/{name}"), kind, depth + 1);
+                self.meant(&format!("{path}/{name}"), kind, true, depth + 1);
             }
         }
     }

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * Files: who may open and change what, and what was changed.
+ *
+ * A rule is a row for each inode that it means, in the profile's name: a file has other names by links and mounts and a
+ * copy of it in the upper layer keeps the number, so that no name leads around it. A folder's row speaks of what is in
+ * it, of all that is below it, or of what lies above a file (for mounts over it). Who may is known by the inode of the
+ * executable.
+ *
+ * Every hook has two programs, of which the trial's choice is loaded: an LSM hook and a modified return of the call.
+ */
+#ifndef NV_PROBE_FILE_H
+#define NV_PROBE_FILE_H
+
+#include "path.h"
+
+/* How far up a recursive rule is looked for. Folders that were there have rows of their own; this is for new ones. */
+#define ABOVE 8
+
+#define FMODE_WRITE 2
+#define FMODE_CREATED 0x100000
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct file_profile_row);
+} file_profiles SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct file_key);
+	__type(value, struct file_row);
+} files SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct application_key);
+	__type(value, __u32);
+} applications SEC(".maps");
+
+static __always_inline struct file_row *file_row(__u32 profile, struct inode *inode)
+{
+	struct file_key key = { .profile = profile };
+
+	if (!inode)
+		return NULL;
+	key.device = BPF_CORE_READ(inode, i_sb, s_dev);
+	key.inode = BPF_CORE_READ(inode, i_ino);
+	return bpf_map_lookup_elem(&files, &key);
+}
+
+/* The row that speaks of the file, or of a folder that it is in. A copy, as two lookups may give one slot. */
+static __always_inline bool find_file(struct file_row *found, __u32 profile, __u32 flags, struct dentry *dentry,
+				      __u8 itself)
+{
+	struct file_row *row = file_row(profile, BPF_CORE_READ(dentry, d_inode));
+
+	if (row && (row->scope & itself)) {
+		*found = *row;
+		return true;
+	}
+	if (!(flags & FILES_FOLDERS))
+		return false;
+	for (int step = 0; step < ABOVE; step++) {
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+
+		if (parent == dentry)
+			return false;
+		dentry = parent;
+		row = file_row(profile, BPF_CORE_READ(dentry, d_inode));
+		if (row && (row->scope & (step ? SCOPE_BELOW : SCOPE_BELOW | SCOPE_IN))) {
+			*found = *row;
+			return true;
+		}
+	}
+	return false;
+}
+
+static __always_inline bool is_application(__u32 profile, __u32 rule, struct task_struct *task)
+{
+	struct inode *executable = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	struct application_key key = { .profile = profile, .rule = rule };
+
+	if (!executable)
+		return false;
+	key.device = BPF_CORE_READ(executable, i_sb, s_dev);
+	key.inode = BPF_CORE_READ(executable, i_ino);
+	return bpf_map_lookup_elem(&applications, &key) != NULL;
+}
+
+/* What `report_file` is told; kernel side only. */
+struct file_event {
+	struct dentry *dentry;
+	struct vfsmount *mnt;
+	__u32 profile;
+	__u32 rule;
+	__u32 nanos;
+	__u8 operation;
+	__u8 verdict;
+	__u8 mechanism;
+	__u8 reserved;
+};
+
+static __noinline int report_file(struct file_event *event)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct scratch *s;
+	struct file_record *record;
+
+	if (!event)
+		return 0;
+	s = take_scratch();
+	if (!s) {
+		count(COUNT_DROPPED_FILE);
+		return 0;
+	}
+	walk_from(s, event->dentry, event->mnt, task);
+	record = &s->file;
+	record->flags = write_path(s) ? 0 : EXEC_TRUNCATED;
+	record->head.kind = RECORD_FILE;
+	record->head.pid = BPF_CORE_READ(task, tgid);
+	record->head.at = bpf_ktime_get_boot_ns();
+	record->head.cgroup = bpf_get_current_cgroup_id();
+	record->profile = event->profile;
+	record->rule = event->rule;
+	record->parent_pid = BPF_CORE_READ(task, real_parent, tgid);
+	record->uid = BPF_CORE_READ(task, cred, uid.val);
+	record->euid = BPF_CORE_READ(task, cred, euid.val);
+	record->decision_nanos = event->nanos;
+	record->operation = event->operation;
+	record->verdict = event->verdict;
+	record->mechanism = event->verdict == VERDICT_DENY ? event->mechanism : MECHANISM_NONE;
+	record->reserved = 0;
+	bpf_core_read(record->comm, COMM_BYTES, &task->comm);
+	__builtin_memcpy(record->path, s->exact.path, PATH_BYTES);
+	if (bpf_ringbuf_output(&ring, record, sizeof(*record), wakeup(true)))
+		count(COUNT_DROPPED_FILE);
+	give_back(s);
+	return 0;
+}
+
+/* What the profile of the caller's cgroup says of something that is done to `dentry`: 0 or -EPERM. */
+static __always_inline int judge_file(struct dentry *dentry, struct vfsmount *mnt, __u8 operation, __u8 mechanism)
+{
+	__u64 begin, cgroup = bpf_get_current_cgroup_id();
+	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
+	struct file_profile_row *has;
+	struct profile_row *profile;
+	struct task_struct *task;
+	struct file_event event = {};
+	struct file_row found;
+	__u32 number;
+	__u8 itself = SCOPE_ITSELF;
+
+	if (!row)
+		return 0;
+	number = row->profile;
+	has = bpf_map_lookup_elem(&file_profiles, &number);
+	if (!has)
+		return 0;
+	/* Who only looks is of interest where somebody may not. */
+	if (operation == FILE_OPEN && !(has->flags & FILES_BLOCK))
+		return 0;
+	begin = bpf_ktime_get_ns();
+	if (operation == FILE_MOUNT_OVER)
+		itself |= SCOPE_IN | SCOPE_BELOW | SCOPE_ABOVE;
+	if (!find_file(&found, number, has->flags, dentry, itself))
+		return 0;
+	task = (struct task_struct *)bpf_get_current_task();
+	/* The runtime prepares the container's root in its cgroup, before it enters it. */
+	if ((row->flags & CGROUP_CONTAINER) &&
+	    BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mount_namespace)
+		return 0;
+	if (found.behavior == FILE_MONITOR) {
+		if (operation == FILE_OPEN)
+			return 0;
+		event.verdict = VERDICT_VIOLATE;
+	} else {
+		if (is_application(number, found.rule, task))
+			return 0;
+		profile = bpf_map_lookup_elem(&profiles, &number);
+		if (!profile)
+			return 0;
+		event.verdict = profile->mode == MODE_PROTECT	? VERDICT_DENY :
+				profile->mode == MODE_DISCOVER ? VERDICT_LEARN :
+								 VERDICT_VIOLATE;
+	}
+	event.dentry = dentry;
+	event.mnt = mnt;
+	event.profile = number;
+	event.rule = found.rule;
+	event.operation = operation;
+	event.mechanism = mechanism;
+	event.nanos = bpf_ktime_get_ns() - begin;
+	report_file(&event);
+	return event.verdict == VERDICT_DENY ? -EPERM : 0;
+}
+
+static __always_inline int opened(struct file *file, __u8 mechanism)
+{
+	__u32 mode = BPF_CORE_READ(file, f_mode);
+	__u8 operation = mode & FMODE_CREATED ? FILE_CREATE : mode & FMODE_WRITE ? FILE_MODIFY : FILE_OPEN;
+
+	return judge_file(BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), operation, mechanism);
+}
+
+static __always_inline int in_folder(const struct path *dir, struct dentry *dentry, __u8 operation, __u8 mechanism)
+{
+	return judge_file(dentry, BPF_CORE_READ(dir, mnt), operation, mechanism);
+}
+
+static __always_inline int at_path(const struct path *path, __u8 operation, __u8 mechanism)
+{
+	return judge_file(BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), operation, mechanism);
+}
+
+/* What loses its name, and what had the new one. */
+static __always_inline int renamed(const struct path *from, struct dentry *old, const struct path *to,
+				   struct dentry *new, __u8 mechanism)
+{
+	int refused = in_folder(from, old, FILE_RENAME, mechanism);
+
+	if (refused)
+		return refused;
+	return in_folder(to, new, BPF_CORE_READ(new, d_inode) ? FILE_DELETE : FILE_CREATE, mechanism);
+}
+
+#define FILE_HOOK(hook, body, ...)                                                                                     \
+	SEC("?lsm/" #hook) long BPF_PROG(hook##_lsm, __VA_ARGS__)                                                       \
+	{                                                                                                              \
+		__u8 mechanism = MECHANISM_BPF_LSM;                                                                    \
+		return (body) ? -EPERM : 0;                                                                            \
+	}                                                                                                              \
+	SEC("?fmod_ret/security_" #hook) long BPF_PROG(hook##_fmod_ret, __VA_ARGS__)                                    \
+	{                                                                                                              \
+		__u8 mechanism = MECHANISM_FMOD_RET;                                                                   \
+		return (body) ? -EPERM : 0;                                                                            \
+	}
+
+FILE_HOOK(file_open, opened(file, mechanism), struct file *file)
+FILE_HOOK(path_unlink, in_folder(dir, dentry, FILE_DELETE, mechanism), const struct path *dir, struct dentry *dentry)
+FILE_HOOK(path_rmdir, in_folder(dir, dentry, FILE_DELETE, mechanism), const struct path *dir, struct dentry *dentry)
+FILE_HOOK(path_mkdir, in_folder(dir, dentry, FILE_CREATE, mechanism), const struct path *dir, struct dentry *dentry)
+FILE_HOOK(path_symlink, in_folder(dir, dentry, FILE_CREATE, mechanism), const struct path *dir, struct dentry *dentry)
+FILE_HOOK(path_rename, renamed(from, old, to, new, mechanism), const struct path *from, struct dentry *old,
+	  const struct path *to, struct dentry *new)
+FILE_HOOK(path_link, in_folder(dir, old, FILE_LINK, mechanism), struct dentry *old, const struct path *dir)
+FILE_HOOK(path_truncate, at_path(path, FILE_TRUNCATE, mechanism), const struct path *path)
+FILE_HOOK(path_chmod, at_path(path, FILE_ATTRIBUTE, mechanism), const struct path *path)
+FILE_HOOK(path_chown, at_path(path, FILE_ATTRIBUTE, mechanism), const struct path *path)
+FILE_HOOK(sb_mount, at_path(path, FILE_MOUNT_OVER, mechanism), const char *device, const struct path *path)
+FILE_HOOK(move_mount, at_path(to, FILE_MOUNT_OVER, mechanism), const struct path *from, const struct path *to)
+
+#endif
