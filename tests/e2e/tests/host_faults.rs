@@ -149,3 +149,24 @@ async fn a_fork_bomb_in_a_container_hides_no_denial() -> Result<()> {
         .context("a denial was lost in the flood")?;
     scene.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_is_stopped_is_replaced_so_that_nobody_waits_for_it() -> Result<()> {
+    let scene = Scene::start("halted").await?;
+    protected(&scene).await?;
+    let launcher = scene.product.children().first().copied().context("no launcher")?;
+    let keeper = nv_product::children(launcher).first().copied().context("no keeper")?;
+    kill_process(Pid::from_raw(keeper.cast_signed()).context("no keeper")?, Signal::STOP)?;
+    let mut next = keeper;
+    for _ in 0..200 {
+        next = nv_product::children(launcher).first().copied().unwrap_or(keeper);
+        if next != keeper {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    ensure!(next != keeper, "the stopped keeper is still there");
+    intrude(&scene, "after").await?;
+    scene.operate().await?;
+    scene.stop().await
+}

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
-use nv_lab::{ContainerSpec, PodSpec};
+use nv_lab::{ContainerSpec, Image, PlainSpec, PodSpec};
 use nv_scene::{CLIENT_IMAGE, Scene, UNLISTED};
 use serde_json::Value;
 
 /// Pods that are started, and how many at one time.
 const PODS: usize = 48;
 const AT_ONCE: usize = 8;
+/// Image of a container outside of pods.
+const PLAIN_IMAGE: &str = "docker.io/scene/plain:1";
 
 /// Keeps every CPU busy until it is dropped.
 struct Load(Arc<AtomicBool>);
@@ -130,5 +132,57 @@ async fn the_first_program_of_every_new_pod_is_judged_by_its_services_profile_un
     for name in ["second-ran", "exec-ran"] {
         ensure!(written(&scene.lab.options().dir, name) == 0, "{name}: a program ran that is not listed");
     }
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_outside_of_pods_are_judged_from_their_first_program_too() -> Result<()> {
+    let scene = Scene::start("plain").await?;
+    let image = Image::busybox(PLAIN_IMAGE)?
+        .file(UNLISTED, std::fs::read(nv_scene::attacker()?)?, 0o755)
+        .command(&["/bin/sleep", "1000000"]);
+    scene.lab.import_into("default", &image).await?;
+    let first = scene.lab.run_plain(&PlainSpec::new("plain-0", PLAIN_IMAGE, &[])).await?;
+    let group = scene
+        .api
+        .wait_for("/v1/workload", Duration::from_secs(20), |answer| {
+            let list = answer.get("workloads")?.as_array()?;
+            let own =
+                list.iter().find(|one| one.get("id").and_then(Value::as_str) == Some(first.id.as_str()))?;
+            own.get("service_group").and_then(Value::as_str).map(ToOwned::to_owned)
+        })
+        .await?
+        .0;
+    let service = group.trim_start_matches("nv.").to_owned();
+    scene
+        .api
+        .wait_for(&format!("/v1/process_profile/{group}"), Duration::from_secs(20), |answer| {
+            answer.to_string().contains("/bin/busybox").then_some(())
+        })
+        .await?;
+    scene.api.set_modes(&[&service], "Protect").await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let load = Load::new();
+    for round in 0..4 {
+        let specs: Vec<PlainSpec> = (0..4)
+            .map(|place| {
+                let id = format!("plain-{round}-{place}");
+                PlainSpec::new(&id, PLAIN_IMAGE, &[UNLISTED, "write", "/tmp/plain-ran"])
+            })
+            .collect();
+        // The program is stopped, so that there is no task to be looked up: an error, and right.
+        drop(join_all(specs.iter().map(|spec| scene.lab.run_plain(spec))).await);
+    }
+    drop(load);
+    scene
+        .api
+        .wait_for("/v1/log/incident?limit=1000", Duration::from_secs(20), |answer| {
+            (stopped(answer, UNLISTED).len() >= 16).then_some(())
+        })
+        .await
+        .context("not every first program was stopped")?;
+    let ran = written(&scene.lab.options().dir, "plain-ran");
+    ensure!(ran == 0, "{ran} of 16 first programs ran");
     scene.stop().await
 }

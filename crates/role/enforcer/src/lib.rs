@@ -19,6 +19,7 @@ mod inventory;
 mod join;
 mod keeper;
 mod kernel;
+mod leaving;
 mod link;
 mod load;
 mod node;
@@ -27,6 +28,7 @@ mod placer;
 pub mod privileges;
 mod processes;
 mod records;
+mod runtimes;
 #[cfg(test)]
 mod testing;
 mod usage;
@@ -165,7 +167,7 @@ pub async fn run(
     node.storage_driver = "overlayfs".to_owned();
     let (later, mut later_done) = mpsc::channel(1024);
     let (runtime_events, mut runtime_turns) = mpsc::channel(MAX_WAITING);
-    let watchers = watch_runtimes(&config, &node, &clock, &runtime_events, &shutdown);
+    let watchers = runtimes::watch(&config, &node, &clock, &runtime_events, &shutdown);
     let (process_records, mut process_events) = mpsc::channel(MAX_WAITING);
     let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
     let (cgroup_news, mut cgroup_turns) = mpsc::channel(MAX_CGROUP_NEWS);
@@ -245,42 +247,6 @@ pub async fn run(
         tracing::warn!(%error, "the link's task");
     }
     Ok(())
-}
-
-/// Follows the runtime that was named, or every one whose socket is there; without any, containerd's until it comes.
-fn watch_runtimes(
-    config: &EnforcerConfig,
-    node: &nv_model::node::Node,
-    clock: &Arc<dyn Clock>,
-    events: &mpsc::Sender<nv_runtime::RuntimeEvent>,
-    shutdown: &CancellationToken,
-) -> Vec<nv_runtime::Identifier> {
-    let host = Arc::new(nv_runtime::Host::of_this_machine(node.id.clone(), node.name.clone()));
-    let mut sockets = match &config.runtime_socket {
-        Some(socket) => vec![socket.clone()],
-        None => nv_runtime::sockets::detect(std::path::Path::new("/")),
-    };
-    if sockets.is_empty() {
-        sockets.push(PathBuf::from("/run/containerd/containerd.sock"));
-    }
-    let mut identifiers = Vec::new();
-    for socket in sockets {
-        let mut watch = nv_runtime::WatcherConfig::new(socket, Arc::clone(&host), Arc::clone(clock));
-        watch.state_dirs.extend(config.runtime_state_dir.clone());
-        let watcher = nv_runtime::Watcher::spawn(watch, shutdown.child_token());
-        identifiers.push(watcher.identifier.clone());
-        let events = events.clone();
-        tokio::spawn(async move {
-            // All of it moves in here: it follows the runtime for as long as it lives.
-            let mut watcher = watcher;
-            while let Some(event) = watcher.events.recv().await {
-                if events.send(event).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    identifiers
 }
 
 struct Ticks {

@@ -5,12 +5,13 @@
 //! records and no busy agent comes between; the agent hears of it afterwards. Until then the cgroup has its parent's
 //! row, given in the kernel: a pod's profile for a container of a known pod, the one of unidentified containers else.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use nv_model::name::GroupName;
+use nv_model::name::{GroupName, WorkloadId};
 use nv_model::workload::Workload;
 use nv_policy::lower::ProfileNumbers;
 use nv_probe::Event;
@@ -34,32 +35,50 @@ pub(crate) enum CgroupNews {
         path: String,
         /// The container, when its bundle told.
         found: Option<Box<Workload>>,
-        /// Which of the runtimes knows it.
-        runtime: usize,
+        /// The bundle does not tell the service, but a runtime has told of the container, or is asked: then the same
+        /// news comes again.
+        asked: bool,
     },
     /// It was removed.
     Gone { id: u64 },
 }
 
-/// The numbers of profiles, as the agent has them now.
+/// What the agent knows of profiles and of containers that are created and do not run yet.
 #[derive(Debug, Default)]
-pub(crate) struct Placement(RwLock<ProfileNumbers>);
+pub(crate) struct Placement {
+    numbers: RwLock<ProfileNumbers>,
+    /// As many as there are workloads on the node.
+    services: RwLock<HashMap<WorkloadId, GroupName>>,
+}
 
 impl Placement {
     /// The agent has other numbers now.
     pub(crate) fn set(&self, numbers: &ProfileNumbers) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).clone_from(numbers);
+        self.numbers.write().unwrap_or_else(PoisonError::into_inner).clone_from(numbers);
+    }
+    /// A runtime has told of a container, or that it is gone (`None`).
+    pub(crate) fn service(&self, id: &WorkloadId, group: Option<GroupName>) {
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        match group {
+            Some(group) => drop(services.insert(id.clone(), group)),
+            None => drop(services.remove(id)),
+        }
+    }
+    fn service_of(&self, id: &WorkloadId) -> Option<GroupName> {
+        self.services.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
     /// The number of a group, or of new services; `None` before there is any policy.
     fn number(&self, group: &GroupName) -> Option<u32> {
-        let numbers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let numbers = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
         numbers.get(group).or_else(|| numbers.get(&new_services()))
     }
 }
 
 /// Reads news of cgroups and puts containers in their places.
 pub(crate) struct Placer {
-    pub(crate) tables: Tables,
+    pub(crate) tables: Arc<Tables>,
+    /// Where questions to a runtime wait for their answers.
+    pub(crate) tasks: tokio::runtime::Handle,
     pub(crate) identifiers: Vec<Identifier>,
     pub(crate) placement: Arc<Placement>,
     pub(crate) cgroup_root: Option<PathBuf>,
@@ -109,28 +128,74 @@ impl Placer {
                     .iter()
                     .enumerate()
                     .find_map(|(at, identifier)| Some((at, identifier.identify_now(&path)?)));
-                let (runtime, found) = found.map_or((0, None), |(at, found)| (at, Some(found)));
-                if let Some(found) = &found {
-                    self.place(found, id, parent, &path);
+                let Some((at, found)) = found else {
+                    return Some(CgroupNews::Made { id, parent, path, found: None, asked: false });
+                };
+                if found.cgroup != path {
+                    // One below a container's has inherited already.
+                    return Some(CgroupNews::Made {
+                        id,
+                        parent,
+                        path,
+                        found: Some(Box::new(found)),
+                        asked: false,
+                    });
                 }
-                Some(CgroupNews::Made { id, parent, path, found: found.map(Box::new), runtime })
+                let known = is_known(&found).then(|| found.learned_group());
+                // Runtimes tell of a container when it is created, which is well before its cgroup is made.
+                let group = known.clone().or_else(|| self.placement.service_of(&found.id));
+                match &group {
+                    Some(group) => self.rows().place(group, &found, id, parent, &path),
+                    None => self.ask(at, id, parent, &path),
+                }
+                let asked = known.is_none();
+                Some(CgroupNews::Made { id, parent, path, found: Some(Box::new(found)), asked })
             }
             Event::CgroupGone { id, .. } => Some(CgroupNews::Gone { id }),
             Event::Exec(_) | Event::File(_) | Event::Fork { .. } | Event::Exit { .. } => None,
         }
     }
 
-    /// Writes the rows of a container's own cgroup and of its pod's. One below a container's has inherited already.
-    fn place(&self, found: &Workload, id: u64, parent: u64, path: &str) {
-        if found.cgroup != path || !is_known(found) {
-            return;
+    /// Asks the runtime which container it is, away from this thread, and places it at once when that is known.
+    fn ask(&self, runtime: usize, id: u64, parent: u64, path: &str) {
+        let Some(identifier) = self.identifiers.get(runtime).cloned() else { return };
+        let (rows, agent, path) = (self.rows(), self.agent.clone(), path.to_owned());
+        self.tasks.spawn(async move {
+            let Some(found) = identifier.identify(&path).await else { return };
+            if is_known(&found) {
+                rows.place(&found.learned_group(), &found, id, parent, &path);
+            }
+            let news = CgroupNews::Made { id, parent, path, found: Some(Box::new(found)), asked: false };
+            // The agent is gone only at the end.
+            drop(agent.send(news).await);
+        });
+    }
+
+    fn rows(&self) -> Rows {
+        Rows {
+            tables: Arc::clone(&self.tables),
+            placement: Arc::clone(&self.placement),
+            cgroup_root: self.cgroup_root.clone(),
         }
+    }
+}
+
+/// Writes rows of new containers.
+struct Rows {
+    tables: Arc<Tables>,
+    placement: Arc<Placement>,
+    cgroup_root: Option<PathBuf>,
+}
+
+impl Rows {
+    /// Those of a container's own cgroup and of its pod's.
+    fn place(&self, group: &GroupName, found: &Workload, id: u64, parent: u64, path: &str) {
         // The record may be of an earlier run, and its number of no cgroup any more.
         let here = self.cgroup_root.as_ref().map(|root| root.join(path.trim_start_matches('/')));
         if here.and_then(|here| nv_probe::cgroup::id(&here).ok()) != Some(id) {
             return;
         }
-        let Some(profile) = self.placement.number(&found.learned_group()) else { return };
+        let Some(profile) = self.placement.number(group) else { return };
         let in_pod = found.is_sandbox || found.pod_sandbox.is_some();
         for cgroup in [Some(id), in_pod.then_some(parent)].into_iter().flatten() {
             if let Err(error) = self.tables.set_cgroup(cgroup, CgroupRow { profile, container: true }) {

@@ -38,7 +38,10 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
         process.iter().map(|(name, table)| Ok((name.clone(), table.try_clone()?))).collect();
     let copies = copies.map_err(|error| strange(error.to_string()))?;
     let placer = Placer {
-        tables: nv_probe::Tables::from_descriptors(copies).map_err(|error| strange(error.to_string()))?,
+        tables: Arc::new(
+            nv_probe::Tables::from_descriptors(copies).map_err(|error| strange(error.to_string()))?,
+        ),
+        tasks: tokio::runtime::Handle::current(),
         identifiers: to.identifiers,
         placement: to.placement,
         cgroup_root: to.cgroup_root,

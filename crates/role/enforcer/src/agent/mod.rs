@@ -37,7 +37,7 @@ use nv_model::question::{Answer, AnswerError};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::vitals::Drops;
-use nv_model::workload::{ListeningPort, Workload};
+use nv_model::workload::ListeningPort;
 use nv_telemetry::Clock;
 use nv_wire::enforcer::v1 as proto;
 use tokio::sync::mpsc;
@@ -51,6 +51,7 @@ use crate::held::Held;
 use crate::inventory::Inventory;
 use crate::keeper::{Keeper, Launcher, Seen, Watch, Watched};
 use crate::kernel::Kernel;
+use crate::leaving::Leaving;
 use crate::load::Load;
 use crate::outbox::Outbox;
 use crate::placer::Placement;
@@ -128,8 +129,6 @@ pub(crate) struct Renewed {
 /// Work that was done elsewhere meanwhile.
 #[derive(Debug)]
 pub(crate) enum Later {
-    /// The runtime has said which container a new cgroup is.
-    Identified(Box<Workload>, u64),
     /// The network interfaces of a workload were looked up.
     Interfaces(WorkloadId, Vec<nv_capture::netns::Interface>),
     /// The ports that the workloads of a network listen on were looked up.
@@ -159,6 +158,8 @@ pub(crate) struct Agent {
     learned: HashMap<(GroupName, String), Duration>,
     /// Workloads that are known from their bundle alone: what runs in them was not looked at yet.
     unscanned: HashSet<WorkloadId>,
+    /// What ended a moment ago.
+    leaving: Leaving,
     /// Cgroups that containers are made in.
     parents: HashSet<u64>,
     /// When what earlier versions have pinned goes, as a monotonic time.
@@ -205,6 +206,7 @@ impl Agent {
             reported: HashMap::new(),
             learned: HashMap::new(),
             unscanned: HashSet::new(),
+            leaving: Leaving::default(),
             parents: HashSet::new(),
             retire_at: None,
             keeper_due: false,

@@ -5,9 +5,9 @@ use std::path::Path;
 use nv_model::name::GroupName;
 use nv_model::workload::Workload;
 
-use super::{Agent, Later};
+use super::Agent;
 use crate::kernel::new_services;
-use crate::placer::{CgroupNews, is_known};
+use crate::placer::CgroupNews;
 
 /// Top cgroups in which container engines make theirs, and nothing else runs.
 const ENGINES: [&str; 3] = ["kubepods", "kubepods.slice", "docker"];
@@ -19,11 +19,11 @@ const MAX_PARENTS: usize = 4096;
 impl Agent {
     /// A cgroup was made or removed. If it is a container's, it is in its place already.
     pub(crate) fn cgroup(&mut self, news: CgroupNews) {
-        let (id, parent, path, found, runtime) = match news {
-            CgroupNews::Made { id, parent, path, found, runtime } => (id, parent, path, found, runtime),
+        let (id, parent, path, found, asked) = match news {
+            CgroupNews::Made { id, parent, path, found, asked } => (id, parent, path, found, asked),
             CgroupNews::Gone { id } => {
                 self.parents.remove(&id);
-                return self.inventory.cgroup_gone(id);
+                return self.leaving.cgroup(id, self.setup.clock.monotonic());
             }
         };
         self.inventory.cgroup_made(id, parent);
@@ -36,21 +36,21 @@ impl Agent {
         if found.cgroup != path {
             return; // Below a container: it has inherited.
         }
+        if asked {
+            // What the runtime told when it was created holds now that it starts.
+            if let Some(local) = self.inventory.get(&found.id) {
+                let (told, provisional) = (local.workload.clone(), local.provisional);
+                self.workload(Workload { cgroup: path, cgroup_id: id, ..told }, provisional);
+            } else if is_engines(&path) {
+                self.place_parent(id);
+            }
+            return;
+        }
         if self.inventory.get(&found.id).is_some_and(|local| !local.provisional) {
             // The policy may be another one than when it was placed.
             return self.place_workload(&found.id);
         }
-        if is_known(&found) {
-            return self.workload(Workload { cgroup_id: id, ..*found }, true);
-        }
-        if let Some(identifier) = self.setup.identifiers.get(runtime).cloned() {
-            let later = self.setup.later.clone();
-            tokio::spawn(async move {
-                if let Some(workload) = identifier.identify(&path).await {
-                    drop(later.send(Later::Identified(Box::new(workload), id)).await);
-                }
-            });
-        }
+        self.workload(Workload { cgroup_id: id, ..*found }, true);
     }
 
     /// Whether a profile is no service's: that of new services, or of containers that are not identified.

@@ -1,5 +1,6 @@
 //! Workloads come, change and go.
 
+use nv_model::name::WorkloadId;
 use nv_model::observation::{Observation, ProcessObservation};
 use nv_model::profile::EffectiveProfile;
 use nv_model::verdict::Verdict;
@@ -26,20 +27,37 @@ impl Agent {
             }
             RuntimeEvent::Removed { id } => {
                 self.detach(&id);
-                self.unscanned.remove(&id);
-                self.placed.remove(&id);
-                self.history.forget(&id);
-                if self.inventory.remove(&id).is_some() {
-                    self.usage.forget(&id);
-                    self.attribution.forget(&id);
-                    self.tell(Observation::WorkloadGone { id, at: self.setup.clock.now() });
-                }
+                self.leaving.workload(id, self.setup.clock.monotonic());
             }
             other => self.runtime_state(other),
         }
     }
 
+    /// Every second: forgets what ended a moment ago.
+    pub(super) fn let_go(&mut self) {
+        let (cgroups, workloads) = self.leaving.due(self.setup.clock.monotonic());
+        for cgroup in cgroups {
+            self.inventory.cgroup_gone(cgroup);
+        }
+        for id in workloads {
+            self.gone(id);
+        }
+    }
+
+    fn gone(&mut self, id: WorkloadId) {
+        self.unscanned.remove(&id);
+        self.placed.remove(&id);
+        self.history.forget(&id);
+        self.setup.placement.service(&id, None);
+        if self.inventory.remove(&id).is_some() {
+            self.usage.forget(&id);
+            self.attribution.forget(&id);
+            self.tell(Observation::WorkloadGone { id, at: self.setup.clock.now() });
+        }
+    }
+
     pub(super) fn workload(&mut self, mut workload: Workload, provisional: bool) {
+        self.leaving.is_back(&workload.id);
         workload.node = self.setup.node.id.clone();
         workload.host_name.clone_from(&self.setup.node.name);
         let id = workload.id.clone();
@@ -53,6 +71,7 @@ impl Agent {
             }
             workload.secured = known.secured;
         }
+        self.setup.placement.service(&id, Some(workload.learned_group()));
         self.inventory.put(workload, provisional);
         let Some(local) = self.inventory.get(&id) else { return };
         let current = local.workload.clone();
@@ -136,11 +155,6 @@ impl Agent {
     /// Work elsewhere is done.
     pub(crate) fn later(&mut self, done: Later) {
         match done {
-            Later::Identified(workload, cgroup_id) => {
-                if self.inventory.get(&workload.id).is_none_or(|local| local.provisional) {
-                    self.workload(Workload { cgroup_id, ..*workload }, true);
-                }
-            }
             Later::Answer(id, answer) => self.answer(id, answer),
             Later::Interfaces(id, interfaces) => self.interfaces(&id, &interfaces),
             Later::Ports(network, ports) => self.ports(&network, &ports),
