@@ -9,14 +9,20 @@ use crate::worth::{self, Kind, Worth};
 
 /// Most observations of a kind told in a second, in the long run; as many again at once. A controller takes some
 /// ten thousand a second of all its nodes.
-const PER_SECOND: [(Kind, u32); 3] = [(Kind::Exec, 1_000), (Kind::Connection, 4_000), (Kind::Usage, 2_000)];
+const PER_SECOND: [(Kind, u32); 5] = [
+    (Kind::Exec, 1_000),
+    (Kind::File, 1_000),
+    (Kind::Connection, 4_000),
+    (Kind::Behaviour, 500),
+    (Kind::Usage, 2_000),
+];
 /// The part of it that only violations may use, so that no flood of plain activity hides one.
 const KEPT_FOR_VIOLATIONS: f64 = 0.5;
 
 /// Lets through what may be told, and counts what may not.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    buckets: [Bucket; 3],
+    buckets: [Bucket; PER_SECOND.len()],
     drops: Drops,
 }
 
