@@ -9,6 +9,7 @@
 //! ```
 
 mod behaviour;
+mod early;
 mod files;
 mod interfaces;
 mod keeper;
@@ -158,6 +159,8 @@ pub(crate) struct Agent {
     learned: HashMap<(GroupName, String), Duration>,
     /// Workloads that are known from their bundle alone: what runs in them was not looked at yet.
     unscanned: HashSet<WorkloadId>,
+    /// Programs of containers that are not known yet, each with when it came.
+    early: Vec<(Duration, Box<nv_probe::events::Exec>)>,
     /// What ended a moment ago.
     leaving: Leaving,
     /// Cgroups that containers are made in.
@@ -206,6 +209,7 @@ impl Agent {
             reported: HashMap::new(),
             learned: HashMap::new(),
             unscanned: HashSet::new(),
+            early: Vec::new(),
             leaving: Leaving::default(),
             parents: HashSet::new(),
             retire_at: None,

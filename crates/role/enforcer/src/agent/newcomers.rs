@@ -19,6 +19,11 @@ const MAX_PARENTS: usize = 4096;
 impl Agent {
     /// A cgroup was made or removed. If it is a container's, it is in its place already.
     pub(crate) fn cgroup(&mut self, news: CgroupNews) {
+        self.take_cgroup(news);
+        self.tell_early();
+    }
+
+    fn take_cgroup(&mut self, news: CgroupNews) {
         let (id, parent, path, found, asked) = match news {
             CgroupNews::Made { id, parent, path, found, asked } => (id, parent, path, found, asked),
             CgroupNews::Gone { id } => {
@@ -28,7 +33,8 @@ impl Agent {
         };
         self.inventory.cgroup_made(id, parent);
         let Some(found) = found else {
-            if is_engines(&path) {
+            // What is made in it inherits, and may have its own row by now.
+            if is_engines(&path) && path.matches('/').count() == 1 {
                 self.place_parent(id);
             }
             return;
@@ -36,19 +42,15 @@ impl Agent {
         if found.cgroup != path {
             return; // Below a container: it has inherited.
         }
-        if asked {
-            // What the runtime told when it was created holds now that it starts.
-            if let Some(local) = self.inventory.get(&found.id) {
-                let (told, provisional) = (local.workload.clone(), local.provisional);
-                self.workload(Workload { cgroup: path, cgroup_id: id, ..told }, provisional);
-            } else if is_engines(&path) {
-                self.place_parent(id);
-            }
-            return;
+        // The runtime may have told of it when it was created, before it had a cgroup.
+        if let Some(local) = self.inventory.get(&found.id)
+            && (asked || !local.provisional)
+        {
+            let (told, provisional) = (local.workload.clone(), local.provisional);
+            return self.workload(Workload { cgroup: path, cgroup_id: id, ..told }, provisional);
         }
-        if self.inventory.get(&found.id).is_some_and(|local| !local.provisional) {
-            // The policy may be another one than when it was placed.
-            return self.place_workload(&found.id);
+        if asked {
+            return; // The same news comes again with the runtime's answer.
         }
         self.workload(Workload { cgroup_id: id, ..*found }, true);
     }

@@ -19,6 +19,7 @@ impl Agent {
     pub(crate) fn process_events(&mut self, events: Vec<nv_probe::Event>) {
         for event in events {
             match event {
+                nv_probe::Event::Exec(exec) if self.is_early(&exec) => self.hold(exec),
                 nv_probe::Event::Exec(exec) => self.exec(*exec),
                 nv_probe::Event::File(file) => self.file_record(*file),
                 nv_probe::Event::Fork { at, cgroup, pid, parent_pid } => {

@@ -8,6 +8,7 @@ use super::{Agent, FOLD_INCIDENTS};
 impl Agent {
     /// Every second: folded incidents are told, batches go out.
     pub(crate) fn second(&mut self) {
+        self.tell_early();
         self.let_go();
         self.greet();
         self.look_after_keeper();

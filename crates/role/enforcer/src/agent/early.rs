@@ -1,0 +1,46 @@
+//! Programs of containers whose cgroup is not known here yet. The kernel has judged them by the row that the cgroup
+//! inherited; on a busy machine their records come before the news of the cgroup, and wait for it to have an owner.
+
+use std::time::Duration;
+
+use nv_model::name::GroupName;
+use nv_probe::events::Exec;
+
+use super::Agent;
+use crate::inventory::Owner;
+
+/// Most that wait; what is beyond is told as the host's, like what nobody claims in time.
+const MAX_EARLY: usize = 1024;
+/// How long they wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Agent {
+    /// Whether a program was judged by another profile than the host's, and is in no container that is known.
+    pub(super) fn is_early(&self, exec: &Exec) -> bool {
+        !exec.runtime
+            && exec.profile != 0
+            && exec.profile != self.profile_number(&GroupName::nodes())
+            && self.early.len() < MAX_EARLY
+            && self.inventory.owner(exec.cgroup) == Owner::Host
+    }
+
+    pub(super) fn hold(&mut self, exec: Box<Exec>) {
+        self.early.push((self.setup.clock.monotonic(), exec));
+    }
+
+    /// Tells those whose cgroup has an owner by now, and those that have waited long enough.
+    pub(super) fn tell_early(&mut self) {
+        if self.early.is_empty() {
+            return;
+        }
+        let now = self.setup.clock.monotonic();
+        let (told, waiting) = std::mem::take(&mut self.early).into_iter().partition(|(since, exec)| {
+            now.saturating_sub(*since) >= PATIENCE || self.inventory.owner(exec.cgroup) != Owner::Host
+        });
+        self.early = waiting;
+        let told: Vec<(Duration, Box<Exec>)> = told;
+        for (_, exec) in told {
+            self.exec(*exec);
+        }
+    }
+}
