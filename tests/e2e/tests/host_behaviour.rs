@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nv_scene::{Scene, WEB_GROUP};
+use nv_scene::{Scene, TOOL, WEB_GROUP};
 use serde_json::Value;
 
 /// How soon a deed must be in the REST API, on a machine that does other things as well.
@@ -104,6 +104,12 @@ async fn renamed_tools_set_id_programs_programs_in_memory_and_scans_are_told_by_
     let (record, _) = scene.api.wait_for("/v1/log/incident", SOON, memory).await?;
     ensure!(text(&record, "mitre_attack") == "T1620", "{record}");
 
+    // The same path, another program.
+    scene.run(&[TOOL, "write", "/tmp/report"]).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.run(&["/bin/sh", "-c", &format!("cat /bin/busybox > {TOOL}; {TOOL}; true")]).await?;
+    told(&scene, "changed_executable", TOOL, "Container.Suspicious.Process", "T1554").await?;
+
     // Many ports of one address, by a program with a harmless name.
     scene.run(&["/bin/attacker", "scan", &scene.web_address()?, "9000", "9040"]).await?;
     told(&scene, "network_scan", "/bin/attacker", "Container.Suspicious.Process", "T1046").await?;
@@ -133,6 +139,7 @@ async fn who_runs_and_who_ran_is_listed_with_parents_arguments_and_ends() -> Res
         .find(|process| text(process, "cmdline") == "sleep 9")
         .with_context(|| format!("the process in the background is not listed: {living:?}"))?;
     ensure!(text(sleeping, "status") == "Sleeping", "{sleeping}");
+    ensure!(text(sleeping, "sha256").len() == 64, "{sleeping}");
     ensure!(sleeping.get("root") == Some(&Value::Bool(true)), "{sleeping}");
     let number = |process: &Value, key: &str| process.get(key).and_then(Value::as_u64).unwrap_or_default();
     let parent = living.iter().find(|process| number(process, "pid") == number(sleeping, "parent"));

@@ -112,6 +112,8 @@ pub struct ProcessEntry {
     pub ended: Option<Timestamp>,
     /// How it ended, as wait(2) gives it: the exit status times 256, or the signal; `None` while it lives.
     pub exit: Option<u32>,
+    /// SHA-256 of the executable in hexadecimal; empty while it is not known.
+    pub sha256: String,
     /// What was decided when it was run; `None` when it ran before the enforcer.
     pub verdict: Option<Verdict>,
 }

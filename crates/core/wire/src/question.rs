@@ -140,6 +140,7 @@ impl TryFrom<proto::ProcessEntry> for ProcessEntry {
             started: time(raw.started),
             ended: raw.ended.map(time),
             exit: raw.exit,
+            sha256: text("sha256", raw.sha256, MAX_WORD_BYTES)?,
             verdict: if raw.verdict.is_empty() { None } else { Some(verdict("verdict", &raw.verdict)?) },
         })
     }
@@ -162,6 +163,7 @@ impl From<ProcessEntry> for proto::ProcessEntry {
             started: model.started.nanos(),
             ended: model.ended.map(|ended| ended.nanos()),
             exit: model.exit,
+            sha256: clip(model.sha256, MAX_WORD_BYTES),
             verdict: model.verdict.map(|verdict| verdict.as_str().to_owned()).unwrap_or_default(),
         }
     }

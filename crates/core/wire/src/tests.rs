@@ -260,7 +260,7 @@ prop_compose! {
         let [pid, parent, process_group, session] = pids;
         ProcessEntry {
             pid, parent, process_group, session, name: word.clone(), path: format!("/{word}"), command: word, user: if named { "web".into() } else { String::new() },
-            uid: uids[0], euid: uids[1], state: "Running".into(), started, ended, exit, verdict,
+            uid: uids[0], euid: uids[1], state: "Running".into(), started, ended, exit, sha256: "ab12".into(), verdict,
         }
     }
 }

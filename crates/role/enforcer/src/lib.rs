@@ -14,6 +14,7 @@ mod backlog;
 pub mod command;
 mod connections;
 mod gate;
+mod hashes;
 mod held;
 mod inventory;
 mod join;

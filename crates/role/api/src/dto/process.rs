@@ -34,6 +34,9 @@ pub struct ProcessInfo {
     pub start_timestamp: i64,
     /// Executable, absolute in the workload; ours, beside the contract.
     pub path: String,
+    /// SHA-256 of the executable, in hexadecimal, once it was taken; ours, beside the contract.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
     /// Real user id; ours, beside the contract.
     pub uid: u32,
     /// Effective user id; ours, beside the contract.
@@ -66,6 +69,7 @@ impl From<ProcessEntry> for ProcessInfo {
             root: entry.euid == 0,
             start_timestamp: entry.started.seconds(),
             path: entry.path,
+            sha256: entry.sha256,
             uid: entry.uid,
             euid: entry.euid,
             end_timestamp: entry.ended.map(nv_model::time::Timestamp::seconds),

@@ -11,6 +11,7 @@ use nv_model::verdict::Verdict;
 use nv_policy::behaviour::Finding;
 
 use super::{Agent, FOLD_INCIDENTS, MAX_FOLDED};
+use crate::hashes::{Hashed, Job, hex};
 use crate::processes::Process;
 
 /// Most scans whose process is waited for; beyond it they are told without.
@@ -39,6 +40,34 @@ impl Agent {
             self.behaviours.insert(key, (self.setup.clock.monotonic(), folded));
         }
         self.tell(Observation::Behaviour(Box::new(seen)));
+    }
+
+    /// Has the executable of a container hashed.
+    pub(super) fn hash(&mut self, exec: &nv_probe::events::Exec, seen: &ProcessObservation) {
+        let Some(workload) = &seen.workload else { return };
+        let known = self.hashes.get(workload, &exec.path).is_some();
+        self.hashes.ask(Job {
+            workload: workload.clone(),
+            pid: exec.pid,
+            first: self.inventory.get(workload).map_or(0, |local| local.workload.pid),
+            path: exec.path.clone(),
+            seen: known.then(|| Box::new(seen.clone())),
+        });
+    }
+
+    /// An executable was hashed: is it the one that it was?
+    pub(super) fn hashed(&mut self, hashed: Hashed) {
+        let Hashed { job, hash } = hashed;
+        let before = self.hashes.found(&job, hash);
+        let (Some(before), Some(now), Some(seen)) = (before, hash, job.seen) else { return };
+        let message = format!(
+            "{} is another program than before: its SHA-256 was {} and is {}",
+            job.path,
+            hex(&before),
+            hex(&now)
+        );
+        self.suspicious(Finding { behaviour: Behaviour::ChangedExecutable, message }, *seen);
+        self.pump();
     }
 
     /// Tells of what was folded, and of scans whose process is known by now.

@@ -48,6 +48,7 @@ use crate::attribution::Attribution;
 use crate::backlog::Tally;
 use crate::connections::Connections;
 use crate::gate::Gate;
+use crate::hashes::{Hashed, Hashes};
 use crate::held::Held;
 use crate::inventory::Inventory;
 use crate::keeper::{Keeper, Launcher, Seen, Watch, Watched};
@@ -140,6 +141,8 @@ pub(crate) enum Later {
     Retired(Result<(), String>),
     /// The keeper watches these files, or not.
     Watched(Box<Watch>, Result<Watched, String>),
+    /// An executable was hashed.
+    Hashed(Box<Hashed>),
     /// An answer that took a while to look up.
     Answer(u64, Result<Answer, AnswerError>),
     /// The network programs are on an interface, or not.
@@ -152,6 +155,7 @@ pub(crate) struct Agent {
     inventory: Inventory,
     processes: Processes,
     history: History,
+    hashes: Hashes,
     attribution: Attribution,
     connections: Connections,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
@@ -199,11 +203,13 @@ pub(crate) struct Agent {
 impl Agent {
     /// Enforces the held policy, and takes in what runs already.
     pub(crate) fn new(setup: Setup) -> Self {
+        let hashes = Hashes::start(setup.later.clone());
         let mut agent = Self {
             setup,
             inventory: Inventory::default(),
             processes: Processes::default(),
             history: History::default(),
+            hashes,
             attribution: Attribution::default(),
             connections: Connections::default(),
             reported: HashMap::new(),

@@ -85,6 +85,16 @@ impl Agent {
         });
         // What is suspicious is not taken into a profile as what the service usually does.
         let unlearnable = findings.iter().any(Finding::unlearnable);
+        // What is from the image does not change without being copied up, which is what `drifted` says.
+        if let Some(id) = &workload
+            && exec.verdict.passes()
+            && !exec.fileless
+            && !exec.truncated
+            && self.hashes.wanted(id, &exec.path, exec.drifted)
+        {
+            let seen = self.observed(&exec, workload.clone(), group.clone(), &parent);
+            self.hash(&exec, &seen);
+        }
         if !findings.is_empty() {
             let mut seen = self.observed(&exec, workload.clone(), group.clone(), &parent);
             if seen.user.is_empty() {

@@ -68,6 +68,7 @@ impl Agent {
             folder,
             cgroup_root: self.setup.cgroup_root.clone(),
             boot: self.wall(Duration::ZERO),
+            hashes: workload.as_ref().map(|id| self.hashes.of(id)).unwrap_or_default(),
         };
         let later = self.setup.later.clone();
         tokio::task::spawn_blocking(move || {

@@ -121,7 +121,10 @@ impl Agent {
     /// What the kernel's programs count, by name.
     pub(super) fn counters(&self) -> BTreeMap<String, u64> {
         let Some(kernel) = &self.setup.kernel else { return BTreeMap::new() };
-        let mut named: Vec<(&str, u64)> = Vec::new();
+        let mut named: Vec<(&str, u64)> = vec![
+            ("agent.hashes_skipped", self.hashes.skipped()),
+            ("agent.scans_overflow", self.scans.overflow()),
+        ];
         if let Ok(process) = kernel.process.counters() {
             named.extend([
                 ("process.dropped_exec", process.dropped_exec),

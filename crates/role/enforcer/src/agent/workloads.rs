@@ -48,6 +48,7 @@ impl Agent {
         self.unscanned.remove(&id);
         self.placed.remove(&id);
         self.history.forget(&id);
+        self.hashes.forget(&id);
         self.setup.placement.service(&id, None);
         if self.inventory.remove(&id).is_some() {
             self.usage.forget(&id);
@@ -155,6 +156,7 @@ impl Agent {
     /// Work elsewhere is done.
     pub(crate) fn later(&mut self, done: Later) {
         match done {
+            Later::Hashed(hashed) => self.hashed(*hashed),
             Later::Answer(id, answer) => self.answer(id, answer),
             Later::Interfaces(id, interfaces) => self.interfaces(&id, &interfaces),
             Later::Ports(network, ports) => self.ports(&network, &ports),

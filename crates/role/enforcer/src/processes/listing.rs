@@ -29,11 +29,13 @@ pub(crate) struct Listing {
     pub(crate) cgroup_root: Option<PathBuf>,
     /// Wall time of the boot.
     pub(crate) boot: Timestamp,
+    /// Hashes of executables, by path.
+    pub(crate) hashes: HashMap<String, String>,
 }
 
 /// Makes the answer. Blocks on `/proc`.
 pub(crate) fn list(listing: Listing) -> Vec<ProcessEntry> {
-    let Listing { mut living, past, folder, cgroup_root, boot } = listing;
+    let Listing { mut living, past, folder, cgroup_root, boot, hashes } = listing;
     if let Some(folder) = folder {
         let mut cgroups = HashMap::new();
         for pid in members(&folder) {
@@ -66,6 +68,9 @@ pub(crate) fn list(listing: Listing) -> Vec<ProcessEntry> {
         exit: past.exit,
         ..entry(past.pid, &past.process, boot)
     }));
+    for entry in &mut entries {
+        entry.sha256 = hashes.get(&entry.path).cloned().unwrap_or_default();
+    }
     entries.sort_by_key(|entry| (entry.started, entry.pid));
     entries
 }
@@ -227,6 +232,7 @@ mod tests {
             folder: None,
             cgroup_root: None,
             boot: Timestamp::from_nanos(0),
+            hashes: HashMap::new(),
         };
         let listed = list(listing);
         assert_eq!(listed.len(), 1);
