@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use nv_model::name::GroupName;
+use nv_model::profile::EffectiveProfile;
+use nv_model::verdict::Verdict;
 use nv_probe::events::Exec;
 
 use super::Agent;
@@ -41,6 +43,51 @@ impl Agent {
         let told: Vec<(Duration, Box<Exec>)> = told;
         for (_, exec) in told {
             self.exec(*exec);
+        }
+    }
+
+    /// What a program's own profile says of it that was judged by the profile of nobody, as the container was not in its
+    /// place yet. It ran, so that it was not stopped; but it is not learned into a profile that does not learn.
+    pub(super) fn verdict_afterwards(&self, group: &GroupName, exec: &Exec) -> Verdict {
+        let profile = self.setup.held.policy.profiles.get(group);
+        match (profile, exec.verdict) {
+            (Some(profile), Verdict::Learn) => afterwards(profile, &exec.path, exec.drifted),
+            (_, verdict) => verdict,
+        }
+    }
+}
+
+fn afterwards(profile: &EffectiveProfile, path: &str, drifted: bool) -> Verdict {
+    let facts = nv_policy::decide::ProgramFacts { drifted };
+    match nv_policy::decide::process(profile, path, facts).verdict {
+        Verdict::Deny => Verdict::Violate,
+        verdict => verdict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_model::mode::{Baseline, Fault, Mode};
+
+    use super::*;
+
+    #[test]
+    fn what_ran_before_its_profile_was_in_place_is_reported_and_not_learned_into_it() {
+        for (mode, want) in [
+            (Mode::Discover, Verdict::Learn),
+            (Mode::Monitor, Verdict::Violate),
+            (Mode::Protect, Verdict::Violate),
+        ] {
+            let profile = EffectiveProfile {
+                group: "nv.web.shop".parse().unwrap(),
+                mode,
+                baseline: Baseline::Basic,
+                rules: Vec::new(),
+                alert_disabled: false,
+                fault: Fault::Open,
+                files: Default::default(),
+            };
+            assert_eq!(afterwards(&profile, "/tmp/evil", true), want, "{mode:?}");
         }
     }
 }

@@ -36,7 +36,7 @@ impl Agent {
         }
     }
 
-    pub(super) fn exec(&mut self, exec: nv_probe::events::Exec) {
+    pub(super) fn exec(&mut self, mut exec: nv_probe::events::Exec) {
         tracing::trace!(
             path = exec.path,
             cgroup = exec.cgroup,
@@ -66,6 +66,9 @@ impl Agent {
         if workload.is_none() && exec.verdict == Verdict::Learn && self.is_nobodys(exec.profile) {
             // Of a container that is not known yet: what runs in it is looked at when it is.
             return;
+        }
+        if workload.is_some() && self.is_nobodys(exec.profile) {
+            exec.verdict = self.verdict_afterwards(&group, &exec);
         }
         let findings = nv_policy::behaviour::of_exec(&nv_policy::behaviour::Exec {
             container: workload.is_some(),
