@@ -151,7 +151,7 @@ pub async fn run(
 ) -> Result<(), EnforcerError> {
     let folder = config.state_dir.join("enforcer");
     let fail = |source| EnforcerError::StateDir { path: folder.clone(), source };
-    make_private(&folder).map_err(fail)?;
+    node::make_private(&folder).map_err(fail)?;
     let id = node::node_id().ok_or(EnforcerError::NoNodeId)?;
     let held_path = folder.join("policy.json");
     let held = Held::load(&held_path)?;
@@ -291,13 +291,4 @@ async fn keep_linked(
         pause = (pause * 2).min(Duration::from_secs(10));
     };
     link::run(Dial { controller: config.controller, credential }, events, shutdown).await;
-}
-
-/// Makes a folder that only its owner may enter.
-fn make_private(folder: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    if !folder.exists() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
 }
