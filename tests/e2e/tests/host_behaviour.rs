@@ -175,3 +175,26 @@ async fn who_runs_and_who_ran_is_listed_with_parents_arguments_and_ends() -> Res
     ensure!(servers.iter().any(|process| text(process, "cmdline").contains("httpd -f")), "{servers:?}");
     scene.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_enters_the_hosts_file_system_is_an_escape() -> Result<()> {
+    let scene = Scene::start("escape").await?;
+    let container = nv_lab::ContainerSpec::new("main", nv_scene::CLIENT_IMAGE, &[]).privileged();
+    let spec = nv_lab::PodSpec::new("agent-6c8d7b9f4-p0w3r", nv_scene::NAMESPACE).host_processes();
+    let pod = scene.lab.run_pod(&spec.container(container)).await?;
+    let known = format!("/v1/workload/{}", pod.container().id);
+    scene.api.wait_for(&known, SOON, |answer| answer.get("workload").map(drop)).await?;
+    // Any process of the host leads there; this one is.
+    let escape = format!("nsenter -t {} -m /bin/true", std::process::id());
+    let entered = scene.lab.exec(pod.container(), &["/bin/sh", "-c", &escape]).await?;
+    ensure!(entered.exit_code == 0, "{entered:?}");
+    let escaped = |answer: &Value| {
+        let list = answer.get("incidents")?.as_array()?;
+        list.iter().find(|record| text(record, "behaviour") == "namespace_escape").cloned()
+    };
+    let (record, _) = scene.api.wait_for("/v1/log/incident", SOON, escaped).await?;
+    ensure!(text(&record, "name") == "Container.Privilege.Escalation", "{record}");
+    ensure!(text(&record, "level") == "Critical" && text(&record, "mitre_attack") == "T1611", "{record}");
+    ensure!(text(&record, "workload_id") == pod.container().id, "{record}");
+    scene.stop().await
+}

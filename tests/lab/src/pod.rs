@@ -69,6 +69,8 @@ pub struct PodSpec {
     pub containers: Vec<ContainerSpec>,
     /// It uses the host's network.
     pub host_network: bool,
+    /// It sees the host's processes.
+    pub host_processes: bool,
 }
 
 impl PodSpec {
@@ -82,6 +84,7 @@ impl PodSpec {
             annotations: BTreeMap::new(),
             containers: Vec::new(),
             host_network: false,
+            host_processes: false,
         }
     }
     /// Adds a label.
@@ -100,6 +103,12 @@ impl PodSpec {
     #[must_use]
     pub fn host_network(mut self) -> Self {
         self.host_network = true;
+        self
+    }
+    /// Lets it see the host's processes.
+    #[must_use]
+    pub fn host_processes(mut self) -> Self {
+        self.host_processes = true;
         self
     }
 }
@@ -340,7 +349,7 @@ impl Lab {
         let network = if spec.host_network { NamespaceMode::Node } else { NamespaceMode::Pod };
         let options = NamespaceOption {
             network: network.into(),
-            pid: NamespaceMode::Container.into(),
+            pid: if spec.host_processes { NamespaceMode::Node } else { NamespaceMode::Container }.into(),
             ipc: NamespaceMode::Pod.into(),
             ..Default::default()
         };
