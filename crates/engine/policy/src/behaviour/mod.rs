@@ -60,10 +60,18 @@ impl Finding {
     fn new(behaviour: Behaviour, message: impl Into<String>) -> Self {
         Self { behaviour, message: message.into() }
     }
-    /// Whether a profile in Discover should not take the program in because of it.
+    /// Whether a profile in Discover should not take the program in because of it: it is what an attack does, and no
+    /// tool that a service may well use. A name alone never keeps a program from being learned.
     #[must_use]
     pub fn unlearnable(&self) -> bool {
-        !matches!(self.behaviour, Behaviour::NewExecutable | Behaviour::ChangedExecutable)
+        matches!(
+            self.behaviour,
+            Behaviour::RemoteShell
+                | Behaviour::SetIdEscalation
+                | Behaviour::Escalation
+                | Behaviour::Fileless
+                | Behaviour::NamespaceEscape
+        )
     }
 }
 
@@ -149,6 +157,9 @@ mod tests {
         assert_eq!(found(&new), [Behaviour::NewExecutable]);
         assert_eq!(found(&Exec { verdict: Verdict::Allow, ..new }), [], "someone listed it");
         assert!(!of_exec(&new)[0].unlearnable(), "a new program is what Discover is for");
+        assert!(of_exec(&memory)[0].unlearnable());
+        let tool = Exec { path: "/usr/bin/ssh", ..exec() };
+        assert!(!of_exec(&tool)[0].unlearnable(), "a name is reported and nothing else");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Agent {
             escaped,
             verdict: exec.verdict,
         });
-        // What is suspicious is not taken into a profile as what the service usually does.
+        // What only attacks do is not taken into a profile as what the service usually does.
         let unlearnable = findings.iter().any(Finding::unlearnable);
         // What is from the image does not change without being copied up, which is what `drifted` says.
         if let Some(id) = &workload
