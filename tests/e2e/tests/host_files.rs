@@ -74,6 +74,15 @@ async fn a_blocked_file_is_for_those_who_were_seen_to_need_it() -> Result<()> {
     ensure!(!can(&scene, &["/bin/attacker", "read", "/proc/self/root/etc/shadow"]).await?);
     ensure!(!can(&scene, &["/bin/attacker", "read", "/srv/vault/key"]).await?, "read below a folder");
 
+    // What takes a protected file's name is protected by all of its names soon.
+    ensure!(can(&scene, &["/bin/attacker", "write", "/tmp/copy"]).await?);
+    ensure!(can(&scene, &["/bin/attacker", "rename", "/tmp/copy", SECRET]).await?);
+    ensure!(can(&scene, &["/bin/attacker", "link", SECRET, "/tmp/replaced"]).await?);
+    let end = std::time::Instant::now() + SOON;
+    while can(&scene, &["/bin/attacker", "read", "/tmp/replaced"]).await? {
+        ensure!(std::time::Instant::now() < end, "a file that took the name is read by another one");
+    }
+
     // What this mechanism cannot stop is told.
     ensure!(can(&scene, &["/bin/attacker", "rename", "/srv/vault/key", "/srv/vault/moved"]).await?);
     told(&scene, "/srv/vault/key", "violate", "was renamed").await?;

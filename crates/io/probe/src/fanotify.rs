@@ -416,7 +416,10 @@ fn folder_and_name(mut information: &[u8]) -> Option<(Handle, Vec<u8>)> {
 }
 
 /// What `FAN_REPORT_DFID_NAME` will call the folder: the id of its file system, then type and bytes of its handle.
-fn handle_of(folder: BorrowedFd<'_>) -> io::Result<Handle> {
+///
+/// # Errors
+/// Its file system has no handles.
+pub fn handle_of(folder: BorrowedFd<'_>) -> io::Result<Handle> {
     #[repr(C)]
     struct FileHandle {
         bytes: libc::c_uint,

@@ -10,9 +10,11 @@
 //!
 //! A program is judged by the rules of the container that its cgroup is, whatever namespaces it is in. Programs of the
 //! host, this one included, are never held up. What a program may is tied to the inode of its executable as it was when
-//! the rules came, so that a file of the same name is not enough.
+//! the rules came, so that a file of the same name is not enough. A protected file that is made or replaced later is looked
+//! up anew (names).
 
 mod ask;
+mod names;
 mod place;
 mod resolve;
 mod rows;
@@ -20,8 +22,10 @@ mod tables;
 mod tell;
 mod who;
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nv_model::file::{FileBehavior, FileOperation, FilePattern, FileRule};
 use nv_model::mode::{Fault, Mode};
@@ -29,6 +33,7 @@ use nv_model::name::{GroupName, WorkloadId};
 use nv_model::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
+use self::names::{Heard, Key};
 use self::place::Placed;
 use self::rows::RowGuard;
 use self::tables::Tables;
@@ -105,8 +110,18 @@ pub(crate) struct Seen {
     pub(crate) dropped: u64,
 }
 
-/// What keeps the files: rows that the kernel judges by itself, or fanotify.
-pub(crate) enum Guard {
+/// Looking names up anew is followed by a pause this many times as long, so that making many costs its maker the most.
+const SHARE: u32 = 20;
+/// Longest time between a name and the look for it, under a flood of them.
+const LATEST: Duration = Duration::from_secs(5);
+
+/// What keeps the files.
+pub(crate) struct Guard {
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// Rows that the kernel judges by itself, or fanotify.
+enum Kept {
     /// BPF refuses; reports come in the process programs' ring.
     Rows(RowGuard),
     /// fanotify asks.
@@ -114,22 +129,54 @@ pub(crate) enum Guard {
 }
 
 impl Guard {
+    fn new(kept: Kept, heard: Arc<Heard>) -> Result<Self, String> {
+        let kept = Arc::new(Mutex::new(kept));
+        let renewed = Arc::clone(&kept);
+        std::thread::Builder::new()
+            .name("file-names".to_owned())
+            .spawn(move || {
+                while let Some(places) = heard.wait() {
+                    let begin = Instant::now();
+                    renewed.lock().unwrap_or_else(PoisonError::into_inner).renew(&places);
+                    std::thread::sleep(begin.elapsed().saturating_mul(SHARE).min(LATEST));
+                }
+            })
+            .map_err(|error| format!("a thread for files: {error}"))?;
+        Ok(Self { kept })
+    }
+
     /// Watches what is given and nothing else. What stays the same is not touched.
     pub(crate) fn watch(&mut self, watch: &Watch) -> Result<Watched, String> {
-        match self {
-            Self::Rows(guard) => guard.watch(watch),
-            Self::Asks(guard) => Ok(guard.watch(watch)),
+        match &mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner) {
+            Kept::Rows(guard) => guard.watch(watch),
+            Kept::Asks(guard) => Ok(guard.watch(watch)),
         }
     }
 
     /// Over the process programs' tables.
     pub(crate) fn rows(descriptors: Vec<(String, OwnedFd)>) -> Result<Self, String> {
-        RowGuard::new(descriptors).map(Self::Rows)
+        let heard = Arc::new(Heard::new());
+        Self::new(Kept::Rows(RowGuard::new(descriptors, Arc::clone(&heard))?), heard)
     }
 
     /// Starts the threads; what they see goes into the socket whose other end is returned.
     pub(crate) fn asks() -> Result<(Self, OwnedFd), String> {
-        AskGuard::start().map(|(guard, socket)| (Self::Asks(guard), socket))
+        let heard = Arc::new(Heard::new());
+        let (guard, socket) = AskGuard::start(Arc::clone(&heard))?;
+        Ok((Self::new(Kept::Asks(guard), heard)?, socket))
+    }
+}
+
+impl Kept {
+    fn renew(&mut self, places: &HashSet<Key>) {
+        match self {
+            Self::Rows(guard) => {
+                if let Err(error) = guard.renew(places) {
+                    tracing::error!(error, "files that were made are not kept");
+                }
+            }
+            Self::Asks(guard) => guard.renew(places),
+        }
     }
 }
 
@@ -148,7 +195,7 @@ pub(crate) struct Groups {
 }
 
 impl AskGuard {
-    fn start() -> Result<(Self, OwnedFd), String> {
+    fn start(heard: Arc<Heard>) -> Result<(Self, OwnedFd), String> {
         let asking = nv_probe::fanotify::Asking::new()
             .map_err(|error| format!("the kernel does not ask before files are opened: {error}"))?;
         let telling = nv_probe::fanotify::Telling::new()
@@ -160,13 +207,18 @@ impl AskGuard {
         let sink = Arc::new(tell::Sink::new(ours)?);
         ask::spawn(&groups, &tables, &sink)?;
         tell::spawn(&groups, &tables, &sink)?;
-        Ok((Self { tables, groups, placed: Placed::default() }, theirs))
+        Ok((Self { tables, groups, placed: Placed::new(heard) }, theirs))
     }
 
     fn watch(&mut self, watch: &Watch) -> Watched {
         let (tables, watched) = self.placed.place(&self.groups, watch);
         *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         watched
+    }
+
+    fn renew(&mut self, places: &HashSet<Key>) {
+        let tables = self.placed.renew(&self.groups, places);
+        *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
     }
 }
 

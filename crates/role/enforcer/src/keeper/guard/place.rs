@@ -5,13 +5,13 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nv_model::file::FileBehavior;
-use nv_model::name::WorkloadId;
-use nv_probe::fanotify::{Ask, Handle, Inode};
+use nv_probe::fanotify::{Ask, Handle, Inode, handle_of};
 use rustix::fs::{Mode, OFlags};
 
+use super::names::{Heard, Key};
 use super::resolve::{self, Found, Names};
 use super::tables::{Folder, Tables, Ward};
-use super::{Groups, Place, Rules, Watch, Watched};
+use super::{Groups, Place, Rules, Watch, Watched, who};
 
 /// Most marks of one place. A mark is some hundred bytes in the kernel.
 pub(super) const MAX_MARKS: usize = 32_768;
@@ -30,12 +30,16 @@ struct Held {
 }
 
 /// What is watched now.
-#[derive(Default)]
 pub(super) struct Placed {
-    held: HashMap<Option<WorkloadId>, Held>,
+    heard: Arc<Heard>,
+    held: HashMap<Key, Held>,
 }
 
 impl Placed {
+    pub(super) fn new(heard: Arc<Heard>) -> Self {
+        Self { heard, held: HashMap::new() }
+    }
+
     /// Brings marks to what `watch` says. A place whose root is gone is left out, and its marks went with it.
     pub(super) fn place(&mut self, groups: &Groups, watch: &Watch) -> (Tables, Watched) {
         let mut watched = Watched::default();
@@ -57,24 +61,51 @@ impl Placed {
                 watched.gone += 1;
                 continue;
             };
-            let held = mark(groups, place, rules, root.as_fd());
+            let held = mark(groups, &self.heard, place, rules, root.as_fd(), None);
             if let Some(old) = old.filter(|old| old.ward.place.pid == place.pid) {
                 self.unmark(groups, root.as_fd(), &old.marks, Some(&held.marks));
             }
             self.held.insert(place.workload.clone(), held);
         }
         // Containers that are gone took their marks along; one that is only not watched any more has a root.
-        for (_, gone) in before {
+        for (key, gone) in before {
+            self.heard.forget(&key);
             if let Some(root) = root(gone.ward.place.pid) {
                 self.unmark(groups, root.as_fd(), &gone.marks, None);
             }
         }
+        self.heard.sweep();
         for held in self.held.values() {
             watched.asked += u64::try_from(held.marks.asked.len()).unwrap_or(u64::MAX);
             watched.told += u64::try_from(held.marks.told.len()).unwrap_or(u64::MAX);
             watched.refused += held.refused;
         }
-        (Tables::new(self.held.values().map(|held| Arc::clone(&held.ward)).collect()), watched)
+        (self.tables(), watched)
+    }
+
+    /// Marks what has the names of the rules by now in these places. Applications stay what they were.
+    pub(super) fn renew(&mut self, groups: &Groups, places: &HashSet<Key>) -> Tables {
+        for key in places {
+            let Some(old) = self.held.remove(key) else { continue };
+            let (place, rules) = (&old.ward.place, Arc::clone(&old.ward.rules));
+            let held = match root(place.pid).filter(|_| lives(place)) {
+                Some(root) => {
+                    let applications = Some(old.ward.applications.clone());
+                    let held = mark(groups, &self.heard, place, rules, root.as_fd(), applications);
+                    self.unmark(groups, root.as_fd(), &old.marks, Some(&held.marks));
+                    held
+                }
+                // Its end is on the way.
+                None => old,
+            };
+            self.held.insert(key.clone(), held);
+        }
+        self.heard.sweep();
+        self.tables()
+    }
+
+    fn tables(&self) -> Tables {
+        Tables::new(self.held.values().map(|held| Arc::clone(&held.ward)).collect())
     }
 
     /// Takes marks off that are not in `kept` and that no other place has.
@@ -86,8 +117,9 @@ impl Placed {
             if kept.is_some_and(|kept| kept.asked.contains_key(inode)) || shared_file(inode) {
                 continue;
             }
-            // Another file under this name by now has no mark; the marked one has no name and is of no use.
+            // Another file may have this name by now, and a mark of its own; the one that is meant is of no use then.
             if let Some(target) = resolve::open_in(root, path, OFlags::PATH)
+                && Inode::of(&target).is_ok_and(|now| now == *inode)
                 && let Err(error) = groups.asking.remove(Ask::Open, target.as_fd())
             {
                 tracing::debug!(%error, path, "no such mark");
@@ -99,6 +131,7 @@ impl Placed {
             }
             if let Some(telling) = &groups.telling
                 && let Some(target) = resolve::open_in(root, path, OFlags::PATH)
+                && handle_of(target.as_fd()).is_ok_and(|now| now == *handle)
                 && let Err(error) = telling.remove(target.as_fd())
             {
                 tracing::debug!(%error, path, "no such mark");
@@ -112,15 +145,36 @@ pub(super) fn same(held: &Place, place: &Place) -> bool {
     (&held.cgroup, held.pid) == (&place.cgroup, place.pid)
 }
 
+/// Whether the place's process is still the one that it was, as far as its cgroup says it.
+pub(super) fn lives(place: &Place) -> bool {
+    place.workload.is_none()
+        || who::cgroup(place.pid).is_some_and(|cgroup| {
+            cgroup.strip_prefix(&place.cgroup).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+}
+
 /// The root of a process; that of process 1 for the host.
 pub(super) fn root(pid: u32) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()
 }
 
-fn mark(groups: &Groups, place: &Place, rules: Arc<Rules>, root: BorrowedFd<'_>) -> Held {
+/// Marks what the rules mean. `known` are the applications of a place that was marked before with the same rules.
+fn mark(
+    groups: &Groups,
+    heard: &Heard,
+    place: &Place,
+    rules: Arc<Rules>,
+    root: BorrowedFd<'_>,
+    known: Option<HashMap<usize, HashSet<Inode>>>,
+) -> Held {
+    heard.forget(&place.workload);
     let mut marker = Marker {
         groups,
+        heard,
+        place: &place.workload,
+        part: "",
+        recursive: false,
         container: place.workload.is_some(),
         rule: 0,
         blocks: false,
@@ -129,12 +183,18 @@ fn mark(groups: &Groups, place: &Place, rules: Arc<Rules>, root: BorrowedFd<'_>)
         marks: Marks::default(),
         refused: 0,
     };
-    let mut applications: HashMap<usize, HashSet<Inode>> = HashMap::new();
+    let look_up = known.is_none();
+    let mut applications = known.unwrap_or_default();
     for (at, (_, rule)) in rules.rules.iter().enumerate() {
         marker.rule = at;
         // The host is never held up, so that its rules only tell.
         marker.blocks = rule.behavior == FileBehavior::BlockAccess && marker.container;
+        marker.recursive = rule.recursive;
+        marker.part = rule.filter.as_str().rsplit('/').next().unwrap_or_default();
         resolve::resolve(root, rule, &mut marker);
+        if !look_up {
+            continue;
+        }
         let executables = rule
             .applications
             .iter()
@@ -155,6 +215,11 @@ fn mark(groups: &Groups, place: &Place, rules: Arc<Rules>, root: BorrowedFd<'_>)
 /// Sets marks on what the rules mean, one rule after the other: the first keeps a file.
 struct Marker<'a> {
     groups: &'a Groups,
+    heard: &'a Heard,
+    place: &'a Key,
+    /// The filter's last part.
+    part: &'a str,
+    recursive: bool,
     container: bool,
     rule: usize,
     blocks: bool,
@@ -165,6 +230,13 @@ struct Marker<'a> {
 }
 
 impl Marker<'_> {
+    fn hear(&mut self, folder: BorrowedFd<'_>, part: &str, folders: bool) {
+        if let Err(error) = self.heard.add(self.place, folder, part, folders) {
+            tracing::debug!(%error, "names in a folder are not heard of");
+            self.refused += 1;
+        }
+    }
+
     fn full(&self) -> bool {
         self.marks.asked.len() + self.marks.told.len() >= MAX_MARKS
     }
@@ -194,6 +266,11 @@ impl Found for Marker<'_> {
             // For files that are made in it later.
             self.ask(folder, true);
         }
+        // Of files that are only watched the folder itself tells.
+        if self.blocks || self.recursive {
+            let part = if names == Names::Some { self.part } else { "*" };
+            self.hear(folder, part, !self.blocks);
+        }
         let Some(telling) = &self.groups.telling else { return };
         if self.full() {
             self.refused += 1;
@@ -221,6 +298,10 @@ impl Found for Marker<'_> {
         {
             self.files.entry(inode).or_insert(self.rule);
         }
+    }
+
+    fn way(&mut self, folder: BorrowedFd<'_>, part: &str) {
+        self.hear(folder, part, false);
     }
 
     /// Mounts are not told.

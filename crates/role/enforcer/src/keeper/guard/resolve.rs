@@ -32,6 +32,8 @@ pub(super) trait Found {
     fn folder(&mut self, folder: BorrowedFd<'_>, path: &str, names: Names);
     /// A file that is meant; `whole` when all of its folder is.
     fn file(&mut self, file: BorrowedFd<'_>, whole: bool);
+    /// A folder on the way to what is meant, and the name in it that leads on. Called before it is looked up.
+    fn way(&mut self, folder: BorrowedFd<'_>, part: &str);
     /// A folder above what is meant, below the root.
     fn above(&mut self, folder: BorrowedFd<'_>);
     /// Something was not looked at, because it was too much or too deep.
@@ -65,6 +67,10 @@ impl<F: Found> Walk<'_, F> {
         if rest.is_empty() {
             return self.last(folder, part);
         }
+        let path = if folder.is_empty() { "/" } else { folder };
+        let Some(opened) = open_in(self.root, path, OFlags::PATH | OFlags::DIRECTORY) else { return };
+        self.found.way(opened.as_fd(), part);
+        drop(opened);
         if !part.contains('*') {
             return self.descend(&format!("{folder}/{part}"), rest);
         }

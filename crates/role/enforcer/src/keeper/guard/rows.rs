@@ -1,33 +1,47 @@
 //! From rules to rows of the kernel's tables, where BPF refuses: it is the same walk as for marks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nv_model::file::FileBehavior;
-use nv_model::name::WorkloadId;
 use nv_probe::file::{FileRow, KernelInode, Mounts, Rows, Tables, scope};
 use rustix::fs::OFlags;
 
-use super::place::{MAX_MARKS, root, same};
+use super::names::{Heard, Key};
+use super::place::{MAX_MARKS, lives, root, same};
 use super::resolve::{self, Found, Names};
 use super::{Place, Rules, Watch, Watched};
 
 /// The tables, and what was put there for each place.
 pub(crate) struct RowGuard {
     tables: Tables,
-    held: HashMap<Option<WorkloadId>, Held>,
+    heard: Arc<Heard>,
+    held: HashMap<Key, Held>,
+    /// The order of the places, in which they are given rows.
+    order: Vec<Key>,
 }
 
 struct Held {
     place: Place,
     rules: Arc<Rules>,
-    found: PlaceRows,
+    found: Rowed,
 }
 
-/// Rows of one place.
-struct PlaceRows {
+/// Rows of one place, by the number of the rule.
+struct Rowed {
+    files: Vec<(KernelInode, FileRow)>,
+    applications: Vec<(u32, KernelInode)>,
+    refused: u64,
+}
+
+/// Takes the rows of one place.
+struct PlaceRows<'a> {
+    heard: &'a Heard,
+    place: &'a Key,
     mounts: Mounts,
+    /// The filter's last part.
+    part: &'a str,
     rule: u32,
     blocks: bool,
     recursive: bool,
@@ -37,36 +51,63 @@ struct PlaceRows {
 }
 
 impl RowGuard {
-    pub(super) fn new(descriptors: Vec<(String, OwnedFd)>) -> Result<Self, String> {
+    pub(super) fn new(descriptors: Vec<(String, OwnedFd)>, heard: Arc<Heard>) -> Result<Self, String> {
         let tables = Tables::from_descriptors(descriptors).map_err(|error| nv_telemetry::chain(&error))?;
-        Ok(Self { tables, held: HashMap::new() })
+        Ok(Self { tables, heard, held: HashMap::new(), order: Vec::new() })
     }
 
     /// Looks up what is new, and makes the tables say just what is wanted.
     pub(super) fn watch(&mut self, watch: &Watch) -> Result<Watched, String> {
-        let mut watched = Watched::default();
+        let mut gone = 0;
         let profiles: Vec<Arc<Rules>> = watch.profiles.iter().cloned().map(Arc::new).collect();
         let mut before = std::mem::take(&mut self.held);
-        let mut rows = Rows::default();
+        self.order.clear();
         for place in &watch.places {
             let Some(rules) = profiles.get(place.profile) else { continue };
             let held = match before.remove(&place.workload) {
                 Some(held) if same(&held.place, place) && *held.rules == **rules => held,
-                _ => match look_up(place, rules) {
+                _ => match look_up(&self.heard, place, rules, None) {
                     Some(found) => Held { place: place.clone(), rules: Arc::clone(rules), found },
                     None => {
-                        watched.gone += 1;
+                        gone += 1;
                         continue;
                     }
                 },
             };
+            self.held.insert(place.workload.clone(), held);
+            self.order.push(place.workload.clone());
+        }
+        for key in before.keys() {
+            self.heard.forget(key);
+        }
+        Ok(Watched { gone, ..self.write()? })
+    }
+
+    /// Looks up what has the names of the rules by now in these places. Applications stay what they were.
+    pub(super) fn renew(&mut self, places: &HashSet<Key>) -> Result<(), String> {
+        for key in places {
+            if let Some(held) = self.held.get_mut(key).filter(|held| lives(&held.place))
+                && let Some(found) =
+                    look_up(&self.heard, &held.place, &held.rules, Some(&held.found.applications))
+            {
+                held.found = found;
+            }
+        }
+        self.write().map(drop)
+    }
+
+    fn write(&mut self) -> Result<Watched, String> {
+        self.heard.sweep();
+        let mut watched = Watched::default();
+        let mut rows = Rows::default();
+        for held in self.order.iter().filter_map(|key| self.held.get(key)) {
+            let number = held.rules.number;
             watched.refused += held.found.refused;
             for (inode, row) in &held.found.files {
-                rows.add(rules.number, *inode, *row);
+                rows.add(number, *inode, *row);
             }
             let applications = held.found.applications.iter();
-            rows.applications.extend(applications.map(|(rule, inode)| (rules.number, *rule, *inode)));
-            self.held.insert(place.workload.clone(), held);
+            rows.applications.extend(applications.map(|(rule, inode)| (number, *rule, *inode)));
         }
         watched.asked = u64::try_from(rows.files.len()).unwrap_or(u64::MAX);
         let replaced = self.tables.replace(&rows).map_err(|error| nv_telemetry::chain(&error))?;
@@ -75,11 +116,21 @@ impl RowGuard {
     }
 }
 
-/// `None` when the place's root is gone.
-fn look_up(place: &Place, rules: &Rules) -> Option<PlaceRows> {
+/// `None` when the place's root is gone. `known` are the applications of a place that was looked up before with the same
+/// rules.
+fn look_up(
+    heard: &Heard,
+    place: &Place,
+    rules: &Rules,
+    known: Option<&Vec<(u32, KernelInode)>>,
+) -> Option<Rowed> {
     let (root, mounts) = (root(place.pid)?, Mounts::of(place.pid).ok()?);
+    heard.forget(&place.workload);
     let mut found = PlaceRows {
+        heard,
+        place: &place.workload,
         mounts,
+        part: "",
         rule: 0,
         blocks: false,
         recursive: false,
@@ -90,9 +141,13 @@ fn look_up(place: &Place, rules: &Rules) -> Option<PlaceRows> {
     for (number, (_, rule)) in (0_u32..).zip(&rules.rules) {
         found.rule = number;
         found.recursive = rule.recursive;
+        found.part = rule.filter.as_str().rsplit('/').next().unwrap_or_default();
         // The host is never held up, so that its rules only tell.
         found.blocks = rule.behavior == FileBehavior::BlockAccess && place.workload.is_some();
         resolve::resolve(root.as_fd(), rule, &mut found);
+        if known.is_some() {
+            continue;
+        }
         for path in &rule.applications {
             let opened = resolve::open_in(root.as_fd(), path, OFlags::PATH);
             if let Some(inode) = opened.and_then(|opened| found.mounts.inode(opened.as_fd()).ok()) {
@@ -100,10 +155,18 @@ fn look_up(place: &Place, rules: &Rules) -> Option<PlaceRows> {
             }
         }
     }
-    Some(found)
+    let applications = known.cloned().unwrap_or(found.applications);
+    Some(Rowed { files: found.files, applications, refused: found.refused })
 }
 
-impl PlaceRows {
+impl PlaceRows<'_> {
+    fn hear(&mut self, folder: BorrowedFd<'_>, part: &str) {
+        if let Err(error) = self.heard.add(self.place, folder, part, false) {
+            tracing::debug!(%error, "names in a folder are not heard of");
+            self.refused += 1;
+        }
+    }
+
     fn row(&mut self, file: BorrowedFd<'_>, scope: u8) {
         if self.files.len() >= MAX_MARKS {
             self.refused += 1;
@@ -119,8 +182,14 @@ impl PlaceRows {
     }
 }
 
-impl Found for PlaceRows {
+impl Found for PlaceRows<'_> {
     fn folder(&mut self, folder: BorrowedFd<'_>, _path: &str, names: Names) {
+        // What is made in a folder that is meant as a whole has the folder's row, at once.
+        if names == Names::Some {
+            self.hear(folder, self.part);
+        } else if self.blocks {
+            self.hear(folder, "*");
+        }
         match names {
             Names::Some => {}
             Names::All if !self.recursive => self.row(folder, scope::IN),
@@ -133,6 +202,10 @@ impl Found for PlaceRows {
         if self.blocks || !whole {
             self.row(file, scope::ITSELF);
         }
+    }
+
+    fn way(&mut self, folder: BorrowedFd<'_>, part: &str) {
+        self.hear(folder, part);
     }
 
     fn above(&mut self, folder: BorrowedFd<'_>) {
