@@ -10,6 +10,7 @@ use libbpf_cargo::SkeletonBuilder;
 fn main() -> Result<(), Box<dyn Error>> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../bpf/network.bpf.c");
     println!("cargo:rerun-if-changed={}", source.display());
+    println!("cargo:rerun-if-changed={}", source.with_file_name("network").display());
     println!("cargo:rerun-if-env-changed=CLANG");
     let object = PathBuf::from(env::var("OUT_DIR")?).join("network.bpf.o");
     let architecture = env::var("CARGO_CFG_TARGET_ARCH")?;

@@ -1,4 +1,4 @@
-//! What the tables in the kernel hold, byte for byte as `bpf/network.bpf.c` lays it out.
+//! What the tables in the kernel hold, byte for byte as `bpf/network/maps.h` lays it out.
 //!
 //! Addresses are 16 bytes, IPv4 as `::ffff:a.b.c.d`; ports are in network order; everything else is native.
 

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * Keys, rows and records, and the tables that hold them. Their twins are in crates/io/capture/src/rows.rs; the loader
+ * compares the sizes.
+ */
+#ifndef NV_NETWORK_MAPS_H
+#define NV_NETWORK_MAPS_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define EXTENSIONS 6
+#define EXTERNAL 1 /* identity of an address without a row */
+#define NEVER_BLOCK 0x80
+#define CONNECT_AGAIN_NS (10ULL * 1000000000ULL)
+#define WAKE_BYTES (64 * 1024)
+
+enum verdict { OPEN = 0, LEARN = 1, ALLOW = 2, VIOLATE = 3, DENY = 4, NO_VERDICT = 0xff };
+enum mode { NO_MODE = 0, DISCOVER = 1, MONITOR = 2, PROTECT = 3 };
+enum action { ACTION_ALLOW = 1, ACTION_DENY = 2, ACTION_LEARNED = 3 };
+
+enum flag {
+	LOCAL_CLIENT = 1 << 0, /* the pod opened it */
+	MID_STREAM = 1 << 1,   /* its first packet was not seen: the roles are a guess */
+	CLOSED = 1 << 2,
+	REPORTED = 1 << 3, /* its record is in the ring */
+	FIN_CLIENT = 1 << 4,
+	FIN_SERVER = 1 << 5,
+	REPLIED = 1 << 6, /* the server has sent something */
+	QUARANTINED = 1 << 7,
+	TURNED = 1 << 8, /* an attempt to open it the other way was reported */
+};
+
+enum counter {
+	DENIED_PACKETS,
+	FLOWS_CREATED,
+	FLOWS_REEVALUATED,
+	FLOWS_NOT_STORED,
+	EVENTS_LOST,
+	UNPARSED,
+	FRAGMENTS_ALONE,
+	NO_ENDPOINT,
+	CONNECTS,
+	CONNECTS_FOLDED,
+	COUNTERS,
+};
+
+struct endpoint {
+	__u32 identity;
+	__u32 number;
+	__u32 quarantined;
+};
+
+struct address_key {
+	__u32 prefix_bits;
+	__u8 address[16];
+};
+
+struct rule_key {
+	__u32 prefix_bits;
+	__u32 client;
+	__u32 server;
+	__u8 protocol;
+	__u8 zero;
+	__be16 port;
+};
+
+struct rule {
+	__u32 action;
+	__u32 rule;
+};
+
+struct settings {
+	__u32 generation;
+	__u32 strict;
+	__u32 disabled;
+};
+
+struct flow_key {
+	__u32 ifindex;
+	__u32 local[4];
+	__u32 remote[4];
+	__be16 local_port;
+	__be16 remote_port;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+struct flow {
+	__u64 bytes_to_server;
+	__u64 bytes_to_client;
+	__u64 packets_to_server;
+	__u64 packets_to_client;
+	__u64 first_ns; /* monotonic */
+	__u64 last_ns;	/* monotonic, by the last tick */
+	__u32 generation;
+	__u32 rule;
+	__u32 client;
+	__u32 server;
+	__u32 flags;
+	__u32 sessions;
+	__u32 endpoint;
+	__u8 verdict;
+	__u8 zero[3];
+};
+
+struct fragment_key {
+	__u32 ifindex;
+	__u32 id;
+	__u32 local[4];
+	__u32 remote[4];
+	__u8 protocol;
+	__u8 from_pod;
+	__u8 zero[2];
+};
+
+struct fragment {
+	__be16 local_port;
+	__be16 remote_port;
+};
+
+enum event_kind { FLOW_NEW = 1, FLOW_CHANGED = 2, FLOW_TURNED = 3, CONNECT = 4 };
+
+struct flow_event {
+	__u32 kind;
+	__u32 endpoint;
+	__u64 ns;
+	struct flow_key key;
+	__u32 flags;
+	__u32 client;
+	__u32 server;
+	__u32 rule;
+	__u32 generation;
+	__u8 verdict;
+	__u8 previous;
+	__u8 zero[6];
+};
+
+struct connect_event {
+	__u32 kind;
+	__u32 pid;
+	__u64 ns;
+	__u64 cgroup;
+	__u32 address[4];
+	__be16 port;
+	__u8 protocol;
+	__u8 zero;
+	__u32 uid;
+	char command[16];
+};
+
+struct connect_key {
+	__u64 cgroup;
+	__u32 address[4];
+	__u32 pid;
+	__be16 port;
+	__u8 protocol;
+	__u8 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct endpoint);
+} endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address_key);
+	__type(value, __u32);
+} addresses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u32);
+} modes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct rule_key);
+	__type(value, struct rule);
+} rules SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct connect_key);
+	__type(value, __u64);
+} connects SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &which);
+	if (value)
+		*value += 1;
+}
+
+/* Reports that somebody waits for wake the reader; the rest wait for its next look or for a full batch. */
+static __always_inline __u64 wake(bool urgent)
+{
+	if (urgent)
+		return 0;
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+#endif
