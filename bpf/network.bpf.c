@@ -4,7 +4,8 @@
  *
  * from_pod  ingress of the host end: what the pod sends.
  * to_pod    egress of the host end: what the pod is sent.
- * connect_* and sendmsg_* at the root of cgroup v2: the process behind a connection; they never deny.
+ * connect_* and sendmsg_* at the root of cgroup v2: the process behind a connection. They deny where a container's
+ *           packets do not pass an interface of ours.
  *
  * A frame is reduced to a flow key as its own interface sees it (local = the pod, remote = the other one), so both
  * directions share one entry and one lookup. Who is the client is a flag of the entry, set by the first packet.

@@ -1,11 +1,65 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
  *
- * Who opened which connection: what connects and sends, at the root of cgroup v2.
+ * What connects and sends, at the root of cgroup v2: who opened which connection, and the verdict where no interface
+ * is ours (yet): a container's first moments, before its veth is attached, and containers on the host's network or on
+ * interfaces that are no veths. The hooks hold from a process' first instruction, its cgroup being there before it.
  */
 #ifndef NV_NETWORK_CONNECT_H
 #define NV_NETWORK_CONNECT_H
 
-#include "maps.h"
+#include "judge.h"
+
+/* Where the caller belongs: its cgroup's row or that of the nearest one above; NULL for the host's programs. */
+static __always_inline struct place *place_of_caller(void)
+{
+	__u64 id = bpf_get_current_cgroup_id();
+	struct place *place = bpf_map_lookup_elem(&places, &id);
+
+	for (int level = CGROUP_DEPTH; !place && level > 0; level--) {
+		id = bpf_get_current_ancestor_cgroup_id(level);
+		if (id)
+			place = bpf_map_lookup_elem(&places, &id);
+	}
+	return place;
+}
+
+/* Stays on the machine, or goes to no one in particular. */
+static __always_inline bool is_unjudged(const __u32 a[4])
+{
+	if (!a[0] && !a[1] && a[2] == bpf_htonl(0xffff)) {
+		__u32 v4 = bpf_ntohl(a[3]);
+		return !v4 || v4 >> 24 == 127 || v4 >> 28 == 0xe || v4 == 0xffffffff;
+	}
+	if (!a[0] && !a[1] && !a[2] && (!a[3] || a[3] == bpf_htonl(1)))
+		return true;
+	return (bpf_ntohl(a[0]) >> 24) == 0xff;
+}
+
+/* What is not at an interface of ours is judged when it is asked for, before there is any packet. */
+static __always_inline __u8 judge_connect(const struct connect_key *to)
+{
+	struct place *place = place_of_caller();
+	__u32 zero = 0;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct judgement j = {};
+
+	if (!place || !set || (place->flags & AT_INTERFACE) || is_unjudged(to->address))
+		return OPEN;
+	struct endpoint endpoint = {
+		.identity = place->identity,
+		.quarantined = place->flags & PLACE_QUARANTINED,
+	};
+	struct flow_key key = {
+		.remote = { to->address[0], to->address[1], to->address[2], to->address[3] },
+		.remote_port = to->port,
+		.protocol = to->protocol,
+	};
+	judge(&key, true, &endpoint, set, &j);
+	/* Its own address, which no packet leaves for; a sibling's is judged at the sibling's end. */
+	if (!j.quarantined && j.client == j.server)
+		return OPEN;
+	return j.verdict;
+}
 
 static __always_inline int attribute(struct bpf_sock_addr *ctx, const __u32 address[4])
 {
@@ -18,16 +72,20 @@ static __always_inline int attribute(struct bpf_sock_addr *ctx, const __u32 addr
 		.protocol = ctx->protocol,
 	};
 	__u64 *last = bpf_map_lookup_elem(&connects, &key);
+	__u8 verdict = judge_connect(&key);
+	int pass = verdict != DENY;
 
 	count(CONNECTS);
+	if (!pass)
+		count(CONNECTS_DENIED);
 	if (last && now - *last < CONNECT_AGAIN_NS) {
 		count(CONNECTS_FOLDED);
-		return 1;
+		return pass;
 	}
 	struct connect_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		count(EVENTS_LOST);
-		return 1;
+		return pass;
 	}
 	event->kind = CONNECT;
 	event->pid = key.pid;
@@ -36,13 +94,13 @@ static __always_inline int attribute(struct bpf_sock_addr *ctx, const __u32 addr
 	__builtin_memcpy(event->address, key.address, 16);
 	event->port = key.port;
 	event->protocol = key.protocol;
-	event->zero = 0;
+	event->verdict = verdict;
 	event->uid = (__u32)bpf_get_current_uid_gid();
 	if (bpf_get_current_comm(event->command, sizeof(event->command)))
 		event->command[0] = 0;
-	bpf_ringbuf_submit(event, wake(false));
+	bpf_ringbuf_submit(event, wake(verdict >= VIOLATE));
 	bpf_map_update_elem(&connects, &key, &now, BPF_ANY);
-	return 1;
+	return pass;
 }
 
 static __always_inline int attribute4(struct bpf_sock_addr *ctx)

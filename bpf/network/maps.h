@@ -21,6 +21,7 @@
 #define NEVER_BLOCK 0x80
 #define CONNECT_AGAIN_NS (10ULL * 1000000000ULL)
 #define WAKE_BYTES (64 * 1024)
+#define CGROUP_DEPTH 10 /* deepest cgroup of a container */
 
 enum verdict { OPEN = 0, LEARN = 1, ALLOW = 2, VIOLATE = 3, DENY = 4, NO_VERDICT = 0xff };
 enum mode { NO_MODE = 0, DISCOVER = 1, MONITOR = 2, PROTECT = 3 };
@@ -49,6 +50,7 @@ enum counter {
 	NO_ENDPOINT,
 	CONNECTS,
 	CONNECTS_FOLDED,
+	CONNECTS_DENIED,
 	COUNTERS,
 };
 
@@ -56,6 +58,17 @@ struct endpoint {
 	__u32 identity;
 	__u32 number;
 	__u32 quarantined;
+};
+
+enum place_flag {
+	PLACE_QUARANTINED = 1 << 0,
+	AT_INTERFACE = 1 << 1, /* its packets are judged at its interface */
+};
+
+/* What a container's cgroup, and all below it, is on the network. */
+struct place {
+	__u32 identity;
+	__u32 flags;
 };
 
 struct address_key {
@@ -151,7 +164,7 @@ struct connect_event {
 	__u32 address[4];
 	__be16 port;
 	__u8 protocol;
-	__u8 zero;
+	__u8 verdict; /* OPEN where it is not judged here */
 	__u32 uid;
 	char command[16];
 };
@@ -172,6 +185,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct endpoint);
 } endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct place);
+} places SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

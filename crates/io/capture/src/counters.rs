@@ -28,6 +28,8 @@ pub struct Totals {
     pub connects: u64,
     /// Those that were like one of the last 10 seconds.
     pub connects_folded: u64,
+    /// Connects and sends that were refused.
+    pub connects_denied: u64,
 }
 
 /// Reads the counters.
@@ -38,7 +40,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    const COUNT: usize = 10;
+    const COUNT: usize = 11;
 
     /// From what the loader has handed over.
     ///
@@ -84,6 +86,7 @@ impl Counters {
             no_endpoint,
             connects,
             connects_folded,
+            connects_denied,
         ] = sums;
         Ok(Totals {
             denied_packets,
@@ -96,6 +99,7 @@ impl Counters {
             no_endpoint,
             connects,
             connects_folded,
+            connects_denied,
         })
     }
 }

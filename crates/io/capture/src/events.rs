@@ -89,6 +89,8 @@ pub struct ConnectEvent {
     pub address: IpAddr,
     /// Which port; 0 for protocols without.
     pub port: u16,
+    /// What was decided where it was asked for; `Open` for the host's programs and for what an interface judges.
+    pub verdict: Verdict,
 }
 
 /// Reader of the ring.
@@ -171,6 +173,7 @@ fn parse(record: &[u8], anchor: Anchor) -> Option<Event> {
             protocol: Protocol::from_number(record.protocol),
             address: address(record.address),
             port: record.port.get(),
+            verdict: verdict(record.verdict),
         }));
     }
     let record = FlowRecord::read_from_bytes(record).ok()?;

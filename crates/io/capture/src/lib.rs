@@ -2,10 +2,11 @@
 //!
 //! Two processes use this crate. The **keeper** ([`Loaded`]) loads `bpf/network.bpf.c`, attaches it to the host ends of
 //! the pods' veths and pins everything, so that it enforces without any process. The **agent** is handed descriptors
-//! and works with four things:
+//! and works with five things:
 //!
 //! ```text
 //! policy   → Tables   → endpoints, addresses, modes, rules, settings → verdict of every packet in the kernel
+//! Places   → what cgroups are → verdict of a connect where no interface is attached
 //! Events   ← ring     ← flows that began or changed, processes that connect
 //! Flows    ← sweep    ← bytes, packets and sessions of every flow since the last sweep
 //! Counters ←          ← what was dropped or lost
@@ -25,6 +26,7 @@ mod load;
 mod map;
 mod netlink;
 pub mod netns;
+mod places;
 mod ring;
 mod rows;
 mod sys;
@@ -39,5 +41,6 @@ pub use flows::{Ends, Flow, Flows, IdleLimits, Sweep};
 pub use listening::Listening;
 pub use load::{LoadError, Loaded, Options, shape};
 pub use map::TableError;
-pub use rows::{AddressKey, Endpoint, ModeRow, Prefix, RuleAction, RuleKey, RuleRow};
+pub use places::Places;
+pub use rows::{AddressKey, Endpoint, ModeRow, Place, Prefix, RuleAction, RuleKey, RuleRow};
 pub use tables::{Applied, Rows, Tables};

@@ -12,6 +12,7 @@ use crate::sys::{self, Batch, MapShape};
 /// Names of the tables, as [`descriptors`](crate::Loaded::descriptors) hands them out.
 pub(crate) mod name {
     pub(crate) const ENDPOINTS: &str = "endpoints";
+    pub(crate) const PLACES: &str = "places";
     pub(crate) const ADDRESSES: &str = "addresses";
     pub(crate) const MODES: &str = "modes";
     pub(crate) const RULES: &str = "rules";
@@ -20,8 +21,8 @@ pub(crate) mod name {
     pub(crate) const COUNTERS: &str = "counters";
     pub(crate) const EVENTS: &str = "events";
     /// Those that the agent works with; the others are the kernel side's own.
-    pub(crate) const HANDED_OUT: [&str; 8] =
-        [ENDPOINTS, ADDRESSES, MODES, RULES, SETTINGS, FLOWS, COUNTERS, EVENTS];
+    pub(crate) const HANDED_OUT: [&str; 9] =
+        [ENDPOINTS, PLACES, ADDRESSES, MODES, RULES, SETTINGS, FLOWS, COUNTERS, EVENTS];
 }
 
 /// Why a table cannot be used.

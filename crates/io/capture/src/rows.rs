@@ -22,6 +22,27 @@ pub struct Endpoint {
     pub quarantined: u32,
 }
 
+/// What a container's cgroup is on the network (`places`, by cgroup id); it counts for all cgroups below too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Place {
+    identity: u32,
+    flags: u32,
+}
+
+impl Place {
+    const QUARANTINED: u32 = 1;
+    const AT_INTERFACE: u32 = 1 << 1;
+
+    /// Connects of `identity` are judged when they are asked for; with `at_interface` its packets are judged at an
+    /// attached interface instead.
+    #[must_use]
+    pub const fn new(identity: u32, quarantined: bool, at_interface: bool) -> Self {
+        let quarantined = if quarantined { Self::QUARANTINED } else { 0 };
+        Self { identity, flags: quarantined | if at_interface { Self::AT_INTERFACE } else { 0 } }
+    }
+}
+
 /// Key of `addresses`: a network. The longest prefix counts.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -242,7 +263,7 @@ pub(crate) struct ConnectRecord {
     pub(crate) address: [u8; 16],
     pub(crate) port: U16,
     pub(crate) protocol: u8,
-    pub(crate) zero: u8,
+    pub(crate) verdict: u8,
     pub(crate) uid: u32,
     pub(crate) command: [u8; 16],
 }
@@ -267,6 +288,7 @@ mod tests {
     #[test]
     fn rows_are_as_large_as_the_kernel_side_lays_them_out() {
         assert_eq!(size_of::<Endpoint>(), 12);
+        assert_eq!(size_of::<Place>(), 8);
         assert_eq!(size_of::<AddressKey>(), 20);
         assert_eq!(size_of::<RuleKey>(), 16);
         assert_eq!(size_of::<RuleRow>(), 8);

@@ -7,6 +7,8 @@ mod lab;
 #[cfg(test)]
 mod modes;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod records;
 #[cfg(test)]
 mod verdicts;

@@ -155,6 +155,7 @@ impl Agent {
                 ("network.no_endpoint", network.no_endpoint),
                 ("network.connects", network.connects),
                 ("network.connects_folded", network.connects_folded),
+                ("network.connects_denied", network.connects_denied),
             ]);
         }
         named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
