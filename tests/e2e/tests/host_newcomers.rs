@@ -186,3 +186,47 @@ async fn containers_outside_of_pods_are_judged_from_their_first_program_too() ->
     ensure!(ran == 0, "{ran} of 16 first programs ran");
     scene.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_connection_of_every_new_pod_is_judged_by_its_services_rules_under_load() -> Result<()> {
+    let scene = Scene::start("first-dial").await?;
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    scene.set_mode("Protect").await?;
+    let forbidden = format!("{}:81", scene.web_address()?);
+    // It dials until it gets through, and says so.
+    let dial = format!("/bin/attacker connect {forbidden} && : > /tmp/first-reached; exec sleep 1000");
+
+    let load = Load::new();
+    let mut pods = Vec::new();
+    for round in 0..2 {
+        let numbers = 1000 + round * AT_ONCE..1000 + (round + 1) * AT_ONCE;
+        let specs: Vec<PodSpec> =
+            numbers.map(|number| client_pod(number, &["/bin/sh", "-c", &dial])).collect();
+        // On a busy machine the runtime itself may fail to start one.
+        pods.extend(join_all(specs.iter().map(|spec| scene.lab.run_pod(spec))).await.into_iter().flatten());
+    }
+    drop(load);
+    ensure!(pods.len() >= AT_ONCE, "{} pods started", pods.len());
+    let denied = |answer: &Value| {
+        let told = answer.get("violations").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |record: &Value, key: &str| {
+            record.get(key).and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
+        };
+        let clients: BTreeSet<String> = told
+            .iter()
+            .filter(|record| text(record, "policy_action") == "deny")
+            .filter(|record| record.get("server_port").and_then(Value::as_u64) == Some(81))
+            .map(|record| text(record, "client_id"))
+            .collect();
+        (clients.len() >= pods.len()).then_some(clients.len())
+    };
+    scene
+        .api
+        .wait_for("/v1/log/violation?limit=1000", Duration::from_secs(20), denied)
+        .await
+        .context("not every pod's first connection was stopped and told")?;
+    let reached = written(&scene.lab.options().dir, "first-reached");
+    ensure!(reached == 0, "{reached} of {} first connections came through", pods.len());
+    scene.stop().await
+}

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nv_model::mode::{Baseline, Fault, Mode, Modes};
-use nv_model::name::GroupName;
-use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy};
+use nv_model::name::{GroupName, WorkloadId};
+use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy, WorkloadPolicy};
 use nv_model::profile::EffectiveProfile;
 use nv_policy::lower::{self, NetworkTables, ProcessTables, ProfileNumbers, RuleRef, TooManyRows};
 
@@ -39,6 +39,7 @@ pub(crate) enum KernelError {
 pub(crate) struct Kernel {
     pub(crate) process: nv_probe::Tables,
     pub(crate) network: nv_capture::Tables,
+    pub(crate) places: nv_capture::Places,
     pub(crate) flows: nv_capture::Flows,
     pub(crate) counters: nv_capture::Counters,
     rules: BTreeMap<(u32, u32), RuleRef>,
@@ -49,10 +50,11 @@ impl Kernel {
     pub(crate) fn new(
         process: nv_probe::Tables,
         network: nv_capture::Tables,
+        places: nv_capture::Places,
         flows: nv_capture::Flows,
         counters: nv_capture::Counters,
     ) -> Self {
-        Self { process, network, flows, counters, rules: BTreeMap::new() }
+        Self { process, network, places, flows, counters, rules: BTreeMap::new() }
     }
 
     /// Enforces `policy`, completed by what this node knows itself. Rows that a packet or program needs are there
@@ -121,10 +123,28 @@ pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy
         mode: None,
     });
     for (id, address) in inventory.addresses() {
-        let identity = policy.workloads.get(id).map_or(IdentityId::NEW, |workload| workload.identity);
+        let identity = match (policy.workloads.get(id), inventory.get(id)) {
+            (Some(workload), _) => workload.identity,
+            (None, Some(local)) => identity_of_new(&policy.workloads, &local.workload.learned_group(), false),
+            (None, None) => IdentityId::NEW,
+        };
         completed.addresses.entry(IpNet::from(address)).or_insert(identity);
     }
     completed
+}
+
+/// The identity of a workload that the controllers have not told of yet: that of its service's others, if there are
+/// any here, so that it is held by the service's rules from its first moment on.
+pub(crate) fn identity_of_new(
+    workloads: &BTreeMap<WorkloadId, WorkloadPolicy>,
+    group: &GroupName,
+    host_network: bool,
+) -> IdentityId {
+    if host_network {
+        return IdentityId::NODES;
+    }
+    let sibling = workloads.values().find(|known| known.group == *group);
+    sibling.map_or(IdentityId::NEW, |known| known.identity)
 }
 
 /// The identity that an address has: the longest prefix counts, outside of all it is external.
@@ -208,6 +228,16 @@ mod tests {
         for (address, want) in [("10.1.2.3", 21), ("10.2.2.3", 20), ("192.0.2.1", 1)] {
             assert_eq!(identity_of(&policy, address.parse().unwrap()), IdentityId(want), "{address}");
         }
+    }
+
+    #[test]
+    fn a_new_workload_has_the_identity_of_its_services_others() {
+        let group = |name: &str| -> GroupName { name.parse().unwrap() };
+        let known = WorkloadPolicy { group: group("nv.web"), identity: IdentityId(20), quarantined: false };
+        let workloads = BTreeMap::from([("old".parse().unwrap(), known)]);
+        assert_eq!(identity_of_new(&workloads, &group("nv.web"), false), IdentityId(20));
+        assert_eq!(identity_of_new(&workloads, &group("nv.shop"), false), IdentityId::NEW);
+        assert_eq!(identity_of_new(&workloads, &group("nv.web"), true), IdentityId::NODES);
     }
 
     #[test]

@@ -5,13 +5,15 @@
 //! records and no busy agent comes between; the agent hears of it afterwards. Until then the cgroup has its parent's
 //! row, given in the kernel: a pod's profile for a container of a known pod, the one of unidentified containers else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use nv_capture::{Place, Places};
 use nv_model::name::{GroupName, WorkloadId};
+use nv_model::policy::WorkloadPolicy;
 use nv_model::workload::Workload;
 use nv_policy::lower::ProfileNumbers;
 use nv_probe::Event;
@@ -20,7 +22,7 @@ use nv_runtime::Identifier;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::kernel::new_services;
+use crate::kernel::{identity_of_new, new_services};
 
 /// Most news that wait for the agent; what is beyond is dropped, and the runtime's own word stands for it.
 const MAX_WAITING: usize = 8_192;
@@ -43,18 +45,20 @@ pub(crate) enum CgroupNews {
     Gone { id: u64 },
 }
 
-/// What the agent knows of profiles and of containers that are created and do not run yet.
+/// What the agent knows of profiles, identities and of containers that are created and do not run yet.
 #[derive(Debug, Default)]
 pub(crate) struct Placement {
     numbers: RwLock<ProfileNumbers>,
+    workloads: RwLock<BTreeMap<WorkloadId, WorkloadPolicy>>,
     /// As many as there are workloads on the node.
     services: RwLock<HashMap<WorkloadId, GroupName>>,
 }
 
 impl Placement {
-    /// The agent has other numbers now.
-    pub(crate) fn set(&self, numbers: &ProfileNumbers) {
+    /// The agent has other numbers, and workloads others identities, now.
+    pub(crate) fn set(&self, numbers: &ProfileNumbers, workloads: &BTreeMap<WorkloadId, WorkloadPolicy>) {
         self.numbers.write().unwrap_or_else(PoisonError::into_inner).clone_from(numbers);
+        self.workloads.write().unwrap_or_else(PoisonError::into_inner).clone_from(workloads);
     }
     /// A runtime has told of a container, or that it is gone (`None`).
     pub(crate) fn service(&self, id: &WorkloadId, group: Option<GroupName>) {
@@ -72,11 +76,23 @@ impl Placement {
         let numbers = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
         numbers.get(group).or_else(|| numbers.get(&new_services()))
     }
+    /// What a new workload is on the network before its interface is attached.
+    fn place(&self, group: &GroupName, workload: &Workload) -> Place {
+        let workloads = self.workloads.read().unwrap_or_else(PoisonError::into_inner);
+        let network = workload.pod_sandbox.as_ref().unwrap_or(&workload.id);
+        let known = workloads.get(&workload.id).or_else(|| workloads.get(network));
+        let identity = known.map_or_else(
+            || identity_of_new(&workloads, group, workload.host_network),
+            |known| known.identity,
+        );
+        Place::new(identity.0, known.is_some_and(|known| known.quarantined), false)
+    }
 }
 
 /// Reads news of cgroups and puts containers in their places.
 pub(crate) struct Placer {
     pub(crate) tables: Arc<Tables>,
+    pub(crate) places: Arc<Places>,
     /// Where questions to a runtime wait for their answers.
     pub(crate) tasks: tokio::runtime::Handle,
     pub(crate) identifiers: Vec<Identifier>,
@@ -151,7 +167,12 @@ impl Placer {
                 let asked = known.is_none();
                 Some(CgroupNews::Made { id, parent, path, found: Some(Box::new(found)), asked })
             }
-            Event::CgroupGone { id, .. } => Some(CgroupNews::Gone { id }),
+            Event::CgroupGone { id, .. } => {
+                if let Err(error) = self.places.remove(id) {
+                    tracing::warn!(%error, cgroup = id, "the row of a cgroup that is gone stays");
+                }
+                Some(CgroupNews::Gone { id })
+            }
             Event::Exec(_) | Event::File(_) | Event::Fork { .. } | Event::Exit { .. } => None,
         }
     }
@@ -174,6 +195,7 @@ impl Placer {
     fn rows(&self) -> Rows {
         Rows {
             tables: Arc::clone(&self.tables),
+            places: Arc::clone(&self.places),
             placement: Arc::clone(&self.placement),
             cgroup_root: self.cgroup_root.clone(),
         }
@@ -183,6 +205,7 @@ impl Placer {
 /// Writes rows of new containers.
 struct Rows {
     tables: Arc<Tables>,
+    places: Arc<Places>,
     placement: Arc<Placement>,
     cgroup_root: Option<PathBuf>,
 }
@@ -194,6 +217,10 @@ impl Rows {
         let here = self.cgroup_root.as_ref().map(|root| root.join(path.trim_start_matches('/')));
         if here.and_then(|here| nv_probe::cgroup::id(&here).ok()) != Some(id) {
             return;
+        }
+        // A pod's own cgroup has no row here: its containers differ in what the agent knows of them.
+        if let Err(error) = self.places.set(id, self.placement.place(group, found)) {
+            tracing::error!(%error, cgroup = id, workload = %found.id, "a new container's connects are not judged");
         }
         let Some(profile) = self.placement.number(group) else { return };
         let in_pod = found.is_sandbox || found.pod_sandbox.is_some();
@@ -222,10 +249,10 @@ mod tests {
         assert_eq!(placement.number(&web), None);
         let mut numbers = ProfileNumbers::default();
         let new = numbers.number(&new_services());
-        placement.set(&numbers);
+        placement.set(&numbers, &BTreeMap::new());
         assert_eq!(placement.number(&web), Some(new));
         let own = numbers.number(&web);
-        placement.set(&numbers);
+        placement.set(&numbers, &BTreeMap::new());
         assert_eq!(placement.number(&web), Some(own));
     }
 }

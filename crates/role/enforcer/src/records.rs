@@ -41,6 +41,9 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
         tables: Arc::new(
             nv_probe::Tables::from_descriptors(copies).map_err(|error| strange(error.to_string()))?,
         ),
+        places: Arc::new(
+            nv_capture::Places::from_descriptors(network).map_err(|error| strange(error.to_string()))?,
+        ),
         tasks: tokio::runtime::Handle::current(),
         identifiers: to.identifiers,
         placement: to.placement,
@@ -89,9 +92,10 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
     let flows = nv_capture::Flows::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
     let counters =
         nv_capture::Counters::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
+    let places = nv_capture::Places::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
     let network =
         nv_capture::Tables::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
-    Ok(Kernel::new(tables, network, flows, counters))
+    Ok(Kernel::new(tables, network, places, flows, counters))
 }
 
 fn ring(process: &mut Named, name: &str) -> Result<nv_probe::Events, EnforcerError> {

@@ -75,6 +75,7 @@ impl Agent {
         self.setup.keeper = Some(Arc::new(keeper));
         if let Some(kernel) = renewed.kernel {
             self.setup.kernel = Some(*kernel);
+            self.guarded.clear();
             if let Err(error) = self.enforce() {
                 tracing::error!(%error, "the held policy is not enforced");
             }
@@ -113,6 +114,7 @@ impl Agent {
     pub(super) fn detach(&mut self, id: &WorkloadId) {
         let Some(local) = self.inventory.get_mut(id) else { return };
         let attached = std::mem::take(&mut local.attached);
+        self.guarded.remove(id);
         for one in attached {
             if let Some(kernel) = &mut self.setup.kernel
                 && let Err(error) = kernel.network.remove_endpoint(one.ifindex)

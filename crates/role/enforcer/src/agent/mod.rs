@@ -169,6 +169,8 @@ pub(crate) struct Agent {
     leaving: Leaving,
     /// Cgroups that containers are made in.
     parents: HashSet<u64>,
+    /// Workloads whose network has an attached interface: its packets are judged there.
+    guarded: HashSet<WorkloadId>,
     /// When what earlier versions have pinned goes, as a monotonic time.
     retire_at: Option<Duration>,
     /// A keeper is to be started.
@@ -218,6 +220,7 @@ impl Agent {
             early: Vec::new(),
             leaving: Leaving::default(),
             parents: HashSet::new(),
+            guarded: HashSet::new(),
             retire_at: None,
             keeper_due: false,
             placed: HashMap::new(),

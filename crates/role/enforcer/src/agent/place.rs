@@ -8,7 +8,8 @@ use nv_model::workload::Workload;
 
 use super::newcomers::is_engines;
 use super::{Agent, Place};
-use crate::kernel::new_services;
+use crate::inventory::Owner;
+use crate::kernel::{identity_of_new, new_services};
 use crate::placer::is_known;
 
 impl Agent {
@@ -106,6 +107,7 @@ impl Agent {
         } else {
             &path
         });
+        self.place_connects(id);
         let endpoint = self.endpoint_row(id);
         if let Some(kernel) = &mut self.setup.kernel {
             for one in &attached {
@@ -124,6 +126,42 @@ impl Agent {
             local.workload.secured = self.setup.clock.now();
             let workload = local.workload.clone();
             self.tell(Observation::Workload(Box::new(workload)));
+        }
+    }
+
+    /// What connects of a workload are judged by: its interface, once one is attached, else its cgroup.
+    pub(super) fn place_connects(&self, id: &WorkloadId) {
+        let (Some(local), Some(kernel)) = (self.inventory.get(id), &self.setup.kernel) else { return };
+        let cgroup = local.workload.cgroup_id;
+        // A row for a cgroup that is gone would stay.
+        if cgroup == 0 || self.inventory.owner(cgroup) == Owner::Host {
+            return;
+        }
+        let network = self.inventory.network_of(id);
+        let row = self.endpoint_row(network.as_ref().unwrap_or(id));
+        let own = self.endpoint_row(id);
+        let at_interface = network.is_some_and(|network| self.guarded.contains(&network));
+        let place =
+            nv_capture::Place::new(row.identity, row.quarantined | own.quarantined != 0, at_interface);
+        if let Err(error) = kernel.places.set(cgroup, place) {
+            tracing::error!(%error, workload = %id, cgroup, "connects of a workload are not judged");
+        }
+    }
+
+    /// Packets of a network are judged at an interface from now on.
+    pub(super) fn guard(&mut self, network: &WorkloadId) {
+        if !self.guarded.insert(network.clone()) {
+            return;
+        }
+        let members: Vec<WorkloadId> = self
+            .inventory
+            .all()
+            .map(|local| &local.workload)
+            .filter(|workload| workload.id == *network || workload.pod_sandbox.as_ref() == Some(network))
+            .map(|workload| workload.id.clone())
+            .collect();
+        for id in members {
+            self.place_connects(&id);
         }
     }
 
@@ -161,9 +199,18 @@ impl Agent {
     }
 
     pub(super) fn endpoint_row(&self, id: &WorkloadId) -> nv_capture::Endpoint {
-        let policy = self.setup.held.policy.workloads.get(id);
+        let held = &self.setup.held.policy;
+        let policy = held.workloads.get(id);
+        let identity = match (policy, self.inventory.get(id)) {
+            (Some(workload), _) => workload.identity,
+            (None, Some(local)) => {
+                let workload = &local.workload;
+                identity_of_new(&held.workloads, &workload.learned_group(), workload.host_network)
+            }
+            (None, None) => IdentityId::NEW,
+        };
         nv_capture::Endpoint {
-            identity: policy.map_or(IdentityId::NEW, |workload| workload.identity).0,
+            identity: identity.0,
             number: 0,
             quarantined: u32::from(policy.is_some_and(|workload| workload.quarantined)),
         }

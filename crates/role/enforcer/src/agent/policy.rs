@@ -21,7 +21,7 @@ impl Agent {
                     policy.profiles.entry(group.clone()).or_insert_with(|| profile.clone());
                 }
                 kernel.apply(&policy, &self.inventory, &mut self.setup.held.numbers)?;
-                self.setup.placement.set(&self.setup.held.numbers);
+                self.setup.placement.set(&self.setup.held.numbers, &self.setup.held.policy.workloads);
                 Ok(())
             }
             None => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use nv_model::name::WorkloadId;
 use nv_model::observation::{ConnectionObservation, Observation, Peer};
 use nv_model::policy::IdentityId;
 use nv_model::time::Timestamp;
@@ -18,7 +19,7 @@ impl Agent {
         for event in events {
             match event {
                 nv_capture::Event::Flow(flow) => self.flow(&flow),
-                nv_capture::Event::Connect(connect) => self.connect(connect),
+                nv_capture::Event::Connect(connect) => self.connect(&connect),
             }
         }
         self.pump();
@@ -80,11 +81,11 @@ impl Agent {
 
     /// A program asked for a destination. For pods this says who opened what the veth will show; for the host's
     /// network, which has no veth, it is the connection itself.
-    pub(super) fn connect(&mut self, connect: nv_capture::ConnectEvent) {
-        self.scanned(&connect);
+    pub(super) fn connect(&mut self, connect: &nv_capture::ConnectEvent) {
+        self.scanned(connect);
         let path =
             self.processes.get(connect.pid).map(|process| process.program.path.clone()).unwrap_or_default();
-        let opener = Opener { name: connect.command, path };
+        let opener = Opener { name: connect.command.clone(), path };
         let workload = match self.inventory.owner(connect.cgroup) {
             Owner::Host => None,
             Owner::Workload(id) => Some(id),
@@ -97,6 +98,11 @@ impl Agent {
             port: connect.port,
         };
         self.attribution.note(destination, opener.clone(), self.setup.clock.monotonic());
+        if let Some(network) = &network
+            && connect.verdict.is_violation()
+        {
+            return self.stopped_connect(connect, network, opener);
+        }
         if network.is_some() || connect.address.is_loopback() || connect.address.is_unspecified() {
             return;
         }
@@ -133,8 +139,12 @@ impl Agent {
             application: None,
             bytes: 0,
             sessions: 1,
-            // Nothing judges the host's network in the kernel, so nothing was stopped.
-            verdict: if decision.verdict == Verdict::Deny { Verdict::Violate } else { decision.verdict },
+            // On the host's network only what is cut off is stopped.
+            verdict: match (connect.verdict, decision.verdict) {
+                (Verdict::Deny, _) => Verdict::Deny,
+                (_, Verdict::Deny) => Verdict::Violate,
+                (_, decided) => decided,
+            },
             rule: decision.rule,
             process: opener.name,
             process_path: opener.path,
@@ -142,6 +152,57 @@ impl Agent {
             last: connect.at,
         };
         self.connections.add(seen);
+    }
+
+    /// A pod's connect was against the rules before there was an interface to see its packets.
+    fn stopped_connect(&mut self, connect: &nv_capture::ConnectEvent, network: &WorkloadId, opener: Opener) {
+        let policy = &self.setup.held.policy;
+        let client = IdentityId(self.endpoint_row(network).identity);
+        let server = kernel::identity_of(policy, connect.address);
+        let decision = nv_policy::decide::connection(
+            policy,
+            nv_policy::decide::Flow {
+                client,
+                server,
+                protocol: connect.protocol,
+                port: connect.port,
+                application: None,
+                quarantined: false,
+            },
+        );
+        let own = self.inventory.get(network).and_then(|local| {
+            let held = local.workload.interfaces.iter().map(|held| held.address.addr());
+            held.filter(|own| own.is_ipv4() == connect.address.is_ipv4()).find(|own| !own.is_loopback())
+        });
+        let unspecified = match connect.address {
+            IpAddr::V4(_) => IpAddr::from([0_u8; 4]),
+            IpAddr::V6(_) => IpAddr::from([0_u8; 16]),
+        };
+        self.tell(Observation::Connection(Box::new(ConnectionObservation {
+            // Its address is not known before its interfaces are looked up.
+            client: Peer {
+                workload: Some(network.clone()),
+                identity: client,
+                address: own.unwrap_or(unspecified),
+            },
+            server: Peer {
+                workload: self.inventory.by_address(connect.address).cloned(),
+                identity: server,
+                address: connect.address,
+            },
+            ingress: false,
+            protocol: connect.protocol,
+            port: connect.port,
+            application: None,
+            bytes: 0,
+            sessions: 1,
+            verdict: connect.verdict,
+            rule: decision.rule,
+            process: opener.name,
+            process_path: opener.path,
+            first: connect.at,
+            last: connect.at,
+        })));
     }
 
     /// Every two seconds: what the flows moved since the last time.

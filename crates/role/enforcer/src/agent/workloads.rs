@@ -177,6 +177,7 @@ impl Agent {
             }
             Later::Attached(id, ifindex, Ok(())) => {
                 tracing::debug!(workload = %id, ifindex, "network programs attached");
+                self.guard(&id);
             }
             Later::Attached(id, ifindex, Err(reason)) => {
                 tracing::error!(workload = %id, ifindex, reason, "network programs not attached: its connections are not judged");
