@@ -1,6 +1,7 @@
 //! Flows: what the kernel side keeps of every connection, read as differences.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -93,6 +94,19 @@ pub struct Flow {
     pub quarantined: bool,
 }
 
+/// An open connection, with everything it did since it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// A number that stays the same as long as its ends do.
+    pub id: u64,
+    /// Its ends, totals and verdict.
+    pub flow: Flow,
+    /// Time since its first packet.
+    pub age: Duration,
+    /// Time since its last packet, as the last sweep saw it.
+    pub idle: Duration,
+}
+
 /// When a flow without packets is forgotten.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleLimits {
@@ -138,6 +152,8 @@ struct Seen {
 pub struct Flows {
     map: Map<FlowKey, FlowRow>,
     seen: HashMap<FlowKey, Seen>,
+    /// What forgotten flows did that no sweep has told.
+    owed: Vec<Flow>,
     sweep: u64,
     keys: Vec<FlowKey>,
     rows: Vec<FlowRow>,
@@ -164,7 +180,7 @@ impl Flows {
     /// When the table is missing or of another version.
     pub fn from_descriptors(descriptors: &[(String, OwnedFd)]) -> Result<Self, TableError> {
         let map = Map::find(name::FLOWS, descriptors)?;
-        Ok(Self { map, seen: HashMap::new(), sweep: 0, keys: Vec::new(), rows: Vec::new() })
+        Ok(Self { map, seen: HashMap::new(), owed: Vec::new(), sweep: 0, keys: Vec::new(), rows: Vec::new() })
     }
     /// Goes through the table once: what changed since the last time, and forgets what has been idle too long.
     /// Takes time in proportion to the table, which is bounded.
@@ -175,7 +191,7 @@ impl Flows {
         let anchor = Anchor::now();
         let now = monotonic_nanos();
         self.sweep = self.sweep.wrapping_add(1);
-        let mut found = Sweep::default();
+        let mut found = Sweep { flows: std::mem::take(&mut self.owed), ..Sweep::default() };
         let mut idle = Vec::new();
         let mut cursor = 0;
         let mut begin = true;
@@ -218,6 +234,46 @@ impl Flows {
         self.seen.retain(|_, seen| seen.sweep == sweep);
         Ok(found)
     }
+    /// The connections that were open at the last sweep, in no order.
+    pub fn sessions(&self) -> impl Iterator<Item = Session> {
+        let (anchor, now) = (Anchor::now(), monotonic_nanos());
+        self.seen.iter().filter_map(move |(key, seen)| session(key, &seen.row, anchor, now))
+    }
+    /// Forgets connections by their numbers; the next packet of each is judged as one in the middle of a connection.
+    /// What they did is told by the next sweep. Answers how many there were.
+    ///
+    /// # Errors
+    /// When the kernel refuses; those before it are forgotten.
+    pub fn forget(&mut self, ids: &HashSet<u64>) -> Result<u32, TableError> {
+        let anchor = Anchor::now();
+        let keys: Vec<FlowKey> = self.seen.keys().filter(|key| ids.contains(&number(key))).copied().collect();
+        let mut forgotten = 0_u32;
+        for key in keys {
+            let earlier = self.seen.remove(&key);
+            if let Some(last) = self.map.take(&key)? {
+                self.owed.extend(since(&key, &last, earlier.as_ref().map(|seen| &seen.row), anchor));
+                forgotten = forgotten.saturating_add(1);
+            }
+        }
+        Ok(forgotten)
+    }
+}
+
+/// The number of a connection. Of 48 bits, so that every reader of JSON keeps it whole.
+fn number(key: &FlowKey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish() >> 16
+}
+
+fn session(key: &FlowKey, row: &FlowRow, anchor: Anchor, now: u64) -> Option<Session> {
+    let flow = since(key, row, None, anchor).filter(|flow| !flow.closed)?;
+    Some(Session {
+        id: number(key),
+        flow,
+        age: Duration::from_nanos(now.saturating_sub(row.first_ns)),
+        idle: Duration::from_nanos(now.saturating_sub(last(row))),
+    })
 }
 
 fn is_idle(key: &FlowKey, row: &FlowRow, now: u64, limits: &IdleLimits) -> bool {
@@ -342,6 +398,18 @@ mod tests {
         let anew = FlowRow { bytes_to_server: 40, packets_to_server: 1, first_ns: 60, ..row() };
         let flow = since(&key(), &anew, Some(&row()), Anchor::now()).unwrap();
         assert_eq!((flow.bytes_to_server, flow.sessions), (40, 1));
+    }
+
+    #[test]
+    fn a_session_has_all_that_its_flow_did_and_ends_with_it() {
+        let open = session(&key(), &row(), Anchor::now(), 3_000_000_050).unwrap();
+        assert_eq!((open.age.as_secs(), open.idle.as_secs()), (3, 3));
+        assert_eq!((open.flow.bytes_to_server, open.flow.packets_to_server), (100, 2));
+        assert_eq!(open.id, number(&key()));
+        assert!(open.id < 1 << 48);
+        assert_ne!(open.id, number(&FlowKey { local_port: 40_001.into(), ..key() }));
+        let closed = FlowRow { flags: flag::CLOSED, ..row() };
+        assert_eq!(session(&key(), &closed, Anchor::now(), 60), None);
     }
 
     #[test]

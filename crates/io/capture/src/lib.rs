@@ -37,7 +37,7 @@ pub use attach::{AttachError, Hook};
 pub use clock::monotonic_nanos;
 pub use counters::{Counters, Totals};
 pub use events::{ConnectEvent, Event, Events, FlowChange, FlowEvent};
-pub use flows::{Ends, Flow, Flows, IdleLimits, Sweep};
+pub use flows::{Ends, Flow, Flows, IdleLimits, Session, Sweep};
 pub use listening::Listening;
 pub use load::{LoadError, Loaded, Options, shape};
 pub use map::TableError;

@@ -12,6 +12,7 @@ pub mod password_profile;
 pub mod policy;
 pub mod process;
 pub mod role;
+pub mod session;
 pub mod system;
 pub mod user;
 pub mod vitals;

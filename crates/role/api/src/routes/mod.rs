@@ -13,6 +13,7 @@ mod policy;
 mod process;
 mod profile;
 mod role;
+mod session;
 mod system;
 mod user;
 mod vitals;
@@ -35,6 +36,7 @@ pub fn table() -> Table {
         vitals::routes(),
         workload::routes(),
         process::routes(),
+        session::routes(),
         group::routes(),
         policy::routes(),
         profile::routes(),

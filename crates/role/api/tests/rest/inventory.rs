@@ -299,3 +299,40 @@ async fn processes_and_their_history_are_asked_of_the_node() {
     let refused = fixture.call(Method::GET, "/v1/workload/db-1/process", &admin, None).await;
     assert_eq!((refused.status, &refused.body["code"]), (StatusCode::NOT_FOUND, &json!(7)));
 }
+
+#[tokio::test]
+async fn sessions_are_asked_of_the_node_and_cleared_there() {
+    let (fixture, admin, _reporter) = shop().await;
+    let of_one = fixture.get("/v1/session?f_workload=web-1", &admin).await;
+    assert_eq!(
+        of_one["sessions"],
+        json!([{
+            "id": 7, "workload_id": "web-1", "application": "", "ether_type": 2048, "ip_proto": 6,
+            "client_ip": "10.0.0.2", "client_port": 40000, "server_ip": "10.0.0.3", "server_port": 5432,
+            "client_pkts": 3, "client_bytes": 300, "server_pkts": 2, "server_bytes": 200, "age": 9, "idle": 1,
+            "policy_action": "allow", "policy_id": 10001, "ingress": false,
+        }])
+    );
+    let enforcers = fixture.get("/v1/enforcer", &admin).await;
+    let node = format!("f_enforcer={}", enforcers["enforcers"][0]["id"].as_str().unwrap());
+    let ids = |answer: &serde_json::Value| {
+        answer["sessions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["id"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&fixture.get(&format!("/v1/session?{node}"), &admin).await), [7, 8]);
+    assert_eq!(ids(&fixture.get(&format!("/v1/session?{node}&start=1&limit=1"), &admin).await), [8]);
+    let cleared = fixture.call(Method::DELETE, &format!("/v1/session?{node}&f_id=8"), &admin, None).await;
+    assert_eq!(cleared.status, StatusCode::OK);
+    for (method, path, code) in [
+        (Method::GET, "/v1/session".to_owned(), 12),
+        (Method::GET, "/v1/session?f_enforcer=none".to_owned(), 7),
+        (Method::DELETE, format!("/v1/session?{node}&f_id=x"), 6),
+    ] {
+        let refused = fixture.call(method, &path, &admin, None).await;
+        assert_eq!(refused.body["code"], code, "{path}");
+    }
+}

@@ -7,7 +7,7 @@ use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
 use nv_model::policy::{IdentityId, NodePolicy, PolicyDelta, Revision};
 use nv_model::port::Protocol;
-use nv_model::question::{Answer, AnswerError, ProcessEntry, Question};
+use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEntry};
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
@@ -128,8 +128,46 @@ pub(crate) fn connected(
     }))
 }
 
+/// One connection from `web-1`, seen at both ends.
+fn sessions(workload: Option<&WorkloadId>, start: u32, limit: u32) -> Answer {
+    let entry = |id: u64, workload: &str| SessionEntry {
+        id,
+        workload: Some(workload.parse().unwrap()),
+        ingress: workload != "web-1",
+        protocol: Protocol::Tcp,
+        client: "10.0.0.2".parse().unwrap(),
+        client_port: 40_000,
+        server: "10.0.0.3".parse().unwrap(),
+        server_port: 5432,
+        application: None,
+        client_packets: 3,
+        client_bytes: 300,
+        server_packets: 2,
+        server_bytes: 200,
+        age: 9,
+        idle: 1,
+        verdict: Verdict::Allow,
+        rule: RuleId(10_001),
+    };
+    let all = [entry(7, "web-1"), entry(8, "db-1")];
+    let asked: Vec<SessionEntry> = all
+        .into_iter()
+        .filter(|one| workload.is_none() || one.workload.as_ref() == workload)
+        .skip(start.try_into().unwrap())
+        .take(if limit == 0 { 10 } else { limit.try_into().unwrap() })
+        .collect();
+    Answer::Sessions { sessions: asked, total: 2 }
+}
+
 /// Every container but `db-1`, of which this node knows nothing, has a shell; its history has what the shell ran.
 fn answer(question: Option<Question>) -> Result<Answer, AnswerError> {
+    match question {
+        Some(Question::Sessions { workload, start, limit }) => {
+            return Ok(sessions(workload.as_ref(), start, limit));
+        }
+        Some(Question::ClearSessions { id: Some(8), .. }) => return Ok(Answer::Cleared { count: 1 }),
+        _ => {}
+    }
     let Some(Question::Processes { workload: Some(workload), history }) = question else {
         return Err(AnswerError::UnknownQuestion);
     };

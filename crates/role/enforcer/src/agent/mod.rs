@@ -19,6 +19,7 @@ mod place;
 mod policy;
 mod programs;
 mod question;
+mod sessions;
 mod ticks;
 mod traffic;
 mod vitals;
@@ -169,6 +170,8 @@ pub(crate) struct Agent {
     leaving: Leaving,
     /// Cgroups that containers are made in.
     parents: HashSet<u64>,
+    /// Connects that were stopped in containers that are not known yet.
+    early_connects: Vec<nv_capture::ConnectEvent>,
     /// Workloads whose network has an attached interface: its packets are judged there.
     guarded: HashSet<WorkloadId>,
     /// When what earlier versions have pinned goes, as a monotonic time.
@@ -221,6 +224,7 @@ impl Agent {
             leaving: Leaving::default(),
             parents: HashSet::new(),
             guarded: HashSet::new(),
+            early_connects: Vec::new(),
             retire_at: None,
             keeper_due: false,
             placed: HashMap::new(),

@@ -25,9 +25,11 @@ impl Agent {
                 }
             }
             Some(Question::Counters) => Ok(Answer::Counters(self.counters())),
-            Some(Question::Sessions { .. } | Question::ClearSessions { .. }) | None => {
-                Err(AnswerError::UnknownQuestion)
+            Some(Question::Sessions { workload, start, limit }) => {
+                self.sessions(workload.as_ref(), start, limit)
             }
+            Some(Question::ClearSessions { workload, id }) => self.clear_sessions(workload.as_ref(), id),
+            None => Err(AnswerError::UnknownQuestion),
         };
         self.answer(id, answer);
     }

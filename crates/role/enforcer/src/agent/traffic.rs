@@ -13,6 +13,9 @@ use crate::attribution::{Destination, Opener};
 use crate::inventory::Owner;
 use crate::kernel;
 
+/// Most stopped connects of containers that are not known yet that wait for the next sweep.
+const MAX_EARLY: usize = 1024;
+
 impl Agent {
     /// Records of the network programs.
     pub(crate) fn network_events(&mut self, events: Vec<nv_capture::Event>) {
@@ -82,6 +85,17 @@ impl Agent {
     /// A program asked for a destination. For pods this says who opened what the veth will show; for the host's
     /// network, which has no veth, it is the connection itself.
     pub(super) fn connect(&mut self, connect: &nv_capture::ConnectEvent) {
+        // It was judged by its cgroup's row, so that it is a container's; its news may be behind.
+        if connect.verdict.is_violation()
+            && self.inventory.owner(connect.cgroup) == Owner::Host
+            && self.early_connects.len() < MAX_EARLY
+        {
+            return self.early_connects.push(connect.clone());
+        }
+        self.connect_of(connect);
+    }
+
+    fn connect_of(&mut self, connect: &nv_capture::ConnectEvent) {
         self.scanned(connect);
         let path =
             self.processes.get(connect.pid).map(|process| process.program.path.clone()).unwrap_or_default();
@@ -207,6 +221,9 @@ impl Agent {
 
     /// Every two seconds: what the flows moved since the last time.
     pub(crate) fn sweep(&mut self) {
+        for connect in std::mem::take(&mut self.early_connects) {
+            self.connect_of(&connect);
+        }
         let swept = match &mut self.setup.kernel {
             Some(kernel) => kernel.flows.sweep(&nv_capture::IdleLimits::default()),
             None => return,

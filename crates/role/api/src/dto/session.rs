@@ -1,0 +1,83 @@
+//! Sessions: connections that are open on a node.
+
+use nv_model::port::Protocol;
+use nv_model::question::SessionEntry;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::answer::Named;
+
+/// An open connection, as one workload's interface sees it.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Session {
+    /// Number on its node.
+    pub id: u64,
+    /// The workload at whose interface it is seen.
+    pub workload_id: String,
+    /// Application, when it is known.
+    pub application: String,
+    /// 2048 for IPv4, 34525 for IPv6.
+    pub ether_type: u16,
+    /// Number of the IP protocol.
+    pub ip_proto: u8,
+    /// Who opened it.
+    pub client_ip: String,
+    /// Its port.
+    pub client_port: u16,
+    /// Who was asked.
+    pub server_ip: String,
+    /// Its port.
+    pub server_port: u16,
+    /// Packets from the client.
+    pub client_pkts: u32,
+    /// Bytes from the client.
+    pub client_bytes: u64,
+    /// Packets from the server.
+    pub server_pkts: u32,
+    /// Bytes from the server.
+    pub server_bytes: u64,
+    /// Seconds since it was opened.
+    pub age: u32,
+    /// Seconds since its last packet.
+    pub idle: u32,
+    /// What was decided: `open`, `learn`, `allow`, `violate` or `deny`.
+    pub policy_action: String,
+    /// The rule that decided; 0 for none.
+    pub policy_id: u32,
+    /// The workload is the server.
+    pub ingress: bool,
+}
+
+impl Named for Session {
+    const ONE: &'static str = "session";
+    const MANY: &'static str = "sessions";
+}
+
+impl From<SessionEntry> for Session {
+    fn from(entry: SessionEntry) -> Self {
+        let count = |packets: u64| u32::try_from(packets).unwrap_or(u32::MAX);
+        Self {
+            id: entry.id,
+            workload_id: entry.workload.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            application: entry.application.and_then(|one| one.name()).unwrap_or_default().to_owned(),
+            ether_type: if entry.client.is_ipv4() { 0x0800 } else { 0x86dd },
+            ip_proto: match entry.protocol {
+                Protocol::Icmp if entry.client.is_ipv6() => 58,
+                protocol => protocol.number(),
+            },
+            client_ip: entry.client.to_string(),
+            client_port: entry.client_port,
+            server_ip: entry.server.to_string(),
+            server_port: entry.server_port,
+            client_pkts: count(entry.client_packets),
+            client_bytes: entry.client_bytes,
+            server_pkts: count(entry.server_packets),
+            server_bytes: entry.server_bytes,
+            age: entry.age,
+            idle: entry.idle,
+            policy_action: entry.verdict.as_str().to_owned(),
+            policy_id: entry.rule.0,
+            ingress: entry.ingress,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Sessions: the connections that are open on a node, as its kernel has them at this moment.
+
+use nv_identity::access::Scope;
+use nv_identity::permission::{Category, Operation};
+use nv_model::name::{NodeId, WorkloadId};
+use nv_model::question::{Answer, Question};
+use nv_policy::state::is_host;
+
+use crate::answer::{Empty, List};
+use crate::call::Call;
+use crate::dto::session::Session;
+use crate::error::{ApiError, Code};
+use crate::route::Route;
+
+pub(crate) fn routes() -> Vec<Route> {
+    use Category::{Debug, RtPolicies};
+    vec![
+        Route::get("/v1/session", RtPolicies, "List open connections of an enforcer or a workload", list),
+        Route::delete("/v1/session", Debug, "Have connections judged anew", clear),
+    ]
+}
+
+/// Whose sessions: `f_workload`, or `f_enforcer` for all of its node.
+fn whose(call: &mut Call, operation: Operation) -> Result<(NodeId, Option<WorkloadId>), ApiError> {
+    let view = call.app.controller.view();
+    let enforcer = call.query.take_filter("enforcer");
+    if let Some(raw) = call.query.take_filter("workload") {
+        let found = raw.parse::<WorkloadId>().ok().and_then(|id| view.workload(&id).cloned());
+        let workload =
+            found.filter(|one| !is_host(one)).ok_or_else(|| ApiError::not_found("workload", &raw))?;
+        match &workload.domain {
+            Some(domain) => call.need(operation, Scope::Domains(&[domain.as_str()]))?,
+            None => call.need(operation, Scope::Cluster)?,
+        }
+        return Ok((workload.node.clone(), Some(workload.id.clone())));
+    }
+    let raw = enforcer.ok_or_else(|| {
+        ApiError::new(Code::MoreCriteria, "name an enforcer or a workload: f_enforcer or f_workload")
+    })?;
+    // A node has connections of every namespace.
+    call.need(operation, Scope::Cluster)?;
+    let found = view.enforcers.get(raw.as_str()).ok_or_else(|| ApiError::not_found("enforcer", &raw))?;
+    Ok((found.node.clone(), None))
+}
+
+async fn list(mut call: Call) -> Result<List<Session>, ApiError> {
+    let (node, workload) = whose(&mut call, Operation::Read)?;
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let question =
+        Question::Sessions { workload, start: number(call.query.start), limit: number(call.query.limit) };
+    match call.ask(&node, question).await? {
+        Answer::Sessions { sessions, .. } => {
+            let sessions: Vec<Session> = sessions.into_iter().map(Session::from).collect();
+            let query = &call.query;
+            let passing: Vec<Session> = sessions.into_iter().filter(|one| query.passes(one)).collect();
+            Ok(List::new(passing.into_iter()))
+        }
+        Answer::Processes(_) | Answer::Cleared { .. } | Answer::Counters(_) => Err(strange()),
+    }
+}
+
+async fn clear(mut call: Call) -> Result<Empty, ApiError> {
+    let (node, workload) = whose(&mut call, Operation::Write)?;
+    let id = match call.query.take_filter("id") {
+        Some(raw) => {
+            Some(raw.parse().map_err(|_error| ApiError::format(format!("{raw} is no session's number")))?)
+        }
+        None => None,
+    };
+    match call.ask(&node, Question::ClearSessions { workload, id }).await? {
+        Answer::Cleared { .. } => Ok(Empty),
+        Answer::Processes(_) | Answer::Sessions { .. } | Answer::Counters(_) => Err(strange()),
+    }
+}
+
+fn strange() -> ApiError {
+    ApiError::new(Code::Enforcer, "the enforcer answered another question")
+}
