@@ -223,3 +223,28 @@ fn a_violation_wakes_the_reader_at_once() {
         assert_eq!(lab.verdicts(9001), [(false, Verdict::Deny)]);
     });
 }
+
+#[test]
+fn a_session_that_is_forgotten_goes_on_and_is_judged_anew() {
+    lab::run(|lab| {
+        lab.modes(Protect, Protect);
+        lab.allow((lab::A, lab::B), Tcp, 80);
+        let listener = lab.b.listen(lab.b.v4, 80);
+        let mut client = lab.a.connect(lab.b.v4, 80).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        lab.flows.sweep(&IdleLimits::default()).unwrap();
+        let ids: std::collections::HashSet<u64> = lab
+            .flows
+            .sessions()
+            .filter(|session| session.flow.ends.server_port == 80)
+            .map(|session| session.id)
+            .collect();
+        assert_eq!(ids.len(), 2, "one at each end");
+        assert_eq!(lab.flows.forget(&ids).unwrap(), 2);
+        assert_eq!(lab.flows.sessions().filter(|session| ids.contains(&session.id)).count(), 0);
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0; 1]).unwrap();
+        lab.flows.sweep(&IdleLimits::default()).unwrap();
+        assert_eq!(lab.flows.sessions().filter(|session| ids.contains(&session.id)).count(), 2);
+    });
+}
