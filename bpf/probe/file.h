@@ -20,8 +20,9 @@
 #define FMODE_WRITE 2
 #define FMODE_CREATED 0x100000
 
+/* An array, as its lookup is a few instructions, and every open makes one. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 16384);
 	__type(key, __u32);
 	__type(value, struct file_profile_row);
@@ -54,12 +55,10 @@ static __always_inline struct file_row *file_row(__u32 profile, struct inode *in
 	return bpf_map_lookup_elem(&files, &key);
 }
 
-/* The row that speaks of the file, or of a folder that it is in. A copy, as two lookups may give one slot. */
-static __always_inline bool find_file(struct file_row *found, __u32 profile, __u32 flags, struct dentry *dentry,
-				      __u8 itself)
+/* The row that speaks of the file, whose own is `row`, or of a folder that it is in. */
+static __always_inline bool find_file(struct file_row *found, struct file_row *row, __u32 profile, __u32 flags,
+				      struct dentry *dentry, __u8 itself)
 {
-	struct file_row *row = file_row(profile, BPF_CORE_READ(dentry, d_inode));
-
 	if (row && (row->scope & itself)) {
 		*found = *row;
 		return true;
@@ -144,36 +143,49 @@ static __noinline int report_file(struct file_event *event)
 	return 0;
 }
 
-/* What the profile of the caller's cgroup says of something that is done to `dentry`: 0 or -EPERM. */
-static __always_inline int judge_file(struct dentry *dentry, struct vfsmount *mnt, __u8 operation, __u8 mechanism)
+/* Who asks: what most calls end with. */
+struct asker {
+	__u32 profile;
+	__u32 cgroup_flags;
+	__u32 files; /* file_profile_row.flags; 0: no file rules */
+};
+
+static __always_inline bool has_rules(struct asker *asker)
 {
-	__u64 begin, cgroup = bpf_get_current_cgroup_id();
+	__u64 cgroup = bpf_get_current_cgroup_id();
 	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
 	struct file_profile_row *has;
+
+	if (!row)
+		return false;
+	asker->profile = row->profile;
+	asker->cgroup_flags = row->flags;
+	has = bpf_map_lookup_elem(&file_profiles, &asker->profile);
+	if (!has || !has->flags)
+		return false;
+	asker->files = has->flags;
+	return true;
+}
+
+/* What the asker's profile says of something that is done to `dentry`, whose own row is `own`: 0 or -EPERM. */
+static __always_inline int judge_file(struct asker *asker, struct file_row *own, struct dentry *dentry,
+				      struct vfsmount *mnt, __u8 operation, __u8 mechanism)
+{
+	__u64 begin = bpf_ktime_get_ns();
 	struct profile_row *profile;
 	struct task_struct *task;
 	struct file_event event = {};
 	struct file_row found;
-	__u32 number;
+	__u32 number = asker->profile;
 	__u8 itself = SCOPE_ITSELF;
 
-	if (!row)
-		return 0;
-	number = row->profile;
-	has = bpf_map_lookup_elem(&file_profiles, &number);
-	if (!has)
-		return 0;
-	/* Who only looks is of interest where somebody may not. */
-	if (operation == FILE_OPEN && !(has->flags & FILES_BLOCK))
-		return 0;
-	begin = bpf_ktime_get_ns();
 	if (operation == FILE_MOUNT_OVER)
 		itself |= SCOPE_IN | SCOPE_BELOW | SCOPE_ABOVE;
-	if (!find_file(&found, number, has->flags, dentry, itself))
+	if (!find_file(&found, own, number, asker->files, dentry, itself))
 		return 0;
 	task = (struct task_struct *)bpf_get_current_task();
 	/* The runtime prepares the container's root in its cgroup, before it enters it. */
-	if ((row->flags & CGROUP_CONTAINER) &&
+	if ((asker->cgroup_flags & CGROUP_CONTAINER) &&
 	    BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mount_namespace)
 		return 0;
 	if (found.behavior == FILE_MONITOR) {
@@ -201,22 +213,52 @@ static __always_inline int judge_file(struct dentry *dentry, struct vfsmount *mn
 	return event.verdict == VERDICT_DENY ? -EPERM : 0;
 }
 
+/* The call that is made most: its arguments are read without a helper, and only when there are rules. */
 static __always_inline int opened(struct file *file, __u8 mechanism)
 {
-	__u32 mode = BPF_CORE_READ(file, f_mode);
-	__u8 operation = mode & FMODE_CREATED ? FILE_CREATE : mode & FMODE_WRITE ? FILE_MODIFY : FILE_OPEN;
+	struct asker asker;
+	struct file_key key = {};
+	struct file_row *own;
+	struct inode *inode;
+	__u32 mode;
+	__u8 operation;
 
-	return judge_file(BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), operation, mechanism);
+	if (!has_rules(&asker))
+		return 0;
+	mode = file->f_mode;
+	/* Who only looks is of interest where somebody may not. */
+	if (!(mode & (FMODE_WRITE | FMODE_CREATED)) && !(asker.files & FILES_BLOCK))
+		return 0;
+	inode = file->f_inode;
+	key.profile = asker.profile;
+	key.device = inode->i_sb->s_dev;
+	key.inode = inode->i_ino;
+	own = bpf_map_lookup_elem(&files, &key);
+	if (!own && !(asker.files & FILES_FOLDERS))
+		return 0;
+	operation = mode & FMODE_CREATED ? FILE_CREATE : mode & FMODE_WRITE ? FILE_MODIFY : FILE_OPEN;
+	return judge_file(&asker, own, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), operation,
+			  mechanism);
+}
+
+static __always_inline int done_to(struct dentry *dentry, struct vfsmount *mnt, __u8 operation, __u8 mechanism)
+{
+	struct asker asker;
+
+	if (!has_rules(&asker))
+		return 0;
+	return judge_file(&asker, file_row(asker.profile, BPF_CORE_READ(dentry, d_inode)), dentry, mnt, operation,
+			  mechanism);
 }
 
 static __always_inline int in_folder(const struct path *dir, struct dentry *dentry, __u8 operation, __u8 mechanism)
 {
-	return judge_file(dentry, BPF_CORE_READ(dir, mnt), operation, mechanism);
+	return done_to(dentry, BPF_CORE_READ(dir, mnt), operation, mechanism);
 }
 
 static __always_inline int at_path(const struct path *path, __u8 operation, __u8 mechanism)
 {
-	return judge_file(BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), operation, mechanism);
+	return done_to(BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), operation, mechanism);
 }
 
 /* What loses its name, and what had the new one. */

@@ -27,26 +27,26 @@ static __always_inline bool add_part(struct scratch *s, struct dentry *dentry)
 	return true;
 }
 
-/* Collects the components of a path, the file name first, up to the task's root. */
+/* Collects the components of a path, the file name first, up to the root of the task's mount namespace: that of its
+ * container. The task's own root would be another one after chroot(2), and a copy in there pass for the real file. */
 static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, struct vfsmount *mnt,
 				      struct task_struct *task)
 {
-	struct dentry *root = BPF_CORE_READ(task, fs, root.dentry);
-	struct vfsmount *root_mnt = BPF_CORE_READ(task, fs, root.mnt);
+	struct mount *root = BPF_CORE_READ(task, nsproxy, mnt_ns, root);
 
 	s->parts = 0;
 	s->headless = 0;
 	for (int step = 0; step < PARTS + MOUNTS; step++) {
 		struct dentry *mnt_root, *parent;
 
-		if (dentry == root && mnt == root_mnt)
-			return;
 		mnt_root = BPF_CORE_READ(mnt, mnt_root);
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (dentry == mnt_root) {
 			struct mount *here = mount_of(mnt);
 			struct mount *above = BPF_CORE_READ(here, mnt_parent);
 
+			if (here == root)
+				return;
 			/* A tree that was mounted nowhere in the task's sight, as a lazily unmounted one: its paths
 			 * say nothing, else `/bin/sh` in it would be taken for the real one. */
 			if (here == above) {

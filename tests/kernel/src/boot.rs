@@ -16,6 +16,13 @@ use crate::programs::{Program, libraries};
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How a guest says what came of a program: mark, name, exit code.
 const RESULT: &str = "NV-RESULT";
+/// The kernel's first file system cannot be pivoted away from, as containers do it: everything moves to another.
+const MOVE: &str = "#!/bin/busybox sh\n\
+     export PATH=/bin\n\
+     mkdir /n; mount -t tmpfs -o size=90% r /n\n\
+     cp -a /bin /etc /lib* /mod /root /sbin /t /usr /n/\n\
+     mkdir -p /n/proc /n/sys /n/dev /n/tmp /n/run /n/var/tmp\n\
+     exec switch_root /n /sbin/run\n";
 /// Its last line.
 const END: &str = "NV-END";
 
@@ -25,6 +32,8 @@ pub(crate) struct Guest {
     archive: PathBuf,
     lsm: bool,
     programs: Vec<String>,
+    /// The clock counts instructions.
+    counting: bool,
 }
 
 /// What a guest said.
@@ -37,7 +46,13 @@ pub(crate) struct Report {
 }
 
 impl Guest {
-    pub(crate) fn new(kernel: &Kernel, lsm: bool, enforcer: &Path, programs: &[&Program]) -> Result<Self> {
+    /// With the enforcer it prints the table of capabilities first; without it, its clock counts instructions.
+    pub(crate) fn new(
+        kernel: &Kernel,
+        lsm: bool,
+        enforcer: Option<&Path>,
+        programs: &[&Program],
+    ) -> Result<Self> {
         let mut files = Initramfs::default();
         for folder in ["proc", "sys", "dev", "tmp", "run", "var/tmp", "root", "mod", "t", "usr/bin", "sbin"] {
             files.folder(folder);
@@ -56,6 +71,7 @@ impl Guest {
             files.file(&format!("mod/{name}.ko"), 0o644, content);
         }
         files.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
+        files.file("etc/other", 0o644, b"x\n");
         let mut copied = std::collections::BTreeSet::new();
         let mut with_libraries = |files: &mut Initramfs, path: &Path, to: &str| -> Result<()> {
             for library in libraries(path)? {
@@ -69,25 +85,29 @@ impl Guest {
             with_libraries(&mut files, Path::new(path), &format!("bin/{program}"))?;
         }
         let mut script = script(kernel);
-        with_libraries(&mut files, enforcer, "t/enforcer")?;
-        script.push_str(&step("capabilities", "/t/enforcer capabilities", 60));
+        let mut names = Vec::new();
+        if let Some(enforcer) = enforcer {
+            with_libraries(&mut files, enforcer, "t/enforcer")?;
+            script.push_str(&step("capabilities", "/t/enforcer capabilities", 60));
+            names.push("capabilities".to_owned());
+        }
         for program in programs {
             let path = format!("/t/{}", program.name);
             with_libraries(&mut files, &program.path, &path)?;
-            let filters = program.filters(lsm).join(" ");
-            script.push_str(&step(&program.name, &format!("{path} {filters} --test-threads 1"), 400));
+            let arguments = program.arguments(lsm).join(" ");
+            script.push_str(&step(&program.name, &format!("{path} {arguments}"), 400));
+            names.push(program.name.clone());
         }
         script.push_str(&format!("echo {END}\npoweroff -f\n"));
-        files.file("init", 0o755, script.as_bytes());
+        files.file("init", 0o755, MOVE.as_bytes());
+        files.file("sbin/run", 0o755, script.as_bytes());
         let archive = std::env::temp_dir().join(format!(
             "nv-guest-{}-{}-{lsm}.cpio",
             std::process::id(),
             kernel.release
         ));
         std::fs::write(&archive, files.finish()).with_context(|| archive.display().to_string())?;
-        let names = std::iter::once("capabilities".to_owned());
-        let names = names.chain(programs.iter().map(|program| program.name.clone()));
-        Ok(Self { kernel: kernel.image.clone(), archive, lsm, programs: names.collect() })
+        Ok(Self { kernel: kernel.image.clone(), archive, lsm, programs: names, counting: enforcer.is_none() })
     }
 
     /// Starts it, waits for its end and reads its serial port.
@@ -100,6 +120,7 @@ impl Guest {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(&self.archive)
+            .args(if self.counting { &["-icount", "shift=0,sleep=off"][..] } else { &[] })
             .args(["-append", &format!("console=ttyS0 quiet panic=-1 lsm={security}")])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -30,8 +30,11 @@ struct Arguments {
     #[arg(long)]
     cache: PathBuf,
     /// Binary of the enforcer, whose table of capabilities each guest prints.
+    #[arg(long, required_unless_present = "cost")]
+    enforcer: Option<PathBuf>,
+    /// Instead of tests, count the instructions of calls with this program (`nv-cost`).
     #[arg(long)]
-    enforcer: PathBuf,
+    cost: Option<PathBuf>,
     /// Only guests whose name contains this.
     #[arg(long)]
     only: Option<String>,
@@ -47,6 +50,15 @@ const GUESTS: [(&str, &str, bool); 4] = [
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    if let Some(cost) = arguments.cost {
+        let program = programs::Program { name: "nv-cost".to_owned(), path: cost };
+        let kernel = Kernel::newest(&arguments.cache, "linux-image-6.12-cloud-amd64")?;
+        let report = Guest::new(&kernel, true, None, &[&program])?.run()?;
+        for line in report.lines.iter().chain(&report.problems) {
+            println!("{line}");
+        }
+        return Ok(ExitCode::from(u8::from(!report.problems.is_empty())));
+    }
     let programs = programs::from_cargo(std::io::stdin().lock())?;
     let mut guests = Vec::new();
     for (name, package, lsm) in GUESTS {
@@ -57,7 +69,11 @@ fn main() -> Result<ExitCode> {
             Kernel::newest(&arguments.cache, package).with_context(|| format!("kernel of {package}"))?;
         // The full set runs where the mechanism is the strongest; the other guest of a series tries what differs.
         let wanted: Vec<_> = programs.iter().filter(|program| lsm || program.differs_by_tier()).collect();
-        guests.push((name, kernel.release.clone(), Guest::new(&kernel, lsm, &arguments.enforcer, &wanted)?));
+        guests.push((
+            name,
+            kernel.release.clone(),
+            Guest::new(&kernel, lsm, arguments.enforcer.as_deref(), &wanted)?,
+        ));
     }
     let mut failed = Vec::new();
     // Each has one processor: two keep a small machine busy.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::layout::{self, files_flag};
 use crate::map::RawMap;
@@ -103,6 +103,8 @@ pub struct Tables {
     profiles: Table,
     files: Table,
     applications: Table,
+    /// What the array of profiles says: it has every number, so that it is not listed but remembered.
+    flags: BTreeMap<u32, u32>,
 }
 
 impl Tables {
@@ -117,8 +119,18 @@ impl Tables {
             let map = RawMap::new(fd, key, value).map_err(|source| TableError::Kernel { table, source })?;
             Ok(Table { name: table, map })
         };
+        let profiles = take("file_profiles", 4, size_of::<layout::FileProfileRow>())?;
+        let mut flags = BTreeMap::new();
+        for number in 0..profiles.map.capacity() {
+            let held = profiles.map.read(number.as_bytes(), 1).map_err(|source| profiles.error(source))?;
+            match held.and_then(|bytes| u32::read_from_bytes(&bytes).ok()) {
+                Some(0) | None => {}
+                Some(held) => drop(flags.insert(number, held)),
+            }
+        }
         Ok(Self {
-            profiles: take("file_profiles", 4, size_of::<layout::FileProfileRow>())?,
+            flags,
+            profiles,
             files: take("files", size_of::<layout::FileKey>(), size_of::<layout::FileRow>())?,
             applications: take("applications", size_of::<layout::ApplicationKey>(), 4)?,
         })
@@ -129,7 +141,7 @@ impl Tables {
     ///
     /// # Errors
     /// The kernel refused. A full table is no error: see [`Replaced::refused`].
-    pub fn replace(&self, wanted: &Rows) -> Result<Replaced, TableError> {
+    pub fn replace(&mut self, wanted: &Rows) -> Result<Replaced, TableError> {
         let applications = wanted.applications.iter().map(|(profile, rule, inode)| {
             let key = layout::ApplicationKey {
                 profile: *profile,
@@ -151,17 +163,21 @@ impl Tables {
             let row = layout::FileRow { rule: row.rule, behavior, scope: row.scope, reserved: 0 };
             files.insert(key.as_bytes().to_vec(), row.as_bytes().to_vec());
         }
-        let profiles = flags.into_iter().map(|(profile, flags)| {
-            (profile.as_bytes().to_vec(), layout::FileProfileRow { flags }.as_bytes().to_vec())
-        });
         let mut done = Replaced::default();
         let mut gone = Vec::new();
-        for (table, wanted) in [
-            (&self.applications, applications.collect::<BTreeMap<_, _>>()),
-            (&self.files, files),
-            (&self.profiles, profiles.collect()),
-        ] {
+        for (table, wanted) in
+            [(&self.applications, applications.collect::<BTreeMap<_, _>>()), (&self.files, files)]
+        {
             gone.extend(table.write_differing(&wanted, &mut done)?.into_iter().map(|key| (table, key)));
+        }
+        let before = std::mem::replace(&mut self.flags, flags);
+        let without =
+            before.keys().filter(|number| !self.flags.contains_key(*number)).map(|number| (*number, 0));
+        for (number, flags) in self.flags.iter().map(|(number, flags)| (*number, *flags)).chain(without) {
+            if before.get(&number) != Some(&flags) {
+                self.profiles.write(number.as_bytes(), layout::FileProfileRow { flags }.as_bytes())?;
+                done.written += 1;
+            }
         }
         for (table, key) in gone.into_iter().rev() {
             done.removed += usize::from(table.remove(&key)?);

@@ -308,7 +308,7 @@ impl Table {
         Ok(held.into_keys().filter(|key| !wanted.contains_key(key)).collect())
     }
 
-    fn error(&self, source: io::Error) -> TableError {
+    pub(crate) fn error(&self, source: io::Error) -> TableError {
         // A full hash says E2BIG, a full trie ENOSPC.
         match source.raw_os_error() {
             Some(7 | 28) => TableError::Full { table: self.name, capacity: self.map.capacity() },

@@ -58,7 +58,7 @@ fn fire(mechanism: Mechanism) -> Result<(), String> {
     let program = file_program("file_open", mechanism).ok_or("it refuses nothing")?;
     let (object, tables) = load(&[program.as_str()])?;
     let link = attach(&object, &program)?;
-    let files =
+    let mut files =
         Tables::from_descriptors(crate::load::descriptors(&object).map_err(|error| error.to_string())?)
             .map_err(|error| error.to_string())?;
     let file = unnamed().map_err(|error| format!("no file can be made to try it with: {error}"))?;
@@ -68,8 +68,8 @@ fn fire(mechanism: Mechanism) -> Result<(), String> {
     let mut rows = Rows::default();
     rows.add(PROFILE, inode, FileRow { rule: 0, blocks: true, scope: scope::ITSELF });
     let own = own_cgroup().map_err(|error| format!("this process's cgroup cannot be read: {error}"))?;
-    let opens = |mode: Mode| -> Result<bool, String> {
-        let set = || {
+    let mut opens = |mode: Mode| -> Result<bool, String> {
+        let mut set = || {
             tables
                 .set_profile(PROFILE, ProfileRow { mode, baseline: Baseline::Basic, fault: Fault::Open })?;
             files.replace(&rows)?;

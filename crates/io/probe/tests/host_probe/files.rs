@@ -51,7 +51,8 @@ impl Scene {
         });
         bench.profile(PROFILE, mode, Baseline::Basic);
         bench.cover(&container, PROFILE);
-        let tables = Tables::from_descriptors(bench.loaded.as_ref().unwrap().descriptors().unwrap()).unwrap();
+        let mut tables =
+            Tables::from_descriptors(bench.loaded.as_ref().unwrap().descriptors().unwrap()).unwrap();
         let mut rows = Rows::default();
         let mut add = |path: &str, rule: u32, scope: u8| {
             rows.add(PROFILE, container.inode(path), FileRow { rule, blocks, scope });

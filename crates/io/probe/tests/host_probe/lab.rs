@@ -84,7 +84,8 @@ type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Container {
     pub(crate) cgroup: PathBuf,
     pub(crate) id: u64,
-    dir: tempfile::TempDir,
+    /// Layers of the overlay.
+    _dir: tempfile::TempDir,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -114,18 +115,13 @@ impl Container {
             }
         });
         is_ready.recv().unwrap().expect("cannot mount an overlay in a mount namespace of its own");
-        Self { cgroup, id, dir, jobs: Some(jobs), thread: Some(thread) }
+        Self { cgroup, id, _dir: dir, jobs: Some(jobs), thread: Some(thread) }
     }
 
     fn inside<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = channel();
         self.jobs.as_ref().unwrap().send(Box::new(move || done.send(job()).unwrap())).unwrap();
         result.recv().unwrap()
-    }
-
-    /// The container's root, for work from inside of its mount namespace.
-    fn root(&self) -> PathBuf {
-        self.dir.path().join("merged")
     }
 
     /// Runs a program by its path in the container, in cgroup `below` of the container's own, and waits.
@@ -147,6 +143,19 @@ impl Container {
         self.start("", command, None)
     }
 
+    /// Runs a program by its path in a folder that is made the process' root.
+    pub(crate) fn run_chrooted(&self, root: &'static str, path: &str, args: &[&str]) -> (u32, End) {
+        let mut command = Command::new(path);
+        command.args(args);
+        let enter = move || {
+            rustix::process::chroot(root)?;
+            Ok(rustix::process::chdir("/")?)
+        };
+        // SAFETY: two system calls.
+        unsafe { command.pre_exec(enter) };
+        self.start("", command, None)
+    }
+
     /// Runs a program that is nowhere but in memory.
     pub(crate) fn run_memfd(&self, program: &[u8], args: &[&str]) -> (u32, End) {
         let file = File::from(memfd_create("hidden", MemfdFlags::CLOEXEC).unwrap());
@@ -157,7 +166,8 @@ impl Container {
     /// Runs a program from a mount that is detached while it is open, so that it has no place in the container.
     pub(crate) fn run_detached(&self, path: &str, args: &[&str]) -> (u32, End) {
         self.mount_volume("/volume", path);
-        let (volume, program) = (self.at("/volume"), self.at("/volume").join(path.trim_start_matches('/')));
+        let (volume, program) =
+            (PathBuf::from("/volume"), PathBuf::from("/volume").join(path.trim_start_matches('/')));
         let file = self.inside(move || {
             let file = File::open(program).unwrap();
             unmount(volume, UnmountFlags::DETACH).unwrap();
@@ -174,13 +184,10 @@ impl Container {
     fn start(&self, below: &str, mut command: Command, memfd: Option<(File, Vec<CString>)>) -> (u32, End) {
         let procs =
             OpenOptions::new().write(true).open(self.cgroup.join(below).join("cgroup.procs")).unwrap();
-        let root = self.root();
         let (told, tell) = io::pipe().unwrap();
         let setup = move || {
             (&procs).write_all(b"0")?;
             (&tell).write_all(&std::process::id().to_ne_bytes())?;
-            rustix::process::chroot(&root)?;
-            rustix::process::chdir("/")?;
             let Some((file, argv)) = &memfd else { return Ok(()) };
             let mut pointers: Vec<*const libc::c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
             pointers.push(std::ptr::null());
@@ -205,12 +212,9 @@ impl Container {
         /// No error number of the kernel: the deed was done.
         const DONE: i32 = 9999;
         let procs = OpenOptions::new().write(true).open(self.cgroup.join("cgroup.procs")).unwrap();
-        let root = self.root();
         let mut command = Command::new("/no/path");
         let child = move || {
             (&procs).write_all(b"0")?;
-            rustix::process::chroot(&root)?;
-            rustix::process::chdir("/")?;
             act()?;
             Err(io::Error::from_raw_os_error(DONE))
         };
@@ -225,22 +229,15 @@ impl Container {
 
     /// What the kernel knows a file of the container as.
     pub(crate) fn inode(&self, path: &str) -> KernelInode {
-        let path = self.at(path);
-        self.inside(move || {
-            // Of this thread, which is alone in its mount namespace.
-            let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
-            Mounts::of(thread).unwrap().inode(named(path).as_fd()).unwrap()
-        })
-    }
-
-    /// Where a file of the container lies, seen from its mount namespace.
-    fn at(&self, path: &str) -> PathBuf {
-        self.root().join(path.trim_start_matches('/'))
+        let path = PathBuf::from(path);
+        let (thread, file) = self
+            .inside(move || (rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), named(path)));
+        Mounts::of(thread).unwrap().inode(file.as_fd()).unwrap()
     }
 
     /// Copies a file in the container, as a process in it would.
     pub(crate) fn copy(&self, from: &str, to: &str) {
-        let (from, to) = (self.at(from), self.at(to));
+        let (from, to) = (PathBuf::from(from), PathBuf::from(to));
         self.inside(move || {
             drop(fs::remove_file(&to));
             fs::copy(from, to).unwrap();
@@ -249,13 +246,13 @@ impl Container {
 
     /// Appends to a file in place, which copies it to the overlay's upper layer.
     pub(crate) fn modify(&self, path: &str) {
-        let path = self.at(path);
+        let path = PathBuf::from(path);
         self.inside(move || OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap());
     }
 
     /// Mounts a tmpfs in the container, with a marker program in it.
     pub(crate) fn mount_volume(&self, path: &str, program: &str) {
-        let target = self.at(path);
+        let target = PathBuf::from(path);
         let program = program.to_owned();
         self.inside(move || {
             mount("tmpfs", &target, "tmpfs", MountFlags::empty(), None).unwrap();
@@ -265,13 +262,13 @@ impl Container {
 
     /// Whether a mark was made.
     pub(crate) fn marked(&self, name: &str) -> bool {
-        let mark = self.root().join("marks").join(name);
+        let mark = Path::new("/marks").join(name);
         self.inside(move || mark.exists())
     }
 
     /// How many marks were made.
     pub(crate) fn marks(&self) -> usize {
-        let marks = self.root().join("marks");
+        let marks = PathBuf::from("/marks");
         self.inside(move || fs::read_dir(marks).unwrap().count())
     }
 }
@@ -314,7 +311,11 @@ fn enter(dir: &Path) -> io::Result<()> {
     let at = |layer: &str| dir.join(layer).display().to_string();
     let options = format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
     let options = CString::new(options).unwrap();
-    Ok(mount("overlay", dir.join("merged"), "overlay", MountFlags::empty(), options.as_c_str())?)
+    mount("overlay", dir.join("merged"), "overlay", MountFlags::empty(), options.as_c_str())?;
+    // As runtimes do it: the overlay becomes the root of the namespace, and what was there goes.
+    rustix::process::chdir(dir.join("merged"))?;
+    rustix::process::pivot_root(".", ".")?;
+    Ok(unmount(".", UnmountFlags::DETACH)?)
 }
 
 /// Loaded programs with their tables and events, judged by the mechanism that this kernel has.

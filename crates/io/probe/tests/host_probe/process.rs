@@ -170,6 +170,18 @@ fn the_agents_side_works_without_any_capability() {
 }
 
 #[test]
+fn a_root_of_its_own_does_not_make_another_file_the_one_that_is_listed() {
+    let (mut bench, container) = (Bench::new(), Container::new(&["/bin/good", "/jail/bin/good"]));
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.rule(1, "/bin/good", Action::Allow, 1);
+    bench.cover(&container, 1);
+    assert_eq!(container.run("/bin/good", &["/marks/listed"]).1, End::Code(0));
+    let (pid, end) = container.run_chrooted("/jail", "/bin/good", &["/escaped"]);
+    assert!(end.stopped(), "{end:?}");
+    assert_eq!(bench.exec_of(pid).path, "/jail/bin/good");
+}
+
+#[test]
 fn zero_drift_runs_the_image_and_nothing_that_came_later() {
     let image = ["/bin/good", "/bin/replaced", "/bin/modified", "/bin/excused", "/bin/denied"];
     let (mut bench, container) = (Bench::new(), Container::new(&image));
