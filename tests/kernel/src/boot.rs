@@ -81,7 +81,7 @@ impl Guest {
             }
             files.copy(path, Some(to))
         };
-        for (program, path) in [("ip", "/sbin/ip"), ("tc", "/sbin/tc")] {
+        for (program, path) in [("ip", "/sbin/ip"), ("tc", "/sbin/tc"), ("bash", "/bin/bash")] {
             with_libraries(&mut files, Path::new(path), &format!("bin/{program}"))?;
         }
         let mut script = script(kernel);

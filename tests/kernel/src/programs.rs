@@ -29,6 +29,7 @@ impl Program {
                 "does_not_notice",
                 "a_denied",
                 "ipv6",
+                "places::a_",
             ],
             ("host_probe", false) => {
                 &["the_trial", "no_unlisted", "zero_drift", "many_containers", "detached_mount", "files::"]
