@@ -1,9 +1,12 @@
-//! Tables that are full.
+//! Tables and rings that are full.
+
+use std::time::Instant;
 
 use nv_model::mode::{Baseline, Mode};
+use nv_probe::Event;
 use nv_probe::tables::{CgroupRow, TableError};
 
-use crate::lab::{Bench, Container};
+use crate::lab::{Bench, Container, End};
 
 #[test]
 fn with_as_many_cgroups_as_the_table_holds_the_others_are_judged_and_one_more_is_counted() {
@@ -31,4 +34,55 @@ fn with_as_many_cgroups_as_the_table_holds_the_others_are_judged_and_one_more_is
     let counters = bench.tables.counters().unwrap();
     assert_eq!(counters.cgroups_full, before + 1, "what is not judged is counted");
     std::fs::remove_dir(container.cgroup.join("one-more")).unwrap();
+}
+
+#[test]
+fn while_nobody_reads_every_program_is_judged_and_told_or_counted() {
+    /// More than the ring holds.
+    const RUNS: usize = 1_500;
+    let mut bench = Bench::new();
+    let containers: Vec<Container> = (0..4).map(|_| Container::new(&["/bin/good", "/bin/evil"])).collect();
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.rule(1, "/bin/good", nv_model::verdict::Action::Allow, 1);
+    containers.iter().for_each(|container| bench.cover(container, 1));
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for container in &containers {
+            scope.spawn(|| {
+                for run in 0..RUNS {
+                    if run % 2 == 0 {
+                        assert_eq!(container.run("/bin/good", &["/marks/good"]).1, End::Code(0));
+                    } else {
+                        assert!(container.run("/bin/evil", &["/marks/evil"]).1.stopped(), "run {run}");
+                    }
+                }
+            });
+        }
+    });
+    let storm = start.elapsed();
+    assert!(containers.iter().all(|container| !container.marked("evil")), "a full ring let a program run");
+
+    let (start, mut told, mut records) = (Instant::now(), 0, 0);
+    loop {
+        let events = bench.events.drain().unwrap();
+        if events.is_empty() {
+            break;
+        }
+        records += events.len();
+        told += events.iter().filter(|event| matches!(event, Event::Exec(_))).count();
+    }
+    let reading = start.elapsed();
+    let counters = bench.tables.counters().unwrap();
+    let lost = usize::try_from(counters.dropped_exec).unwrap();
+    println!(
+        "{} execs in {storm:?}: {told} told, {lost} counted; {records} records read in {reading:?}",
+        4 * RUNS
+    );
+    assert!(lost > 0, "the ring was never full");
+    assert_eq!(told + lost, 4 * RUNS, "{counters:?}");
+    assert_eq!(usize::try_from(counters.allow + counters.deny).unwrap(), 4 * RUNS, "{counters:?}");
+
+    let [container, ..] = containers.as_slice() else { panic!() };
+    let (pid, _) = container.run("/bin/good", &["/marks/good"]);
+    assert_eq!(bench.exec_of(pid).path, "/bin/good", "a ring that was read takes records again");
 }
