@@ -4,7 +4,7 @@
 //! Two kinds of groups, each with marks on single inodes, so that only what is marked costs anything:
 //!
 //! * [`Asking`] (`FAN_CLASS_CONTENT`): every open of a marked file, or of a file in a marked folder, waits for
-//!   [`Question::answer`]. When the group's last descriptor closes, whoever waits goes on.
+//!   [`Asking::answer`]. When the group's last descriptor closes, whoever waits goes on.
 //! * [`Telling`] (`FAN_CLASS_NOTIF` with `FAN_REPORT_DFID_NAME`, Linux 5.9; on overlay from 6.6): what was made, changed,
 //!   renamed or deleted in a marked folder, with the folder's handle, the name, and the process.
 
