@@ -59,7 +59,8 @@ test-host: build ## root, BPF, containerd: this machine's kernel and runtime
 	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
 
 test-kernel: build ## Debian's newest 6.1 and 6.12 kernels in virtual machines
-	cargo test --locked --profile $(PROFILE) --package nv-probe --package nv-capture --test 'host_*' --no-run --message-format json \
+	@# Of the whole workspace, so that nothing is built again with other features; those of crates/io run in the guests.
+	$(CARGO_TEST) --test 'host_*' --no-run --message-format json \
 		| $(TARGET)/$(PROFILE)/nv-guests --cache $(TARGET)/guests --enforcer $(TARGET)/$(PROFILE)/enforcer $(if $(ONLY),--only "$(ONLY)")
 
 test-cluster: ## several controllers: comes with high availability
