@@ -35,13 +35,14 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// The kernel that a package without content leads to (`linux-image-cloud-amd64`), downloaded unless it is here.
     pub(crate) fn newest(cache: &Path, package: &str) -> Result<Self> {
-        let depends = run(Command::new("apt-cache").args(["depends", package]))?;
-        let name = depends
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .find(|name| name.starts_with("linux-image-"))
-            .with_context(|| format!("{package} names no kernel; is the package list up to date?"))?
-            .to_owned();
+        let name = match named(package) {
+            Ok(name) => name,
+            // A machine on which nothing was installed yet has no package lists.
+            Err(_) => {
+                run(Command::new("apt-get").args(["update", "-q"]))?;
+                named(package)?
+            }
+        };
         let folder = cache.join(&name);
         if !folder.is_dir() {
             fs::create_dir_all(cache)?;
@@ -75,6 +76,16 @@ impl Kernel {
         ensure!(modules.iter().any(|(name, _)| name == "overlay"), "{release} has no overlay module");
         Ok(Self { release, image, modules })
     }
+}
+
+/// The kernel that a package without content depends on.
+fn named(package: &str) -> Result<String> {
+    let depends = run(Command::new("apt-cache").args(["depends", package]))?;
+    let name = depends
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .find(|name| name.starts_with("linux-image-"));
+    name.map(str::to_owned).with_context(|| format!("{package} names no kernel"))
 }
 
 fn run(command: &mut Command) -> Result<String> {
