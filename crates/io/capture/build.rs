@@ -2,13 +2,13 @@
 
 use std::env;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use libbpf_cargo::SkeletonBuilder;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../bpf/network.bpf.c");
+    let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../../bpf/network.bpf.c");
     println!("cargo:rerun-if-changed={}", source.display());
     println!("cargo:rerun-if-changed={}", source.with_file_name("network").display());
     println!("cargo:rerun-if-env-changed=CLANG");
