@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use nv_model::group::Origin;
 use serde::Serialize;
 
 use crate::error::{ApiError, Code};
@@ -58,6 +59,18 @@ pub enum ScopeFilter {
     Local,
     /// The federation's.
     Fed,
+}
+
+impl ScopeFilter {
+    /// Whether an object of this owner is asked for: the federation's, or this cluster's own.
+    #[must_use]
+    pub fn admits(self, origin: Origin) -> bool {
+        match self {
+            Self::All => true,
+            Self::Local => origin != Origin::Federal,
+            Self::Fed => origin == Origin::Federal,
+        }
+    }
 }
 
 /// A query string that was read.

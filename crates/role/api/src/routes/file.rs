@@ -16,7 +16,6 @@ use crate::dto::file::{
     FileMonitorConfigData, FileMonitorFilter, FileMonitorFilterConfig, FileMonitorProfile,
 };
 use crate::error::ApiError;
-use crate::query::ScopeFilter;
 use crate::route::Route;
 use crate::routes::{group, workload};
 
@@ -53,11 +52,7 @@ async fn list(call: Call) -> Result<List<FileMonitorProfile>, ApiError> {
         .filter(|group| {
             has_files(group) && (group.name.has_mode() || view.state.files.contains_key(&group.name))
         })
-        .filter(|group| match scope {
-            ScopeFilter::All => true,
-            ScopeFilter::Local => group.origin != Origin::Federal,
-            ScopeFilter::Fed => group.origin == Origin::Federal,
-        })
+        .filter(|group| scope.admits(group.origin))
         .filter(|held| group::may(&call, Operation::Read, held))
         .map(|group| group.name.clone())
         .collect();

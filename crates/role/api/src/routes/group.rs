@@ -25,7 +25,6 @@ use crate::dto::group::{
 };
 use crate::dto::workload::WorkloadBrief;
 use crate::error::{ApiError, Code};
-use crate::query::ScopeFilter;
 use crate::route::Route;
 use crate::routes::workload::{Pods, pods};
 
@@ -57,15 +56,6 @@ pub(crate) fn may(call: &Call, operation: Operation, group: &Model) -> bool {
     }
 }
 
-/// Federal groups and this cluster's own.
-fn in_scope(scope: ScopeFilter, origin: Origin) -> bool {
-    match scope {
-        ScopeFilter::All => true,
-        ScopeFilter::Local => origin != Origin::Federal,
-        ScopeFilter::Fed => origin == Origin::Federal,
-    }
-}
-
 fn members(call: &Call, view: &View, ids: &[WorkloadId], pods: Option<&Pods>) -> Vec<WorkloadBrief> {
     ids.iter()
         .filter_map(|id| view.state.workloads.get(id))
@@ -92,7 +82,7 @@ async fn list(call: Call) -> Result<Either<List<Group>, List<GroupBrief>>, ApiEr
     let with_cap = call.query.switch("with_cap");
     let seen: Vec<GroupView<'_>> = modes::views(&view.state)
         .into_iter()
-        .filter(|seen| in_scope(scope, seen.group.origin) && may(&call, Operation::Read, seen.group))
+        .filter(|seen| scope.admits(seen.group.origin) && may(&call, Operation::Read, seen.group))
         .collect();
     let seen = call.query.inventory(seen, |seen| GroupBrief::of(seen, with_cap));
     if call.query.switch("brief") {

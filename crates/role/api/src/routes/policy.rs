@@ -59,11 +59,7 @@ async fn list(call: Call) -> Result<List<PolicyRule>, ApiError> {
         .rules
         .iter()
         .enumerate()
-        .filter(|(_, rule)| match scope {
-            ScopeFilter::All => true,
-            ScopeFilter::Local => rule.origin != Origin::Federal,
-            ScopeFilter::Fed => rule.origin == Origin::Federal,
-        })
+        .filter(|(_, rule)| scope.admits(rule.origin))
         .filter(|(_, rule)| all || may(&call, &view, Operation::Read, rule))
         .map(|(at, _)| at)
         .collect();

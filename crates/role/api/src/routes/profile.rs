@@ -22,7 +22,6 @@ use crate::dto::policy::{
     ProcessUuidEntry,
 };
 use crate::error::ApiError;
-use crate::query::ScopeFilter;
 use crate::route::Route;
 use crate::routes::{group, workload};
 
@@ -67,11 +66,7 @@ async fn list(call: Call) -> Result<List<ProcessProfile>, ApiError> {
         .groups
         .values()
         .filter(|group| group.name.has_mode() || view.state.profiles.contains_key(&group.name))
-        .filter(|group| match scope {
-            ScopeFilter::All => true,
-            ScopeFilter::Local => group.origin != Origin::Federal,
-            ScopeFilter::Fed => group.origin == Origin::Federal,
-        })
+        .filter(|group| scope.admits(group.origin))
         .filter(|held| group::may(&call, Operation::Read, held))
         .map(|group| group.name.clone())
         .collect();
