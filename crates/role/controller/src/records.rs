@@ -176,6 +176,21 @@ fn behaviour_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &Behavi
     }
 }
 
+/// What every incident begins with: its id, and the workload it is about.
+fn begin(scene: Scene<'_>, id: String, about: Option<&WorkloadId>, common: LogCommon) -> Incident {
+    let workload = about.and_then(|id| scene.workload(id)).map(AsRef::as_ref);
+    Incident {
+        common,
+        id,
+        workload_id: about.map(ToString::to_string).unwrap_or_default(),
+        workload_name: workload.map(|workload| workload.display_name().to_owned()).unwrap_or_default(),
+        workload_domain: workload.map(domain).unwrap_or_default(),
+        workload_image: workload.map(|workload| workload.image.clone()).unwrap_or_default(),
+        workload_service: workload.map(|workload| workload.learned_group().to_string()).unwrap_or_default(),
+        ..Incident::default()
+    }
+}
+
 /// The incident of a file that was opened or changed against its rule, or was kept from it.
 fn file_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &FileObservation) -> Incident {
     let packages = seen.operation.changes() && seen.verdict.passes() && is_package_database(&seen.path);
@@ -185,7 +200,6 @@ fn file_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &FileObserva
         (true, true) => "Container.Package.Updated",
         (false, true) => "Host.Package.Updated",
     };
-    let workload = seen.workload.as_ref().and_then(|id| scene.workload(id)).map(AsRef::as_ref);
     let by = match (seen.process_path.as_str(), seen.process.as_str()) {
         ("", "") => "a program that is not known",
         ("", name) => name,
@@ -193,13 +207,6 @@ fn file_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &FileObserva
     };
     let done = if seen.verdict == Verdict::Deny { "was kept from being" } else { "was" };
     Incident {
-        common: common(scene, Some(node), name, level(seen.verdict), seen.at),
-        id,
-        workload_id: seen.workload.as_ref().map(ToString::to_string).unwrap_or_default(),
-        workload_name: workload.map(|workload| workload.display_name().to_owned()).unwrap_or_default(),
-        workload_domain: workload.map(domain).unwrap_or_default(),
-        workload_image: workload.map(|workload| workload.image.clone()).unwrap_or_default(),
-        workload_service: workload.map(|workload| workload.learned_group().to_string()).unwrap_or_default(),
         proc_name: seen.process.clone(),
         proc_path: seen.process_path.clone(),
         proc_cmd: seen.command.clone(),
@@ -216,7 +223,12 @@ fn file_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &FileObserva
         message: format!("{} {done} {} by {by}", seen.path, seen.operation.participle()),
         mechanism: mechanism(seen.mechanism),
         decision_nanos: (seen.decision_nanos > 0).then_some(seen.decision_nanos),
-        ..Incident::default()
+        ..begin(
+            scene,
+            id,
+            seen.workload.as_ref(),
+            common(scene, Some(node), name, level(seen.verdict), seen.at),
+        )
     }
 }
 
@@ -224,20 +236,12 @@ fn file_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &FileObserva
 fn process_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &ProcessObservation) -> Incident {
     let on_host = seen.workload.is_none();
     let name = if on_host { "Host.Process.Violation" } else { "Process.Profile.Violation" };
-    let workload = seen.workload.as_ref().and_then(|id| scene.workload(id)).map(AsRef::as_ref);
     let rule_id = match (seen.rule_uuid.is_empty(), seen.drifted) {
         (false, _) => seen.rule_uuid.clone(),
         (true, true) => NOT_FROM_IMAGE.to_owned(),
         (true, false) => NOT_LISTED.to_owned(),
     };
     Incident {
-        common: common(scene, Some(node), name, level(seen.verdict), seen.at),
-        id,
-        workload_id: seen.workload.as_ref().map(ToString::to_string).unwrap_or_default(),
-        workload_name: workload.map(|workload| workload.display_name().to_owned()).unwrap_or_default(),
-        workload_domain: workload.map(domain).unwrap_or_default(),
-        workload_image: workload.map(|workload| workload.image.clone()).unwrap_or_default(),
-        workload_service: workload.map(|workload| workload.learned_group().to_string()).unwrap_or_default(),
         proc_name: seen.name.clone(),
         proc_path: seen.path.clone(),
         proc_cmd: seen.command.clone(),
@@ -263,7 +267,12 @@ fn process_incident(scene: Scene<'_>, node: &NodeId, id: String, seen: &ProcessO
             (false, false) => String::new(),
         },
         decision_nanos: (seen.decision_nanos > 0).then_some(seen.decision_nanos),
-        ..Incident::default()
+        ..begin(
+            scene,
+            id,
+            seen.workload.as_ref(),
+            common(scene, Some(node), name, level(seen.verdict), seen.at),
+        )
     }
 }
 
