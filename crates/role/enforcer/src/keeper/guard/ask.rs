@@ -109,8 +109,14 @@ fn answer(groups: &Groups, tables: &Tables, sink: &Sink, open: &Open, number: u6
     {
         pending.fault = ward.rules.fault;
     }
-    let act = ward.and_then(|ward| judge(ward, question));
-    let allow = act.as_ref().is_none_or(|act| act.verdict.passes());
+    let (allow, act) = match ward.map(|ward| (ward, judge(ward, question))) {
+        None => (true, None),
+        Some((_, Ok(act))) => (act.as_ref().is_none_or(|act| act.verdict.passes()), act),
+        Some((ward, Err(error))) => {
+            tracing::warn!(%error, fault = ?ward.rules.fault, "what is opened cannot be told");
+            (ward.rules.fault == Fault::Open, None)
+        }
+    };
     if open.held().remove(&number).is_none_or(|pending| !pending.answered) {
         say(groups, question, allow);
     }
@@ -119,18 +125,19 @@ fn answer(groups: &Groups, tables: &Tables, sink: &Sink, open: &Open, number: u6
     }
 }
 
-/// What is to be reported of an open; `None` when nothing is, and it is allowed.
-fn judge(ward: &Arc<Ward>, question: &Question) -> Option<Act> {
-    let inode = Inode::of(&question.file).ok()?;
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", question.file.as_raw_fd())).ok()?;
-    let path = path.to_string_lossy().into_owned();
+/// What is to be reported of an open; `None` when nothing is, and it is allowed. An error when the file cannot be looked
+/// at, so that no rule can be found for it.
+fn judge(ward: &Arc<Ward>, question: &Question) -> std::io::Result<Option<Act>> {
+    let inode = Inode::of(&question.file)?;
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", question.file.as_raw_fd()))?;
+    Ok(against_rules(ward, question, inode, path.to_string_lossy().into_owned()))
+}
+
+fn against_rules(ward: &Arc<Ward>, question: &Question, inode: Inode, path: String) -> Option<Act> {
     let rule = ward.blocking(inode, &path)?;
     let program = who::program(question.pid);
     let (_, line) = ward.rule(rule)?;
-    let may = program
-        .inode
-        .is_some_and(|program| ward.applications.get(&rule).is_some_and(|list| list.contains(&program)));
-    if may {
+    if ward.lets_in(rule, program.inode) {
         return None;
     }
     // By a name alone nobody gets in: the executable of that name is another one.

@@ -38,6 +38,12 @@ impl Ward {
         self.rules.rules.get(index)
     }
 
+    /// Whether a rule is for this executable: by what it is, as a file of its name may be another one.
+    pub(super) fn lets_in(&self, rule: usize, executable: Option<Inode>) -> bool {
+        let list = self.applications.get(&rule);
+        executable.is_some_and(|executable| list.is_some_and(|list| list.contains(&executable)))
+    }
+
     /// The rule that blocks the file: by what it is, else by the path that it was opened by.
     pub(super) fn blocking(&self, file: Inode, path: &str) -> Option<usize> {
         if let Some(rule) = self.files.get(&file) {

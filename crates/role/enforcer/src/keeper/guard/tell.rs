@@ -203,11 +203,7 @@ fn meant<'a>(ward: &Ward, folders: &'a [Folder], notice: &Notice) -> Option<(&'a
 fn report(ward: &Arc<Ward>, folder: &Folder, name: &str, notice: &Notice, sink: &Sink) {
     let Some((_, rule)) = ward.rule(folder.rule) else { return };
     let program = who::program(notice.pid);
-    let may = rule.behavior == FileBehavior::BlockAccess
-        && program.inode.is_some_and(|program| {
-            ward.applications.get(&folder.rule).is_some_and(|list| list.contains(&program))
-        });
-    if may {
+    if rule.behavior == FileBehavior::BlockAccess && ward.lets_in(folder.rule, program.inode) {
         return;
     }
     let path = format!("{}/{name}", folder.path.trim_end_matches('/'));
