@@ -61,6 +61,14 @@ async fn agent_and_keeper_hold_only_what_they_use() -> Result<()> {
     let agent = product.pid().context("no product")?;
     let launcher = product.children().first().copied().context("no launcher")?;
     let keeper = nv_product::children(launcher).first().copied().context("no keeper")?;
+    // What the keeper found with its privileges is what root finds.
+    let enforcer = api.get("/v1/enforcer").await?;
+    let found = enforcer.pointer("/enforcers/0/capabilities").context("no capabilities")?;
+    let root = std::process::Command::new(nv_product::binary()?).args(["capabilities", "--json"]).output()?;
+    let root: serde_json::Value = serde_json::from_slice(&root.stdout)?;
+    for which in ["tier", "process", "network", "file"] {
+        ensure!(found.get(which).is_some() && found.get(which) == root.get(which), "{which}: {found} {root}");
+    }
     holds(agent, "the agent", READING, "2")?;
     holds(keeper, "the keeper", KEEPING, "0")?;
     ensure!(threads(launcher)?.len() == 1, "the launcher does one thing");

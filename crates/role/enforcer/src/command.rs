@@ -36,10 +36,11 @@ pub fn inner(command: &Inner) -> ExitCode {
             Err(reason) => failed("launcher", &reason),
         },
         Inner::Keeper => {
+            let tried = crate::try_each(&trial());
             if let Err(error) = privileges::reduce_keeper() {
                 return failed("keeper", &nv_telemetry::chain(&error));
             }
-            match crate::keeper_main(&trial()) {
+            match crate::keeper_main(&tried) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => failed("keeper", &reason),
             }

@@ -42,7 +42,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use join::{JoinError, JoinToken};
-pub use keeper::{KeeperError, Launcher, keeper_main, launcher_main};
+pub use keeper::{KeeperError, Launcher, Tried, keeper_main, launcher_main, try_each};
 use nv_model::node::Capabilities;
 use nv_telemetry::Clock;
 use tokio::sync::mpsc;

@@ -20,12 +20,18 @@ struct Kernel {
     network: nv_capture::Loaded,
 }
 
-/// Runs the keeper on the control socket that is its standard input, until the other end closes. `trial` names the
-/// hidden subcommand by which this binary can be started as the trial's child.
+/// What the kernel allows, found by firing it, and the hooks of files to load.
+#[derive(Debug)]
+pub struct Tried {
+    capabilities: Capabilities,
+    hooks: Option<FileHooks>,
+}
+
+/// Runs the keeper on the control socket that is its standard input, until the other end closes.
 ///
 /// # Errors
 /// A sentence for the log when the socket cannot be used.
-pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
+pub fn keeper_main(tried: &Tried) -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
     let mut kernel: Option<Kernel> = None;
@@ -37,7 +43,7 @@ pub fn keeper_main(trial: &nv_probe::Trial) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         };
         let answered = match request {
-            Request::Load { bpf_dir } => match load(&bpf_dir, trial) {
+            Request::Load { bpf_dir } => match load(&bpf_dir, tried) {
                 Ok((loaded, capabilities, process, network)) => {
                     let pinned = loaded.pins.is_some();
                     kernel = Some(loaded);
@@ -129,12 +135,12 @@ fn watch(descriptors: Vec<OwnedFd>) -> Result<Watch, String> {
 
 type Descriptors = Vec<(String, OwnedFd)>;
 
-/// Tries what this kernel can, loads what works and pins it.
+/// Loads what works and pins it.
 fn load(
     bpf_dir: &Path,
-    trial: &nv_probe::Trial,
+    tried: &Tried,
 ) -> Result<(Kernel, Capabilities, Descriptors, Descriptors), (Capabilities, String)> {
-    let (mut capabilities, hooks) = try_each(trial);
+    let (mut capabilities, hooks) = (tried.capabilities.clone(), tried.hooks.as_ref());
     let pins = match nv_probe::bpffs::ensure(bpf_dir) {
         Ok(()) => version().map(|version| (bpf_dir.to_owned(), version)),
         Err(error) => Err(format!("{}: {error}", bpf_dir.display())),
@@ -152,7 +158,7 @@ fn load(
             .filter(|mechanism| matches!(mechanism, Mechanism::BpfLsm | Mechanism::FmodRet));
         let mut options = nv_probe::Options::new(versioned.clone(), mechanism)
             .map_err(|error| format!("the host's mount namespace: {error}"))?;
-        options.files = hooks.as_ref().map(|hooks| (hooks.mechanism, hooks.works.clone()));
+        options.files = hooks.map(|hooks| (hooks.mechanism, hooks.works.clone()));
         let process = nv_probe::Loaded::load(&options).map_err(|error| chain(&error))?;
         let network = nv_capture::Loaded::load(&nv_capture::Options {
             pin_dir: versioned.as_ref().map(|versioned| versioned.join("network")),
@@ -171,11 +177,14 @@ fn load(
 
 /// What the kernel allows: each mechanism loaded and fired.
 pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
-    try_each(trial).0
+    try_each(trial).capabilities
 }
 
-/// The same, with the hooks of files to load.
-fn try_each(trial: &nv_probe::Trial) -> (Capabilities, Option<FileHooks>) {
+/// The same, for [`keeper_main`]. It takes more privileges than holding the kernel does (a cgroup of the trial's own, a
+/// frame on the wire), so it comes before they are given away. `trial` names the hidden subcommand by which this binary
+/// can be started as the trial's child.
+#[must_use]
+pub fn try_each(trial: &nv_probe::Trial) -> Tried {
     let mut capabilities = nv_probe::trial::run(trial);
     let (network, _hook) = nv_capture::trial::run();
     if network.works {
@@ -185,7 +194,7 @@ fn try_each(trial: &nv_probe::Trial) -> (Capabilities, Option<FileHooks>) {
     }
     capabilities.trials.push(network);
     let hooks = try_files(&mut capabilities);
-    (capabilities, hooks)
+    Tried { capabilities, hooks }
 }
 
 /// What keeps files: the hooks of whatever refuses programs, else fanotify.

@@ -236,6 +236,6 @@ mod tests {
         };
         let listed = list(listing);
         assert_eq!(listed.len(), 1);
-        assert!(listed[0].session != 0 && listed[0].started > Timestamp::NEVER, "{listed:?}");
+        assert!(listed[0].pid == pid && listed[0].started > Timestamp::NEVER, "{listed:?}");
     }
 }
