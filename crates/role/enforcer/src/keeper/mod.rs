@@ -15,5 +15,5 @@ pub use handle::KeeperError;
 pub(crate) use handle::{Keeper, Named};
 pub use launcher::{Launcher, launcher_main};
 pub(crate) use protocol::{ProtocolError, receive};
-pub use serve::{Tried, keeper_main, try_each};
 pub(crate) use serve::try_all;
+pub use serve::{Tried, keeper_main, try_each};
