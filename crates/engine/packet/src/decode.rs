@@ -113,8 +113,38 @@ enum Inner<'a> {
 /// [`DecodeError`] with the layer that is cut or wrong; `TooDeep` beyond [`MAX_LAYERS`] headers or
 /// [`MAX_TUNNELS`] tunnels.
 pub fn decode(link: Link, frame: &[u8]) -> Result<Decoded<'_>, DecodeError> {
-    let (mut ether_type, mut input) = link::header(link, frame)?;
-    let (mut vlan, mut tunnels) = (None, 0_u8);
+    let (ether_type, input) = link::header(link, frame)?;
+    descend(ether_type, input, None, 0)
+}
+
+/// Reads on behind a network header whose fragments have been put together; tunnels are followed as in [`decode`].
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_payload<'a>(
+    network: Network,
+    body: &'a [u8],
+    vlan: Option<u16>,
+    tunnels: u8,
+) -> Result<Decoded<'a>, DecodeError> {
+    match payload(&network, body)? {
+        Inner::Transport(transport) => {
+            Ok(Decoded::Packet(Packet { network, transport, body, vlan, tunnels }))
+        }
+        Inner::Tunnel(..) if tunnels >= MAX_TUNNELS => {
+            Err(DecodeError::TooDeep { limit: usize::from(MAX_TUNNELS) })
+        }
+        Inner::Tunnel(ether_type, inner) => descend(ether_type, inner, None, tunnels.saturating_add(1)),
+    }
+}
+
+/// Follows headers inside one another, from `ether_type` on.
+fn descend(
+    mut ether_type: u16,
+    mut input: &[u8],
+    mut vlan: Option<u16>,
+    mut tunnels: u8,
+) -> Result<Decoded<'_>, DecodeError> {
     for _ in 0..MAX_LAYERS {
         let (network, body) = match ether_type {
             IPV4 => network::ipv4(input)?,

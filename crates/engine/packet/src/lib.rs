@@ -7,6 +7,8 @@
 //!                                  └── [`tunnel`] ◄─────────┘  └──────────────┘   at most MAX_LAYERS steps
 //! ```
 //!
+//! Fragments are collected by [`defragment`], and what comes out is read on from where the first header ended.
+//!
 //! A frame that lies about itself gives a [`error::DecodeError`] that names the layer; a frame of a protocol that is
 //! not ours is no error. Each outcome is counted in [`decode::Counters`].
 #![forbid(unsafe_code)]
@@ -14,6 +16,7 @@
 pub mod capture_file;
 pub mod checksum;
 pub mod decode;
+pub mod defragment;
 pub mod error;
 pub mod link;
 pub mod network;

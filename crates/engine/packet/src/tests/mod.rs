@@ -1,4 +1,5 @@
 //! Tests on bytes that are written out by hand, never by the code under test.
 
 mod capture_files;
+mod fragments;
 mod frames;
