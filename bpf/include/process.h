@@ -39,6 +39,8 @@ enum mechanism { MECHANISM_NONE = 0, MECHANISM_BPF_LSM = 1, MECHANISM_FMOD_RET =
 struct cgroup_row {
 	__u32 profile;
 	__u32 flags;
+	__u32 root;     /* device of the container's root file system; 0 until the first program in it tells */
+	__u32 reserved;
 };
 
 struct profile_row {

@@ -46,20 +46,21 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	struct profile_row *profile;
 	struct rule_row *rule;
 	__u32 number = row->profile;
+	bool host_mounts = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mount_namespace;
 	bool drifted, allowed;
 
-	walk(s, file, task);
+	record->flags = origin(file, container && !host_mounts ? root_of(row, task) : 0);
+	walk(s, file, task, container && !host_mounts && !(record->flags & EXEC_OTHER_MOUNT));
 	whole = write_path(s);
 	record->profile = number;
 	record->rule = NO_RULE;
 	record->mode = 0;
 	record->baseline = 0;
-	record->flags = origin(file, task, container);
 	if (!whole)
 		record->flags |= EXEC_TRUNCATED;
 	if (container)
 		record->flags |= EXEC_CONTAINER;
-	if (BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mount_namespace) {
+	if (host_mounts) {
 		record->flags |= EXEC_HOST_MOUNTS;
 		/* runc starts itself anew in the container's cgroup, from a memfd; refusing that fails every start. */
 		if (container) {

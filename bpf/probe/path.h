@@ -28,7 +28,8 @@ static __always_inline bool add_part(struct scratch *s, struct dentry *dentry)
 }
 
 /* Collects the components of a path, the file name first, up to the root of the task's mount namespace: that of its
- * container. The task's own root would be another one after chroot(2), and a copy in there pass for the real file. */
+ * container. The task's own root would be another one after chroot(2), and a copy in there pass for the real file.
+ * Without `mnt` up to the root of the file system, whatever is mounted where. */
 static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, struct vfsmount *mnt,
 				      struct task_struct *task)
 {
@@ -39,8 +40,10 @@ static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, 
 	for (int step = 0; step < PARTS + MOUNTS; step++) {
 		struct dentry *mnt_root, *parent;
 
-		mnt_root = BPF_CORE_READ(mnt, mnt_root);
 		parent = BPF_CORE_READ(dentry, d_parent);
+		if (!mnt && dentry == parent)
+			return;
+		mnt_root = mnt ? BPF_CORE_READ(mnt, mnt_root) : NULL;
 		if (dentry == mnt_root) {
 			struct mount *here = mount_of(mnt);
 			struct mount *above = BPF_CORE_READ(here, mnt_parent);
@@ -67,9 +70,41 @@ static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, 
 	s->headless = 1;
 }
 
-static __always_inline void walk(struct scratch *s, struct file *file, struct task_struct *task)
+/* Device of the container's root file system. Its first program is the one that the runtime starts there; where a later
+ * one is by chroot(2) or pivot_root(2) says nothing. */
+static __always_inline __u32 root_of(struct cgroup_row *row, struct task_struct *task)
 {
-	walk_from(s, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), task);
+	if (!row->root)
+		row->root = BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev);
+	return row->root;
+}
+
+/* Where a program's file comes from, as EXEC_ flags. `root` is the container's root file system, 0 for a host's program:
+ * a host has no image. */
+static __always_inline __u32 origin(struct file *file, __u32 root)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
+	__u32 flags = 0;
+
+	if (!BPF_CORE_READ(inode, i_nlink))
+		flags |= EXEC_FILELESS;
+	if (!root)
+		return flags;
+	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC || BPF_CORE_READ(sb, s_dev) != root)
+		return flags | EXEC_OTHER_MOUNT;
+	if (!bpf_core_type_exists(struct ovl_inode))
+		return flags | EXEC_ORIGIN_UNKNOWN;
+	struct ovl_inode *overlay = (void *)((char *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode));
+	if (BPF_CORE_READ(overlay, __upperdentry))
+		flags |= EXEC_CHANGED;
+	return flags;
+}
+
+/* A program of the image has the name that it has there: a mount gives it no other one. */
+static __always_inline void walk(struct scratch *s, struct file *file, struct task_struct *task, bool of_image)
+{
+	walk_from(s, BPF_CORE_READ(file, f_path.dentry), of_image ? NULL : BPF_CORE_READ(file, f_path.mnt), task);
 }
 
 /* Writes the collected components as a path, padded with NUL. False when it did not fit. */
@@ -120,27 +155,6 @@ static __always_inline __u64 name_hash(struct scratch *s)
 		hash *= 0x100000001b3ULL;
 	}
 	return hash ? hash : 1; /* 0 means any name */
-}
-
-/* Where the file comes from, as EXEC_ flags. */
-static __always_inline __u32 origin(struct file *file, struct task_struct *task, bool container)
-{
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
-	__u32 flags = 0;
-
-	if (!BPF_CORE_READ(inode, i_nlink))
-		flags |= EXEC_FILELESS;
-	if (!container)
-		return flags; /* a host has no image */
-	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC || sb != BPF_CORE_READ(task, fs, root.mnt, mnt_sb))
-		return flags | EXEC_OTHER_MOUNT;
-	if (!bpf_core_type_exists(struct ovl_inode))
-		return flags | EXEC_ORIGIN_UNKNOWN;
-	struct ovl_inode *overlay = (void *)((char *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode));
-	if (BPF_CORE_READ(overlay, __upperdentry))
-		flags |= EXEC_CHANGED;
-	return flags;
 }
 
 #endif

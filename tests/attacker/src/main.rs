@@ -1,6 +1,7 @@
 //! What an intruder does in a container. It is linked statically (`make build`), so that it runs in any image.
 //!
-//! - `write FILE`: makes a file, first of all. Where the file is not there afterwards, the program never ran.
+//! - `write FILE`: makes a file, first of all, and writes into it which file the program is, as `device:inode`. Where the
+//!   file is not there afterwards, the program never ran.
 //! - `read FILE`, `delete FILE`, `rename FROM TO`, `link FROM TO`: ends with 0 if it could, with 2 if not.
 //! - `memfd FILE`: copies itself into memory, runs the copy as `write FILE`.
 //! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
@@ -13,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::thread;
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        ["write", file] => File::create(file).map(drop),
+        ["write", file] => write(file),
         ["read", file] => fs::read(file).map(drop),
         ["delete", file] => fs::remove_file(file),
         ["rename", from, to] => fs::rename(from, to),
@@ -44,6 +46,12 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn write(file: &str) -> io::Result<()> {
+    let mut file = File::create(file)?;
+    let own = fs::metadata("/proc/self/exe")?;
+    write!(file, "{}:{}", own.dev(), own.ino())
 }
 
 /// Runs a copy of this program that has no name in any file system.

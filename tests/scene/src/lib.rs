@@ -71,6 +71,8 @@ pub fn attacker() -> Result<PathBuf> {
 /// Images of the scene, built here.
 fn images() -> Result<[Image; 3]> {
     let attacker = std::fs::read(attacker()?)?;
+    // Another file than the tool's by its content too.
+    let unlisted = [attacker.as_slice(), b"unlisted"].concat();
     let page = "<html>shop</html>\n";
     Ok([
         Image::busybox(WEB_IMAGE)?.file("/www/index.html", page, 0o644).command(&[
@@ -81,7 +83,7 @@ fn images() -> Result<[Image; 3]> {
         Image::busybox(CLIENT_IMAGE)?
             .file("/bin/attacker", attacker.clone(), 0o755)
             .file(TOOL, attacker.clone(), 0o755)
-            .file(UNLISTED, attacker.clone(), 0o755)
+            .file(UNLISTED, unlisted, 0o755)
             .file(SECRET, "root:!:20000::::::\n", 0o600)
             .file("/srv/vault/key", "secret\n", 0o600)
             .command(&["/bin/sleep", "1000000"]),

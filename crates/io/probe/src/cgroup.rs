@@ -75,6 +75,19 @@ pub fn mount_namespace(pid: Option<u32>) -> io::Result<u32> {
     u32::try_from(inode).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Device of a container's root file system, as the kernel's super blocks number them, by a process in it; `None` for
+/// one in the host's mount namespace.
+///
+/// # Errors
+/// The process is gone, or may not be looked at.
+pub fn root_device(pid: u32) -> io::Result<Option<u32>> {
+    if mount_namespace(Some(pid))? == mount_namespace(Some(1))? {
+        return Ok(None);
+    }
+    let device = fs::metadata(format!("/proc/{pid}/root"))?.dev();
+    Ok(Some(rustix::fs::major(device) << 20 | rustix::fs::minor(device) & 0xF_FFFF))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;
@@ -108,7 +108,7 @@ macro_rules! twins {
 
 twins! {
     /// Value of `cgroups`; the key is the cgroup id.
-    CgroupRow = "cgroup_row" { profile: u32, flags: u32 }
+    CgroupRow = "cgroup_row" { profile: u32, flags: u32, root: u32, reserved: u32 }
     /// Value of `profiles`; the key is the profile's number.
     ProfileRow = "profile_row" { mode: u32, baseline: u32, flags: u32 }
     /// Key of `exact`.

@@ -83,8 +83,10 @@ pub fn name_hash(name: &str) -> u64 {
     if hash == 0 { 1 } else { hash }
 }
 
-pub(crate) fn cgroup_row(row: CgroupRow) -> layout::CgroupRow {
-    layout::CgroupRow { profile: row.profile, flags: if row.container { CGROUP_CONTAINER } else { 0 } }
+/// `root` is the device of the container's root file system, 0 while nobody has told.
+pub(crate) fn cgroup_row(row: CgroupRow, root: u32) -> layout::CgroupRow {
+    let flags = if row.container { CGROUP_CONTAINER } else { 0 };
+    layout::CgroupRow { profile: row.profile, flags, root, reserved: 0 }
 }
 
 pub(crate) fn read_cgroup(row: layout::CgroupRow) -> CgroupRow {

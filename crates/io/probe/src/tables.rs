@@ -136,12 +136,35 @@ impl Tables {
         })
     }
 
-    /// Puts cgroup `id` under a profile. Cgroups made in it later inherit that.
+    /// Puts cgroup `id` under a profile. Cgroups made in it later inherit that. What is known of a container's root file
+    /// system stays known.
     ///
     /// # Errors
     /// [`TableError::Full`], or the kernel refused.
     pub fn set_cgroup(&self, id: u64, row: CgroupRow) -> Result<(), TableError> {
-        self.cgroups.write(&id.to_ne_bytes(), cgroup_row(row).as_bytes())
+        let root = self.held_cgroup(id)?.map_or(0, |held| held.root);
+        self.cgroups.write(&id.to_ne_bytes(), cgroup_row(row, root).as_bytes())
+    }
+
+    /// Tells which device holds the root file system of a container that ran before the programs did, as
+    /// [`crate::cgroup::root_device`] knows it. Of others the kernel learns it from their first program, and that stays.
+    ///
+    /// # Errors
+    /// The kernel refused. A cgroup without a row is no error.
+    pub fn tell_root(&self, id: u64, device: u32) -> Result<(), TableError> {
+        match self.held_cgroup(id)? {
+            Some(held) if held.root == 0 => {
+                let told = layout::CgroupRow { root: device, ..held };
+                self.cgroups.write(&id.to_ne_bytes(), told.as_bytes())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn held_cgroup(&self, id: u64) -> Result<Option<layout::CgroupRow>, TableError> {
+        let held =
+            self.cgroups.map.read(&id.to_ne_bytes(), 1).map_err(|source| self.cgroups.error(source))?;
+        Ok(held.and_then(|bytes| layout::CgroupRow::read_from_bytes(&bytes).ok()))
     }
 
     /// Frees cgroup `id` from policy; false when it had none.

@@ -45,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) first: u32,
     /// Where it lies in the workload.
     pub(crate) path: String,
+    /// It is the image's file.
+    pub(crate) of_image: bool,
     /// What is told if it is another one than before.
     pub(crate) seen: Option<Box<ProcessObservation>>,
 }
@@ -57,12 +59,21 @@ pub(crate) struct Hashed {
     pub(crate) hash: Option<Hash>,
 }
 
+/// What is known of an executable.
+#[derive(Debug, Default)]
+struct Known {
+    hash: Option<Hash>,
+    /// The hash is looked for.
+    looking: bool,
+    /// When it was last looked at it was the image's file.
+    of_image: bool,
+}
+
 /// Hashes that are known, and the thread that finds more.
 #[derive(Debug)]
 pub(crate) struct Hashes {
     jobs: Option<SyncSender<Job>>,
-    /// `None` while it is looked for.
-    known: HashMap<WorkloadId, HashMap<String, Option<Hash>>>,
+    known: HashMap<WorkloadId, HashMap<String, Known>>,
     count: usize,
     skipped: u64,
 }
@@ -81,52 +92,53 @@ impl Hashes {
 
     /// The hash of an executable, when it is known.
     pub(crate) fn get(&self, workload: &WorkloadId, path: &str) -> Option<&Hash> {
-        self.known.get(workload)?.get(path)?.as_ref()
+        self.known.get(workload)?.get(path)?.hash.as_ref()
     }
 
     /// Those of a workload, as text by path.
     pub(crate) fn of(&self, workload: &WorkloadId) -> HashMap<String, String> {
         let known = self.known.get(workload).into_iter().flatten();
-        known.filter_map(|(path, hash)| Some((path.clone(), hex(hash.as_ref()?)))).collect()
+        known.filter_map(|(path, known)| Some((path.clone(), hex(known.hash.as_ref()?)))).collect()
+    }
+
+    /// Whether an executable that is not the image's file takes the place of one that was. Says so once.
+    pub(crate) fn replaced(&mut self, workload: &WorkloadId, path: &str) -> bool {
+        let known = self.known.get_mut(workload).and_then(|known| known.get_mut(path));
+        known.is_some_and(|known| std::mem::take(&mut known.of_image))
     }
 
     /// Whether a job would tell something: it was never seen, or it may be another one by now.
     pub(crate) fn wanted(&self, workload: &WorkloadId, path: &str, changeable: bool) -> bool {
         match self.known.get(workload).and_then(|known| known.get(path)) {
             None => self.count < MAX_KNOWN,
-            Some(held) => changeable && held.is_some(),
+            Some(known) => !known.looking && (changeable || known.hash.is_none()),
         }
     }
 
     /// Has an executable hashed.
     pub(crate) fn ask(&mut self, job: Job) {
         let Some(jobs) = &self.jobs else { return };
-        let (workload, path) = (job.workload.clone(), job.path.clone());
+        let (workload, path, of_image) = (job.workload.clone(), job.path.clone(), job.of_image);
         if jobs.try_send(job).is_err() {
             self.skipped = self.skipped.saturating_add(1);
             return;
         }
         let known = self.known.entry(workload).or_default();
-        if let std::collections::hash_map::Entry::Vacant(free) = known.entry(path) {
-            free.insert(None);
+        let known = known.entry(path).or_insert_with(|| {
             self.count += 1;
-        }
+            Known::default()
+        });
+        (known.looking, known.of_image) = (true, of_image);
     }
 
     /// Takes what was found. Gives the hash before it, when it is another one.
     pub(crate) fn found(&mut self, job: &Job, hash: Option<Hash>) -> Option<Hash> {
         // The workload may be gone meanwhile.
-        let known = self.known.get_mut(&job.workload)?;
-        let held = known.get_mut(&job.path)?;
-        let Some(hash) = hash else {
-            // Its process was gone already: the next one is seen anew.
-            if held.is_none() {
-                known.remove(&job.path);
-                self.count = self.count.saturating_sub(1);
-            }
-            return None;
-        };
-        held.replace(hash).filter(|before| *before != hash)
+        let known = self.known.get_mut(&job.workload)?.get_mut(&job.path)?;
+        known.looking = false;
+        // Where its process was gone already, the next one is seen anew.
+        let hash = hash?;
+        known.hash.replace(hash).filter(|before| *before != hash)
     }
 
     /// The workload is gone.
@@ -218,7 +230,14 @@ mod tests {
     use super::*;
 
     fn job(path: &str, pid: u32) -> Job {
-        Job { workload: "w".parse().unwrap(), pid, first: std::process::id(), path: path.into(), seen: None }
+        Job {
+            workload: "w".parse().unwrap(),
+            pid,
+            first: std::process::id(),
+            path: path.into(),
+            of_image: true,
+            seen: None,
+        }
     }
 
     #[test]
@@ -250,6 +269,8 @@ mod tests {
         assert_eq!(hashes.found(&asked, Some([2; 32])), Some([1; 32]));
         assert!(!hashes.wanted(&workload, "/nothing/here", false));
         assert!(hashes.wanted(&workload, "/nothing/here", true));
+        assert!(hashes.replaced(&workload, "/nothing/here"));
+        assert!(!hashes.replaced(&workload, "/nothing/here"), "it is said once");
         hashes.forget(&workload);
         assert_eq!((hashes.found(&asked, Some([3; 32])), hashes.count), (None, 0));
         let Some(Later::Hashed(done)) = done.blocking_recv() else { panic!("nothing came back") };

@@ -39,6 +39,8 @@ pub struct Exec<'a> {
     pub before: Option<(u32, u32)>,
     /// Not from the image.
     pub drifted: bool,
+    /// Not from the image, and the file that ran under this path before was.
+    pub replaced: bool,
     /// In memory only.
     pub fileless: bool,
     /// In the host's mount namespace, although the process ran a program of the container before.
@@ -103,6 +105,10 @@ fn origin(exec: &Exec<'_>) -> Option<Finding> {
         let what = format!("{} exists in memory only", exec.path);
         return Some(Finding::new(Behaviour::Fileless, what));
     }
+    if exec.replaced {
+        let what = format!("{} is not the image's program any more, as it was before", exec.path);
+        return Some(Finding::new(Behaviour::ChangedExecutable, what));
+    }
     let new = exec.drifted && exec.verdict != Verdict::Allow;
     new.then(|| Finding::new(Behaviour::NewExecutable, format!("{} is not from the image", exec.path)))
 }
@@ -125,6 +131,7 @@ pub(crate) mod testing {
             euid: 0,
             before: Some((0, 0)),
             drifted: false,
+            replaced: false,
             fileless: false,
             escaped: false,
             verdict: Verdict::Learn,
@@ -156,6 +163,8 @@ mod tests {
         let new = Exec { drifted: true, ..exec() };
         assert_eq!(found(&new), [Behaviour::NewExecutable]);
         assert_eq!(found(&Exec { verdict: Verdict::Allow, ..new }), [], "someone listed it");
+        let listed = Exec { replaced: true, verdict: Verdict::Allow, ..new };
+        assert_eq!(found(&listed), [Behaviour::ChangedExecutable], "someone listed another file");
         assert!(!of_exec(&new)[0].unlearnable(), "a new program is what Discover is for");
         assert!(of_exec(&memory)[0].unlearnable());
         let tool = Exec { path: "/usr/bin/ssh", ..exec() };

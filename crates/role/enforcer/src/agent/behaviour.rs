@@ -51,6 +51,7 @@ impl Agent {
             pid: exec.pid,
             first: self.inventory.get(workload).map_or(0, |local| local.workload.pid),
             path: exec.path.clone(),
+            of_image: !exec.drifted,
             seen: known.then(|| Box::new(seen.clone())),
         });
     }

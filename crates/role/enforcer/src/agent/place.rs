@@ -5,6 +5,7 @@ use nv_model::observation::Observation;
 use nv_model::policy::IdentityId;
 use nv_model::time::Timestamp;
 use nv_model::workload::Workload;
+use nv_telemetry::chain;
 
 use super::newcomers::is_engines;
 use super::{Agent, Place};
@@ -69,6 +70,21 @@ impl Agent {
         }
     }
 
+    /// Tells the kernel what the first program of a container has told it where that ran under its eyes.
+    fn tell_root(&self, workload: &Workload) {
+        let Some(kernel) = self.setup.kernel.as_ref().filter(|_| workload.pid != 0) else { return };
+        let told = match nv_probe::cgroup::root_device(workload.pid) {
+            Ok(Some(device)) => {
+                kernel.process.tell_root(workload.cgroup_id, device).map_err(|error| chain(&error))
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()), // It has ended.
+        };
+        if let Err(error) = told {
+            tracing::debug!(error, workload = %workload.id, "a container's root file system is not known");
+        }
+    }
+
     /// Where a workload belongs by the policy held.
     pub(super) fn place_of(&self, id: &WorkloadId) -> Place {
         let group = self.inventory.group(id).unwrap_or_else(new_services);
@@ -94,6 +110,7 @@ impl Agent {
         let path = workload.cgroup.clone();
         if cgroup != 0 {
             self.place(cgroup, profile, true);
+            self.tell_root(workload);
             for below in self.cgroups_below(&path) {
                 self.place(below, profile, true);
             }

@@ -82,6 +82,8 @@ impl Agent {
             euid: exec.euid,
             before,
             drifted: exec.drifted,
+            replaced: exec.drifted
+                && workload.as_ref().is_some_and(|id| self.hashes.replaced(id, &exec.path)),
             fileless: exec.fileless,
             escaped,
             verdict: exec.verdict,
