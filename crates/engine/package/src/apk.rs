@@ -1,0 +1,80 @@
+//! apk's database: `lib/apk/db/installed` or `usr/lib/apk/db/installed`.
+
+use crate::ecosystem::Ecosystem;
+use crate::inventory::{Inventory, Package, Source};
+use crate::read::lines;
+
+const FORMAT: &str = "apk database";
+
+/// Reads the list of installed packages: `P:` name, `V:` version, `A:` architecture, `o:` the package it was built
+/// from, a blank line between packages.
+pub fn parse_installed(bytes: &[u8]) -> Inventory {
+    let mut inventory = Inventory::default();
+    let mut start = 0;
+    let mut fields: [Option<Box<str>>; 4] = Default::default();
+    for (number, line) in lines(bytes) {
+        if line.is_empty() {
+            close(start, std::mem::take(&mut fields), &mut inventory);
+            start = 0;
+            continue;
+        }
+        let Some((field, value)) = line.split_once(':') else {
+            inventory.fault(FORMAT, format!("line {number}"), "a field without a colon");
+            continue;
+        };
+        if start == 0 {
+            start = number;
+        }
+        let [name, version, arch, origin] = &mut fields;
+        let slot = match field {
+            "P" => name,
+            "V" => version,
+            "A" => arch,
+            "o" => origin,
+            _ => continue,
+        };
+        *slot = Some(value.trim().into());
+    }
+    close(start, fields, &mut inventory);
+    inventory
+}
+
+fn close(start: usize, fields: [Option<Box<str>>; 4], inventory: &mut Inventory) {
+    if start == 0 {
+        return;
+    }
+    let [name, version, arch, origin] = fields;
+    let place = || format!("package at line {start}");
+    let (Some(name), Some(version)) = (name, version) else {
+        inventory.fault(FORMAT, place(), "no name or no version");
+        return;
+    };
+    let source = origin.filter(|origin| *origin != name).map(|name| Source { name, version: None });
+    inventory.add(FORMAT, place, Package { source, arch, ..Package::new(Ecosystem::Apk, name, version) });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn packages_are_listed_with_their_origin() {
+        let found = parse_installed(
+            b"C:Q1abc=\nP:libcrypto3\nV:3.3.2-r0\nA:x86_64\no:openssl\nF:lib\nR:libcrypto.so.3\n\nP:musl\nV:1.2.5-r0\no:musl\n\nP:nothing\n\n",
+        );
+        assert_eq!(found.packages.len(), 2);
+        assert_eq!(found.packages[0].source, Some(Source { name: "openssl".into(), version: None }));
+        assert_eq!(found.packages[0].arch.as_deref(), Some("x86_64"));
+        assert_eq!(found.packages[1].source, None);
+        assert_eq!(found.fault_count, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_packages_or_faults(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            parse_installed(&bytes);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! dpkg's database: `var/lib/dpkg/status`, and `var/lib/dpkg/status.d/*` of images without dpkg.
+
+use crate::ecosystem::Ecosystem;
+use crate::inventory::{Inventory, Package, Source};
+use crate::read::lines;
+
+const FORMAT: &str = "dpkg status";
+
+#[derive(Default)]
+struct Stanza {
+    line: usize,
+    name: Option<Box<str>>,
+    version: Option<Box<str>>,
+    status: Option<Box<str>>,
+    source: Option<Box<str>>,
+    arch: Option<Box<str>>,
+}
+
+/// Reads a status file: paragraphs of fields. A paragraph without `Status` (status.d) is installed; one whose status
+/// ends with `not-installed` or `config-files` is not.
+pub fn parse_status(bytes: &[u8]) -> Inventory {
+    let mut inventory = Inventory::default();
+    let mut stanza = Stanza::default();
+    for (number, line) in lines(bytes) {
+        if line.trim().is_empty() {
+            close(std::mem::take(&mut stanza), &mut inventory);
+            continue;
+        }
+        if line.starts_with([' ', '\t']) {
+            continue;
+        }
+        let Some((field, value)) = line.split_once(':') else {
+            inventory.fault(FORMAT, format!("line {number}"), "a field without a colon");
+            continue;
+        };
+        if stanza.line == 0 {
+            stanza.line = number;
+        }
+        let slot = match field {
+            "Package" => &mut stanza.name,
+            "Version" => &mut stanza.version,
+            "Status" => &mut stanza.status,
+            "Source" => &mut stanza.source,
+            "Architecture" => &mut stanza.arch,
+            _ => continue,
+        };
+        *slot = Some(value.trim().into());
+    }
+    close(stanza, &mut inventory);
+    inventory
+}
+
+fn close(stanza: Stanza, inventory: &mut Inventory) {
+    if stanza.line == 0 {
+        return;
+    }
+    let gone = |status: &str| matches!(status.rsplit(' ').next(), Some("not-installed" | "config-files"));
+    if stanza.status.as_deref().is_some_and(gone) {
+        return;
+    }
+    let place = || format!("paragraph at line {}", stanza.line);
+    let (Some(name), Some(version)) = (stanza.name, stanza.version) else {
+        inventory.fault(FORMAT, place(), "no package name or no version");
+        return;
+    };
+    let source = stanza.source.map(|source| match source.split_once(" (") {
+        Some((name, version)) => {
+            Source { name: name.into(), version: Some(version.trim_end_matches(')').trim().into()) }
+        }
+        None => Source { name: source, version: None },
+    });
+    let package = Package { source, arch: stanza.arch, ..Package::new(Ecosystem::Deb, name, version) };
+    inventory.add(FORMAT, place, package);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STATUS: &str = "\
+Package: libssl3
+Status: install ok installed
+Architecture: amd64
+Source: openssl
+Version: 3.0.11-1~deb12u2
+Description: Secure Sockets Layer toolkit
+ Version: not a field
+
+Package: gone
+Status: deinstall ok config-files
+Version: 1.0
+
+Package: libc-bin
+Status: install ok half-configured
+Source: glibc (2.36-9)
+Version: 2.36-9+deb12u3
+
+Package: broken
+Status: install ok installed
+
+Package: tzdata
+Version: 2024a-0+deb12u1
+";
+
+    #[test]
+    fn installed_packages_are_listed_with_their_sources_and_a_bad_paragraph_hides_no_other() {
+        let found = parse_status(STATUS.as_bytes());
+        let names: Vec<_> = found.packages.iter().map(|p| (&*p.name, &*p.version)).collect();
+        assert_eq!(
+            names,
+            [("libssl3", "3.0.11-1~deb12u2"), ("libc-bin", "2.36-9+deb12u3"), ("tzdata", "2024a-0+deb12u1")]
+        );
+        assert_eq!(found.packages[0].source, Some(Source { name: "openssl".into(), version: None }));
+        assert_eq!(
+            found.packages[1].source,
+            Some(Source { name: "glibc".into(), version: Some("2.36-9".into()) })
+        );
+        assert_eq!(found.fault_count, 1);
+        assert!(found.faults[0].to_string().contains("line 18"), "{}", found.faults[0]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_packages_or_faults(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            parse_status(&bytes);
+        }
+
+        #[test]
+        fn a_status_file_cut_anywhere_gives_no_package_that_it_had_not(end in 0..STATUS.len()) {
+            let whole = parse_status(STATUS.as_bytes()).packages;
+            for package in parse_status(&STATUS.as_bytes()[..end]).packages {
+                prop_assert!(whole.iter().any(|p| p.name == package.name) || "gone".starts_with(&*package.name)
+                    || whole.iter().any(|p| p.name.starts_with(&*package.name)));
+            }
+        }
+    }
+}

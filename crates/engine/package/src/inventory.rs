@@ -1,0 +1,93 @@
+//! What a parser answers.
+
+use crate::ecosystem::Ecosystem;
+
+/// Most packages that are read from one file; what is beyond is a fault.
+pub const MAX_PACKAGES: usize = 200_000;
+
+/// Most faults that are told of one file.
+const MAX_FAULTS: usize = 100;
+
+/// Longest name and longest version, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// The package that a binary package was built from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Source {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its version, where it is known to differ in form from the binary package's.
+    pub version: Option<Box<str>>,
+}
+
+/// One installed package.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Package {
+    /// Where it comes from.
+    pub ecosystem: Ecosystem,
+    /// Its name, as the ecosystem writes it.
+    pub name: Box<str>,
+    /// Its whole version, with epoch and release.
+    pub version: Box<str>,
+    /// What it was built from; none where that has the same name and version.
+    pub source: Option<Source>,
+    /// The architecture that it was built for.
+    pub arch: Option<Box<str>>,
+    /// The module of Red Hat's module system that it belongs to, as `name:stream`.
+    pub module: Option<Box<str>>,
+}
+
+impl Package {
+    /// A package of which only name and version are known.
+    pub fn new(ecosystem: Ecosystem, name: impl Into<Box<str>>, version: impl Into<Box<str>>) -> Self {
+        Self { ecosystem, name: name.into(), version: version.into(), source: None, arch: None, module: None }
+    }
+}
+
+/// One item that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{format}, {place}: {why}")]
+pub struct Fault {
+    /// The format that was expected.
+    pub format: &'static str,
+    /// Where in the file: a line, an offset, a page, a record.
+    pub place: String,
+    /// What was wrong.
+    pub why: String,
+}
+
+/// What was found in one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Packages in the order of the file.
+    pub packages: Vec<Package>,
+    /// Items that could not be read, at most the first hundred.
+    pub faults: Vec<Fault>,
+    /// How many faults there were.
+    pub fault_count: usize,
+}
+
+impl Inventory {
+    /// Takes a package, unless there are too many or its name or version is empty or too long.
+    pub(crate) fn add(&mut self, format: &'static str, place: impl FnOnce() -> String, package: Package) {
+        let fits = |text: &str| !text.is_empty() && text.len() <= MAX_TEXT;
+        if !fits(&package.name) || !fits(&package.version) {
+            self.fault(
+                format,
+                place(),
+                format!("a package needs a name and a version of 1 to {MAX_TEXT} bytes"),
+            );
+        } else if self.packages.len() >= MAX_PACKAGES {
+            self.fault(format, place(), format!("more than {MAX_PACKAGES} packages"));
+        } else {
+            self.packages.push(package);
+        }
+    }
+
+    pub(crate) fn fault(&mut self, format: &'static str, place: impl Into<String>, why: impl Into<String>) {
+        self.fault_count += 1;
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(Fault { format, place: place.into(), why: why.into() });
+        }
+    }
+}

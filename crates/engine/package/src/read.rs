@@ -1,0 +1,35 @@
+//! Numbers at a place in bytes; none where the bytes end before.
+
+pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|raw| u16::from_be_bytes(*raw))
+}
+
+pub(crate) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|raw| u32::from_be_bytes(*raw))
+}
+
+pub(crate) fn le16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|raw| u16::from_le_bytes(*raw))
+}
+
+pub(crate) fn le32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|raw| u32::from_le_bytes(*raw))
+}
+
+/// A 32-bit number as an index.
+pub(crate) fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// `length` bytes from `at`.
+pub(crate) fn slice(bytes: &[u8], at: usize, length: usize) -> Option<&[u8]> {
+    bytes.get(at..at.checked_add(length)?)
+}
+
+/// The lines of text that may not be UTF-8, with their numbers from 1; what is no UTF-8 is replaced.
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, std::borrow::Cow<'_, str>)> {
+    bytes
+        .split(|byte| *byte == b'\n')
+        .enumerate()
+        .map(|(at, line)| (at + 1, String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line))))
+}

@@ -1,0 +1,43 @@
+//! rpm's databases, in the three formats that rpm has had: Berkeley DB hash, ndb and SQLite.
+//!
+//! Each holds one header blob a package; [`header`] reads those. The containers are read by code of our own: they come
+//! from the image that is judged, they are needed only from the first page to the last, and a library for SQLite opens
+//! no database in write-ahead mode without a file system, which is how rpm leaves them.
+
+mod bdb;
+pub mod header;
+mod ndb;
+mod sqlite;
+
+use crate::inventory::Inventory;
+
+pub use sqlite::MAGIC as SQLITE_MAGIC;
+
+const FORMAT: &str = "rpm database";
+
+/// Reads `Packages` (Berkeley DB), `Packages.db` (ndb) or `rpmdb.sqlite`, known by their first bytes. `wal` is the
+/// content of `rpmdb.sqlite-wal` beside the database, empty where there is none.
+pub fn parse_database(bytes: &[u8], wal: &[u8]) -> Inventory {
+    let mut inventory = Inventory::default();
+    let mut take = |place: String, blob: &[u8], inventory: &mut Inventory| match header::parse(blob) {
+        Ok(Some(package)) => inventory.add(FORMAT, || place, package),
+        Ok(None) => {}
+        Err(why) => inventory.fault(FORMAT, place, why.to_string()),
+    };
+    if bytes.starts_with(sqlite::MAGIC) {
+        sqlite::read(bytes, wal, &mut inventory, &mut take);
+    } else if bytes.starts_with(ndb::MAGIC) {
+        ndb::read(bytes, &mut inventory, &mut take);
+    } else if bdb::is_hash(bytes) {
+        bdb::read(bytes, &mut inventory, &mut take);
+    } else {
+        inventory.fault(FORMAT, "first bytes", "neither SQLite nor ndb nor a Berkeley DB hash");
+    }
+    inventory
+}
+
+/// What is done with a blob: where it was, the blob, what is filled.
+type Take<'a> = &'a mut dyn FnMut(String, &[u8], &mut Inventory);
+
+#[cfg(test)]
+mod tests;
