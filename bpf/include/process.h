@@ -16,6 +16,10 @@
 #define PREFIX_BYTES 244
 #define FILENAME_BYTES 128
 #define ARGUMENT_BYTES 256
+/* As much of the arguments as conditions look at. */
+#define ARGUMENT_HEAD_BYTES 4096
+/* Most rules with conditions that one row leads to. */
+#define CONDITION_LIST 16
 #define CGROUP_PATH_BYTES 512
 #define COMM_BYTES 16
 /* Rule of a record that no rule decided. */
@@ -23,7 +27,7 @@
 
 enum mode { MODE_DISCOVER = 1, MODE_MONITOR = 2, MODE_PROTECT = 3 };
 enum baseline { BASELINE_BASIC = 0, BASELINE_ZERO_DRIFT = 1 };
-enum action { ACTION_ALLOW = 1, ACTION_DENY = 2 };
+enum action { ACTION_NONE = 0, ACTION_ALLOW = 1, ACTION_DENY = 2, ACTION_LATER = 3 };
 enum verdict { VERDICT_OPEN = 0, VERDICT_LEARN = 1, VERDICT_ALLOW = 2, VERDICT_VIOLATE = 3, VERDICT_DENY = 4 };
 enum mechanism { MECHANISM_NONE = 0, MECHANISM_BPF_LSM = 1, MECHANISM_FMOD_RET = 2, MECHANISM_TRACEPOINT_KILL = 3 };
 
@@ -69,7 +73,44 @@ struct rule_row {
 	__u16 reserved;
 	__u32 order;
 	__u32 rule;
+	__u32 reserved2;
+	__u64 conditional; /* first of a list of condition_rows of which one counts instead; 0 for none */
 };
+
+/* condition_row.has */
+#define CONDITION_UID 1
+#define CONDITION_CALLER 2
+#define CONDITION_ARGUMENTS 4
+#define CONDITION_FROM_BEGIN 8 /* the arguments begin with the text */
+#define CONDITION_TO_END 16    /* they end with it */
+
+struct condition_row {
+	__u8 action;
+	__u8 flags;
+	__u8 has;
+	__u8 argument_bytes; /* of the text, less one */
+	__u32 order;
+	__u32 rule;
+	__u32 uid;
+	__u64 next;
+	__u32 caller_bytes; /* that have to be the same; with the closing NUL for a whole path */
+	__u32 reserved;
+	char caller[PATH_BYTES];
+	__u64 argument_masks[256]; /* bit n of a byte's mask: the text has it at n */
+};
+
+/* What a process runs. */
+struct caller_row {
+	__u32 mounts; /* inode of its mount namespace then; 0 where the path is not known */
+	__u32 reserved;
+	char path[PATH_BYTES];
+};
+
+/* features */
+#define FEATURE_CALLERS 1 /* a rule asks what ran a program */
+
+enum caller { CALLER_UNKNOWN, CALLER_OUTSIDE, CALLER_PROGRAM };
+enum arguments { ARGUMENTS_UNKNOWN, ARGUMENTS_HEAD, ARGUMENTS_WHOLE, ARGUMENTS_LATER };
 
 enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGROUP_MADE = 4, RECORD_CGROUP_GONE = 5, RECORD_FILE = 6 };
 
@@ -230,6 +271,7 @@ enum counter {
 	COUNT_VIOLATE,
 	COUNT_DENY,
 	COUNT_DROPPED_FILE,
+	COUNT_CALLERS_FULL,   /* what a process runs found no room */
 	COUNT_SLOTS,
 };
 

@@ -70,6 +70,7 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 	s = take_scratch();
 	if (!s)
 		return refuse_unjudged(row) ? -EPERM : 0;
+	s->early = 1;
 	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file));
 	if (verdict == VERDICT_DENY) {
 		s->record.verdict = verdict;
@@ -108,12 +109,14 @@ int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linu
 			count(COUNT_KILL_FAILED);
 		return 0;
 	}
+	s->early = 0;
 	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file));
 	/* In the caller's own context: the signal is pending before the first user instruction. */
 	if (s->record.verdict == VERDICT_DENY && bpf_send_signal(SIGKILL))
 		count(COUNT_KILL_FAILED);
 	s->record.decision_nanos = bpf_ktime_get_ns() - begin;
 	report(s, task, bprm, BPF_CORE_READ(task, cred), cgroup, MECHANISM_TRACEPOINT_KILL, true);
+	keep_caller(s, task);
 	give_back(s);
 	return 0;
 }

@@ -5,17 +5,40 @@
 #ifndef NV_PROBE_JUDGE_H
 #define NV_PROBE_JUDGE_H
 
+#include "condition.h"
 #include "path.h"
 
-/* The row of the lowest order among exact path, patterns with this name, patterns with any name. */
-static __always_inline struct rule_row *find_rule(struct scratch *s, __u32 profile, bool whole)
+/* Takes a row into account: the rule of the lowest order counts. */
+static __always_inline void consider(struct scratch *s, struct rule_row *row, struct task_struct *task, bool container)
 {
-	struct rule_row *best = NULL, *row;
+	if (!row || row->order >= s->found.order)
+		return;
+	if (row->conditional) {
+		find_facts(s, task, container);
+		s->asked = row->conditional;
+		consult(s->slot);
+		return;
+	}
+	s->found.order = row->order;
+	s->found.rule = row->rule;
+	s->found.flags = row->flags;
+	s->found.action = row->action;
+}
+
+/* The rule of the lowest order among exact path, patterns with this name, patterns with any name: `s->found`. */
+static __always_inline void find_rule(struct scratch *s, __u32 profile, bool whole, struct task_struct *task,
+				      bool container)
+{
 	__u64 hash = name_hash(s);
 
+	s->found.order = NO_RULE;
+	s->found.rule = NO_RULE;
+	s->found.flags = 0;
+	s->found.action = ACTION_NONE;
+	s->facts.found = 0;
 	if (whole) {
 		s->exact.profile = profile;
-		best = bpf_map_lookup_elem(&exact, &s->exact);
+		consider(s, bpf_map_lookup_elem(&exact, &s->exact), task, container);
 	}
 	s->pattern.prefixlen = 8 * (sizeof(s->pattern) - sizeof(s->pattern.prefixlen));
 	s->pattern.profile = profile;
@@ -26,15 +49,10 @@ static __always_inline struct rule_row *find_rule(struct scratch *s, __u32 profi
 		__builtin_memcpy(s->pattern.path, s->exact.path, PREFIX_BYTES);
 	s->pattern.name_hash[0] = hash;
 	s->pattern.name_hash[1] = hash >> 32;
-	row = bpf_map_lookup_elem(&patterns, &s->pattern);
-	if (row && (!best || row->order < best->order))
-		best = row;
+	consider(s, bpf_map_lookup_elem(&patterns, &s->pattern), task, container);
 	s->pattern.name_hash[0] = 0;
 	s->pattern.name_hash[1] = 0;
-	row = bpf_map_lookup_elem(&patterns, &s->pattern);
-	if (row && (!best || row->order < best->order))
-		best = row;
-	return best;
+	consider(s, bpf_map_lookup_elem(&patterns, &s->pattern), task, container);
 }
 
 /* Decides about `file` for the cgroup's row; everything about it lands in `s->record`. */
@@ -44,10 +62,10 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	struct exec_record *record = &s->record;
 	bool container = row->flags & CGROUP_CONTAINER, whole;
 	struct profile_row *profile;
-	struct rule_row *rule;
 	__u32 number = row->profile;
-	bool host_mounts = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mount_namespace;
+	bool host_mounts = mounts_of(task) == host_mount_namespace;
 	bool drifted, allowed;
+	__u8 action;
 
 	record->flags = origin(file, container && !host_mounts ? root_of(row, task) : 0);
 	walk(s, file, task, container && !host_mounts && !(record->flags & EXEC_OTHER_MOUNT));
@@ -77,15 +95,17 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	record->mode = profile->mode;
 	record->baseline = profile->baseline;
 	drifted = record->flags & (EXEC_CHANGED | EXEC_FILELESS | EXEC_OTHER_MOUNT);
-	rule = find_rule(s, number, whole);
-	if (rule)
-		record->rule = rule->rule;
-	if (rule && rule->action == ACTION_DENY)
+	find_rule(s, number, whole, task, container);
+	action = s->found.action;
+	if (action == ACTION_LATER)
+		return VERDICT_OPEN;
+	record->rule = s->found.rule;
+	if (action == ACTION_DENY)
 		return profile->mode == MODE_PROTECT ? VERDICT_DENY : VERDICT_VIOLATE;
 	if (profile->baseline == BASELINE_ZERO_DRIFT)
-		allowed = !drifted || (rule && (rule->flags & RULE_ALLOW_UPDATE));
+		allowed = !drifted || (s->found.flags & RULE_ALLOW_UPDATE);
 	else
-		allowed = rule != NULL;
+		allowed = action == ACTION_ALLOW;
 	if (allowed)
 		return VERDICT_ALLOW;
 	if (profile->mode == MODE_DISCOVER)

@@ -5,7 +5,7 @@
 #ifndef NV_PROBE_LINEAGE_H
 #define NV_PROBE_LINEAGE_H
 
-#include "maps.h"
+#include "condition.h"
 
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *child)
@@ -19,6 +19,7 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 	cgroup = cgroup_of(child);
 	if (!bpf_map_lookup_elem(&cgroups, &cgroup))
 		return 0;
+	inherit_caller(BPF_CORE_READ(parent, tgid), pid);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(COUNT_DROPPED_FORK);
@@ -43,6 +44,7 @@ int BPF_PROG(exit_tracepoint, struct task_struct *task)
 
 	if (pid != BPF_CORE_READ(task, tgid) || !bpf_map_lookup_elem(&cgroups, &cgroup))
 		return 0;
+	forget_caller(pid);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(COUNT_DROPPED_EXIT);

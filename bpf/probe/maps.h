@@ -77,7 +77,23 @@ struct scratch {
 	__u32 offset;
 	__u32 name_length;
 	__u32 headless; /* the walk ended before the root: how the path begins is not known */
-	__u32 reserved;
+	__u32 slot;     /* where this memory is in its table */
+	__u32 early;    /* a hook before the exec: the new program's memory is not in place */
+	struct {
+		__u32 order;
+		__u32 rule;
+		__u8 flags;
+		__u8 action;
+		__u16 reserved;
+	} found; /* the rule that counts, of those looked at so far */
+	struct {
+		__u32 found;
+		__u32 uid;
+		__u32 caller;
+		__u32 arguments;
+		__u32 argument_bytes;
+	} facts;
+	__u64 asked; /* number of a condition_row */
 	struct part part[PARTS];
 	/* The others are here only for the object's BTF to tell their layout, which a test compares. */
 	union {
@@ -86,12 +102,15 @@ struct scratch {
 		struct exit_record exit;
 		struct cgroup_record cgroup;
 		struct file_record file;
+		struct condition_row condition;
 		enum counter counter;
 	};
 	struct exact_key exact;
 	char beyond[PATH_BYTES]; /* never written, but the verifier sees offset and length apart */
 	struct pattern_key pattern;
 	char name[PATH_BYTES];
+	char caller[PATH_BYTES];
+	char text[ARGUMENT_HEAD_BYTES];
 };
 
 struct {
@@ -135,8 +154,10 @@ static __always_inline struct scratch *take_scratch(void)
 		__u32 slot = i;
 		struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
 
-		if (s && !__sync_lock_test_and_set(&s->busy, 1))
+		if (s && !__sync_lock_test_and_set(&s->busy, 1)) {
+			s->slot = i;
 			return s;
+		}
 	}
 	count(COUNT_SCRATCH_BUSY);
 	return NULL;

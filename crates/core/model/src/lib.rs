@@ -7,6 +7,7 @@
 
 pub mod application;
 pub mod behaviour;
+pub mod condition;
 pub mod conversation;
 pub mod file;
 pub mod group;

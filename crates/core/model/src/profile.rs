@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Conditions;
 use crate::file::FileRule;
 use crate::group::Origin;
 use crate::mode::{Baseline, Fault, Mode};
@@ -125,6 +126,9 @@ pub struct ProcessRule {
     /// The file may change (zero-drift only): without it the rule does not excuse a changed file.
     #[serde(default)]
     pub allow_update: bool,
+    /// What else must be so for it to speak.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
     /// When it was made.
     #[serde(default)]
     pub created: Timestamp,
@@ -134,7 +138,7 @@ pub struct ProcessRule {
 }
 
 impl ProcessRule {
-    /// Whether the rule speaks of this program. `path` is absolute in the container.
+    /// Whether the rule speaks of this program, as far as its conditions hold. `path` is absolute in the container.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -204,6 +208,7 @@ mod tests {
             action: Action::Allow,
             origin: Origin::Learned,
             allow_update: false,
+            conditions: Conditions::default(),
             created: Timestamp::NEVER,
             modified: Timestamp::NEVER,
         };

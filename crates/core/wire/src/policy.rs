@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nv_model::application::ApplicationId;
+use nv_model::condition::Conditions;
 use nv_model::group::Origin;
 use nv_model::mode::{Baseline, Fault, Mode, Modes};
 use nv_model::policy::{
@@ -19,7 +20,7 @@ use crate::bounds::{
 use crate::enforcer::v1 as proto;
 use crate::error::WireError;
 use crate::file;
-use crate::read::{Read, length, list, parse, parsed_list, text, time};
+use crate::read::{Read, length, list, parse, parse_optional, parsed_list, text, time};
 
 fn optional_mode(path: &str, raw: i32) -> Read<Option<Mode>> {
     match proto::Mode::try_from(raw) {
@@ -175,6 +176,11 @@ impl TryFrom<proto::ProcessRule> for Line {
             action: action("action", raw.action)?,
             origin: origin("origin", raw.origin)?,
             allow_update: raw.allow_update,
+            conditions: Conditions {
+                arguments: parse_optional("arguments", &raw.arguments)?,
+                parent: parse_optional("parent", &raw.parent)?,
+                uid: raw.uid,
+            },
             created: time(raw.created),
             modified: time(raw.modified),
         };
@@ -184,6 +190,7 @@ impl TryFrom<proto::ProcessRule> for Line {
 
 impl From<Line> for proto::ProcessRule {
     fn from(Line((group, rule)): Line) -> Self {
+        let conditions = rule.conditions;
         Self {
             group: group.into(),
             uuid: rule.uuid,
@@ -194,6 +201,9 @@ impl From<Line> for proto::ProcessRule {
             allow_update: rule.allow_update,
             created: rule.created.nanos(),
             modified: rule.modified.nanos(),
+            arguments: conditions.arguments.map(String::from).unwrap_or_default(),
+            parent: conditions.parent.map(String::from).unwrap_or_default(),
+            uid: conditions.uid,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use nv_model::application::ApplicationId;
 use nv_model::behaviour::{Behaviour, BehaviourObservation};
+use nv_model::condition::Conditions;
 use nv_model::file::{FileBehavior, FileOperation, FileRule};
 use nv_model::group::Origin;
 use nv_model::mode::{Baseline, Fault, Mode, Modes};
@@ -197,11 +198,16 @@ fn observation() -> impl Strategy<Value = Observation> {
     ]
 }
 prop_compose! {
+    fn conditions()(arguments in option::of(select(vec!["-m *", "x", "* -e *"])), parent in option::of(select(vec!["/bin/sh", "/usr/*"])), uid in option::of(any::<u32>())) -> Conditions {
+        Conditions { arguments: arguments.map(|raw| raw.parse().unwrap()), parent: parent.map(|raw| raw.parse().unwrap()), uid }
+    }
+}
+prop_compose! {
     fn profile()(name in group(), mode in mode(), baseline in baseline(), alert_disabled in any::<bool>(), fault in fault(), files in vec(file_rule(), 0..3),
-                 rules in vec((group(), word(), word(), select(vec!["/bin/sh", "*", "/usr/*"]), action(), any::<bool>(), at(), at()), 0..4)) -> EffectiveProfile {
-        let rules = rules.into_iter().map(|(group, uuid, name, path, action, allow_update, created, modified)| {
+                 rules in vec((group(), word(), word(), select(vec!["/bin/sh", "*", "/usr/*"]), action(), any::<bool>(), at(), at(), conditions()), 0..4)) -> EffectiveProfile {
+        let rules = rules.into_iter().map(|(group, uuid, name, path, action, allow_update, created, modified, conditions)| {
             let path: PathPattern = path.parse().unwrap();
-            (group, ProcessRule { uuid, name, path, action, origin: Origin::Learned, allow_update, created, modified })
+            (group, ProcessRule { uuid, name, path, action, origin: Origin::Learned, allow_update, conditions, created, modified })
         }).collect();
         EffectiveProfile { group: name, mode, baseline, rules, files, alert_disabled, fault }
     }

@@ -1,13 +1,16 @@
 //! Verdicts as pure functions of policy and facts, with the reason: what the kernel's tables must equal.
 
+pub use crate::condition::{Arguments, Call, Caller};
 use nv_model::application::ApplicationId;
 use nv_model::mode::{Baseline, Mode};
 use nv_model::name::GroupName;
 use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy, ResolvedRule};
 use nv_model::port::Protocol;
-use nv_model::profile::EffectiveProfile;
+use nv_model::profile::{EffectiveProfile, ProcessRule};
 use nv_model::rule::RuleId;
 use nv_model::verdict::{Action, Verdict};
+
+use crate::condition;
 
 /// A connection to be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,9 +181,11 @@ pub fn matches(rule: &ResolvedRule, flow: Flow) -> bool {
 
 /// What is known of a program besides its path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProgramFacts {
+pub struct ProgramFacts<'a> {
     /// The file is not from the image: new, changed or in memory only.
     pub drifted: bool,
+    /// What conditions ask for.
+    pub call: Call<'a>,
 }
 
 /// Why a program is judged as it is.
@@ -227,8 +232,9 @@ pub struct ProcessDecision {
 
 /// Judges a program; `path` is absolute in the workload.
 #[must_use]
-pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts) -> ProcessDecision {
-    let matched = profile.rules.iter().enumerate().find(|(_, (_, rule))| rule.matches(path));
+pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts<'_>) -> ProcessDecision {
+    let speaks = |rule: &ProcessRule| rule.matches(path) && condition::lets_speak(rule, facts.call);
+    let matched = profile.rules.iter().enumerate().find(|(_, (_, rule))| speaks(rule));
     let zero_drift = profile.baseline == Baseline::ZeroDrift;
     // Whether it is allowed, and if not, whether someone said so.
     let (allowed, explicit, reason) = match matched {

@@ -16,6 +16,7 @@ pub mod address;
 pub mod behaviour;
 pub mod change;
 pub mod compile;
+pub mod condition;
 pub mod criteria;
 pub mod decide;
 pub mod directory;

@@ -11,10 +11,10 @@ use nv_model::verdict::Action;
 
 use crate::state::State;
 
-/// Whether the rule says "any program, anywhere".
+/// Whether the rule says "any program, anywhere, whoever runs it".
 #[must_use]
 pub fn is_total(rule: &ProcessRule) -> bool {
-    rule.name == "*" && rule.path == PathPattern::Any
+    rule.name == "*" && rule.path == PathPattern::Any && rule.conditions.is_empty()
 }
 
 /// The profile of `home` (a learned group or `nodes`) for the workloads whose groups are `members`.
@@ -41,13 +41,13 @@ pub fn effective(state: &State, home: &GroupName, members: &[&[GroupName]]) -> E
         let lines = state.files.get(group).map(|profile| profile.rules.as_slice()).unwrap_or_default();
         files.extend(lines.iter().map(|rule| (group.clone(), rule.clone())));
         let Some(profile) = state.profiles.get(group) else { continue };
-        rules.extend(
-            profile
-                .rules
-                .iter()
-                .filter(|rule| all || rule.action == Action::Deny)
-                .map(|rule| (group.clone(), rule.clone())),
-        );
+        let mut lines: Vec<&ProcessRule> =
+            profile.rules.iter().filter(|rule| all || rule.action == Action::Deny).collect();
+        // What speaks of some cases would never be asked behind what speaks of all of them.
+        lines.sort_by_key(|rule| {
+            (rule.conditions.is_empty(), !rule.conditions.is_empty() && rule.action == Action::Allow)
+        });
+        rules.extend(lines.into_iter().map(|rule| (group.clone(), rule.clone())));
     }
     EffectiveProfile {
         group: home.clone(),
@@ -129,6 +129,23 @@ mod tests {
         let groups = [name("zoo"), name("nv.web.shop")];
         let effective = effective(&state, &name("nv.web.shop"), &[&groups]);
         assert_eq!(uuids(&effective), ["l4", "u1", "l1", "l3", "l2"]);
+    }
+
+    #[test]
+    fn in_a_group_lines_with_conditions_come_before_the_others_and_their_denials_first() {
+        let mut state = state(&[workload("w", "n", "web", "shop")]);
+        let with = |mut rule: ProcessRule, uid| {
+            rule.conditions.uid = Some(uid);
+            rule
+        };
+        let lines = vec![
+            process("all", "sh", "*", Action::Allow),
+            with(process("some", "sh", "*", Action::Allow), 1),
+            with(process("root", "sh", "*", Action::Deny), 0),
+        ];
+        state.profiles.insert(name("nv.web.shop"), profile("nv.web.shop", lines));
+        let groups = [name("nv.web.shop")];
+        assert_eq!(uuids(&effective(&state, &name("nv.web.shop"), &[&groups])), ["root", "some", "all"]);
     }
 
     #[test]

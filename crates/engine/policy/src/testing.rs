@@ -147,6 +147,7 @@ pub(crate) fn process(uuid: &str, name: &str, path: &str, action: Action) -> Pro
         action,
         origin: Origin::UserCreated,
         allow_update: false,
+        conditions: Default::default(),
         created: Timestamp::NEVER,
         modified: Timestamp::NEVER,
     }

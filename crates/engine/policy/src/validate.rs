@@ -470,8 +470,15 @@ pub fn process_rule(rule: &ProcessRule) -> Result<(), Refusal> {
     if rule.name != "*" && rule.name.contains('*') {
         return refuse("the name has a wildcard beside other characters; give * alone, and a path");
     }
+    match &rule.conditions.parent {
+        Some(PathPattern::Any) => return refuse("the parent is any program; leave it out instead"),
+        Some(PathPattern::Exact(path) | PathPattern::Prefix(path)) if !path.starts_with('/') => {
+            return refuse("the path of the parent is not absolute");
+        }
+        _ => {}
+    }
     match &rule.path {
-        PathPattern::Any if rule.name == "*" && rule.action == Action::Deny => {
+        PathPattern::Any if rule.name == "*" && rule.action == Action::Deny && rule.conditions.is_empty() => {
             refuse("this would deny every program")
         }
         PathPattern::Exact(path) | PathPattern::Prefix(path) if !path.starts_with('/') => {

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;
@@ -29,6 +29,23 @@ pub const CGROUP_CONTAINER: u32 = 1;
 pub const RULE_ALLOW_UPDATE: u8 = 1;
 /// Flag of a profile's row: in Protect, what cannot be judged is stopped.
 pub const PROFILE_FAIL_CLOSED: u32 = 1;
+
+/// `condition_row.has`.
+pub mod condition {
+    /// The real user id counts.
+    pub const UID: u8 = 1;
+    /// The executable that runs the program counts.
+    pub const CALLER: u8 = 2;
+    /// The arguments count.
+    pub const ARGUMENTS: u8 = 4;
+    /// They begin with the text.
+    pub const FROM_BEGIN: u8 = 8;
+    /// They end with it.
+    pub const TO_END: u8 = 16;
+}
+
+/// Value of `features`: a rule asks what ran a program.
+pub const FEATURE_CALLERS: u32 = 1;
 
 /// `file_profile_row.flags`.
 pub mod files_flag {
@@ -116,7 +133,16 @@ twins! {
     /// Key of `patterns`.
     PatternKey = "pattern_key" { prefixlen: u32, profile: u32, name_hash: [u32; 2], path: [u8; PREFIX_BYTES] }
     /// Value of `exact` and `patterns`.
-    RuleRow = "rule_row" { action: u8, flags: u8, reserved: u16, order: u32, rule: u32 }
+    RuleRow = "rule_row" {
+        action: u8, flags: u8, reserved: u16, order: u32, rule: u32, reserved2: u32, conditional: u64,
+    }
+    /// Value of `conditions`; the key is the row's number.
+    ConditionRow = "condition_row" {
+        action: u8, flags: u8, has: u8, argument_bytes: u8, order: u32, rule: u32, uid: u32, next: u64,
+        caller_bytes: u32, reserved: u32, caller: [u8; PATH_BYTES], argument_masks: [u64; 256],
+    }
+    /// Value of `callers`; the key is the process id.
+    CallerRow = "caller_row" { mounts: u32, reserved: u32, path: [u8; PATH_BYTES] }
     /// Value of `file_profiles`; the key is the profile's number.
     FileProfileRow = "file_profile_row" { flags: u32 }
     /// Key of `files`.
@@ -184,11 +210,13 @@ pub enum Slot {
     Deny,
     /// File records that found the ring full.
     DroppedFile,
+    /// Processes whose program found no room in `callers`.
+    CallersFull,
 }
 
 impl Slot {
     /// Number of slots.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 }
 
 #[cfg(test)]

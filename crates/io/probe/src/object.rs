@@ -13,7 +13,7 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
-pub(crate) const SHARED_MAPS: [&str; 10] = [
+pub(crate) const SHARED_MAPS: [&str; 13] = [
     "cgroup_ring",
     "cgroups",
     "profiles",
@@ -24,6 +24,9 @@ pub(crate) const SHARED_MAPS: [&str; 10] = [
     "file_profiles",
     "files",
     "applications",
+    "conditions",
+    "callers",
+    "features",
 ];
 
 /// Programs that every tier runs.

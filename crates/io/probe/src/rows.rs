@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use nv_model::condition::{ArgumentPattern, Conditions};
 use nv_model::mode::{Baseline, Fault, Mode};
+use nv_model::profile::PathPattern;
 use nv_model::verdict::Action;
 
 use crate::layout::{
-    self, CGROUP_CONTAINER, PATH_BYTES, PREFIX_BYTES, PROFILE_FAIL_CLOSED, RULE_ALLOW_UPDATE,
+    self, CGROUP_CONTAINER, PATH_BYTES, PREFIX_BYTES, PROFILE_FAIL_CLOSED, RULE_ALLOW_UPDATE, condition,
 };
 use crate::tables::TableError;
 
@@ -41,6 +43,17 @@ pub struct RuleRow {
     pub order: u32,
     /// Number that events name this rule by; below `u32::MAX`.
     pub rule: u32,
+    /// Number of the first of [`Rows::conditions`] of which one counts instead; 0 for none.
+    pub conditional: u64,
+}
+
+/// A rule that holds in some cases only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionRow {
+    /// What it says; `conditional` is the rule that is asked when this one does not hold.
+    pub rule: RuleRow,
+    /// What must be so.
+    pub conditions: Conditions,
 }
 
 /// A rule for one path.
@@ -72,6 +85,16 @@ pub struct Rows {
     pub exact: BTreeMap<ExactKey, RuleRow>,
     /// Rules by prefix and name.
     pub patterns: BTreeMap<PatternKey, RuleRow>,
+    /// Rules with conditions, by number, from 1.
+    pub conditions: BTreeMap<u64, ConditionRow>,
+}
+
+impl Rows {
+    /// Whether a rule asks what ran a program.
+    #[must_use]
+    pub fn ask_for_callers(&self) -> bool {
+        self.conditions.values().any(|row| row.conditions.parent.is_some())
+    }
 }
 
 /// FNV-1a (64 bits) of a file name, as the kernel side computes it. Never 0, which stands for any name.
@@ -127,7 +150,73 @@ pub(crate) fn rule_row(row: RuleRow) -> layout::RuleRow {
         Action::Deny => 2,
     };
     let flags = if row.allow_update { RULE_ALLOW_UPDATE } else { 0 };
-    layout::RuleRow { action, flags, reserved: 0, order: row.order, rule: row.rule }
+    layout::RuleRow {
+        action,
+        flags,
+        reserved: 0,
+        order: row.order,
+        rule: row.rule,
+        reserved2: 0,
+        conditional: row.conditional,
+    }
+}
+
+/// Matching of a text of n bytes is a word of n bits: bit i is set where the first i + 1 bytes of it have just been seen.
+/// A byte's mask has a bit for each place where the text has that byte.
+pub(crate) fn condition_row(row: &ConditionRow) -> Result<layout::ConditionRow, TableError> {
+    let rule = rule_row(row.rule);
+    let mut bytes = layout::ConditionRow {
+        action: rule.action,
+        flags: rule.flags,
+        has: 0,
+        argument_bytes: 0,
+        order: rule.order,
+        rule: rule.rule,
+        uid: 0,
+        next: rule.conditional,
+        caller_bytes: 0,
+        reserved: 0,
+        caller: [0; PATH_BYTES],
+        argument_masks: [0; 256],
+    };
+    if let Some(uid) = row.conditions.uid {
+        bytes.has |= condition::UID;
+        bytes.uid = uid;
+    }
+    match &row.conditions.parent {
+        None | Some(PathPattern::Any) => {}
+        Some(PathPattern::Exact(path)) => {
+            bytes.has |= condition::CALLER;
+            bytes.caller = padded("conditions", path, PATH_BYTES - 1)?;
+            bytes.caller_bytes = (path.len() as u32).saturating_add(1);
+        }
+        Some(PathPattern::Prefix(path)) => {
+            bytes.has |= condition::CALLER;
+            bytes.caller = padded("conditions", path, PATH_BYTES - 1)?;
+            bytes.caller_bytes = path.len() as u32;
+        }
+    }
+    if let Some(pattern) = &row.conditions.arguments {
+        let (borders, anchors) = match pattern {
+            ArgumentPattern::Exact(_) => ([" ", " "], condition::FROM_BEGIN | condition::TO_END),
+            ArgumentPattern::Prefix(_) => ([" ", ""], condition::FROM_BEGIN),
+            ArgumentPattern::Suffix(_) => (["", " "], condition::TO_END),
+            ArgumentPattern::Contains(_) => (["", ""], 0),
+        };
+        let text = [borders[0], pattern.text(), borders[1]].concat();
+        bytes.has |= condition::ARGUMENTS | anchors;
+        // At most 64.
+        bytes.argument_bytes = (text.len() as u8).saturating_sub(1);
+        for (at, byte) in (0_u32..64).zip(text.bytes()) {
+            // Arguments end with NUL where the text has a space.
+            for byte in if byte == b' ' { [b' ', 0] } else { [byte; 2] } {
+                if let Some(mask) = bytes.argument_masks.get_mut(usize::from(byte)) {
+                    *mask |= 1 << at;
+                }
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 pub(crate) fn read_rule(row: layout::RuleRow) -> RuleRow {
@@ -136,6 +225,7 @@ pub(crate) fn read_rule(row: layout::RuleRow) -> RuleRow {
         allow_update: row.flags & RULE_ALLOW_UPDATE != 0,
         order: row.order,
         rule: row.rule,
+        conditional: row.conditional,
     }
 }
 
@@ -148,6 +238,11 @@ fn padded<const N: usize>(table: &'static str, path: &str, max: usize) -> Result
         _ => return Err(TableError::Path { table, path: path.to_owned(), max }),
     }
     Ok(bytes)
+}
+
+/// A path as tables have it.
+pub(crate) fn padded_path(table: &'static str, path: &str) -> Result<[u8; PATH_BYTES], TableError> {
+    padded(table, path, PATH_BYTES - 1)
 }
 
 fn until_nul(bytes: &[u8]) -> String {

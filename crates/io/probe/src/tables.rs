@@ -9,11 +9,11 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::layout::{self, Slot};
 use crate::map::{RawMap, possible_cpus};
 use crate::rows::{
-    cgroup_row, exact_key, pattern_key, profile_row, read_cgroup, read_exact, read_pattern, read_profile,
-    read_rule, rule_row,
+    cgroup_row, condition_row, exact_key, padded_path, pattern_key, profile_row, read_cgroup, read_exact,
+    read_pattern, read_profile, read_rule, rule_row,
 };
 
-pub use crate::rows::{CgroupRow, ExactKey, PatternKey, ProfileRow, Rows, RuleRow, name_hash};
+pub use crate::rows::{CgroupRow, ConditionRow, ExactKey, PatternKey, ProfileRow, Rows, RuleRow, name_hash};
 
 /// What [`Tables::replace`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub struct Counters {
     pub violate: u64,
     pub deny: u64,
     pub dropped_file: u64,
+    pub callers_full: u64,
 }
 
 impl Counters {
@@ -109,6 +110,9 @@ pub struct Tables {
     profiles: Table,
     exact: Table,
     patterns: Table,
+    conditions: Table,
+    callers: Table,
+    features: Table,
     counters: Table,
     cpus: usize,
 }
@@ -131,6 +135,9 @@ impl Tables {
             profiles: take("profiles", 4, size_of::<layout::ProfileRow>())?,
             exact: take("exact", size_of::<layout::ExactKey>(), rule)?,
             patterns: take("patterns", size_of::<layout::PatternKey>(), rule)?,
+            conditions: take("conditions", 8, size_of::<layout::ConditionRow>())?,
+            callers: take("callers", 4, size_of::<layout::CallerRow>())?,
+            features: take("features", 4, 4)?,
             counters: take("counters", 4, 8)?,
             cpus: possible_cpus().map_err(|source| TableError::Kernel { table: "counters", source })?,
         })
@@ -231,6 +238,10 @@ impl Tables {
         for (key, row) in &wanted.patterns {
             patterns.insert(pattern_key(key)?.as_bytes().to_vec(), rule_row(*row).as_bytes().to_vec());
         }
+        let mut conditions = BTreeMap::new();
+        for (number, row) in &wanted.conditions {
+            conditions.insert(number.to_ne_bytes().to_vec(), condition_row(row)?.as_bytes().to_vec());
+        }
         let profiles = wanted
             .profiles
             .iter()
@@ -238,17 +249,58 @@ impl Tables {
             .collect();
         let mut done = Replaced::default();
         let mut gone = Vec::new();
+        // Rows by path lead to conditions, which are there before them and go after them.
+        let unreachable = self.conditions.write_differing(&conditions, &mut done)?;
         for (table, wanted) in [(&self.exact, exact), (&self.patterns, patterns), (&self.profiles, profiles)]
         {
             gone.extend(table.write_differing(&wanted, &mut done)?.into_iter().map(|key| (table, key)));
         }
+        gone.extend(unreachable.into_iter().map(|key| (&self.conditions, key)));
         for (table, key) in gone {
             done.removed += usize::from(table.remove(&key)?);
         }
         Ok(done)
     }
 
-    /// Profiles and rules as the kernel holds them now.
+    /// Whether the kernel keeps what each process runs.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn keeps_callers(&self) -> Result<bool, TableError> {
+        let value = self.features.map.read(&[0; 4], 1).map_err(|source| self.features.error(source))?;
+        let value = value.and_then(|bytes| u32::read_from_bytes(&bytes).ok()).unwrap_or_default();
+        Ok(value & layout::FEATURE_CALLERS != 0)
+    }
+
+    /// Has the kernel keep what each process runs, which rules that ask for the parent need, or not.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn keep_callers(&self, keep: bool) -> Result<(), TableError> {
+        self.features.write(&[0; 4], &if keep { layout::FEATURE_CALLERS } else { 0 }.to_ne_bytes())?;
+        if !keep {
+            for key in self.callers.map.keys().map_err(|source| self.callers.error(source))? {
+                self.callers.remove(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what a process runs that the kernel has not kept; what it kept itself stays. `mounts` is the inode of the
+    /// process' mount namespace, `path` its executable in there.
+    ///
+    /// # Errors
+    /// [`TableError::Full`], [`TableError::Path`], or the kernel refused.
+    pub fn add_caller(&self, pid: u32, mounts: u32, path: &str) -> Result<(), TableError> {
+        let key = pid.to_ne_bytes();
+        if self.callers.map.read(&key, 1).map_err(|source| self.callers.error(source))?.is_some() {
+            return Ok(());
+        }
+        let row = layout::CallerRow { mounts, reserved: 0, path: padded_path("callers", path)? };
+        self.callers.write(&key, row.as_bytes())
+    }
+
+    /// Profiles and rules as the kernel holds them now, without conditions.
     ///
     /// # Errors
     /// The kernel refused.
@@ -260,6 +312,7 @@ impl Tables {
             profiles: profiles.into_iter().map(|(number, row)| (number, read_profile(row))).collect(),
             exact: exact.into_iter().map(|(key, row)| (read_exact(&key), read_rule(row))).collect(),
             patterns: patterns.into_iter().map(|(key, row)| (read_pattern(&key), read_rule(row))).collect(),
+            conditions: BTreeMap::new(),
         })
     }
 
@@ -289,7 +342,7 @@ impl Tables {
             no_profile,
             rest @ ..,
         ] = sums;
-        let [kill_failed, runtime_exec, open, learn, allow, violate, deny, dropped_file] = rest;
+        let [kill_failed, runtime_exec, open, learn, allow, violate, deny, dropped_file, callers_full] = rest;
         Ok(Counters {
             dropped_exec,
             dropped_fork,
@@ -306,6 +359,7 @@ impl Tables {
             violate,
             deny,
             dropped_file,
+            callers_full,
         })
     }
 }

@@ -166,7 +166,8 @@ pub(crate) fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), Str
     for mut map in object.maps_mut() {
         let entries = match map.name().to_string_lossy().as_ref() {
             "ring" | "cgroup_ring" => 4096,
-            "cgroups" | "profiles" | "exact" | "patterns" | "file_profiles" | "files" | "applications" => 16,
+            "cgroups" | "profiles" | "exact" | "patterns" | "file_profiles" | "files" | "applications"
+            | "conditions" | "callers" => 16,
             _ => continue,
         };
         map.set_max_entries(entries).map_err(refused)?;

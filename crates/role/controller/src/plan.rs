@@ -206,14 +206,22 @@ fn empty_profile(group: &GroupName) -> ProcessProfile {
     ProcessProfile { group: group.clone(), rules: Vec::new(), alert_disabled: false, hash_enabled: false }
 }
 
-fn same_line(a: &ProcessRule, b: &ProcessRule) -> bool {
+fn same_program(a: &ProcessRule, b: &ProcessRule) -> bool {
     a.name == b.name && a.path == b.path
 }
 
+fn same_line(a: &ProcessRule, b: &ProcessRule) -> bool {
+    same_program(a, b) && a.conditions == b.conditions
+}
+
+/// Deletes lines; one given without conditions takes all lines of its name and path.
 fn delete_lines(profile: &mut ProcessProfile, delete: &[ProcessRule]) -> Result<(), ChangeError> {
     for line in delete {
         let before = profile.rules.len();
-        profile.rules.retain(|held| !same_line(held, line));
+        let meant = |held: &ProcessRule| {
+            same_program(held, line) && (line.conditions.is_empty() || held.conditions == line.conditions)
+        };
+        profile.rules.retain(|held| !meant(held));
         if profile.rules.len() == before {
             let (name, path) = (line.name.clone(), line.path.to_string());
             return Err(validate::Refusal::ProcessUnknown { name, path }.into());

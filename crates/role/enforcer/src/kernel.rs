@@ -71,9 +71,17 @@ impl Kernel {
         for line in &processes.left_out {
             tracing::warn!(group = %line.group, rule = %line.uuid, "a process rule's prefix is too long for the kernel and has no effect");
         }
-        let replaced = self.process.replace(&process_rows(&processes)).map_err(KernelError::Process)?;
+        let rows = process_rows(&processes);
+        let ask_for_callers = rows.ask_for_callers();
+        if ask_for_callers {
+            crate::callers::keep(&self.process).map_err(KernelError::Process)?;
+        }
+        let replaced = self.process.replace(&rows).map_err(KernelError::Process)?;
         if replaced.refused > 0 {
             return Err(KernelError::ProcessRulesRefused { refused: replaced.refused });
+        }
+        if !ask_for_callers && self.process.keeps_callers().map_err(KernelError::Process)? {
+            self.process.keep_callers(false).map_err(KernelError::Process)?;
         }
         self.rules = processes.rules;
         self.network.apply(&network).map_err(KernelError::Network)?;
@@ -158,12 +166,23 @@ pub(crate) fn identity_of(policy: &NodePolicy, address: IpAddr) -> IdentityId {
 }
 
 fn process_rows(tables: &ProcessTables) -> nv_probe::tables::Rows {
-    use nv_probe::tables::{ExactKey, PatternKey, ProfileRow, Rows, RuleRow};
+    use nv_probe::tables::{ConditionRow, ExactKey, PatternKey, ProfileRow, Rows, RuleRow};
     let row = |row: &lower::ProcessRow| RuleRow {
         action: row.action,
         allow_update: row.allow_update,
         order: row.order,
         rule: row.rule,
+        conditional: row.conditional,
+    };
+    let condition = |row: &lower::ConditionRow| ConditionRow {
+        rule: RuleRow {
+            action: row.action,
+            allow_update: row.allow_update,
+            order: row.order,
+            rule: row.rule,
+            conditional: row.next,
+        },
+        conditions: row.conditions.clone(),
     };
     Rows {
         profiles: tables
@@ -187,6 +206,7 @@ fn process_rows(tables: &ProcessTables) -> nv_probe::tables::Rows {
                 (key, row(value))
             })
             .collect(),
+        conditions: tables.conditions.iter().map(|(number, row)| (*number, condition(row))).collect(),
     }
 }
 
@@ -246,7 +266,7 @@ mod tests {
         let unidentified = |policy: &NodePolicy| {
             let completed = complete(policy, &Inventory::default());
             let profile = completed.profiles.get(&GroupName::unidentified()).cloned().unwrap();
-            let facts = nv_policy::decide::ProgramFacts { drifted: false };
+            let facts = nv_policy::decide::ProgramFacts::default();
             nv_policy::decide::process(&profile, "/bin/sh", facts).verdict
         };
         assert_eq!(unidentified(&policy), Verdict::Learn, "by default it is held like new services are");

@@ -11,6 +11,7 @@
 mod agent;
 mod attribution;
 mod backlog;
+mod callers;
 pub mod command;
 mod connections;
 mod gate;

@@ -116,7 +116,7 @@ fn measure() -> Result<()> {
         PROFILE,
         ProfileRow { mode: Mode::Protect, baseline: Baseline::Basic, fault: Fault::Open },
     )?;
-    let rule = RuleRow { action: Action::Allow, allow_update: false, order: 0, rule: 0 };
+    let rule = RuleRow { action: Action::Allow, allow_update: false, order: 0, rule: 0, conditional: 0 };
     tables.set_exact(&ExactKey { profile: PROFILE, path: PROGRAM.to_owned() }, rule)?;
     tables.set_cgroup(
         cgroup::id(&cgroup::unified_root()?)?,

@@ -157,7 +157,7 @@ fn a_program_is_judged_by_list_baseline_and_mode() {
                 alert_disabled: false,
                 fault: Default::default(),
             };
-            let got = process(&profile, path, ProgramFacts { drifted });
+            let got = process(&profile, path, ProgramFacts { drifted, ..ProgramFacts::default() });
             assert_eq!((got.verdict, got.reason), (want, reason), "{baseline:?} {path} {drifted} {mode:?}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nv_model::condition::Conditions;
 use nv_model::group::Origin;
 use nv_model::name::GroupName;
 use nv_model::profile::{PathPattern, ProcessProfile, ProcessRule};
@@ -62,8 +63,12 @@ pub fn processes(
                 hash_enabled: false,
             })
         });
-        // A line that speaks of it, allowing or denying, stands.
-        if draft.rules.len() >= MAX_ENTRIES || draft.rules.iter().any(|rule| rule.matches(&program.path)) {
+        // A line that speaks of it, allowing or denying, stands; but what is denied in some cases may be learned for the
+        // others.
+        let stands = |rule: &ProcessRule| {
+            rule.matches(&program.path) && (rule.conditions.is_empty() || rule.action == Action::Allow)
+        };
+        if draft.rules.len() >= MAX_ENTRIES || draft.rules.iter().any(stands) {
             continue;
         }
         draft.rules.push(ProcessRule {
@@ -73,6 +78,7 @@ pub fn processes(
             action: Action::Allow,
             origin: Origin::Learned,
             allow_update: false,
+            conditions: Conditions::default(),
             created: now,
             modified: now,
         });
@@ -110,6 +116,7 @@ fn collapse(rules: &mut Vec<ProcessRule>, name: &str, now: Timestamp) {
             && rule.origin == Origin::Learned
             && rule.action == Action::Allow
             && !rule.allow_update
+            && rule.conditions.is_empty()
     };
     let paths: Vec<&str> = rules
         .iter()
@@ -230,6 +237,27 @@ mod tests {
         };
         state.profiles.insert(held.group.clone(), held);
         assert_eq!(learn(&mut state, &[program("nv.web.shop", "/usr/bin/curl")]), []);
+    }
+
+    #[test]
+    fn a_program_that_is_denied_in_some_cases_is_learned_and_one_allowed_in_some_is_not() {
+        for (action, learned) in [(Action::Deny, 1), (Action::Allow, 0)] {
+            let mut state = shop();
+            let mut line = process("d", "curl", "*", action);
+            line.conditions.uid = Some(0);
+            let held = ProcessProfile {
+                group: name("nv.web.shop"),
+                rules: vec![line],
+                alert_disabled: false,
+                hash_enabled: false,
+            };
+            state.profiles.insert(held.group.clone(), held);
+            assert_eq!(
+                learn(&mut state, &[program("nv.web.shop", "/usr/bin/curl")]).len(),
+                learned,
+                "{action:?}"
+            );
+        }
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! What a lookup over the rows gives equals [`crate::decide`]: the tests of this module hold that for any policy.
 
+mod condition;
 mod network;
 mod process;
 
 use std::collections::BTreeMap;
 
+pub use condition::{ConditionRow, MAX_LIST};
 pub use network::{
     ModeRow, NEVER_BLOCK, NetworkSettings, NetworkTables, RuleKey, RuleRow, TooManyRows, network,
 };

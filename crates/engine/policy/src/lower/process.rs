@@ -9,6 +9,8 @@ use nv_model::profile::{EffectiveProfile, PathPattern, ProcessRule};
 use nv_model::verdict::Action;
 use serde::{Deserialize, Serialize};
 
+use super::condition::{self, ConditionRow};
+
 /// Numbers of profiles on this node. Data: keep it beside the pinned tables, whose rows are keyed by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileNumbers {
@@ -114,6 +116,9 @@ pub struct ProcessRow {
     pub order: u32,
     /// Index of the line in [`ProcessTables::rules`].
     pub rule: u32,
+    /// Number of the first rule of a list in [`ProcessTables::conditions`], of which the first that holds counts; then
+    /// the fields above are that rule's. 0 where the row itself counts.
+    pub conditional: u64,
 }
 
 /// The line behind a row.
@@ -134,6 +139,8 @@ pub struct ProcessTables {
     pub exact: BTreeMap<ExactKey, ProcessRow>,
     /// Prefixes.
     pub patterns: BTreeMap<PatternKey, ProcessRow>,
+    /// Rules with conditions, by number.
+    pub conditions: BTreeMap<u64, ConditionRow>,
     /// What `rule` of a row means: the profile's number and the place in it give the line.
     pub rules: BTreeMap<(u32, u32), RuleRef>,
     /// Lines that the kernel's tables cannot hold (a prefix beyond 244 bytes); they have no effect.
@@ -166,10 +173,11 @@ pub fn processes(policy: &NodePolicy, numbers: &mut ProfileNumbers) -> ProcessTa
 }
 
 fn lower_profile(tables: &mut ProcessTables, profile: u32, effective: &EffectiveProfile) {
-    // Prefixes of one file name, each with its best row.
-    let mut prefixes: BTreeMap<(u64, &str), ProcessRow> = BTreeMap::new();
+    type Lines<'a> = Vec<(u32, &'a ProcessRule)>;
+    let mut paths: BTreeMap<&str, Lines<'_>> = BTreeMap::new();
+    // Prefixes of one file name, each with its rules.
+    let mut prefixes: BTreeMap<(u64, &str), Lines<'_>> = BTreeMap::new();
     for (order, (group, rule)) in (0_u32..).zip(&effective.rules) {
-        let row = ProcessRow { action: rule.action, allow_update: rule.allow_update, order, rule: order };
         let origin = || RuleRef { group: group.clone(), uuid: rule.uuid.clone() };
         match place(rule) {
             Place::Nowhere => continue,
@@ -177,25 +185,25 @@ fn lower_profile(tables: &mut ProcessTables, profile: u32, effective: &Effective
                 tables.left_out.push(origin());
                 continue;
             }
-            Place::Exact(path) => {
-                tables.exact.entry(ExactKey { profile, path: path.to_owned() }).or_insert(row);
-            }
-            Place::Pattern(hash, prefix) => {
-                prefixes.entry((hash, prefix)).or_insert(row);
-            }
+            Place::Exact(path) => paths.entry(path).or_default().push((order, rule)),
+            Place::Pattern(hash, prefix) => prefixes.entry((hash, prefix)).or_default().push((order, rule)),
         }
         tables.rules.insert((profile, order), origin());
     }
-    // The kernel finds only the longest prefix, so it has to carry the best row of all shorter ones.
-    for ((hash, prefix), row) in &prefixes {
-        let best = prefixes
+    for (path, lines) in paths {
+        let row = condition::row(&mut tables.conditions, lines);
+        tables.exact.extend(row.map(|row| (ExactKey { profile, path: path.to_owned() }, row)));
+    }
+    // The kernel finds only the longest prefix, so it has to carry the rules of all shorter ones.
+    for (hash, prefix) in prefixes.keys() {
+        let shorter = prefixes
             .range((*hash, "")..=(*hash, prefix))
-            .filter(|((_, shorter), _)| prefix.starts_with(shorter))
-            .map(|(_, row)| row)
-            .min_by_key(|row| row.order)
-            .unwrap_or(row);
+            .filter(|((_, shorter), _)| prefix.starts_with(shorter));
+        let mut lines: Lines<'_> = shorter.flat_map(|(_, lines)| lines.iter().copied()).collect();
+        lines.sort_by_key(|(order, _)| *order);
+        let row = condition::row(&mut tables.conditions, lines);
         let key = PatternKey { profile, name_hash: *hash, prefix: (*prefix).to_owned() };
-        tables.patterns.insert(key, *best);
+        tables.patterns.extend(row.map(|row| (key, row)));
     }
 }
 
@@ -223,13 +231,15 @@ fn place(rule: &ProcessRule) -> Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::{self, ProgramFacts};
+    use crate::condition::lets_speak;
+    use crate::decide::{self, Arguments, Call, Caller, ProgramFacts};
     use crate::testing::{name, process};
+    use nv_model::condition::Conditions;
     use nv_model::verdict::Verdict;
     use proptest::prelude::*;
 
     /// What the kernel does with the rows, in the kernel's words.
-    fn lookup(tables: &ProcessTables, profile: u32, path: &str) -> Option<ProcessRow> {
+    fn lookup(tables: &ProcessTables, profile: u32, path: &str, call: Call<'_>) -> Option<ProcessRow> {
         let file = path.rsplit('/').next().unwrap_or(path);
         let longest = |hash: u64| {
             tables
@@ -248,12 +258,31 @@ mod tests {
         ]
         .into_iter()
         .flatten()
+        .filter_map(|row| first_that_holds(tables, row, call))
         .min_by_key(|row| row.order)
     }
 
-    fn kernel(tables: &ProcessTables, profile: u32, path: &str, drifted: bool) -> Verdict {
+    fn first_that_holds(tables: &ProcessTables, row: ProcessRow, call: Call<'_>) -> Option<ProcessRow> {
+        let mut number = row.conditional;
+        if number == 0 {
+            return Some(row);
+        }
+        for _ in 0..super::super::MAX_LIST {
+            let rule = tables.conditions.get(&number)?;
+            let line =
+                ProcessRule { conditions: rule.conditions.clone(), ..process("", "*", "*", rule.action) };
+            if lets_speak(&line, call) {
+                let ConditionRow { action, allow_update, order, rule, .. } = *rule;
+                return Some(ProcessRow { action, allow_update, order, rule, conditional: 0 });
+            }
+            number = rule.next;
+        }
+        None
+    }
+
+    fn kernel(tables: &ProcessTables, profile: u32, path: &str, facts: ProgramFacts<'_>) -> Verdict {
         let head = tables.profiles[&profile];
-        let row = lookup(tables, profile, path);
+        let (row, drifted) = (lookup(tables, profile, path, facts.call), facts.drifted);
         let zero_drift = head.baseline_number() == 1;
         let (allowed, explicit) = match row {
             Some(row) if row.action == Action::Deny => (false, true),
@@ -269,6 +298,29 @@ mod tests {
         }
     }
 
+    fn any_conditions() -> impl Strategy<Value = Conditions> {
+        let of = |some: &'static [&'static str]| prop::option::weighted(0.2, prop::sample::select(some));
+        (of(&["-a *", "-a", "* b *"]), of(&["/p", "/q*"]), prop::option::weighted(0.2, 0_u32..2)).prop_map(
+            |(arguments, parent, uid)| Conditions {
+                arguments: arguments.map(|raw| raw.parse().unwrap()),
+                parent: parent.map(|raw| raw.parse().unwrap()),
+                uid,
+            },
+        )
+    }
+
+    fn any_call() -> impl Strategy<Value = Call<'static>> {
+        let callers = vec![Caller::Unknown, Caller::Outside, Caller::Program("/p"), Caller::Program("/qq")];
+        let arguments = vec![
+            Arguments::Unknown,
+            Arguments::Whole(" -a "),
+            Arguments::Whole(" b "),
+            Arguments::Head(" -a x "),
+        ];
+        (prop::option::of(0_u32..2), prop::sample::select(callers), prop::sample::select(arguments))
+            .prop_map(|(uid, caller, arguments)| Call { uid, caller, arguments })
+    }
+
     fn any_rule() -> impl Strategy<Value = ProcessRule> {
         (
             prop::sample::select(vec!["*", "a", "b", "sh"]),
@@ -277,10 +329,12 @@ mod tests {
             ]),
             any::<bool>(),
             any::<bool>(),
+            any_conditions(),
         )
-            .prop_map(|(name, path, allow, update)| {
+            .prop_map(|(name, path, allow, update, conditions)| {
                 let mut rule = process("", name, path, if allow { Action::Allow } else { Action::Deny });
                 rule.allow_update = update;
+                rule.conditions = conditions;
                 rule
             })
     }
@@ -293,7 +347,9 @@ mod tests {
             baseline in prop::sample::select(vec![Baseline::Basic, Baseline::ZeroDrift]),
             path in "(/a|/b|/sh|/ab){1,3}",
             drifted: bool,
+            call in any_call(),
         ) {
+            let facts = ProgramFacts { drifted, call };
             let group = name("nv.x");
             let rules = rules.into_iter().enumerate().map(|(at, mut rule)| {
                 rule.uuid = at.to_string();
@@ -302,9 +358,9 @@ mod tests {
             let effective = EffectiveProfile { group: group.clone(), mode, baseline, rules, files: Vec::new(), alert_disabled: false, fault: Fault::default() };
             let policy = NodePolicy { profiles: BTreeMap::from([(group, effective.clone())]), ..NodePolicy::default() };
             let tables = processes(&policy, &mut ProfileNumbers::default());
-            let decision = decide::process(&effective, &path, ProgramFacts { drifted });
-            prop_assert_eq!(kernel(&tables, 1, &path, drifted), decision.verdict);
-            let row = lookup(&tables, 1, &path);
+            let decision = decide::process(&effective, &path, facts);
+            prop_assert_eq!(kernel(&tables, 1, &path, facts), decision.verdict);
+            let row = lookup(&tables, 1, &path, call);
             prop_assert_eq!(row.map(|row| row.order as usize), decision.rule.as_ref().map(|rule| rule.0));
             let uuid = row.map(|row| tables.rules[&(1, row.rule)].uuid.clone());
             prop_assert_eq!(uuid, decision.rule.map(|rule| rule.2));

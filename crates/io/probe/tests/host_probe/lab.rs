@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -143,6 +143,13 @@ impl Container {
         self.start("", command, None)
     }
 
+    /// Runs a program as a user, who may not make marks.
+    pub(crate) fn run_as(&self, uid: u32, path: &str, args: &[&str]) -> (u32, End) {
+        let mut command = Command::new(path);
+        command.args(args).uid(uid);
+        self.start("", command, None)
+    }
+
     /// Runs a program by its path in a folder that is made the process' root.
     pub(crate) fn run_chrooted(&self, root: &'static str, path: &str, args: &[&str]) -> (u32, End) {
         let mut command = Command::new(path);
@@ -174,6 +181,16 @@ impl Container {
             file
         });
         self.run_file(file, args)
+    }
+
+    /// Starts a program by its path in the container.
+    pub(crate) fn spawn(&self, path: &str, args: &[&str]) -> Child {
+        let procs = OpenOptions::new().write(true).open(self.cgroup.join("cgroup.procs")).unwrap();
+        let mut command = Command::new(path);
+        command.args(args);
+        // SAFETY: the closure makes one write(2) to an open descriptor.
+        unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
+        self.inside(move || command.spawn().unwrap())
     }
 
     fn run_file(&self, file: File, args: &[&str]) -> (u32, End) {
@@ -248,6 +265,21 @@ impl Container {
     pub(crate) fn modify(&self, path: &str) {
         let path = PathBuf::from(path);
         self.inside(move || OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap());
+    }
+
+    /// Makes an executable file in the container.
+    pub(crate) fn write(&self, path: &str, content: Vec<u8>) {
+        let path = PathBuf::from(path);
+        self.inside(move || {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        });
+    }
+
+    /// Puts a shell at this path of the container.
+    pub(crate) fn write_shell(&self, path: &str) {
+        self.write(path, fs::read("/bin/busybox").expect("busybox is needed: run `make setup`"));
     }
 
     /// Mounts a tmpfs in the container, with a marker program in it.
@@ -392,7 +424,9 @@ impl Bench {
 
     pub(crate) fn rule(&self, profile: u32, path: &str, action: Action, rule: u32) {
         let key = ExactKey { profile, path: path.to_owned() };
-        self.tables.set_exact(&key, RuleRow { action, allow_update: false, order: rule, rule }).unwrap();
+        self.tables
+            .set_exact(&key, RuleRow { action, allow_update: false, order: rule, rule, conditional: 0 })
+            .unwrap();
     }
 }
 

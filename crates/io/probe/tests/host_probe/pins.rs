@@ -90,7 +90,13 @@ fn unpinning_ends_the_enforcement_of_a_dead_loader() {
 #[test]
 fn a_bulk_change_writes_only_what_differs_and_counts_what_found_no_room() {
     let bench = Bench::new();
-    let row = |order| RuleRow { action: Action::Allow, allow_update: order % 2 == 0, order, rule: order };
+    let row = |order| RuleRow {
+        action: Action::Allow,
+        allow_update: order % 2 == 0,
+        order,
+        rule: order,
+        conditional: 0,
+    };
     let profile = ProfileRow { mode: Mode::Monitor, baseline: Baseline::ZeroDrift, fault: Fault::Closed };
     let mut rows = Rows::default();
     rows.profiles.insert(3, profile);

@@ -178,6 +178,15 @@ pub struct ProcessProfileEntry {
     pub cfg_type: String,
     /// Unique id.
     pub uuid: String,
+    /// The rule holds only with these arguments; `*` at the ends for more.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
+    /// The rule holds only where this executable runs the program; `*` at the end for a folder.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub parent: String,
+    /// The rule holds only for this real user id, in the host's numbering.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// Group that it comes from, in a workload's profile.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
@@ -199,6 +208,9 @@ impl ProcessProfileEntry {
             action: rule.action.as_str().to_owned(),
             cfg_type: rule.origin.as_str().to_owned(),
             uuid: rule.uuid.clone(),
+            arguments: rule.conditions.arguments.as_ref().map(ToString::to_string).unwrap_or_default(),
+            parent: rule.conditions.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+            uid: rule.conditions.uid,
             group: group.to_owned(),
             allow_update: rule.allow_update,
             created_timestamp: rule.created.seconds(),
@@ -262,6 +274,16 @@ pub struct ProcessProfileEntryConfig {
     /// The file may change.
     #[serde(default)]
     pub allow_update: bool,
+    /// Only with these arguments (without the program's name), one space between them: `-m *` is how they begin, `*help`
+    /// how they end, `* -e *` that one of them is `-e`; without `*` they are all there are. At most 62 bytes.
+    #[serde(default)]
+    pub arguments: String,
+    /// Only where this executable runs the program: an absolute path, `*` at its end for all below a folder.
+    #[serde(default)]
+    pub parent: String,
+    /// Only for this real user id, in the host's numbering.
+    #[serde(default)]
+    pub uid: Option<u32>,
 }
 
 /// Changes to a process profile.

@@ -1,9 +1,12 @@
 //! Process profiles.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use nv_identity::access::Scope;
 use nv_identity::permission::{Category, Operation};
+use nv_model::condition::Conditions;
 use nv_model::group::{Group, Origin};
 use nv_model::name::GroupName;
 use nv_model::profile::{PathPattern, ProcessRule};
@@ -82,6 +85,12 @@ async fn get(call: Call) -> Result<One<ProcessProfile>, ApiError> {
     Ok(One(show(&view, group)))
 }
 
+/// A condition as it is written; empty for none.
+fn condition<T: FromStr<Err: Display>>(raw: &str) -> Result<Option<T>, ApiError> {
+    let parsed = (!raw.is_empty()).then(|| raw.parse::<T>()).transpose();
+    parsed.map_err(|error| ApiError::format(error.to_string()))
+}
+
 fn line(given: &ProcessProfileEntryConfig, now: Timestamp, to_delete: bool) -> Result<ProcessRule, ApiError> {
     let path: PathPattern = given
         .path
@@ -97,6 +106,11 @@ fn line(given: &ProcessProfileEntryConfig, now: Timestamp, to_delete: bool) -> R
             )));
         }
     };
+    let conditions = Conditions {
+        arguments: condition(&given.arguments)?,
+        parent: condition(&given.parent)?,
+        uid: given.uid,
+    };
     Ok(ProcessRule {
         uuid: uuid::Uuid::new_v4().to_string(),
         name: given.name.clone(),
@@ -104,6 +118,7 @@ fn line(given: &ProcessProfileEntryConfig, now: Timestamp, to_delete: bool) -> R
         action,
         origin: Origin::UserCreated,
         allow_update: given.allow_update,
+        conditions,
         created: now,
         modified: now,
     })

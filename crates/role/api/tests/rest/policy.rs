@@ -238,6 +238,28 @@ async fn a_profile_shows_what_was_learned_and_takes_changes() {
         (&shown["alert_disabled"], &shown["process_list"][0]["cfg_type"]),
         (&json!(true), &json!("user_created"))
     );
+    let some = json!({"name": "sh", "path": "/bin/sh", "action": "allow", "arguments": "/app/run*", "parent": "/bin/init", "uid": 0});
+    let conditional = json!({"process_profile_config": {"process_change_list": [some]}});
+    fixture.done(Method::PATCH, path, &admin, conditional).await;
+    let shown = fixture.get(path, &admin).await["process_profile"]["process_list"].clone();
+    assert_eq!(
+        each(&shown, "action"),
+        ["deny", "allow"],
+        "a line with conditions stands beside the one without"
+    );
+    assert_eq!(
+        json!([shown[1]["arguments"], shown[1]["parent"], shown[1]["uid"], shown[0]["uid"]]),
+        json!(["/app/run*", "/bin/init", 0, null])
+    );
+    for wrong in [json!({"arguments": "a*b"}), json!({"parent": "bin/init"}), json!({"parent": "*"})] {
+        let mut line = json!({"name": "sh", "path": "/bin/sh", "action": "deny"});
+        line.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        let config = json!({"process_profile_config": {"process_change_list": [line]}});
+        assert!(
+            fixture.call(Method::PATCH, path, &admin, Some(config)).await.status.is_client_error(),
+            "{wrong}"
+        );
+    }
     let deny_all = json!({"process_profile_config": {"process_change_list": [{"name": "*", "path": "*", "action": "deny"}]}});
     assert_eq!(fixture.call(Method::PATCH, path, &admin, Some(deny_all)).await.body["code"], 6);
     let effective =

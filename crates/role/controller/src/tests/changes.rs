@@ -102,6 +102,7 @@ async fn profiles_and_configuration_are_changed_and_kept() {
         action,
         origin: Origin::UserCreated,
         allow_update: false,
+        conditions: Default::default(),
         created: Timestamp::NEVER,
         modified: Timestamp::NEVER,
     };

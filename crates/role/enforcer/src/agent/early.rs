@@ -6,6 +6,7 @@ use std::time::Duration;
 use nv_model::name::GroupName;
 use nv_model::profile::EffectiveProfile;
 use nv_model::verdict::Verdict;
+use nv_policy::decide::{Call, ProgramFacts};
 use nv_probe::events::Exec;
 
 use super::Agent;
@@ -51,14 +52,18 @@ impl Agent {
     pub(super) fn verdict_afterwards(&self, group: &GroupName, exec: &Exec) -> Verdict {
         let profile = self.setup.held.policy.profiles.get(group);
         match (profile, exec.verdict) {
-            (Some(profile), Verdict::Learn) => afterwards(profile, &exec.path, exec.drifted),
+            (Some(profile), Verdict::Learn) => {
+                // What ran it and its whole arguments are not in a record: a condition on these fails in the safe
+                // direction.
+                let call = Call { uid: Some(exec.uid), ..Call::default() };
+                afterwards(profile, &exec.path, ProgramFacts { drifted: exec.drifted, call })
+            }
             (_, verdict) => verdict,
         }
     }
 }
 
-fn afterwards(profile: &EffectiveProfile, path: &str, drifted: bool) -> Verdict {
-    let facts = nv_policy::decide::ProgramFacts { drifted };
+fn afterwards(profile: &EffectiveProfile, path: &str, facts: ProgramFacts<'_>) -> Verdict {
     match nv_policy::decide::process(profile, path, facts).verdict {
         Verdict::Deny => Verdict::Violate,
         verdict => verdict,
@@ -87,7 +92,8 @@ mod tests {
                 fault: Fault::Open,
                 files: Default::default(),
             };
-            assert_eq!(afterwards(&profile, "/tmp/evil", true), want, "{mode:?}");
+            let facts = ProgramFacts { drifted: true, ..ProgramFacts::default() };
+            assert_eq!(afterwards(&profile, "/tmp/evil", facts), want, "{mode:?}");
         }
     }
 }

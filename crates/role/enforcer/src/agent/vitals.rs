@@ -134,6 +134,7 @@ impl Agent {
                 ("process.cgroups_full", process.cgroups_full),
                 ("process.scratch_busy", process.scratch_busy),
                 ("process.no_profile", process.no_profile),
+                ("process.callers_full", process.callers_full),
                 ("process.kill_failed", process.kill_failed),
                 ("process.runtime_exec", process.runtime_exec),
                 ("process.open", process.open),

@@ -115,7 +115,7 @@ impl Agent {
             // It may have ended since; then the next one of its kind tells.
             let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) else { continue };
             let path = path.to_string_lossy().into_owned();
-            let facts = nv_policy::decide::ProgramFacts { drifted: false };
+            let facts = nv_policy::decide::ProgramFacts::default();
             if path.ends_with(" (deleted)")
                 || nv_policy::decide::process(profile, &path, facts).verdict != Verdict::Learn
             {
