@@ -36,6 +36,7 @@ enum mechanism { MECHANISM_NONE = 0, MECHANISM_BPF_LSM = 1, MECHANISM_FMOD_RET =
 
 /* profile_row.flags */
 #define PROFILE_FAIL_CLOSED 1 /* in Protect, what cannot be judged is stopped */
+#define PROFILE_PATTERNS 2    /* it has rules in `patterns`; without it they are not looked for */
 
 /* rule_row.flags */
 #define RULE_ALLOW_UPDATE 1 /* the rule excuses a changed file too */

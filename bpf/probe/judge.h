@@ -26,10 +26,10 @@ static __always_inline void consider(struct scratch *s, struct rule_row *row, st
 }
 
 /* The rule of the lowest order among exact path, patterns with this name, patterns with any name: `s->found`. */
-static __always_inline void find_rule(struct scratch *s, __u32 profile, bool whole, struct task_struct *task,
-				      bool container)
+static __always_inline void find_rule(struct scratch *s, __u32 profile, bool whole, bool has_patterns,
+				      struct task_struct *task, bool container)
 {
-	__u64 hash = name_hash(s);
+	__u64 hash;
 
 	s->found.order = NO_RULE;
 	s->found.rule = NO_RULE;
@@ -40,6 +40,9 @@ static __always_inline void find_rule(struct scratch *s, __u32 profile, bool who
 		s->exact.profile = profile;
 		consider(s, bpf_map_lookup_elem(&exact, &s->exact), task, container);
 	}
+	if (!has_patterns)
+		return;
+	hash = name_hash(s);
 	s->pattern.prefixlen = 8 * (sizeof(s->pattern) - sizeof(s->pattern.prefixlen));
 	s->pattern.profile = profile;
 	/* Without its beginning a path matches only what may lie anywhere. */
@@ -95,7 +98,7 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	record->mode = profile->mode;
 	record->baseline = profile->baseline;
 	drifted = record->flags & (EXEC_CHANGED | EXEC_FILELESS | EXEC_OTHER_MOUNT);
-	find_rule(s, number, whole, task, container);
+	find_rule(s, number, whole, profile->flags & PROFILE_PATTERNS, task, container);
 	action = s->found.action;
 	if (action == ACTION_LATER)
 		return VERDICT_OPEN;

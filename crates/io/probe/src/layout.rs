@@ -29,6 +29,8 @@ pub const CGROUP_CONTAINER: u32 = 1;
 pub const RULE_ALLOW_UPDATE: u8 = 1;
 /// Flag of a profile's row: in Protect, what cannot be judged is stopped.
 pub const PROFILE_FAIL_CLOSED: u32 = 1;
+/// Bit of [`ProfileRow`]'s `flags`: the profile has rows in `patterns`.
+pub const PROFILE_PATTERNS: u32 = 2;
 
 /// `condition_row.has`.
 pub mod condition {

@@ -8,7 +8,8 @@ use nv_model::profile::PathPattern;
 use nv_model::verdict::Action;
 
 use crate::layout::{
-    self, CGROUP_CONTAINER, PATH_BYTES, PREFIX_BYTES, PROFILE_FAIL_CLOSED, RULE_ALLOW_UPDATE, condition,
+    self, CGROUP_CONTAINER, PATH_BYTES, PREFIX_BYTES, PROFILE_FAIL_CLOSED, PROFILE_PATTERNS,
+    RULE_ALLOW_UPDATE, condition,
 };
 use crate::tables::TableError;
 
@@ -116,7 +117,7 @@ pub(crate) fn read_cgroup(row: layout::CgroupRow) -> CgroupRow {
     CgroupRow { profile: row.profile, container: row.flags & CGROUP_CONTAINER != 0 }
 }
 
-pub(crate) fn profile_row(row: ProfileRow) -> layout::ProfileRow {
+pub(crate) fn profile_row(row: ProfileRow, patterns: bool) -> layout::ProfileRow {
     let mode = match row.mode {
         Mode::Discover => 1,
         Mode::Monitor => 2,
@@ -126,7 +127,8 @@ pub(crate) fn profile_row(row: ProfileRow) -> layout::ProfileRow {
         Baseline::Basic => 0,
         Baseline::ZeroDrift => 1,
     };
-    let flags = if row.fault == Fault::Closed { PROFILE_FAIL_CLOSED } else { 0 };
+    let closed = if row.fault == Fault::Closed { PROFILE_FAIL_CLOSED } else { 0 };
+    let flags = closed | if patterns { PROFILE_PATTERNS } else { 0 };
     layout::ProfileRow { mode, baseline, flags }
 }
 

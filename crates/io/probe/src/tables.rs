@@ -1,6 +1,6 @@
 //! The agent's hand on the kernel's tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -191,12 +191,13 @@ impl Tables {
         Ok(rows.into_iter().map(|(id, row)| (id, read_cgroup(row))).collect())
     }
 
-    /// Sets mode and baseline of a profile: one write.
+    /// Sets mode and baseline of a profile: one write. Its patterns are looked for whether it has any or not;
+    /// [`Self::replace`] knows better.
     ///
     /// # Errors
     /// [`TableError::Full`], or the kernel refused.
     pub fn set_profile(&self, number: u32, row: ProfileRow) -> Result<(), TableError> {
-        self.profiles.write(&number.to_ne_bytes(), profile_row(row).as_bytes())
+        self.profiles.write(&number.to_ne_bytes(), profile_row(row, true).as_bytes())
     }
 
     /// Sets one rule by path.
@@ -242,10 +243,14 @@ impl Tables {
         for (number, row) in &wanted.conditions {
             conditions.insert(number.to_ne_bytes().to_vec(), condition_row(row)?.as_bytes().to_vec());
         }
+        let with_patterns: BTreeSet<u32> = wanted.patterns.keys().map(|key| key.profile).collect();
+        let profile = |number: &u32, row: &ProfileRow| {
+            profile_row(*row, with_patterns.contains(number)).as_bytes().to_vec()
+        };
         let profiles = wanted
             .profiles
             .iter()
-            .map(|(number, row)| (number.to_ne_bytes().to_vec(), profile_row(*row).as_bytes().to_vec()))
+            .map(|(number, row)| (number.to_ne_bytes().to_vec(), profile(number, row)))
             .collect();
         let mut done = Replaced::default();
         let mut gone = Vec::new();

@@ -2,14 +2,14 @@
 //! that a nanosecond is an instruction and the figures are the same on every machine.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _, stdin, stdout};
 use std::os::fd::AsFd as _;
-use std::process::{Command, ExitCode};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use nv_probe::file::{FileRow, Mounts, Rows, Tables as FileTables, scope};
-use nv_probe::tables::{CgroupRow, ExactKey, ProfileRow, RuleRow};
+use nv_probe::tables::{CgroupRow, ExactKey, ProfileRow, Rows as Programs, RuleRow};
 use nv_probe::{Events, Loaded, Options, Tables, Trial, cgroup, trial, try_files};
 
 use nv_model::mode::{Baseline, Fault, Mode};
@@ -21,8 +21,14 @@ const OPENED: &str = "/etc/passwd";
 const OPENS: u32 = 2000;
 const EXECS: u32 = 30;
 
+/// Argument by which this program is the [`Starter`]'s process.
+const STARTER: &str = "starter";
+const ROUNDS: u32 = 5;
+
 fn main() -> ExitCode {
-    match measure() {
+    let role =
+        if std::env::args().nth(1).is_some_and(|word| word == STARTER) { start_programs } else { measure };
+    match role() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             drop(writeln!(std::io::stderr(), "{error:#}"));
@@ -31,61 +37,81 @@ fn main() -> ExitCode {
     }
 }
 
-/// Instructions of one call, the least of five rounds: what the guest's timer adds is in none of them alone.
-fn least(
-    calls: u32,
-    mut call: impl FnMut() -> Result<()>,
-    mut before: impl FnMut() -> Result<()>,
-) -> Result<u64> {
+/// Instructions of one open and close, the least of five rounds: what the guest's timer adds is in none of them alone.
+fn open() -> Result<u64> {
     let mut least = u64::MAX;
-    for _ in 0..5 {
-        before()?;
+    for _ in 0..ROUNDS {
         let begin = Instant::now();
-        for _ in 0..calls {
-            call()?;
+        for _ in 0..OPENS {
+            drop(File::open(OPENED)?);
         }
-        let each = begin.elapsed().as_nanos() / u128::from(calls);
+        let each = begin.elapsed().as_nanos() / u128::from(OPENS);
         least = least.min(u64::try_from(each).unwrap_or(u64::MAX));
     }
     Ok(least)
 }
 
-fn open() -> Result<u64> {
-    least(
-        OPENS,
-        || {
-            drop(File::open(OPENED)?);
-            Ok(())
-        },
-        || Ok(()),
-    )
+/// A process that starts programs and times it. The one that measures holds a descriptor for every program and table,
+/// which each start would copy and close: that is no cost of theirs.
+struct Starter {
+    child: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
 }
 
-/// `events` is read before each round, as an agent does: a ring that fills wakes its reader with every record.
-fn exec(mut events: Option<&mut Events>) -> Result<u64> {
-    least(
-        EXECS,
-        || {
-            ensure!(Command::new(PROGRAM).arg("true").status()?.success(), "the program did not run");
-            Ok(())
-        },
-        || {
+impl Starter {
+    fn new() -> Result<Self> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg(STARTER)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("the process that starts programs")?;
+        let asks = child.stdin.take().context("no pipe to it")?;
+        let answers = BufReader::new(child.stdout.take().context("no pipe from it")?);
+        Ok(Self { child, asks, answers })
+    }
+
+    /// Instructions of one start, the least of five rounds; the ring is emptied before each.
+    fn exec(&mut self, mut events: Option<&mut Events>) -> Result<u64> {
+        let mut least = u64::MAX;
+        for _ in 0..ROUNDS {
             while let Some(events) = events.as_mut()
                 && !events.drain()?.is_empty()
             {}
-            Ok(())
-        },
-    )
+            self.asks.write_all(b"\n")?;
+            let mut answer = String::new();
+            self.answers.read_line(&mut answer)?;
+            least = least.min(answer.trim().parse().context("no program could be started")?);
+        }
+        Ok(least)
+    }
+
+    fn end(mut self) -> Result<()> {
+        drop(self.asks);
+        ensure!(self.child.wait()?.success(), "the process that starts programs has failed");
+        Ok(())
+    }
+}
+
+/// What the [`Starter`]'s process does: a round for each line.
+fn start_programs() -> Result<()> {
+    for line in stdin().lines() {
+        line?;
+        let begin = Instant::now();
+        for _ in 0..EXECS {
+            ensure!(Command::new(PROGRAM).arg("true").status()?.success(), "the program did not run");
+        }
+        writeln!(stdout(), "{}", begin.elapsed().as_nanos() / u128::from(EXECS))?;
+    }
+    Ok(())
 }
 
 fn line(what: &str, base: u64, found: u64, budget: &str, holds: bool) {
     let more = found.saturating_sub(base);
     let share = more as f64 * 100.0 / base as f64;
     let holds = if holds { "ok" } else { "MISSED" };
-    drop(writeln!(
-        std::io::stdout(),
-        "{what:<44} {found:>9} {more:>+8} {share:>+7.1} %  {budget:<10} {holds}"
-    ));
+    drop(writeln!(stdout(), "{what:<44} {found:>9} {more:>+8} {share:>+7.1} %  {budget:<10} {holds}"));
 }
 
 fn measure() -> Result<()> {
@@ -95,8 +121,10 @@ fn measure() -> Result<()> {
     };
     let mechanism = trial::run(&child).process.context("nothing stops programs here")?;
     let hooks = try_files(mechanism).map_err(anyhow::Error::msg)?;
-    let (open_base, exec_base) = (open()?, exec(None)?);
-    drop(writeln!(std::io::stdout(), "instructions a call, by {}", mechanism.as_str()));
+    // Before anything is loaded.
+    let mut starter = Starter::new()?;
+    let (open_base, exec_base) = (open()?, starter.exec(None)?);
+    drop(writeln!(stdout(), "instructions a call, by {}", mechanism.as_str()));
     line("open and close, no programs", open_base, open_base, "-", true);
     line("spawn of a static program, no programs", exec_base, exec_base, "-", true);
 
@@ -112,18 +140,20 @@ fn measure() -> Result<()> {
     };
     open_report("open, in no profile", 500)?;
 
-    tables.set_profile(
-        PROFILE,
-        ProfileRow { mode: Mode::Protect, baseline: Baseline::Basic, fault: Fault::Open },
-    )?;
+    let profile = ProfileRow { mode: Mode::Protect, baseline: Baseline::Basic, fault: Fault::Open };
     let rule = RuleRow { action: Action::Allow, allow_update: false, order: 0, rule: 0, conditional: 0 };
-    tables.set_exact(&ExactKey { profile: PROFILE, path: PROGRAM.to_owned() }, rule)?;
+    tables.replace(&Programs {
+        profiles: [(PROFILE, profile)].into(),
+        exact: [(ExactKey { profile: PROFILE, path: PROGRAM.to_owned() }, rule)].into(),
+        ..Programs::default()
+    })?;
     tables.set_cgroup(
         cgroup::id(&cgroup::unified_root()?)?,
         CgroupRow { profile: PROFILE, container: false },
     )?;
     let ring = loaded.descriptors()?.into_iter().find(|(name, _)| name == "ring").context("no ring")?.1;
-    let found = exec(Some(&mut Events::from_descriptor(ring)?))?;
+    let found = starter.exec(Some(&mut Events::from_descriptor(ring)?))?;
+    starter.end()?;
     let holds = found <= exec_base + exec_base * 3 / 100;
     line("spawn, judged by its path, all hooks", exec_base, found, "<= +3 %", holds);
     open_report("open, in a profile without file rules", 500)?;
