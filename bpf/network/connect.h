@@ -23,18 +23,6 @@ static __always_inline struct place *place_of_caller(void)
 	return place;
 }
 
-/* Stays on the machine, or goes to no one in particular. */
-static __always_inline bool is_unjudged(const __u32 a[4])
-{
-	if (!a[0] && !a[1] && a[2] == bpf_htonl(0xffff)) {
-		__u32 v4 = bpf_ntohl(a[3]);
-		return !v4 || v4 >> 24 == 127 || v4 >> 28 == 0xe || v4 == 0xffffffff;
-	}
-	if (!a[0] && !a[1] && !a[2] && (!a[3] || a[3] == bpf_htonl(1)))
-		return true;
-	return (bpf_ntohl(a[0]) >> 24) == 0xff;
-}
-
 /* What is not at an interface of ours is judged when it is asked for, before there is any packet. */
 static __always_inline __u8 judge_connect(const struct connect_key *to)
 {
@@ -43,7 +31,11 @@ static __always_inline __u8 judge_connect(const struct connect_key *to)
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct judgement j = {};
 
-	if (!place || !set || (place->flags & AT_INTERFACE) || is_unjudged(to->address))
+	if (!place || !set || (place->flags & AT_INTERFACE))
+		return OPEN;
+	if (is_loopback(to->address))
+		return is_cut_off(place) ? DENY : OPEN;
+	if (is_to_many(to->address))
 		return OPEN;
 	struct endpoint endpoint = {
 		.identity = place->identity,
@@ -55,8 +47,9 @@ static __always_inline __u8 judge_connect(const struct connect_key *to)
 		.protocol = to->protocol,
 	};
 	judge(&key, true, &endpoint, set, &j);
-	/* Its own address, which no packet leaves for; a sibling's is judged at the sibling's end. */
-	if (!j.quarantined && j.client == j.server)
+	/* Its own address, which no packet leaves for; a sibling's is judged at the sibling's end. What passes here and is
+	 * seen at its socket is told there. */
+	if (!j.quarantined && (j.client == j.server || (place->endpoint && j.verdict != DENY)))
 		return OPEN;
 	return j.verdict;
 }

@@ -82,7 +82,7 @@ static __always_inline void tally(struct flow *flow, struct __sk_buff *skb, cons
 {
 	__u32 flags = flow->flags, add = 0;
 	bool from_client = !(flags & LOCAL_CLIENT) != from_pod;
-	__u64 bytes = skb->len - ETH_HLEN;
+	__u64 bytes = p->bytes;
 	__u64 packets = skb->gso_segs ? skb->gso_segs : 1;
 
 	if (from_client) {
@@ -188,10 +188,11 @@ static __noinline bool judge_again(struct packet *p, struct flow *flow, const st
 	return true;
 }
 
-static __always_inline int handle(struct __sk_buff *skb, bool from_pod)
+/* A packet at `ifindex` whose network header begins at `at`, tags apart. */
+static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 ifindex, const __u32 at)
 {
-	struct packet p = {};
-	enum parsed parsed = parse(skb, from_pod, &p);
+	struct packet p = { .key.ifindex = ifindex, .bytes = skb->len - at };
+	enum parsed parsed = parse(skb, from_pod, at, &p);
 	__u32 zero = 0;
 
 	if (parsed == LINK)

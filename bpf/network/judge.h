@@ -30,6 +30,29 @@ static __always_inline __u32 identity_of(const __u32 address[4])
 	return identity ? *identity : EXTERNAL;
 }
 
+/* The machine's own address in whichever namespace: 127.0.0.0/8, ::1, and none at all. */
+static __always_inline bool is_loopback(const __u32 a[4])
+{
+	if (!a[0] && !a[1] && a[2] == bpf_htonl(0xffff))
+		return !a[3] || bpf_ntohl(a[3]) >> 24 == 127;
+	return !a[0] && !a[1] && !a[2] && (!a[3] || a[3] == bpf_htonl(1));
+}
+
+/* Multicast and limited broadcast. */
+static __always_inline bool is_to_many(const __u32 a[4])
+{
+	if (!a[0] && !a[1] && a[2] == bpf_htonl(0xffff))
+		return bpf_ntohl(a[3]) >> 28 == 0xe || a[3] == 0xffffffff;
+	return bpf_ntohl(a[0]) >> 24 == 0xff;
+}
+
+/* Whether even the loopback is closed: a container on the host's network would reach the host by it. */
+static __always_inline bool is_cut_off(const struct place *place)
+{
+	const __u32 both = PLACE_QUARANTINED | HOST_NETWORK;
+	return (place->flags & both) == both;
+}
+
 /* Of two ends the less strict mode holds, the stricter one if so set; an end without a mode leaves the other's. */
 static __always_inline __u32 between(__u32 one, __u32 other, bool strict)
 {

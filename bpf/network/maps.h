@@ -62,13 +62,16 @@ struct endpoint {
 
 enum place_flag {
 	PLACE_QUARANTINED = 1 << 0,
-	AT_INTERFACE = 1 << 1, /* its packets are judged at its interface */
+	AT_INTERFACE = 1 << 1,	 /* its packets are judged at its interface */
+	HOST_NETWORK = 1 << 2, /* its loopback is the host's */
 };
 
 /* What a container's cgroup, and all below it, is on the network. */
 struct place {
 	__u32 identity;
 	__u32 flags;
+	__u32 endpoint;	  /* row of `endpoints` for its sockets; 0 where they are not looked at */
+	__u32 veths[2]; /* its own ends of veths, whose packets are judged at the other end */
 };
 
 struct address_key {
@@ -97,13 +100,13 @@ struct settings {
 };
 
 struct flow_key {
-	__u32 ifindex;
+	__u32 ifindex; /* of a veth's host end, or a place's endpoint */
 	__u32 local[4];
 	__u32 remote[4];
 	__be16 local_port;
 	__be16 remote_port;
 	__u8 protocol;
-	__u8 zero[3];
+	__u8 vlan[3]; /* 12 bits of the outer tag, 12 of the inner one */
 };
 
 struct flow {

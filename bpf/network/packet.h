@@ -16,6 +16,7 @@ enum parsed {
 
 struct packet {
 	struct flow_key key;
+	__u32 bytes; /* from the network header on, tags included */
 	__u32 fragment_id;
 	bool fragment;	     /* not the first of its datagram */
 	bool more_fragments; /* the first of its datagram */
@@ -117,10 +118,10 @@ without_ports:
 	return TRACKED;
 }
 
-static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, bool from_pod, struct packet *p)
+static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, bool from_pod, __u32 at, struct packet *p)
 {
 	struct iphdr ip;
-	if (!load(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (!load(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return UNKNOWN;
 
 	__u32 source[4] = { 0, 0, bpf_htonl(0xffff), ip.saddr };
@@ -134,7 +135,7 @@ static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, bool from_p
 	p->fragment = place & 0x1fff;
 	p->more_fragments = !p->fragment && (place & 0x2000);
 	p->fragment_id = ip.id;
-	return parse_transport(skb, from_pod, ETH_HLEN + ip.ihl * 4, p);
+	return parse_transport(skb, from_pod, at + ip.ihl * 4, p);
 }
 
 /* Where the headers of an IPv6 packet have been read up to. */
@@ -183,16 +184,16 @@ __noinline int walk_extensions(struct __sk_buff *skb, struct walk *walk)
 	return is_extension(walk->next) ? -1 : 0;
 }
 
-static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, bool from_pod, struct packet *p)
+static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, bool from_pod, __u32 at, struct packet *p)
 {
 	struct ipv6hdr ip;
-	if (!load(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 6)
+	if (!load(skb, at, &ip, sizeof(ip)) || ip.version != 6)
 		return UNKNOWN;
 
 	set_ends(p, from_pod, ip.saddr.in6_u.u6_addr32, ip.daddr.in6_u.u6_addr32);
 	p->key.protocol = ip.nexthdr;
 	bool multicast = ip.daddr.in6_u.u6_addr8[0] == 0xff;
-	__u32 at = ETH_HLEN + sizeof(ip);
+	at += sizeof(ip);
 
 	if (is_extension(ip.nexthdr)) {
 		struct walk walk = { .at = at, .next = ip.nexthdr };
@@ -211,16 +212,53 @@ static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, bool from_p
 	return parsed == TRACKED && multicast ? UNTRACKED : parsed;
 }
 
-static __always_inline enum parsed parse(struct __sk_buff *skb, bool from_pod, struct packet *p)
+static __always_inline bool is_tag(__be16 protocol)
 {
-	p->key.ifindex = skb->ifindex;
-	if (skb->vlan_present)
-		return UNKNOWN;
-	switch (skb->protocol) {
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
+/* Reads over VLAN tags: the kernel has taken the outer one out of the frame as a rule, the others stand in it. What is
+ * behind them and where, or 0 with more tags than two. */
+static __always_inline __be16 untag(struct __sk_buff *skb, __u32 *at, struct packet *p)
+{
+	__be16 protocol = skb->protocol;
+	__u32 vlan = 0, tags = 0;
+
+	if (skb->vlan_present) {
+		vlan = skb->vlan_tci & 0xfff;
+		tags = 1;
+	}
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		__be16 tag[2];
+
+		if (!is_tag(protocol))
+			break;
+		if (!load(skb, *at, tag, sizeof(tag)))
+			return 0;
+		vlan = (vlan << 12) | (bpf_ntohs(tag[0]) & 0xfff);
+		tags++;
+		protocol = tag[1];
+		*at += 4;
+	}
+	p->key.vlan[0] = vlan >> 16;
+	p->key.vlan[1] = vlan >> 8;
+	p->key.vlan[2] = vlan;
+	return tags > 2 ? 0 : protocol;
+}
+
+/* `at` is where the network header begins in an untagged frame. */
+static __always_inline enum parsed parse(struct __sk_buff *skb, bool from_pod, __u32 at, struct packet *p)
+{
+	__be16 protocol = skb->protocol;
+
+	if (skb->vlan_present || is_tag(protocol))
+		protocol = untag(skb, &at, p);
+	switch (protocol) {
 	case bpf_htons(ETH_P_IP):
-		return parse_ipv4(skb, from_pod, p);
+		return parse_ipv4(skb, from_pod, at, p);
 	case bpf_htons(ETH_P_IPV6):
-		return parse_ipv6(skb, from_pod, p);
+		return parse_ipv6(skb, from_pod, at, p);
 	case bpf_htons(ETH_P_ARP):
 		return LINK;
 	default:

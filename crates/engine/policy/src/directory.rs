@@ -38,12 +38,12 @@ impl Directory {
         live.sort_by_key(|workload| (workload.started, &workload.id));
         for workload in live {
             let pod = state.workloads.get(pod_of(workload)).unwrap_or(workload);
-            let end = if is_host(workload) || workload.host_network || pod.host_network {
+            let end = if is_host(workload) {
                 EndpointId::Host(workload.node.clone())
             } else {
                 EndpointId::Workload(pod.id.clone())
             };
-            if matches!(end, EndpointId::Workload(_)) {
+            if matches!(end, EndpointId::Workload(_)) && !workload.host_network && !pod.host_network {
                 for interface in &workload.interfaces {
                     let ip = interface.address.addr();
                     if is_routable(ip) {
@@ -89,8 +89,7 @@ impl Directory {
         }
     }
 
-    /// The end that a workload is: its pod's sandbox, or its host where it uses the host's network. `None` for one
-    /// that is not there (any more).
+    /// The end that a workload is: its pod's sandbox. `None` for one that is not there (any more).
     #[must_use]
     pub fn workload(&self, id: &WorkloadId) -> Option<EndpointId> {
         self.pods.get(id).cloned()
@@ -140,7 +139,9 @@ mod tests {
         }
         let pod = Some(EndpointId::Workload("p1".parse().unwrap()));
         assert_eq!(directory.workload(&"c1".parse().unwrap()), pod);
-        assert_eq!(directory.workload(&"h1".parse().unwrap()), Some(EndpointId::Host("n1".parse().unwrap())));
+        // Its address is the host's, but its node knows it by name.
+        let host_pod = Some(EndpointId::Workload("h1".parse().unwrap()));
+        assert_eq!(directory.workload(&"h1".parse().unwrap()), host_pod);
         assert_eq!(directory.workload(&"gone".parse().unwrap()), None);
     }
 }

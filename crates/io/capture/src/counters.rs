@@ -18,7 +18,7 @@ pub struct Totals {
     pub flows_not_stored: u64,
     /// Records that found the ring full.
     pub events_lost: u64,
-    /// Frames that could not be judged: VLAN tags, other link protocols, broken or over-long headers.
+    /// Frames that could not be judged: more than two VLAN tags, other link protocols, broken or over-long headers.
     pub unparsed: u64,
     /// Fragments without the first of their datagram.
     pub fragments_alone: u64,

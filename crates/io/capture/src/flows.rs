@@ -20,7 +20,7 @@ use crate::rows::{FlowKey, FlowRow, address, flag};
 /// A connection as the host end of one pod's veth sees it. A connection between two pods of the node is two flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
-    /// The host end of the pod's veth.
+    /// The host end of the pod's veth, or [`sockets_endpoint`](crate::sockets_endpoint) of its cgroup.
     pub ifindex: u32,
     /// Who opened it.
     pub client: IpAddr,
@@ -357,7 +357,7 @@ mod tests {
             local_port: 40_000.into(),
             remote_port: 80.into(),
             protocol: 6,
-            zero: [0; 3],
+            vlan: [0; 3],
         }
     }
     fn row() -> FlowRow {

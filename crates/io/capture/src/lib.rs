@@ -1,7 +1,7 @@
 //! The network side of the kernel.
 //!
 //! Two processes use this crate. The **keeper** ([`Loaded`]) loads `bpf/network.bpf.c`, attaches it to the host ends of
-//! the pods' veths and pins everything, so that it enforces without any process. The **agent** is handed descriptors
+//! the pods' veths, or to the cgroups of containers without one, and pins everything, so that it enforces without any process. The **agent** is handed descriptors
 //! and works with five things:
 //!
 //! ```text
@@ -29,6 +29,7 @@ pub mod netns;
 mod places;
 mod ring;
 mod rows;
+mod sockets;
 mod sys;
 mod tables;
 pub mod trial;
@@ -42,5 +43,8 @@ pub use listening::Listening;
 pub use load::{LoadError, Loaded, Options, shape};
 pub use map::TableError;
 pub use places::Places;
-pub use rows::{AddressKey, Endpoint, ModeRow, Place, Prefix, RuleAction, RuleKey, RuleRow};
+pub use rows::{
+    AddressKey, Endpoint, ModeRow, Place, Prefix, RuleAction, RuleKey, RuleRow, sockets_endpoint,
+};
+pub use sockets::SocketsError;
 pub use tables::{Applied, Rows, Tables};

@@ -10,6 +10,7 @@ use libbpf_rs::{MapCore as _, Object, ObjectBuilder, OpenObject, PrintLevel};
 use crate::attach::{AttachError, Attachments, Hook, Programs};
 use crate::bpffs;
 use crate::map::name;
+use crate::sockets::{self, Sockets, SocketsError};
 use crate::sys::{self, Direction};
 
 /// The object that the build has compiled, aligned as an ELF file wants it.
@@ -85,6 +86,7 @@ pub struct Loaded {
     attachments: Attachments,
     cgroup_links: Vec<OwnedFd>,
     attribution: Result<(), String>,
+    sockets: Result<Sockets, String>,
     pin_dir: Option<PathBuf>,
     adopted: bool,
 }
@@ -111,13 +113,22 @@ impl Loaded {
         }
         let tables = folders.as_ref().map(|(tables, _)| tables.as_path());
         let mut attribution = if options.attribution { Ok(()) } else { Err("not asked for".to_owned()) };
-        let (object, adopted) = match open_and_load(options.flows, tables, options.attribution) {
-            // A kernel that does not take the cgroup programs still gets the verdicts.
-            Err(LoadError::Object { detail, .. }) if options.attribution => {
-                attribution = Err(format!("the kernel does not take the cgroup programs: {detail}"));
-                open_and_load(options.flows, tables, false)?
+        let mut at_sockets = attribution.clone();
+        let mut wanted = if options.attribution { Wanted::All } else { Wanted::Interfaces };
+        // A kernel that does not take the cgroup programs still gets the verdicts.
+        let (object, adopted) = loop {
+            match (open_and_load(options.flows, tables, wanted), wanted) {
+                (Ok(loaded), _) => break loaded,
+                (Err(LoadError::Object { detail, .. }), Wanted::All) => {
+                    at_sockets = Err(format!("the kernel does not take the programs of sockets: {detail}"));
+                    wanted = Wanted::Connects;
+                }
+                (Err(LoadError::Object { detail, .. }), Wanted::Connects) => {
+                    attribution = Err(format!("the kernel does not take the cgroup programs: {detail}"));
+                    wanted = Wanted::Interfaces;
+                }
+                (Err(error), _) => return Err(error),
             }
-            result => result?,
         };
         let programs = Programs {
             from_pod: program(&object, Direction::FromPod.as_str())?,
@@ -136,7 +147,14 @@ impl Loaded {
             attribution =
                 attach_cgroup(&object, options.cgroup_root.as_deref(), links.as_deref(), &mut cgroup_links);
         }
-        Ok(Self { programs, tables, attachments, cgroup_links, attribution, pin_dir, adopted })
+        let sockets = at_sockets.and_then(|()| {
+            let [(out, _), (into, _)] = sockets::PROGRAMS;
+            let programs = [program(&object, out), program(&object, into)];
+            let [Ok(out), Ok(into)] = programs else { return Err("the programs are missing".to_owned()) };
+            let root = cgroup_root(options.cgroup_root.as_deref())?;
+            Sockets::adopt([out, into], &root, links).map_err(|error| format!("{}: {error}", root.display()))
+        });
+        Ok(Self { programs, tables, attachments, cgroup_links, attribution, sockets, pin_dir, adopted })
     }
     /// The tables of an earlier process were adopted, with what they hold.
     #[must_use]
@@ -166,6 +184,34 @@ impl Loaded {
     pub fn detach(&mut self, ifindex: u32) -> Result<bool, AttachError> {
         self.attachments.detach(ifindex)
     }
+    /// Whether what the sockets of a container send and are sent can be judged, or why not.
+    ///
+    /// # Errors
+    /// The reason, a sentence.
+    pub fn sockets(&self) -> Result<(), &str> {
+        self.sockets.as_ref().map(|_| ()).map_err(String::as_str)
+    }
+    /// Judges what the sockets of a cgroup, and of all below it, send and are sent, by its row in `places`. Replaces the
+    /// programs when they are attached already, without a gap.
+    ///
+    /// # Errors
+    /// When the cgroup is gone or the kernel refuses.
+    pub fn attach_sockets(&mut self, cgroup: u64) -> Result<(), SocketsError> {
+        match &mut self.sockets {
+            Ok(sockets) => sockets.attach(cgroup),
+            Err(reason) => Err(SocketsError::Unable { reason: reason.clone() }),
+        }
+    }
+    /// Takes the programs off a cgroup. Answers whether they were on it.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn detach_sockets(&mut self, cgroup: u64) -> Result<bool, SocketsError> {
+        match &mut self.sockets {
+            Ok(sockets) => sockets.detach(cgroup),
+            Err(_unable) => Ok(false),
+        }
+    }
     /// The attached interfaces, those of an earlier process included.
     #[must_use]
     pub fn attached(&self) -> Vec<u32> {
@@ -186,6 +232,13 @@ impl Loaded {
         let mut first = Ok(());
         for ifindex in self.attached() {
             first = first.and(self.detach(ifindex).map(drop));
+        }
+        if let Ok(sockets) = &mut self.sockets {
+            for cgroup in sockets.cgroups() {
+                if let Err(error) = sockets.detach(cgroup) {
+                    tracing::warn!(%error, "a socket program stays behind");
+                }
+            }
         }
         for link in self.cgroup_links.drain(..) {
             // The cgroup root cannot go away, so that this cannot fail; the pin goes with the others.
@@ -222,8 +275,30 @@ pub fn shape() -> Result<String, LoadError> {
     Ok(lines.join("\n"))
 }
 
+/// Which programs are loaded.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// Those of interfaces alone.
+    Interfaces,
+    /// And those that look at connects.
+    Connects,
+    /// And those of sockets.
+    All,
+}
+
+impl Wanted {
+    fn has(self, program: &OsStr) -> bool {
+        let is = |list: &[(&str, libbpf_sys::bpf_attach_type)]| list.iter().any(|(part, _)| program == *part);
+        match self {
+            Self::All => true,
+            Self::Connects => !is(&sockets::PROGRAMS),
+            Self::Interfaces => !is(&sockets::PROGRAMS) && !is(&CGROUP_PROGRAMS),
+        }
+    }
+}
+
 /// The loaded object, and whether the tables of an earlier process were adopted.
-fn open_and_load(flows: u32, tables: Option<&Path>, attribution: bool) -> Result<(Object, bool), LoadError> {
+fn open_and_load(flows: u32, tables: Option<&Path>, wanted: Wanted) -> Result<(Object, bool), LoadError> {
     let mut open = ObjectBuilder::default()
         .open_memory(&OBJECT.0)
         .map_err(|source| LoadError::Object { detail: "it cannot be read".to_owned(), source })?;
@@ -236,9 +311,8 @@ fn open_and_load(flows: u32, tables: Option<&Path>, attribution: bool) -> Result
         }
     }
     for mut program in open.progs_mut() {
-        if CGROUP_PROGRAMS.iter().any(|(part, _)| program.name() == *part) {
-            program.set_autoload(attribution);
-        }
+        let has = wanted.has(program.name());
+        program.set_autoload(has);
     }
     let adopted = match tables {
         Some(tables) => place_tables(&mut open, tables)?,
@@ -298,18 +372,22 @@ const CGROUP_PROGRAMS: [(&str, libbpf_sys::bpf_attach_type); 4] = [
     ("sendmsg_6", libbpf_sys::BPF_CGROUP_UDP6_SENDMSG),
 ];
 
+fn cgroup_root(set: Option<&Path>) -> Result<PathBuf, String> {
+    match set {
+        Some(root) => Ok(root.to_owned()),
+        None => bpffs::cgroup_root()
+            .map_err(|error| format!("the mounts cannot be read: {error}"))?
+            .ok_or_else(|| "no cgroup v2 hierarchy is mounted".to_owned()),
+    }
+}
+
 fn attach_cgroup(
     object: &Object,
     root: Option<&Path>,
     links: Option<&Path>,
     held: &mut Vec<OwnedFd>,
 ) -> Result<(), String> {
-    let root = match root {
-        Some(root) => root.to_owned(),
-        None => bpffs::cgroup_root()
-            .map_err(|error| format!("the mounts cannot be read: {error}"))?
-            .ok_or("no cgroup v2 hierarchy is mounted")?,
-    };
+    let root = cgroup_root(root)?;
     let cgroup = std::fs::File::open(&root).map_err(|error| format!("{}: {error}", root.display()))?;
     for (part, kind) in CGROUP_PROGRAMS {
         let failed = |error: io::Error| format!("{part} cannot be attached to {}: {error}", root.display());

@@ -10,7 +10,7 @@ use nv_model::port::Protocol;
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What a host end of a veth belongs to (`endpoints`, by interface index).
+/// What a host end of a veth (`endpoints`, by interface index), or the sockets of a cgroup, belong to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Endpoint {
@@ -28,19 +28,46 @@ pub struct Endpoint {
 pub struct Place {
     identity: u32,
     flags: u32,
+    endpoint: u32,
+    veths: [u32; 2],
 }
 
 impl Place {
     const QUARANTINED: u32 = 1;
     const AT_INTERFACE: u32 = 1 << 1;
+    const HOST_NETWORK: u32 = 1 << 2;
 
     /// Connects of `identity` are judged when they are asked for; with `at_interface` its packets are judged at an
     /// attached interface instead.
     #[must_use]
     pub const fn new(identity: u32, quarantined: bool, at_interface: bool) -> Self {
         let quarantined = if quarantined { Self::QUARANTINED } else { 0 };
-        Self { identity, flags: quarantined | if at_interface { Self::AT_INTERFACE } else { 0 } }
+        let flags = quarantined | if at_interface { Self::AT_INTERFACE } else { 0 };
+        Self { identity, flags, endpoint: 0, veths: [0; 2] }
     }
+    /// On the host's network: cut off, it does not reach the host by the loopback either.
+    #[must_use]
+    pub const fn on_host_network(self) -> Self {
+        Self { flags: self.flags | Self::HOST_NETWORK, ..self }
+    }
+    /// What its sockets send and are sent is judged as the endpoint [`sockets_endpoint`] of the cgroup, but for what
+    /// passes `veths`, its own ends of veths (0 for none), whose other ends are attached.
+    #[must_use]
+    pub const fn at_sockets(self, endpoint: u32, veths: [u32; 2]) -> Self {
+        Self { endpoint, veths, ..self }
+    }
+}
+
+/// The row of `endpoints` for the sockets of a cgroup. Numbers of interfaces are below it.
+#[must_use]
+pub const fn sockets_endpoint(cgroup: u64) -> u32 {
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        reason = "the lower bits number the live cgroups"
+    )]
+    let low = cgroup as u32;
+    low | 1 << 31
 }
 
 /// Key of `addresses`: a network. The longest prefix counts.
@@ -201,7 +228,7 @@ pub(crate) struct FlowKey {
     pub(crate) local_port: U16,
     pub(crate) remote_port: U16,
     pub(crate) protocol: u8,
-    pub(crate) zero: [u8; 3],
+    pub(crate) vlan: [u8; 3],
 }
 
 /// Row of `flows`.
@@ -288,7 +315,7 @@ mod tests {
     #[test]
     fn rows_are_as_large_as_the_kernel_side_lays_them_out() {
         assert_eq!(size_of::<Endpoint>(), 12);
-        assert_eq!(size_of::<Place>(), 8);
+        assert_eq!(size_of::<Place>(), 20);
         assert_eq!(size_of::<AddressKey>(), 20);
         assert_eq!(size_of::<RuleKey>(), 16);
         assert_eq!(size_of::<RuleRow>(), 8);

@@ -120,6 +120,40 @@ pub(crate) fn tcx_interface(link: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     Ok(Some(unsafe { info.__bindgen_anon_1.tcx.ifindex }))
 }
 
+/// Cgroup of a cgroup link; 0 when the cgroup is gone, `None` for another kind of link.
+pub(crate) fn linked_cgroup(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    let mut info = bpf_link_info::default();
+    let mut length = length_of::<bpf_link_info>();
+    // SAFETY: the kernel writes at most `length` bytes into the structure.
+    check(unsafe { libbpf_sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut length) })?;
+    if info.type_ != libbpf_sys::BPF_LINK_TYPE_CGROUP {
+        return Ok(None);
+    }
+    // SAFETY: every member of the union is plain integers, and the kernel has filled in this one.
+    Ok(Some(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id }))
+}
+
+/// Opens a cgroup by its number: the inode of its folder in the v2 hierarchy that `root` is in. Needs
+/// `CAP_DAC_READ_SEARCH`, and a 64-bit kernel of 5.5 or later, where the number is the file handle.
+pub(crate) fn open_cgroup(root: BorrowedFd<'_>, cgroup: u64) -> io::Result<OwnedFd> {
+    /// `struct file_handle` with a kernfs id (`FILEID_KERNFS` of linux/exportfs.h).
+    #[repr(C)]
+    struct Handle {
+        bytes: libc::c_uint,
+        kind: libc::c_int,
+        id: [u8; 8],
+    }
+    let mut handle = Handle { bytes: 8, kind: 0xfe, id: cgroup.to_ne_bytes() };
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the handle is laid out as the kernel wants it, says its length, and outlives the call.
+    let fd = unsafe { libc::open_by_handle_at(root.as_raw_fd(), (&raw mut handle).cast(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just handed out this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Name of a program, at most 15 bytes.
 pub(crate) fn program_name(id: u32) -> io::Result<String> {
     // SAFETY: takes an integer, answers with a descriptor.

@@ -8,6 +8,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use nv_model::mode::Mode;
@@ -18,6 +19,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::attach::Hook;
+use crate::bpffs;
 use crate::clock::monotonic_nanos;
 use crate::counters::Counters;
 use crate::load::{Loaded, Options};
@@ -53,6 +55,27 @@ pub fn run() -> (Capability, Option<Hook>) {
         Err(reason) => (false, reason, None),
     };
     (Capability { mechanism: Mechanism::TrafficControl, works, reason, trial_micros }, hook)
+}
+
+/// Whether the kernel takes the programs of sockets, on a cgroup of the trial's own that goes with it.
+///
+/// # Errors
+/// The reason, a sentence.
+pub fn sockets() -> Result<(), String> {
+    let why = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+    let root = bpffs::cgroup_root().map_err(why("the mounts cannot be read"))?;
+    let root = root.ok_or("no cgroup v2 hierarchy is mounted")?;
+    let cgroup = root.join(format!("nv-trial-sockets-{}", std::process::id()));
+    std::fs::create_dir(&cgroup).map_err(why("no cgroup for the trial"))?;
+    let done = std::fs::metadata(&cgroup).map_err(why("no cgroup for the trial")).and_then(|folder| {
+        let options =
+            Options { pin_dir: None, cgroup_root: Some(cgroup.clone()), flows: 64, ..Options::default() };
+        let mut loaded = Loaded::load(&options).map_err(|error| error.to_string())?;
+        loaded.attribution()?;
+        loaded.attach_sockets(folder.ino()).map_err(|error| error.to_string())
+    });
+    std::fs::remove_dir(&cgroup).map_err(why("the trial's cgroup stays"))?;
+    done
 }
 
 /// On a thread of its own: it leaves the namespace for good.

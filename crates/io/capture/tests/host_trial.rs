@@ -4,6 +4,11 @@ use nv_capture::trial;
 use nv_model::verdict::Mechanism;
 
 #[test]
+fn the_trial_puts_the_socket_programs_on_a_cgroup_of_its_own_and_leaves_nothing() {
+    assert_eq!(trial::sockets(), Ok(()));
+}
+
+#[test]
 fn the_trial_drops_a_forbidden_packet_on_this_kernel() {
     let (capability, hook) = trial::run();
     assert!(capability.works, "{}", capability.reason);

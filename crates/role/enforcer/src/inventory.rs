@@ -18,11 +18,13 @@ pub(crate) enum Owner {
     Host,
 }
 
-/// An attached network interface.
+/// An attached network interface, or the sockets of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attached {
-    /// Interface number of the veth's host end.
+    /// Interface number of the veth's host end, or the sockets' row of `endpoints`.
     pub(crate) ifindex: u32,
+    /// The cgroup of the sockets; `None` for an interface.
+    pub(crate) cgroup: Option<u64>,
     /// Number by which records name the workload.
     pub(crate) endpoint: u32,
 }
@@ -116,12 +118,26 @@ impl Inventory {
 
     /// A number for a newly attached interface of `id`; the same one for the same interface.
     pub(crate) fn attach(&mut self, id: &WorkloadId, ifindex: u32) -> Option<Attached> {
+        self.attach_as(id, ifindex, None)
+    }
+
+    /// A number for the sockets of the cgroup of `id`, when they have none yet.
+    pub(crate) fn attach_sockets(&mut self, id: &WorkloadId) -> Option<Attached> {
+        let local = self.workloads.get(id)?;
+        let cgroup = local.workload.cgroup_id;
+        if cgroup == 0 || local.attached.iter().any(|attached| attached.cgroup == Some(cgroup)) {
+            return None;
+        }
+        self.attach_as(id, nv_capture::sockets_endpoint(cgroup), Some(cgroup))
+    }
+
+    fn attach_as(&mut self, id: &WorkloadId, ifindex: u32, cgroup: Option<u64>) -> Option<Attached> {
         let local = self.workloads.get_mut(id)?;
         if let Some(attached) = local.attached.iter().find(|attached| attached.ifindex == ifindex) {
             return Some(*attached);
         }
         self.next_endpoint = self.next_endpoint.wrapping_add(1).max(1);
-        let attached = Attached { ifindex, endpoint: self.next_endpoint };
+        let attached = Attached { ifindex, cgroup, endpoint: self.next_endpoint };
         local.attached.push(attached);
         self.endpoints.insert(attached.endpoint, id.clone());
         Some(attached)
@@ -154,6 +170,11 @@ impl Inventory {
         Some(workload.pod_sandbox.clone().unwrap_or_else(|| id.clone()))
     }
 
+    /// Whose network a connection of `id` leaves from: its pod's, or on the host's network its own sockets'.
+    pub(crate) fn sender(&self, id: &WorkloadId) -> WorkloadId {
+        self.network_of(id).unwrap_or_else(|| id.clone())
+    }
+
     /// The learned group of a workload.
     pub(crate) fn group(&self, id: &WorkloadId) -> Option<GroupName> {
         self.workloads.get(id).map(|local| local.workload.learned_group())
@@ -165,7 +186,8 @@ pub(crate) fn owns_network(workload: &Workload) -> bool {
     !workload.host_network && workload.pod_sandbox.is_none()
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// Whether an address is of one link alone.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

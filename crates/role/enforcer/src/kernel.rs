@@ -133,7 +133,7 @@ pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy
     for (id, address) in inventory.addresses() {
         let identity = match (policy.workloads.get(id), inventory.get(id)) {
             (Some(workload), _) => workload.identity,
-            (None, Some(local)) => identity_of_new(&policy.workloads, &local.workload.learned_group(), false),
+            (None, Some(local)) => identity_of_new(&policy.workloads, &local.workload.learned_group()),
             (None, None) => IdentityId::NEW,
         };
         completed.addresses.entry(IpNet::from(address)).or_insert(identity);
@@ -146,11 +146,7 @@ pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy
 pub(crate) fn identity_of_new(
     workloads: &BTreeMap<WorkloadId, WorkloadPolicy>,
     group: &GroupName,
-    host_network: bool,
 ) -> IdentityId {
-    if host_network {
-        return IdentityId::NODES;
-    }
     let sibling = workloads.values().find(|known| known.group == *group);
     sibling.map_or(IdentityId::NEW, |known| known.identity)
 }
@@ -255,9 +251,8 @@ mod tests {
         let group = |name: &str| -> GroupName { name.parse().unwrap() };
         let known = WorkloadPolicy { group: group("nv.web"), identity: IdentityId(20), quarantined: false };
         let workloads = BTreeMap::from([("old".parse().unwrap(), known)]);
-        assert_eq!(identity_of_new(&workloads, &group("nv.web"), false), IdentityId(20));
-        assert_eq!(identity_of_new(&workloads, &group("nv.shop"), false), IdentityId::NEW);
-        assert_eq!(identity_of_new(&workloads, &group("nv.web"), true), IdentityId::NODES);
+        assert_eq!(identity_of_new(&workloads, &group("nv.web")), IdentityId(20));
+        assert_eq!(identity_of_new(&workloads, &group("nv.shop")), IdentityId::NEW);
     }
 
     #[test]

@@ -81,11 +81,9 @@ impl Placement {
         let workloads = self.workloads.read().unwrap_or_else(PoisonError::into_inner);
         let network = workload.pod_sandbox.as_ref().unwrap_or(&workload.id);
         let known = workloads.get(&workload.id).or_else(|| workloads.get(network));
-        let identity = known.map_or_else(
-            || identity_of_new(&workloads, group, workload.host_network),
-            |known| known.identity,
-        );
-        Place::new(identity.0, known.is_some_and(|known| known.quarantined), false)
+        let identity = known.map_or_else(|| identity_of_new(&workloads, group), |known| known.identity);
+        let place = Place::new(identity.0, known.is_some_and(|known| known.quarantined), false);
+        if workload.host_network { place.on_host_network() } else { place }
     }
 }
 

@@ -135,7 +135,10 @@ pub fn kept_by_keeper() -> Vec<Kept> {
         keep(CapabilitySet::NET_ADMIN, "programs at interfaces"),
         keep(CapabilitySet::SYS_ADMIN, "fanotify, entering network namespaces, mounting the BPF file system"),
         keep(CapabilitySet::SYS_PTRACE, "roots of other users' processes in /proc"),
-        keep(CapabilitySet::DAC_READ_SEARCH, "files of containers that belong to their users"),
+        keep(
+            CapabilitySet::DAC_READ_SEARCH,
+            "files of containers that belong to their users, cgroups by number",
+        ),
         keep(CapabilitySet::SYS_RESOURCE, "locking tables in memory, before Linux 5.11"),
     ]
 }

@@ -288,7 +288,8 @@ impl Cluster {
         let pod_id = pod_of(workload);
         let pod = state.workloads.get(pod_id).map_or(workload, |pod| pod.as_ref());
         let addresses = own_addresses(workload);
-        let identity = if is_host(pod) || pod.host_network || workload.host_network {
+        // On the host's network its addresses are the host's, by which others know it; where it runs it is itself.
+        let identity = if is_host(pod) {
             self.node_identities.get(&workload.node).copied().unwrap_or(IdentityId::NODES)
         } else {
             let mut groups: BTreeSet<GroupName> = pods.get(pod_id).cloned().unwrap_or_default();

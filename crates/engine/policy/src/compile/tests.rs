@@ -168,14 +168,18 @@ fn members_of_a_pod_use_the_networks_identity_and_count_for_it() {
 }
 
 #[test]
-fn a_workload_in_the_hosts_network_is_the_host() {
+fn a_workload_on_the_hosts_network_is_itself_where_it_runs_and_its_host_by_address() {
     let mut state = shop();
     let mut proxy = at(workload("proxy", "n1", "proxy", "sys"), "192.168.0.1/24");
     proxy.host_network = true;
     state.workloads.insert(proxy.id.clone(), proxy.into());
+    state.rules = vec![rule(1, "nv.web.shop", "nv.proxy.sys", "tcp/80", Action::Allow)];
     let policy = on(&state, "n1");
-    assert_eq!(policy.workloads["proxy"].identity, IdentityId::NODES);
+    let identity = policy.workloads["proxy"].identity;
     assert_eq!(policy.workloads["proxy"].group, name("nv.proxy.sys"));
+    assert_eq!(policy.identities[&identity].kind, IdentityKind::Workload);
+    assert_eq!(policy.rules[0].to, [identity]);
+    assert_eq!(who(&policy, "192.168.0.1"), IdentityId::NODES);
     assert_eq!(policy.identities[&IdentityId::NODES].kind, IdentityKind::Node);
     // Its interface says nothing about what is inside of the cluster.
     assert_eq!(who(&policy, "192.168.0.99"), IdentityId::EXTERNAL);

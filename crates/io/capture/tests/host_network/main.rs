@@ -11,4 +11,8 @@ mod places;
 #[cfg(test)]
 mod records;
 #[cfg(test)]
+mod sockets;
+#[cfg(test)]
 mod verdicts;
+#[cfg(test)]
+mod vlan;

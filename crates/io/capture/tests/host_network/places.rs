@@ -12,13 +12,13 @@ use nv_model::verdict::Verdict;
 use crate::lab::{self, A, B, Lab};
 
 /// A container's cgroup with one below it, gone with the test.
-struct Cgroups {
+pub(crate) struct Cgroups {
     outer: PathBuf,
     inner: PathBuf,
 }
 
 impl Cgroups {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
         let root = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
         let outer = PathBuf::from(root.split(' ').nth(1).unwrap())
@@ -27,8 +27,21 @@ impl Cgroups {
         std::fs::create_dir_all(&inner).unwrap();
         Self { outer, inner }
     }
-    fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&self.outer).unwrap())
+    }
+    /// Does something as a process of the inner cgroup: sockets that are opened there stay the cgroup's.
+    pub(crate) fn inside<T>(&self, act: impl FnOnce() -> T) -> T {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        let home = self.outer.parent().unwrap().join(own);
+        let enter = |folder: &std::path::Path| {
+            std::fs::write(folder.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        };
+        enter(&self.inner);
+        let done = act();
+        enter(&home);
+        done
     }
     /// A command that a fresh process of the inner cgroup runs as its very first act.
     fn command(&self, script: &str) -> Command {

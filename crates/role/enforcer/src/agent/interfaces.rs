@@ -5,7 +5,7 @@ use nv_model::observation::Observation;
 use nv_model::workload::ListeningPort;
 
 use super::{Agent, Later};
-use crate::inventory::owns_network;
+use crate::inventory::{is_link_local, owns_network};
 
 impl Agent {
     /// Has the keeper look up the interfaces of a workload that has a network of its own: entering a namespace takes a
@@ -37,6 +37,7 @@ impl Agent {
                 tracing::error!(%error, workload = %id, "the addresses of a workload are not in the kernel");
             }
         }
+        self.set_apart(id, interfaces);
         for peer in interfaces.iter().filter_map(|interface| interface.peer) {
             let Some(attached) = self.inventory.attach(id, peer) else { continue };
             let row = nv_capture::Endpoint { number: attached.endpoint, ..self.endpoint_row(id) };
@@ -46,6 +47,25 @@ impl Agent {
                 tracing::error!(%error, workload = %id, ifindex = peer, "an interface is without its identity");
             }
             self.attach(id, peer);
+        }
+    }
+
+    /// Looks up the host's own addresses: a bridge or a tunnel may have come since, and packets to it are the host's.
+    pub(super) fn look_for_own_addresses(&mut self) {
+        let found = match nv_capture::netns::host_interfaces() {
+            Ok(interfaces) => crate::node::addresses(&interfaces),
+            Err(error) => {
+                tracing::warn!(%error, "the host's own addresses cannot be looked up");
+                return;
+            }
+        };
+        let found: Vec<_> = found.into_iter().filter(|one| !is_link_local(one.address.addr())).collect();
+        if found == self.setup.node.interfaces {
+            return;
+        }
+        self.setup.node.interfaces = found;
+        if let Err(error) = self.enforce() {
+            tracing::error!(%error, "the host's own addresses are not in the kernel");
         }
     }
 

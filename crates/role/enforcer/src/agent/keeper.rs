@@ -7,6 +7,7 @@ use std::time::Duration;
 use nv_model::name::WorkloadId;
 
 use super::{Agent, Later, Renewed};
+use crate::inventory::Attached;
 use crate::keeper::Keeper;
 use crate::records::{self, Readers};
 
@@ -76,6 +77,7 @@ impl Agent {
         if let Some(kernel) = renewed.kernel {
             self.setup.kernel = Some(*kernel);
             self.guarded.clear();
+            self.sockets.clear();
             if let Err(error) = self.enforce() {
                 tracing::error!(%error, "the held policy is not enforced");
             }
@@ -91,13 +93,16 @@ impl Agent {
         }
         self.files.watched = None;
         self.watch_files();
-        let attached: Vec<(WorkloadId, u32)> = self
+        let attached: Vec<(WorkloadId, Attached)> = self
             .inventory
             .all()
-            .flat_map(|local| local.attached.iter().map(|one| (local.workload.id.clone(), one.ifindex)))
+            .flat_map(|local| local.attached.iter().map(|one| (local.workload.id.clone(), *one)))
             .collect();
-        for (id, ifindex) in attached {
-            self.attach(&id, ifindex);
+        for (id, one) in attached {
+            match one.cgroup {
+                Some(cgroup) => self.attach_sockets(&id, cgroup),
+                None => self.attach(&id, one.ifindex),
+            }
         }
         // What was to be looked up while there was no keeper.
         let networks: Vec<WorkloadId> = self
@@ -121,10 +126,17 @@ impl Agent {
             {
                 tracing::warn!(%error, ifindex = one.ifindex, "an interface's row stays");
             }
+            if let Some(cgroup) = one.cgroup {
+                self.sockets.remove(&cgroup);
+            }
             if let Some(keeper) = self.setup.keeper.clone() {
-                // The veth is usually gone already, and its programs with it.
+                // The veth, or the cgroup, is usually gone already, and its programs with it.
                 tokio::task::spawn_blocking(move || {
-                    if let Err(error) = keeper.detach(one.ifindex) {
+                    let done = match one.cgroup {
+                        Some(cgroup) => keeper.detach_sockets(cgroup),
+                        None => keeper.detach(one.ifindex),
+                    };
+                    if let Err(error) = done {
                         tracing::debug!(%error, ifindex = one.ifindex, "nothing to detach");
                     }
                 });

@@ -20,6 +20,7 @@ mod policy;
 mod programs;
 mod question;
 mod sessions;
+mod sockets;
 mod ticks;
 mod traffic;
 mod vitals;
@@ -146,6 +147,8 @@ pub(crate) enum Later {
     Hashed(Box<Hashed>),
     /// An answer that took a while to look up.
     Answer(u64, Result<Answer, AnswerError>),
+    /// The programs of sockets are on a cgroup of the workload, or not.
+    Sockets(WorkloadId, u64, Result<(), String>),
     /// The network programs are on an interface, or not.
     Attached(WorkloadId, u32, Result<(), String>),
 }
@@ -174,6 +177,10 @@ pub(crate) struct Agent {
     early_connects: Vec<nv_capture::ConnectEvent>,
     /// Workloads whose network has an attached interface: its packets are judged there.
     guarded: HashSet<WorkloadId>,
+    /// Cgroups whose sockets are judged.
+    sockets: HashSet<u64>,
+    /// Networks with addresses on other interfaces than veths, with the own ends of their veths.
+    apart: HashMap<WorkloadId, [u32; 2]>,
     /// When what earlier versions have pinned goes, as a monotonic time.
     retire_at: Option<Duration>,
     /// A keeper is to be started.
@@ -224,6 +231,8 @@ impl Agent {
             leaving: Leaving::default(),
             parents: HashSet::new(),
             guarded: HashSet::new(),
+            sockets: HashSet::new(),
+            apart: HashMap::new(),
             early_connects: Vec::new(),
             retire_at: None,
             keeper_due: false,

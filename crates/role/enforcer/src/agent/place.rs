@@ -106,7 +106,6 @@ impl Agent {
         let in_pod = workload.is_sandbox || workload.pod_sandbox.is_some();
         let cgroup = workload.cgroup_id;
         let pod = in_pod.then(|| self.parent_cgroup(&workload.cgroup)).flatten();
-        let attached = local.attached.clone();
         let path = workload.cgroup.clone();
         if cgroup != 0 {
             self.place(cgroup, profile, true);
@@ -125,7 +124,9 @@ impl Agent {
             &path
         });
         self.place_connects(id);
+        self.look_at_sockets(id);
         let endpoint = self.endpoint_row(id);
+        let attached = self.inventory.get(id).map(|local| local.attached.clone()).unwrap_or_default();
         if let Some(kernel) = &mut self.setup.kernel {
             for one in &attached {
                 let row = nv_capture::Endpoint { number: one.endpoint, ..endpoint };
@@ -157,9 +158,16 @@ impl Agent {
         let network = self.inventory.network_of(id);
         let row = self.endpoint_row(network.as_ref().unwrap_or(id));
         let own = self.endpoint_row(id);
-        let at_interface = network.is_some_and(|network| self.guarded.contains(&network));
-        let place =
+        let at_interface = network.as_ref().is_some_and(|network| self.guarded.contains(network));
+        let mut place =
             nv_capture::Place::new(row.identity, row.quarantined | own.quarantined != 0, at_interface);
+        if local.workload.host_network {
+            place = place.on_host_network();
+        }
+        if self.sockets.contains(&cgroup) {
+            let veths = network.and_then(|network| self.apart.get(&network)).copied().unwrap_or_default();
+            place = place.at_sockets(nv_capture::sockets_endpoint(cgroup), veths);
+        }
         if let Err(error) = kernel.places.set(cgroup, place) {
             tracing::error!(%error, workload = %id, cgroup, "connects of a workload are not judged");
         }
@@ -222,7 +230,7 @@ impl Agent {
             (Some(workload), _) => workload.identity,
             (None, Some(local)) => {
                 let workload = &local.workload;
-                identity_of_new(&held.workloads, &workload.learned_group(), workload.host_network)
+                identity_of_new(&held.workloads, &workload.learned_group())
             }
             (None, None) => IdentityId::NEW,
         };

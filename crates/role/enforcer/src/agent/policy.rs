@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use nv_model::name::GroupName;
-use nv_model::policy::{DeltaError, NodePolicy, PolicyDelta};
+use nv_model::policy::{DeltaError, IdentityId, IdentityKind, NodePolicy, PolicyDelta};
 use nv_wire::enforcer::v1 as proto;
 
 use super::Agent;
@@ -19,6 +19,14 @@ impl Agent {
                 let mut policy = self.setup.held.policy.clone();
                 for (group, profile) in &self.kept {
                     policy.profiles.entry(group.clone()).or_insert_with(|| profile.clone());
+                }
+                // The host's own addresses may be newer than what the controllers know of it: then they take one for
+                // a workload that nobody manages.
+                for own in self.setup.node.interfaces.iter().map(|held| held.address.addr()) {
+                    let held = policy.addresses.get(&own.into()).and_then(|id| policy.identities.get(id));
+                    if held.is_none_or(|held| held.kind != IdentityKind::Node) {
+                        policy.addresses.insert(own.into(), IdentityId::NODES);
+                    }
                 }
                 kernel.apply(&policy, &self.inventory, &mut self.setup.held.numbers)?;
                 self.setup.placement.set(&self.setup.held.numbers, &self.setup.held.policy.workloads);

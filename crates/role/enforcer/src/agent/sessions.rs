@@ -49,20 +49,17 @@ impl Agent {
     }
 
     fn open_sessions(&self, workload: Option<&WorkloadId>) -> Result<Vec<Session>, AnswerError> {
-        let network = match workload {
+        // Flows belong to the pod whose veth they pass, or to the container whose sockets they are of.
+        let owners = match workload {
             Some(id) if self.inventory.get(id).is_none() => return Err(AnswerError::UnknownWorkload),
-            // The host's network has no table of flows.
-            Some(id) => match self.inventory.network_of(id) {
-                Some(network) => Some(network),
-                None => return Ok(Vec::new()),
-            },
+            Some(id) => Some([self.inventory.sender(id), id.clone()]),
             None => None,
         };
         let Some(kernel) = &self.setup.kernel else { return Ok(Vec::new()) };
         let of_network = |session: &Session| {
-            network
-                .as_ref()
-                .is_none_or(|network| self.inventory.endpoint(session.flow.endpoint) == Some(network))
+            owners.as_ref().is_none_or(|owners| {
+                owners.iter().any(|id| self.inventory.endpoint(session.flow.endpoint) == Some(id))
+            })
         };
         Ok(kernel.flows.sessions().filter(of_network).collect())
     }

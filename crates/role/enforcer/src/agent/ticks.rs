@@ -48,6 +48,7 @@ impl Agent {
                 self.tell(Observation::Usage { workload: Some(id), usage, at });
             }
         }
+        self.look_for_own_addresses();
         self.look_for_ports();
         let usage = self.usage.node(now);
         self.tell(Observation::Usage { workload: None, usage, at });

@@ -55,7 +55,7 @@ impl Agent {
             .attribution
             .opener(
                 &Destination {
-                    from: client.clone(),
+                    from: client.as_ref().map(|id| self.inventory.sender(id)),
                     protocol: ends.protocol,
                     address: ends.server,
                     port: ends.server_port,
@@ -105,34 +105,41 @@ impl Agent {
             Owner::Workload(id) => Some(id),
         };
         let network = workload.as_ref().and_then(|id| self.inventory.network_of(id));
+        let sender = workload.as_ref().map(|id| self.inventory.sender(id));
         let destination = Destination {
-            from: network.clone(),
+            from: sender.clone(),
             protocol: connect.protocol,
             address: connect.address,
             port: connect.port,
         };
         self.attribution.note(destination, opener.clone(), self.setup.clock.monotonic());
-        if let Some(network) = &network
+        if let Some(sender) = &sender
             && connect.verdict.is_violation()
         {
-            return self.stopped_connect(connect, network, opener);
+            return self.stopped_connect(connect, sender, opener);
         }
-        if network.is_some() || connect.address.is_loopback() || connect.address.is_unspecified() {
+        let told_as_flow = workload.as_ref().is_some_and(|id| self.is_seen_at_sockets(id));
+        if network.is_some()
+            || told_as_flow
+            || connect.address.is_loopback()
+            || connect.address.is_unspecified()
+        {
             return;
         }
         let policy = &self.setup.held.policy;
         let server = kernel::identity_of(policy, connect.address);
-        let own = self.setup.node.interfaces.iter().find(|held| {
-            held.address.addr().is_ipv4() == connect.address.is_ipv4() && !held.address.addr().is_loopback()
-        });
-        let Some(own) = own.map(|held| held.address.addr()) else { return };
+        let Some(own) = self.own_address(connect.address) else { return };
         if own == connect.address {
             return;
         }
+        let client = match &workload {
+            Some(id) => IdentityId(self.endpoint_row(id).identity),
+            None => IdentityId::NODES,
+        };
         let decision = nv_policy::decide::connection(
             policy,
             nv_policy::decide::Flow {
-                client: IdentityId::NODES,
+                client,
                 server,
                 protocol: connect.protocol,
                 port: connect.port,
@@ -141,7 +148,7 @@ impl Agent {
             },
         );
         let seen = ConnectionObservation {
-            client: Peer { workload, identity: IdentityId::NODES, address: own },
+            client: Peer { workload, identity: client, address: own },
             server: Peer {
                 workload: self.inventory.by_address(connect.address).cloned(),
                 identity: server,
@@ -153,7 +160,7 @@ impl Agent {
             application: None,
             bytes: 0,
             sessions: 1,
-            // On the host's network only what is cut off is stopped.
+            // The host's own programs are never stopped.
             verdict: match (connect.verdict, decision.verdict) {
                 (Verdict::Deny, _) => Verdict::Deny,
                 (_, Verdict::Deny) => Verdict::Violate,
@@ -168,10 +175,16 @@ impl Agent {
         self.connections.add(seen);
     }
 
-    /// A pod's connect was against the rules before there was an interface to see its packets.
-    fn stopped_connect(&mut self, connect: &nv_capture::ConnectEvent, network: &WorkloadId, opener: Opener) {
+    /// The host's address of the family of another one.
+    fn own_address(&self, other: IpAddr) -> Option<IpAddr> {
+        let held = self.setup.node.interfaces.iter().map(|held| held.address.addr());
+        held.filter(|own| own.is_ipv4() == other.is_ipv4()).find(|own| !own.is_loopback())
+    }
+
+    /// A workload's connect was against the rules where no packet of it passes an interface of ours.
+    fn stopped_connect(&mut self, connect: &nv_capture::ConnectEvent, sender: &WorkloadId, opener: Opener) {
         let policy = &self.setup.held.policy;
-        let client = IdentityId(self.endpoint_row(network).identity);
+        let client = IdentityId(self.endpoint_row(sender).identity);
         let server = kernel::identity_of(policy, connect.address);
         let decision = nv_policy::decide::connection(
             policy,
@@ -184,7 +197,10 @@ impl Agent {
                 quarantined: false,
             },
         );
-        let own = self.inventory.get(network).and_then(|local| {
+        let own = self.inventory.get(sender).and_then(|local| {
+            if local.workload.host_network {
+                return self.own_address(connect.address);
+            }
             let held = local.workload.interfaces.iter().map(|held| held.address.addr());
             held.filter(|own| own.is_ipv4() == connect.address.is_ipv4()).find(|own| !own.is_loopback())
         });
@@ -195,7 +211,7 @@ impl Agent {
         self.tell(Observation::Connection(Box::new(ConnectionObservation {
             // Its address is not known before its interfaces are looked up.
             client: Peer {
-                workload: Some(network.clone()),
+                workload: Some(sender.clone()),
                 identity: client,
                 address: own.unwrap_or(unspecified),
             },

@@ -47,6 +47,7 @@ impl Agent {
     fn gone(&mut self, id: WorkloadId) {
         self.unscanned.remove(&id);
         self.placed.remove(&id);
+        self.apart.remove(&id);
         self.history.forget(&id);
         self.hashes.forget(&id);
         self.setup.placement.service(&id, None);
@@ -175,6 +176,7 @@ impl Agent {
                 );
                 self.keeper_due = true;
             }
+            Later::Sockets(id, cgroup, done) => self.sockets_attached(&id, cgroup, done),
             Later::Attached(id, ifindex, Ok(())) => {
                 tracing::debug!(workload = %id, ifindex, "network programs attached");
                 self.guard(&id);

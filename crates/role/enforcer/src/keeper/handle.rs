@@ -103,6 +103,14 @@ impl Keeper {
     pub(crate) fn detach(&self, ifindex: u32) -> Result<(), KeeperError> {
         self.done(&Request::Detach { ifindex })
     }
+    /// Puts the programs of sockets on a cgroup. Blocks for some milliseconds.
+    pub(crate) fn attach_sockets(&self, cgroup: u64) -> Result<(), KeeperError> {
+        self.done(&Request::AttachSockets { cgroup })
+    }
+    /// Takes them off.
+    pub(crate) fn detach_sockets(&self, cgroup: u64) -> Result<(), KeeperError> {
+        self.done(&Request::DetachSockets { cgroup })
+    }
     /// Has files watched, and no others. Blocks for as long as they take to be found.
     pub(crate) fn files(&self, watch: &Watch) -> Result<Watched, KeeperError> {
         let fail = |error: std::io::Error| KeeperError::Talk(format!("what is to be watched: {error}"));

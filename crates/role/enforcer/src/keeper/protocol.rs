@@ -1,7 +1,7 @@
 //! Messages between agent and keeper: one JSON object a packet on a `SOCK_SEQPACKET` pair, descriptors beside it.
 //!
-//! The keeper trusts the agent no more than it must: it takes interface numbers and nothing else, and what it
-//! loads is in its own binary.
+//! The keeper trusts the agent no more than it must: it takes numbers of interfaces, cgroups and processes and lists of
+//! files, and what it loads is in its own binary.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -41,6 +41,16 @@ pub(crate) enum Request {
     Detach {
         /// Its interface number.
         ifindex: u32,
+    },
+    /// Put the programs of sockets on a cgroup.
+    AttachSockets {
+        /// The inode of its folder in the v2 hierarchy.
+        cgroup: u64,
+    },
+    /// Take them off.
+    DetachSockets {
+        /// Its number.
+        cgroup: u64,
     },
     /// Watch these files and no others. The packet carries one descriptor: a file with the JSON of a [`Watch`].
     Files,

@@ -82,10 +82,19 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 protocol::send(socket, &reply, &[])
             }
             Request::Attach { ifindex } => {
-                let done = match &mut kernel {
-                    Some(kernel) => kernel.network.attach(ifindex).map(drop).map_err(|error| chain(&error)),
-                    None => Err("nothing is loaded".to_owned()),
-                };
+                let done = network(&mut kernel)
+                    .and_then(|network| network.attach(ifindex).map(drop).map_err(|error| chain(&error)));
+                protocol::send(socket, &Reply::from(done), &[])
+            }
+            Request::AttachSockets { cgroup } => {
+                let done = network(&mut kernel)
+                    .and_then(|network| network.attach_sockets(cgroup).map_err(|error| chain(&error)));
+                protocol::send(socket, &Reply::from(done), &[])
+            }
+            Request::DetachSockets { cgroup } => {
+                let done = network(&mut kernel).and_then(|network| {
+                    network.detach_sockets(cgroup).map(drop).map_err(|error| chain(&error))
+                });
                 protocol::send(socket, &Reply::from(done), &[])
             }
             Request::Interfaces { pid } => {
@@ -105,10 +114,8 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 protocol::send(socket, &Reply::from(done), &[])
             }
             Request::Detach { ifindex } => {
-                let done = match &mut kernel {
-                    Some(kernel) => kernel.network.detach(ifindex).map(drop).map_err(|error| chain(&error)),
-                    None => Err("nothing is loaded".to_owned()),
-                };
+                let done = network(&mut kernel)
+                    .and_then(|network| network.detach(ifindex).map(drop).map_err(|error| chain(&error)));
                 protocol::send(socket, &Reply::from(done), &[])
             }
         };
@@ -118,6 +125,10 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
+}
+
+fn network(kernel: &mut Option<Kernel>) -> Result<&mut nv_capture::Loaded, String> {
+    kernel.as_mut().map(|kernel| &mut kernel.network).ok_or_else(|| "nothing is loaded".to_owned())
 }
 
 /// Files kept by rows of the process programs' tables.
@@ -193,6 +204,12 @@ pub fn try_each(trial: &nv_probe::Trial) -> Tried {
         capabilities.lost.push(format!("connections are reported but not stopped: {}", network.reason));
     }
     capabilities.trials.push(network);
+    if let Err(reason) = nv_capture::trial::sockets() {
+        capabilities.lost.push(format!(
+            "What containers on the host's network, and on interfaces that are no veths, send and are sent is not judged \
+             packet by packet: {reason}"
+        ));
+    }
     let hooks = try_files(&mut capabilities);
     Tried { capabilities, hooks }
 }
