@@ -1,5 +1,7 @@
 //! The enforcer of a node: arguments → log → configuration → role → shutdown.
 
+mod inspect;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,6 +28,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read captures as traffic would be read: applications, their fields, attacks
+    Inspect(inspect::Inspect),
     #[command(flatten)]
     Inner(Inner),
 }
@@ -35,6 +39,10 @@ fn main() -> ExitCode {
     match line.command {
         Command::Inner(inner) => command::inner(&inner),
         Command::Capabilities { json } => command::capabilities(json),
+        Command::Inspect(inspect) => match inspect::run(&inspect) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => command::failed("enforcer inspect", &format!("{error:#}")),
+        },
         Command::Run => match run(line.options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => command::failed("enforcer", &error),

@@ -1,0 +1,113 @@
+//! `enforcer inspect`: the inspection engine on capture files, with the time of the packets.
+//!
+//! One line a session, one a threat, and at the end one with what was read and what it took. With `--json` each line
+//! is a JSON object; a reader tells them apart by `proto`, `threat` and `sessions`.
+
+mod files;
+mod record;
+mod usage;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use nv_dpi::OverlapPolicy;
+use nv_dpi::engine::Engine;
+use nv_dpi::limits::Limits;
+use nv_packet::capture_file::CaptureFile;
+use record::{Lines, Total};
+
+/// What to inspect, and how to say what was found.
+#[derive(clap::Args)]
+pub(crate) struct Inspect {
+    /// A capture (pcap or pcapng), or a folder whose captures are read one after the other
+    #[arg(long)]
+    pcap: PathBuf,
+    /// JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Which copy counts when a sender sends the same bytes twice with different content
+    #[arg(long, value_enum, default_value_t = Overlap::First)]
+    overlap: Overlap,
+}
+
+/// As the receivers of the captured streams do it.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Overlap {
+    First,
+    Last,
+}
+
+/// Inspects all captures and writes what was found to standard output.
+///
+/// # Errors
+/// When nothing can be read at all, or standard output cannot be written. A file that is cut or broken is told on
+/// standard error, and what came before counts.
+pub(crate) fn run(inspect: &Inspect) -> Result<()> {
+    let files = files::captures(&inspect.pcap)?;
+    if files.is_empty() {
+        bail!(
+            "{} holds no capture: give a pcap or pcapng file, or a folder with some",
+            inspect.pcap.display()
+        );
+    }
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let mut total = Total::default();
+    let mut read = 0_usize;
+    for path in &files {
+        match one(inspect, path, &mut out, &mut total) {
+            Ok(()) => read = read.saturating_add(1),
+            Err(Failure::Output(error)) => return Err(error).context("standard output"),
+            Err(Failure::Capture(error)) => {
+                writeln!(std::io::stderr(), "enforcer inspect: {}: {error:#}", path.display())?;
+            }
+        }
+    }
+    total.files = read;
+    record::last_line(&mut out, inspect.json, &total, &usage::now()?)?;
+    out.flush().context("standard output")?;
+    if read == 0 {
+        bail!("none of the {} captures could be read", files.len());
+    }
+    Ok(())
+}
+
+/// Why a file was not read to its end.
+enum Failure {
+    Capture(anyhow::Error),
+    Output(std::io::Error),
+}
+
+fn one(inspect: &Inspect, path: &Path, out: &mut dyn Write, total: &mut Total) -> Result<(), Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::Capture(error.into()))?;
+    let mut capture = CaptureFile::open(&bytes).map_err(|error| Failure::Capture(error.into()))?;
+    let policy = match inspect.overlap {
+        Overlap::First => OverlapPolicy::First,
+        Overlap::Last => OverlapPolicy::Last,
+    };
+    let mut engine = Engine::new(&Limits::default(), policy, files::seed());
+    let mut lines = Lines::new(path, inspect.json, out);
+    let broken = loop {
+        match capture.read() {
+            Ok(Some(record)) => {
+                total.packets = total.packets.saturating_add(1);
+                total.bytes = total.bytes.saturating_add(record.frame.len() as u64);
+                match record.link {
+                    Some(link) => engine.frame(record.at, link, record.frame, &mut lines),
+                    None => total.unknown_links = total.unknown_links.saturating_add(1),
+                }
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    engine.finish(&mut lines);
+    total.add(&lines, engine.counters());
+    lines.end().map_err(Failure::Output)?;
+    // The bytes before the break were inspected, and are in the total.
+    if let Some(error) = broken {
+        writeln!(std::io::stderr(), "enforcer inspect: {}: {error}", path.display())
+            .map_err(Failure::Output)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! Events folded into a line a session and a line a threat.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use nv_dpi::counters::Counters;
+use nv_dpi::event::{Event, Field, Kind, SessionId, Sink, Summary, Value};
+use nv_dpi::key::{Endpoints, Side};
+use nv_dpi::threat::Threat;
+use serde_json::{Map, Value as Json, json};
+
+use super::usage::Usage;
+
+/// Transactions of a session that are written out; the rest is counted.
+const MAX_TRANSACTIONS: usize = 1000;
+/// Values of one field, of a session or a transaction.
+const MAX_VALUES: usize = 64;
+/// Bytes of a value.
+const MAX_VALUE_BYTES: usize = 4096;
+
+/// What a session has told so far.
+#[derive(Default)]
+struct Open {
+    fields: Map<String, Json>,
+    /// By number.
+    transactions: Vec<(u32, Map<String, Json>)>,
+    more_transactions: u64,
+    software: Vec<&'static str>,
+}
+
+/// Writes lines as sessions end and threats come.
+pub(crate) struct Lines<'o> {
+    file: String,
+    json: bool,
+    out: &'o mut dyn Write,
+    open: HashMap<SessionId, Open>,
+    failed: Option<io::Error>,
+    /// Sessions written.
+    pub(crate) sessions: u64,
+    /// Of these, those whose application is known.
+    pub(crate) identified: u64,
+    /// Threats written.
+    pub(crate) threats: u64,
+}
+
+impl<'o> Lines<'o> {
+    pub(crate) fn new(file: &Path, json: bool, out: &'o mut dyn Write) -> Self {
+        Self {
+            file: file.display().to_string(),
+            json,
+            out,
+            open: HashMap::new(),
+            failed: None,
+            sessions: 0,
+            identified: 0,
+            threats: 0,
+        }
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// The first error of writing.
+    pub(crate) fn end(self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn line(&mut self, text: &str) {
+        if self.failed.is_none()
+            && let Err(error) = writeln!(self.out, "{text}")
+        {
+            self.failed = Some(error);
+        }
+    }
+
+    fn field(&mut self, session: SessionId, transaction: u32, field: Field, value: Value<'_>) {
+        let open = self.open.entry(session).or_default();
+        let place = if field.of_transaction() {
+            let known = open.transactions.iter().rposition(|(number, _)| *number == transaction);
+            let index = match known {
+                Some(index) => index,
+                None if open.transactions.len() < MAX_TRANSACTIONS => {
+                    open.transactions.push((transaction, Map::new()));
+                    open.transactions.len().saturating_sub(1)
+                }
+                None => {
+                    open.more_transactions = open.more_transactions.saturating_add(1);
+                    return;
+                }
+            };
+            let Some((_, place)) = open.transactions.get_mut(index) else { return };
+            place
+        } else {
+            &mut open.fields
+        };
+        let value = match value {
+            Value::Text(bytes) => {
+                let kept = bytes.get(..MAX_VALUE_BYTES).unwrap_or(bytes);
+                Json::String(String::from_utf8_lossy(kept).into_owned())
+            }
+            Value::Number(number) => json!(number),
+            Value::Address(address) => json!(address),
+        };
+        match place.get_mut(field.name()) {
+            None => {
+                place.insert(field.name().to_owned(), value);
+            }
+            Some(Json::Array(values)) if values.len() < MAX_VALUES => values.push(value),
+            Some(Json::Array(_)) => {}
+            Some(first) => {
+                let first_value = first.take();
+                *first = Json::Array(vec![first_value, value]);
+            }
+        }
+    }
+
+    fn closed(&mut self, session: SessionId, summary: &Summary) {
+        let Open { mut fields, transactions, more_transactions, software } =
+            self.open.remove(&session).unwrap_or_default();
+        self.sessions = self.sessions.saturating_add(1);
+        self.identified = self.identified.saturating_add(u64::from(summary.application.is_some()));
+        let Endpoints { transport, client, server } = summary.endpoints;
+        let application = summary.application.and_then(nv_model::application::ApplicationId::name);
+        let bytes = summary.client.bytes.saturating_add(summary.server.bytes);
+        let packets = u64::from(summary.client.packets).saturating_add(u64::from(summary.server.packets));
+        if !self.json {
+            let host = ["sni", "query", "host"].iter().find_map(|name| {
+                let in_transaction = transactions.first().and_then(|(_, first)| first.get(*name));
+                fields.get(*name).or(in_transaction).and_then(Json::as_str)
+            });
+            let text = format!(
+                "session {:<4} {}:{} → {}:{} {} {} {packets} packets, {bytes} bytes",
+                transport.name(),
+                client.address,
+                client.port,
+                server.address,
+                server.port,
+                application.unwrap_or("unknown"),
+                host.unwrap_or("-"),
+            );
+            self.line(&text);
+            return;
+        }
+        if !software.is_empty() {
+            fields.insert("software".to_owned(), json!(software));
+        }
+        if !transactions.is_empty() {
+            let list: Vec<Json> = transactions.into_iter().map(|(_, fields)| Json::Object(fields)).collect();
+            fields.insert("transactions".to_owned(), Json::Array(list));
+        }
+        if more_transactions > 0 {
+            fields.insert("transactions_left_out".to_owned(), json!(more_transactions));
+        }
+        let line = json!({
+            "file": self.file,
+            "proto": transport.name(),
+            "client": client.address,
+            "server": server.address,
+            "client_port": client.port,
+            "server_port": server.port,
+            "app": application,
+            "fields": fields,
+            "bytes": bytes,
+            "packets": packets,
+            "midstream": summary.midstream,
+        });
+        self.line(&line.to_string());
+    }
+
+    fn threat(&mut self, threat: Threat, endpoints: Option<Endpoints>, side: Side, at: u64) {
+        self.threats = self.threats.saturating_add(1);
+        if !self.json {
+            let whom = endpoints.map_or_else(String::new, |ends| {
+                format!(
+                    " {}:{} → {}:{}",
+                    ends.client.address, ends.client.port, ends.server.address, ends.server.port
+                )
+            });
+            let text =
+                format!("threat  {} {} ({}){whom}", threat.id(), threat.name(), threat.severity().name());
+            self.line(&text);
+            return;
+        }
+        let line = json!({
+            "file": self.file,
+            "threat": threat.name(),
+            "id": threat.id(),
+            "severity": threat.severity().name(),
+            "technique": threat.technique(),
+            "proto": endpoints.map(|ends| ends.transport.name()),
+            "client": endpoints.map(|ends| ends.client.address),
+            "server": endpoints.map(|ends| ends.server.address),
+            "client_port": endpoints.map(|ends| ends.client.port),
+            "server_port": endpoints.map(|ends| ends.server.port),
+            "from": match side { Side::Client => "client", Side::Server => "server" },
+            "at": at,
+        });
+        self.line(&line.to_string());
+    }
+}
+
+impl Sink for Lines<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        match &event.kind {
+            Kind::Field { transaction, field, value } => {
+                self.field(event.session, *transaction, *field, *value);
+            }
+            Kind::Software(application) => {
+                let software = &mut self.open.entry(event.session).or_default().software;
+                if let Some(name) = application.name()
+                    && !software.contains(&name)
+                {
+                    software.push(name);
+                }
+            }
+            Kind::Threat { threat, endpoints, side } => self.threat(*threat, *endpoints, *side, event.at),
+            Kind::Closed(summary) => self.closed(event.session, summary),
+            // Counted by the engine.
+            Kind::Identified(_) | Kind::Conflict { .. } | Kind::Gap { .. } | Kind::Lost { .. } => {}
+        }
+    }
+}
+
+/// Sums over all files.
+#[derive(Default)]
+pub(crate) struct Total {
+    pub(crate) files: usize,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) unknown_links: u64,
+    sessions: u64,
+    identified: u64,
+    threats: u64,
+    gaps: u64,
+    conflicts: u64,
+    lost: u64,
+    evicted: u64,
+}
+
+impl Total {
+    /// Adds what a file came to.
+    pub(crate) fn add(&mut self, lines: &Lines<'_>, counters: &Counters) {
+        for (sum, value) in [
+            (&mut self.sessions, lines.sessions),
+            (&mut self.identified, lines.identified),
+            (&mut self.threats, lines.threats),
+            (&mut self.gaps, counters.gaps),
+            (&mut self.conflicts, counters.conflicts),
+            (&mut self.lost, counters.parsers_lost),
+            (&mut self.evicted, counters.flows_evicted),
+        ] {
+            *sum = sum.saturating_add(value);
+        }
+    }
+}
+
+/// Writes the last line.
+///
+/// # Errors
+/// Those of writing.
+pub(crate) fn last_line(out: &mut dyn Write, json: bool, total: &Total, usage: &Usage) -> io::Result<()> {
+    if json {
+        let line = json!({
+            "files": total.files,
+            "packets": total.packets,
+            "bytes": total.bytes,
+            "sessions": total.sessions,
+            "identified": total.identified,
+            "threats": total.threats,
+            "gaps": total.gaps,
+            "conflicts": total.conflicts,
+            "lost": total.lost,
+            "evicted": total.evicted,
+            "unknown_links": total.unknown_links,
+            "cpu_seconds": usage.cpu_seconds,
+            "peak_memory_bytes": usage.peak_bytes,
+        });
+        return writeln!(out, "{line}");
+    }
+    writeln!(
+        out,
+        "{} files, {} packets, {} bytes, {} sessions ({} identified), {} threats, {:.2} CPU seconds, {} KiB at most",
+        total.files,
+        total.packets,
+        total.bytes,
+        total.sessions,
+        total.identified,
+        total.threats,
+        usage.cpu_seconds,
+        usage.peak_bytes / 1024,
+    )
+}

@@ -1,0 +1,170 @@
+//! DNS (RFC 1035), over UDP on any port, over TCP, as multicast (RFC 6762) and link-local (RFC 4795).
+
+mod message;
+mod name;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+use crate::event::{Field, Value};
+use crate::key::Side;
+use crate::protocol::{Context, Ports, Probe, Step};
+use crate::threat::Threat;
+use message::{Message, Record};
+use name::Name;
+
+/// Ports on which a message may be a little wrong and still is one: DNS, mDNS, LLMNR.
+const PORTS: [u16; 3] = [53, 5353, 5355];
+/// Questions whose number is remembered until their answer.
+const WAITING: usize = 8;
+/// Records of an answer that are told.
+const MAX_RECORDS: usize = 64;
+
+const TYPE_A: u16 = 1;
+const TYPE_NS: u16 = 2;
+const TYPE_CNAME: u16 = 5;
+const TYPE_NULL: u16 = 10;
+const TYPE_PTR: u16 = 12;
+const TYPE_AAAA: u16 = 28;
+const TYPE_IXFR: u16 = 251;
+const TYPE_AXFR: u16 = 252;
+
+/// A connection, or datagrams between two ports.
+#[derive(Debug, Default)]
+pub(crate) struct Dns {
+    /// Identifiers of the last questions and their transactions.
+    waiting: [(u16, u32); WAITING],
+    next: u32,
+}
+
+/// Whether a datagram is a message, and whether its sender may be `side`.
+pub(crate) fn probe_datagram(side: Side, input: &[u8], ports: Ports) -> Probe {
+    let lenient = PORTS.contains(&ports.server) || PORTS.contains(&ports.client);
+    let Some(message) = Message::parse(input) else { return Probe::No };
+    let multicast = ports.server == 5353 || ports.client == 5353;
+    let sender = multicast || message.is_answer == (side == Side::Server);
+    Probe::when(sender && message.is_plausible(!lenient))
+}
+
+/// Whether a stream begins with a message behind its length (RFC 1035 §4.2.2).
+pub(crate) fn probe_stream(side: Side, input: &[u8]) -> Probe {
+    let [l0, l1, message @ ..] = input else { return Probe::Maybe };
+    let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+    // Flags and counts first: they rule out nearly all that is not DNS.
+    match message {
+        _ if length < 17 => Probe::No,
+        [_, _, f0, f1, 0, 1, a0, a1, ..] => {
+            let answer = f0 & 0x80 != 0;
+            if f0 & 0x78 != 0 || f1 & 0x40 != 0 || answer != (side == Side::Server) {
+                return Probe::No;
+            }
+            if !answer && (*a0, *a1) != (0, 0) {
+                return Probe::No;
+            }
+            match message.get(12..).map(name::length) {
+                Some(name::Length::Whole) => Probe::Yes,
+                Some(name::Length::More) | None => Probe::Maybe,
+                Some(name::Length::Wrong) => Probe::No,
+            }
+        }
+        [_, _, _, _, 0, 1] | [_, _, _, _, 0, 1, _] | [_, _, _, _, 0] => Probe::Maybe,
+        _ if message.len() < 5 => Probe::Maybe,
+        _ => Probe::No,
+    }
+}
+
+impl Dns {
+    /// Reads a message behind its length.
+    pub(crate) fn step(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
+        let Some([l0, l1]) = input.first_chunk::<2>() else { return Step::More(2) };
+        let length = usize::from(u16::from_be_bytes([*l0, *l1])).saturating_add(2);
+        if length > crate::limits::MAX_UNIT_BYTES {
+            return Step::Skip(length as u64);
+        }
+        let Some(message) = input.get(2..length) else { return Step::More(length) };
+        if self.datagram(context, message) == Step::Reject {
+            return Step::Reject;
+        }
+        Step::Took(length)
+    }
+
+    /// Reads a message.
+    pub(crate) fn datagram(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
+        let Some(message) = Message::parse(input) else { return Step::Reject };
+        let known =
+            self.waiting.iter().find(|(id, _)| *id == message.id).map(|(_, transaction)| *transaction);
+        let known = known.filter(|_| message.is_answer && self.next > 0);
+        let transaction = match known {
+            Some(transaction) => transaction,
+            None => {
+                let transaction = self.next;
+                self.next = self.next.saturating_add(1);
+                let place = usize::try_from(transaction).unwrap_or(0) & (WAITING - 1);
+                if let Some(place) = self.waiting.get_mut(place) {
+                    *place = (message.id, transaction);
+                }
+                transaction
+            }
+        };
+        let mut name = Name::default();
+        let mut reader = message.questions();
+        while let Some(question) = reader.question(&mut name) {
+            if known.is_none() {
+                context.text(Field::Query, transaction, name.as_bytes());
+                context.number(Field::QueryType, transaction, u64::from(question));
+            }
+            if !message.is_answer {
+                match question {
+                    TYPE_AXFR | TYPE_IXFR => context.threat(Threat::DnsZoneTransfer),
+                    TYPE_NULL => context.threat(Threat::DnsTypeNull),
+                    _ => {}
+                }
+            }
+        }
+        if message.is_answer {
+            context.number(Field::ResponseCode, transaction, u64::from(message.response_code));
+        }
+        for _ in 0..MAX_RECORDS {
+            let Some(record) = reader.answer(&mut name) else { break };
+            tell(context, transaction, &message, &record, &mut name);
+        }
+        reader.skip_rest(&mut name);
+        if reader.looped {
+            context.threat(Threat::DnsLoopPointer);
+        }
+        // A message that stops making sense long before its end carries something else.
+        if input.len() > 2048 && reader.unread() > 1024 {
+            context.threat(Threat::DnsStackOverflow);
+        }
+        Step::Took(input.len().max(1))
+    }
+}
+
+fn tell(
+    context: &mut Context<'_>,
+    transaction: u32,
+    message: &Message<'_>,
+    record: &Record<'_>,
+    name: &mut Name,
+) {
+    match (record.kind, record.data) {
+        (TYPE_A, data) => {
+            let Some(data) = data.first_chunk::<4>() else { return };
+            context.value(Field::Answer, transaction, Value::Address((*data).into()));
+            context.number(Field::AnswerTtl, transaction, u64::from(record.ttl));
+        }
+        (TYPE_AAAA, data) => {
+            let Some(data) = data.first_chunk::<16>() else { return };
+            context.value(Field::Answer, transaction, Value::Address((*data).into()));
+            context.number(Field::AnswerTtl, transaction, u64::from(record.ttl));
+        }
+        (TYPE_CNAME | TYPE_PTR | TYPE_NS, _) if name.read(message.bytes, record.data_at).is_some() => {
+            context.text(Field::AnswerName, transaction, name.as_bytes());
+        }
+        _ => {}
+    }
+}
+
+/// What a message is a stream's or datagram's application by its port; all are DNS in the contract.
+pub(crate) const APPLICATION: u32 = 1004;

@@ -1,0 +1,304 @@
+//! HTTP/1 (RFC 9110, RFC 9112), and RTSP (RFC 2326) and SIP (RFC 3261), which are written the same way.
+//!
+//! A unit is a line. Bodies are passed over by their length or chunk by chunk; where two readers could end a request
+//! at different bytes, that is told as smuggling.
+
+mod parse;
+mod probe;
+#[cfg(test)]
+mod samples;
+mod software;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use probe::probe;
+#[cfg(test)]
+pub(crate) use samples::samples;
+
+use crate::event::Field;
+use crate::key::Side;
+use crate::protocol::{Context, Step};
+use crate::threat::Threat;
+use parse::{ChunkSize, Coding, Length, Line, Start};
+
+/// Longest line that is read, in bytes; servers take 8 KiB as a rule.
+const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Requests without answer whose method is remembered.
+const MAX_WAITING: u32 = 64;
+
+const HTTP: u32 = 1001;
+const RTSP: u32 = 1009;
+const SIP: u32 = 1010;
+
+/// Where in a message a direction is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Before a request or status line.
+    #[default]
+    Start,
+    /// Between header lines.
+    Headers,
+    /// Before the size of a chunk.
+    ChunkSize,
+    /// Behind the data of a chunk.
+    ChunkEnd,
+    /// Between lines behind the last chunk.
+    Trailers,
+}
+
+/// One direction.
+#[derive(Clone, Copy, Debug, Default)]
+struct Direction {
+    place: Place,
+    /// Headers of the message at hand, as far as they say where it ends.
+    length: Option<u64>,
+    /// Two lengths differ.
+    lengths_differ: bool,
+    coding: Option<Coding>,
+    /// The message is an answer, with this status.
+    status: Option<u16>,
+    /// Messages so far: the number of the one at hand.
+    messages: u32,
+}
+
+/// A connection.
+#[derive(Debug, Default)]
+pub(crate) struct Http {
+    client: Direction,
+    server: Direction,
+    /// Bit n: the waiting request whose number is n modulo [`MAX_WAITING`] was a HEAD, and was a CONNECT.
+    heads: u64,
+    connects: u64,
+}
+
+impl Http {
+    fn direction(&mut self, side: Side) -> &mut Direction {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    /// A direction goes on at the beginning of a message.
+    pub(crate) fn lost(&mut self, side: Side) {
+        let direction = self.direction(side);
+        if direction.place != Place::Start {
+            direction.messages = direction.messages.saturating_add(1);
+        }
+        direction.place = Place::Start;
+    }
+
+    /// Reads as many lines as there are.
+    pub(crate) fn step(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
+        let mut taken = 0_usize;
+        // Each turn takes a line, or ends.
+        loop {
+            let rest = input.get(taken..).unwrap_or_default();
+            let step = self.line(context, rest);
+            match step {
+                Step::Took(bytes) => {
+                    taken = taken.saturating_add(bytes);
+                    if taken < input.len() {
+                        continue;
+                    }
+                    return Step::Took(taken);
+                }
+                // What was taken goes first; the same answer comes again for the rest.
+                _ if taken > 0 && matches!(step, Step::More(_)) => return Step::Took(taken),
+                Step::Skip(bytes) => {
+                    return Step::Skip(if bytes == u64::MAX {
+                        bytes
+                    } else {
+                        bytes.saturating_add(taken as u64)
+                    });
+                }
+                Step::More(_) | Step::Done | Step::Reject | Step::Become(..) => return step,
+            }
+        }
+    }
+
+    fn line(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
+        let side = context.side;
+        let place = self.direction(side).place;
+        if place == Place::Start && input.first() == Some(&b'$') {
+            return parse::interleaved(input);
+        }
+        let (line, taken) = match parse::line(input, MAX_LINE_BYTES) {
+            Line::Whole(line, taken) => (line, taken),
+            Line::More(bytes) => return Step::More(bytes),
+            Line::TooLong => return Step::Reject,
+        };
+        match place {
+            Place::Start if line.is_empty() => {} // RFC 9112 §2.2
+            Place::Start => return self.start(context, line, taken),
+            Place::Headers if line.is_empty() => return self.end_of_headers(context, taken),
+            Place::Headers => self.header(context, line),
+            Place::ChunkSize => match parse::chunk_size(line) {
+                ChunkSize::Last => self.direction(side).place = Place::Trailers,
+                ChunkSize::Bytes(bytes) => {
+                    self.direction(side).place = Place::ChunkEnd;
+                    return Step::Skip(bytes.saturating_add(taken as u64));
+                }
+                ChunkSize::Negative => {
+                    context.threat(Threat::HttpNegativeBodyLength);
+                    return Step::Reject;
+                }
+                ChunkSize::Invalid => return Step::Reject,
+            },
+            Place::ChunkEnd if line.is_empty() => self.direction(side).place = Place::ChunkSize,
+            Place::ChunkEnd => return Step::Reject,
+            Place::Trailers if line.is_empty() => self.end_of_message(side),
+            Place::Trailers => {}
+        }
+        Step::Took(taken)
+    }
+
+    fn start(&mut self, context: &mut Context<'_>, line: &[u8], taken: usize) -> Step {
+        let Some(start) = parse::start_line(line) else { return Step::Reject };
+        let messages = self.direction(context.side).messages;
+        let mut direction = Direction { place: Place::Headers, messages, ..Direction::default() };
+        match start {
+            Start::Request { method, target, version } => {
+                identify(context, version);
+                context.text(Field::Method, messages, method);
+                context.text(Field::Uri, messages, target);
+                let bit = 1_u64 << (messages % MAX_WAITING);
+                self.heads = if method == b"HEAD" { self.heads | bit } else { self.heads & !bit };
+                self.connects = if method == b"CONNECT" { self.connects | bit } else { self.connects & !bit };
+                if memchr::memmem::find(target, b"/wp-content/").is_some() {
+                    context.software(software::WORDPRESS);
+                }
+            }
+            Start::Answer { status, version } => {
+                identify(context, version);
+                direction.status = Some(status);
+                if !interim(status) {
+                    context.number(Field::Status, messages, u64::from(status));
+                }
+            }
+        }
+        *self.direction(context.side) = direction;
+        Step::Took(taken)
+    }
+
+    fn header(&mut self, context: &mut Context<'_>, line: &[u8]) {
+        let Some((name, value)) = parse::header(line) else { return };
+        let direction = self.direction(context.side);
+        let (transaction, answer) = (direction.messages, direction.status.is_some());
+        let spaced = name.last().is_some_and(|last| matches!(last, b' ' | b'\t'));
+        let name = name.trim_ascii_end();
+        let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+        match name.len() {
+            4 if is(b"host") && !answer => context.text(Field::Host, transaction, value),
+            6 if is(b"server") && answer => {
+                context.text(Field::Server, transaction, value);
+                if let Some(application) = software::of_server(value) {
+                    context.software(application);
+                }
+            }
+            10 if is(b"user-agent") => context.text(Field::UserAgent, transaction, value),
+            12 if is(b"content-type") => context.text(Field::ContentType, transaction, value),
+            15 if is(b"x-forwarded-for") && !answer => {
+                context.text(Field::ForwardedFor, transaction, value);
+            }
+            7 if is(b"upgrade") && direction.status == Some(101) => context.text(Field::Upgrade, 0, value),
+            14 if is(b"content-length") => {
+                // RFC 9112 §5.1: no space between name and colon; readers differ in whether they take it.
+                direction.lengths_differ |= spaced;
+                match parse::content_length(value) {
+                    Length::Bytes(bytes) => {
+                        direction.lengths_differ |= direction.length.is_some_and(|other| other != bytes);
+                        direction.length = Some(bytes);
+                    }
+                    Length::Differ => direction.lengths_differ = true,
+                    Length::Negative => context.threat(Threat::HttpNegativeBodyLength),
+                    Length::Invalid => direction.lengths_differ = true,
+                }
+            }
+            17 if is(b"transfer-encoding") => {
+                let coding = parse::coding(value, direction.coding);
+                direction.coding = Some(if spaced { Coding::Doubtful } else { coding });
+            }
+            _ if answer => {
+                if let Some(application) = software::of_header(name) {
+                    context.software(application);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn end_of_headers(&mut self, context: &mut Context<'_>, taken: usize) -> Step {
+        let side = context.side;
+        let waiting = self.server.messages;
+        let direction = *self.direction(side);
+        let Some(status) = direction.status else {
+            // RFC 9112 §6.3: a length and a coding, lengths that differ, or a coding that does not end in chunked.
+            let two = direction.coding.is_some() && direction.length.is_some();
+            let doubtful = matches!(direction.coding, Some(Coding::Doubtful | Coding::Other));
+            if two || doubtful || direction.lengths_differ {
+                context.threat(Threat::HttpRequestSmuggling);
+            }
+            return self.body(side, taken, direction.coding, direction.length.or(Some(0)));
+        };
+        if direction.lengths_differ && direction.coding.is_none() {
+            context.threat(Threat::HttpRequestSmuggling);
+        }
+        let bit = 1_u64 << (waiting % MAX_WAITING);
+        let tunnel = status == 101 || (self.connects & bit != 0 && (200..300).contains(&status));
+        if tunnel && side == Side::Server {
+            return Step::Skip(u64::MAX);
+        }
+        if interim(status) {
+            self.direction(side).place = Place::Start;
+            return Step::Took(taken);
+        }
+        if matches!(status, 204 | 304) || (side == Side::Server && self.heads & bit != 0) {
+            self.end_of_message(side);
+            return Step::Took(taken);
+        }
+        let length = direction.length.or((*context.application != HTTP).then_some(0));
+        self.body(side, taken, direction.coding, length)
+    }
+
+    /// Passes over the body: chunked before length (RFC 9112 §6.3), and to the end of the stream without either.
+    fn body(&mut self, side: Side, taken: usize, coding: Option<Coding>, length: Option<u64>) -> Step {
+        match (coding, length) {
+            (Some(Coding::Chunked | Coding::Doubtful), _) => {
+                self.direction(side).place = Place::ChunkSize;
+                Step::Took(taken)
+            }
+            (_, Some(0)) => {
+                self.end_of_message(side);
+                Step::Took(taken)
+            }
+            (_, Some(bytes)) => {
+                self.end_of_message(side);
+                Step::Skip(bytes.saturating_add(taken as u64).min(u64::MAX - 1))
+            }
+            (_, None) => Step::Skip(u64::MAX),
+        }
+    }
+
+    fn end_of_message(&mut self, side: Side) {
+        let direction = self.direction(side);
+        *direction = Direction { messages: direction.messages.saturating_add(1), ..Direction::default() };
+    }
+}
+
+fn interim(status: u16) -> bool {
+    (100..200).contains(&status) && status != 101
+}
+
+/// Tells the protocol by the name in front of the version, once.
+fn identify(context: &mut Context<'_>, version: &[u8]) {
+    let application = match version.split(|byte| *byte == b'/').next() {
+        Some(b"RTSP") => RTSP,
+        Some(b"SIP") => SIP,
+        _ => HTTP,
+    };
+    if *context.application == 0 {
+        context.text(Field::Version, 0, version);
+        context.identified(application);
+    }
+}

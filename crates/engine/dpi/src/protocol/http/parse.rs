@@ -1,0 +1,186 @@
+//! Lines of HTTP, read without state.
+
+use crate::protocol::Step;
+
+/// A line, without its end.
+pub(super) enum Line<'a> {
+    /// The line, and the bytes that it took with its end.
+    Whole(&'a [u8], usize),
+    /// Not whole; it has at least so many bytes.
+    More(usize),
+    TooLong,
+}
+
+/// Reads up to the line feed; a carriage return before it is not part of the line (RFC 9112 §2.2).
+pub(super) fn line(input: &[u8], longest: usize) -> Line<'_> {
+    let window = input.get(..longest.min(input.len())).unwrap_or(input);
+    match memchr::memchr(b'\n', window) {
+        Some(at) => {
+            let line = window.get(..at).unwrap_or_default();
+            Line::Whole(line.strip_suffix(b"\r").unwrap_or(line), at.saturating_add(1))
+        }
+        None if window.len() == longest => Line::TooLong,
+        None => Line::More(input.len().saturating_add(1)),
+    }
+}
+
+/// First line of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Start<'a> {
+    Request { method: &'a [u8], target: &'a [u8], version: &'a [u8] },
+    Answer { status: u16, version: &'a [u8] },
+}
+
+/// Whether a byte may stand in a method or header name (RFC 9110 §5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `HTTP/1.1`, `RTSP/1.0`, `SIP/2.0`.
+pub(super) fn is_version(word: &[u8]) -> bool {
+    let number = [&b"HTTP/"[..], b"RTSP/", b"SIP/"].iter().find_map(|name| word.strip_prefix(*name));
+    matches!(number, Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// Reads a request or status line (RFC 9112 §3, §4).
+pub(super) fn start_line(line: &[u8]) -> Option<Start<'_>> {
+    let first = memchr::memchr(b' ', line)?;
+    let (word, rest) = line.split_at_checked(first)?;
+    let rest = rest.get(1..)?;
+    if is_version(word) {
+        let digits = rest.trim_ascii_start().first_chunk::<3>()?;
+        let status = digits.iter().try_fold(0_u16, |status, digit| {
+            digit.is_ascii_digit().then(|| status.saturating_mul(10).saturating_add(u16::from(digit & 0x0F)))
+        })?;
+        return Some(Start::Answer { status, version: word });
+    }
+    if word.is_empty() || !word.iter().all(|byte| is_token(*byte)) {
+        return None;
+    }
+    // A target with spaces is wrong, but servers take it.
+    let last = memchr::memrchr(b' ', rest.trim_ascii_end())?;
+    let (target, version) = rest.split_at_checked(last)?;
+    let version = version.trim_ascii();
+    let target = target.trim_ascii();
+    (is_version(version) && !target.is_empty()).then_some(Start::Request { method: word, target, version })
+}
+
+/// Name and value of a header line; `None` for what is no header, and for a continued line (RFC 9112 §5.2).
+pub(super) fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return None;
+    }
+    let colon = memchr::memchr(b':', line)?;
+    let (name, value) = line.split_at_checked(colon)?;
+    Some((name, value.get(1..)?.trim_ascii()))
+}
+
+/// What a Content-Length says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Bytes(u64),
+    /// A list of lengths that are not all the same.
+    Differ,
+    Negative,
+    Invalid,
+}
+
+/// Reads a Content-Length, or a list of equal ones (RFC 9110 §8.6).
+pub(super) fn content_length(value: &[u8]) -> Length {
+    let mut known = None;
+    for part in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        if let Some(digits) = part.strip_prefix(b"-")
+            && digits.first().is_some_and(u8::is_ascii_digit)
+        {
+            return Length::Negative;
+        }
+        if part.is_empty() || !part.iter().all(u8::is_ascii_digit) {
+            return Length::Invalid;
+        }
+        let bytes = part
+            .iter()
+            .try_fold(0_u64, |bytes, digit| bytes.checked_mul(10)?.checked_add(u64::from(digit & 0x0F)));
+        // What does not fit wraps around to something negative in a reader with 64 bits.
+        let Some(bytes) = bytes.filter(|bytes| i64::try_from(*bytes).is_ok()) else {
+            return Length::Negative;
+        };
+        if known.is_some_and(|known| known != bytes) {
+            return Length::Differ;
+        }
+        known = Some(bytes);
+    }
+    known.map_or(Length::Invalid, Length::Bytes)
+}
+
+/// What Transfer-Encoding says about the end of a message (RFC 9112 §6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// Chunked, as the last and only once.
+    Chunked,
+    /// No chunked at the end.
+    Other,
+    /// Something that one reader takes for chunked and another one does not.
+    Doubtful,
+}
+
+/// Reads a Transfer-Encoding that comes after one that gave `before`.
+pub(super) fn coding(value: &[u8], before: Option<Coding>) -> Coding {
+    let mut coding = before;
+    for part in value.split(|byte| *byte == b',') {
+        let part = part.trim_ascii();
+        coding = Some(match coding {
+            // Nothing may follow chunked, not even itself.
+            Some(Coding::Chunked | Coding::Doubtful) => Coding::Doubtful,
+            _ if part.eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
+            _ if part.eq_ignore_ascii_case(b"identity") && before.is_none() => Coding::Other,
+            _ if part.iter().all(|byte| is_token(*byte)) && !contains_chunked(part) && !part.is_empty() => {
+                Coding::Other
+            }
+            _ => Coding::Doubtful,
+        });
+    }
+    coding.unwrap_or(Coding::Doubtful)
+}
+
+/// Whether a sloppy reader would see `chunked` in it.
+fn contains_chunked(part: &[u8]) -> bool {
+    part.windows(7).any(|window| window.eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Size of a chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ChunkSize {
+    Bytes(u64),
+    Last,
+    Negative,
+    Invalid,
+}
+
+/// Reads a chunk's size, without its extensions (RFC 9112 §7.1). A size from 2 GiB up is negative in a reader with 32
+/// bits.
+pub(super) fn chunk_size(line: &[u8]) -> ChunkSize {
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if digits.first() == Some(&b'-') {
+        return ChunkSize::Negative;
+    }
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return ChunkSize::Invalid;
+    }
+    let size = digits.iter().try_fold(0_u64, |size, digit| {
+        let value = char::from(*digit).to_digit(16)?;
+        size.checked_mul(16)?.checked_add(u64::from(value))
+    });
+    match size {
+        Some(0) => ChunkSize::Last,
+        Some(size) if size < 1 << 31 => ChunkSize::Bytes(size),
+        Some(_) | None => ChunkSize::Negative,
+    }
+}
+
+/// Passes over RTSP's binary data between messages (RFC 2326 §10.12).
+pub(super) fn interleaved(input: &[u8]) -> Step {
+    match input.first_chunk::<4>() {
+        Some([_, _, l0, l1]) => Step::Skip(u64::from(u16::from_be_bytes([*l0, *l1])).saturating_add(4)),
+        None => Step::More(4),
+    }
+}

@@ -1,0 +1,149 @@
+//! What is read from messages, and what is told as an attack.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::parse::{ChunkSize, Coding, Length, chunk_size, coding, content_length};
+use crate::event::Field;
+use crate::key::Side::{Client, Server};
+use crate::protocol::{Probe, http};
+use crate::tests::conversation::{flight, talk};
+use crate::threat::Threat;
+
+#[test]
+fn requests_and_answers_are_read_with_their_transaction() {
+    let (_, port, flights) = super::samples().swap_remove(0);
+    let told = talk(port, &flights);
+    assert_eq!(told.applications, [1001]);
+    assert_eq!(told.software, [2022]);
+    let of = |transaction| -> Vec<_> {
+        told.fields
+            .iter()
+            .filter(|f| f.0 == transaction && f.1.of_transaction())
+            .map(|f| (f.1, f.2.as_str()))
+            .collect()
+    };
+    assert_eq!(
+        of(0),
+        [
+            (Field::Method, "GET"),
+            (Field::Uri, "/a?x=1"),
+            (Field::Host, "one.example"),
+            (Field::UserAgent, "curl/8"),
+            (Field::Status, "200"),
+            (Field::Server, "nginx/1.25"),
+        ]
+    );
+    assert_eq!(told.values(Field::Method), ["GET", "POST", "HEAD"]);
+    assert_eq!(told.values(Field::Status), ["200", "404", "200"], "an answer to HEAD has no body");
+    assert_eq!(told.threats, []);
+}
+
+#[test]
+fn chunks_are_followed_to_the_next_message() {
+    let (_, port, flights) = super::samples().swap_remove(1);
+    let told = talk(port, &flights);
+    assert_eq!(told.values(Field::Uri), ["/upload", "/next"]);
+    assert_eq!(told.values(Field::Status), ["201", "200"]);
+    assert_eq!((told.threats.len(), told.lost), (0, 0));
+}
+
+#[test]
+fn rtsp_and_sip_are_told_by_their_version() {
+    for (index, application, status) in [(3, 1009, vec!["200", "200"]), (4, 1010, vec!["401"])] {
+        let (name, port, flights) = super::samples().swap_remove(index);
+        let told = talk(port, &flights);
+        assert_eq!(told.applications, [application], "{name}");
+        assert_eq!(told.values(Field::Status), status, "{name}");
+    }
+}
+
+#[test]
+fn a_request_that_two_readers_end_at_different_bytes_is_smuggling() {
+    let smuggling = Threat::HttpRequestSmuggling;
+    let negative = Threat::HttpNegativeBodyLength;
+    for (headers, want) in [
+        ("Content-Length: 4\r\n", vec![]),
+        ("Content-Length: 4\r\nContent-Length: 4\r\n", vec![]),
+        ("Content-Length: 4, 4\r\n", vec![]),
+        ("Transfer-Encoding: gzip, chunked\r\n", vec![]),
+        ("Content-Length: 4\r\nContent-Length: 5\r\n", vec![smuggling]),
+        ("Content-Length: 4, 5\r\n", vec![smuggling]),
+        ("Content-Length: +4\r\n", vec![smuggling]),
+        ("Content-Length : 4\r\n", vec![smuggling]),
+        ("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", vec![smuggling]),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", vec![smuggling]),
+        ("Transfer-Encoding: xchunked\r\n", vec![smuggling]),
+        ("Transfer-Encoding:\x0bchunked\r\n", vec![smuggling]),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", vec![smuggling]),
+        ("Transfer-Encoding: chunked, chunked\r\n", vec![smuggling]),
+        ("Transfer-Encoding : chunked\r\n", vec![smuggling]),
+        ("Content-Length: -4\r\n", vec![negative]),
+        ("Content-Length: 18446744073709551615\r\n", vec![negative]),
+        ("Transfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n", vec![negative]),
+    ] {
+        let request = format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        let told = talk(80, &flight([(Client, request.as_bytes())]));
+        assert_eq!(told.threats, want, "{headers:?}");
+    }
+}
+
+#[test]
+fn an_upgraded_connection_is_not_read_as_http_any_more() {
+    let told = talk(
+        80,
+        &flight([
+            (Client, b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"),
+            (Server, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x05hello"),
+        ]),
+    );
+    assert_eq!(told.values(Field::Upgrade), ["websocket"]);
+    assert_eq!(told.lost, 0);
+}
+
+#[test]
+fn lengths_codings_and_chunk_sizes_are_read_as_the_standard_says() {
+    assert_eq!(content_length(b"12"), Length::Bytes(12));
+    assert_eq!(content_length(b""), Length::Invalid);
+    assert_eq!(content_length(b"0x5"), Length::Invalid);
+    assert_eq!(coding(b"identity", None), Coding::Other);
+    assert_eq!(coding(b"Chunked", None), Coding::Chunked);
+    for (line, want) in [
+        (&b"1a"[..], ChunkSize::Bytes(26)),
+        (b"0", ChunkSize::Last),
+        (b"5;name=value", ChunkSize::Bytes(5)),
+        (b"-5", ChunkSize::Negative),
+        (b"0x5", ChunkSize::Invalid),
+        (b"", ChunkSize::Invalid),
+    ] {
+        assert_eq!(chunk_size(line), want, "{line:?}");
+    }
+}
+
+#[test]
+fn the_first_bytes_tell_http_from_what_only_looks_like_it() {
+    for (bytes, want) in [
+        (&b"GET / HTTP/1.1\r\n"[..], Probe::Yes),
+        (b"GE", Probe::Maybe),
+        (b"BREW /pot HTTP/1.1\r\n", Probe::Yes),
+        (b"BREW /po", Probe::Maybe),
+        (b"CONNECT {\"verbose\":false}\r\n", Probe::No),
+        (b"HELO mail\r\n", Probe::No),
+        (b"\x16\x03\x01", Probe::No),
+        (b"", Probe::Maybe),
+    ] {
+        assert_eq!(http::probe(Client, bytes), want, "{bytes:?}");
+    }
+    assert_eq!(http::probe(Server, b"HTTP/1.1 200 OK"), Probe::Yes);
+    assert_eq!(http::probe(Server, b"GET / HTTP/1.1"), Probe::No);
+}
+
+proptest! {
+    #[test]
+    fn the_probe_is_total_and_does_not_change_its_mind(input in vec(any::<u8>(), 0..200), cut in any::<prop::sample::Index>()) {
+        for side in [Client, Server] {
+            let (short, long) = (http::probe(side, &input[..cut.index(input.len() + 1)]), http::probe(side, &input));
+            prop_assert!(short == Probe::Maybe || short == long);
+        }
+    }
+}

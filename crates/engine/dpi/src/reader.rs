@@ -1,0 +1,473 @@
+//! From the bytes of a direction, as they come, to whole units for a parser.
+//!
+//! A parser sees every unit (a header line, a record, a message) as one slice, whether it came in one segment, in a
+//! hundred, or with three others in one: what it sees depends on the stream alone, never on where it was cut. A unit
+//! within one segment is read where it lies; only a unit across a border is copied, into a buffer that is used again.
+
+use crate::counters::{Counters, bump};
+use crate::event::{Event, Kind, Sink};
+use crate::flow::{Flow, Reading};
+use crate::key::Side;
+use crate::limits::{Limits, MAX_PROBE_BYTES, MAX_PROBES, MAX_UNIT_BYTES};
+use crate::pool::{NONE, Pool};
+use crate::protocol::{Context, Parser, Ports, Probe, Protocol, Step};
+
+/// The parsers of an engine, and the units that they wait for.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    parsers: Pool<Parser>,
+    carries: Pool<Vec<u8>>,
+    scratch: Vec<u8>,
+}
+
+/// What reading needs of the packet at hand.
+pub(crate) struct Moment<'m, S: Sink> {
+    pub(crate) at: u64,
+    pub(crate) sink: &'m mut S,
+    pub(crate) counters: &'m mut Counters,
+}
+
+fn ports(flow: &Flow, midstream: bool) -> Ports {
+    Ports { client: flow.client_port(), server: flow.server_port(), midstream }
+}
+
+impl Reader {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            parsers: Pool::new(limits.parsers),
+            carries: Pool::new(limits.carries),
+            scratch: Vec::with_capacity(MAX_UNIT_BYTES),
+        }
+    }
+
+    /// Takes the next bytes of a stream.
+    pub(crate) fn stream<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        data: &[u8],
+    ) {
+        match flow.half(side).reading {
+            Reading::Done => {}
+            Reading::Probing => self.probe_stream(moment, flow, side, data),
+            Reading::Parsing => self.parse(moment, flow, side, data),
+            Reading::Seeking => {
+                let protocol = self.parsers.get(flow.parser).map(Parser::protocol);
+                let ports = ports(flow, true);
+                if protocol.is_some_and(|protocol| protocol.probe_stream(side, data, ports) == Probe::Yes) {
+                    flow.half_mut(side).reading = Reading::Parsing;
+                    bump(&mut moment.counters.parsers_resumed);
+                    self.parse(moment, flow, side, data);
+                }
+            }
+        }
+    }
+
+    /// Notes that `bytes` of a stream will not be seen.
+    pub(crate) fn gap<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        bytes: u32,
+    ) {
+        bump(&mut moment.counters.gaps);
+        moment.counters.gap_bytes = moment.counters.gap_bytes.saturating_add(u64::from(bytes));
+        let event = Event { at: moment.at, session: flow.id, kind: Kind::Gap { side, bytes } };
+        moment.sink.event(&event);
+        let half = flow.half_mut(side);
+        if half.carry == NONE && half.skip >= u64::from(bytes) {
+            half.skip = half.skip.saturating_sub(u64::from(bytes));
+            return;
+        }
+        half.skip = 0;
+        match half.reading {
+            Reading::Done | Reading::Seeking => {}
+            Reading::Probing => {
+                // What comes next is a beginning in the middle.
+                flow.midstream = true;
+                *flow.may_be(side) = crate::protocol::ProtocolSet::ALL;
+                self.drop_carry(flow, side);
+            }
+            Reading::Parsing => self.lost(moment, flow, side),
+        }
+    }
+
+    /// Takes a datagram.
+    pub(crate) fn datagram<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        data: &[u8],
+    ) {
+        if data.is_empty() || flow.half(side).reading == Reading::Done {
+            return;
+        }
+        let mut side = side;
+        if flow.parser == NONE {
+            let ports = ports(flow, flow.midstream);
+            let turned = Ports { client: ports.server, server: ports.client, ..ports };
+            let alone = flow.half(side.other()).packets == 0;
+            let found = Protocol::DATAGRAM.iter().find_map(|protocol| {
+                if protocol.probe_datagram(side, data, ports) == Probe::Yes {
+                    return Some((*protocol, false));
+                }
+                (alone && protocol.probe_datagram(side.other(), data, turned) == Probe::Yes)
+                    .then_some((*protocol, true))
+            });
+            let Some((protocol, turn)) = found else {
+                let half = flow.half_mut(side);
+                half.tries = half.tries.saturating_add(1);
+                if half.tries >= MAX_PROBES {
+                    half.reading = Reading::Done;
+                }
+                return;
+            };
+            if turn {
+                flow.turn();
+                side = side.other();
+            }
+            if !self.identify(moment, flow, side, protocol) {
+                return;
+            }
+            for side in [Side::Client, Side::Server] {
+                flow.half_mut(side).reading = Reading::Parsing;
+            }
+        }
+        let (endpoints, id) = (flow.endpoints(), flow.id);
+        let Some(parser) = self.parsers.get_mut(flow.parser) else { return };
+        let mut context = Context {
+            at: moment.at,
+            session: id,
+            endpoints,
+            side,
+            application: &mut flow.application,
+            scratch: &mut self.scratch,
+            sink: moment.sink,
+        };
+        if parser.datagram(&mut context, data) == Step::Done {
+            flow.half_mut(side).reading = Reading::Done;
+        }
+    }
+
+    /// Gives back what a flow holds.
+    pub(crate) fn release(&mut self, flow: &mut Flow) {
+        self.drop_carry(flow, Side::Client);
+        self.drop_carry(flow, Side::Server);
+        if flow.parser != NONE {
+            self.parsers.free(flow.parser);
+            flow.parser = NONE;
+        }
+    }
+
+    /// Parsers in use.
+    pub(crate) fn used(&self) -> usize {
+        self.parsers.used()
+    }
+
+    fn drop_carry(&mut self, flow: &mut Flow, side: Side) {
+        let half = flow.half_mut(side);
+        if half.carry != NONE {
+            self.carries.free(half.carry);
+            (half.carry, half.wanted) = (NONE, 0);
+        }
+    }
+
+    /// Gives the flow its parser.
+    fn identify<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        protocol: Protocol,
+    ) -> bool {
+        let Some(index) = self.parsers.put(Parser::new(protocol)) else {
+            bump(&mut moment.counters.parsers_refused);
+            flow.half_mut(side).reading = Reading::Done;
+            return false;
+        };
+        flow.parser = index;
+        if let Some(application) = protocol.application() {
+            flow.application = application.0;
+            let event = Event { at: moment.at, session: flow.id, kind: Kind::Identified(application) };
+            moment.sink.event(&event);
+        }
+        true
+    }
+
+    /// Finds out which protocol a stream is from its first bytes. A protocol is taken when it says yes and all before
+    /// it in the order say no, so that the answer does not depend on how many bytes came at once.
+    fn probe_stream<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        data: &[u8],
+    ) {
+        if data.is_empty() {
+            return;
+        }
+        let held = flow.half(side).carry;
+        let mut joined = std::mem::take(&mut self.scratch);
+        let carried = self.carries.get(held).map_or(0, Vec::len);
+        let prefix = if carried == 0 {
+            data
+        } else {
+            joined.clear();
+            joined.extend_from_slice(self.carries.get(held).map_or(&[], Vec::as_slice));
+            joined.extend_from_slice(data.get(..MAX_UNIT_BYTES.min(data.len())).unwrap_or(data));
+            joined.as_slice()
+        };
+        let window = prefix.get(..MAX_PROBE_BYTES.min(prefix.len())).unwrap_or(prefix);
+        let ports = ports(flow, flow.midstream);
+        let turned = Ports { client: ports.server, server: ports.client, ..ports };
+        let may_turn = flow.midstream && flow.parser == NONE;
+        let whole = window.len() == MAX_PROBE_BYTES;
+        let mut found = None;
+        let (mut maybe, mut left) = (false, *flow.may_be(side));
+        for protocol in Protocol::STREAM.iter().copied() {
+            if !left.has(protocol) {
+                continue;
+            }
+            let answer = match protocol.probe_stream(side, window, ports) {
+                Probe::Yes => Some(false),
+                Probe::No | Probe::Maybe
+                    if may_turn && protocol.probe_stream(side.other(), window, turned) == Probe::Yes =>
+                {
+                    Some(true)
+                }
+                Probe::Maybe if !whole => {
+                    maybe = true;
+                    continue;
+                }
+                Probe::No | Probe::Maybe => None,
+            };
+            match answer {
+                // One before it in the order may still be it.
+                Some(_) if maybe => break,
+                Some(turn) => {
+                    found = Some((protocol, turn));
+                    break;
+                }
+                None => left.remove(protocol),
+            }
+        }
+        *flow.may_be(side) = left;
+        match found {
+            Some((protocol, turn)) => {
+                let mut side = side;
+                if turn {
+                    flow.turn();
+                    side = side.other();
+                }
+                if self.identify(moment, flow, side, protocol) {
+                    self.begin(moment, flow, side, data);
+                }
+            }
+            None if maybe => self.carry_on(moment, flow, side, data),
+            None => {
+                self.drop_carry(flow, side);
+                let midstream = flow.midstream;
+                let half = flow.half_mut(side);
+                half.tries = half.tries.saturating_add(1);
+                if midstream && half.tries < MAX_PROBES {
+                    *flow.may_be(side) = crate::protocol::ProtocolSet::ALL;
+                } else {
+                    half.reading = Reading::Done;
+                }
+            }
+        }
+        joined.clear();
+        self.scratch = joined;
+    }
+
+    /// Keeps bytes of which nobody can say yet what they are.
+    fn carry_on<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side, data: &[u8]) {
+        let half = flow.half_mut(side);
+        if half.carry == NONE {
+            match self.carries.reuse(Vec::new) {
+                Some(index) => {
+                    half.carry = index;
+                    if let Some(carry) = self.carries.get_mut(index) {
+                        carry.clear();
+                    }
+                }
+                None => {
+                    bump(&mut moment.counters.carries_refused);
+                    half.reading = Reading::Done;
+                    return;
+                }
+            }
+        }
+        if let Some(carry) = self.carries.get_mut(half.carry) {
+            carry.extend_from_slice(data);
+        }
+    }
+
+    /// Gives a new parser what was kept of both directions, the client's first.
+    fn begin<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side, data: &[u8]) {
+        for each in [Side::Client, Side::Server] {
+            let half = flow.half_mut(each);
+            half.reading = match half.reading {
+                // Its beginning was not kept.
+                Reading::Done if half.packets > 0 && each != side => Reading::Seeking,
+                _ => Reading::Parsing,
+            };
+        }
+        for each in [Side::Client, Side::Server] {
+            let half = flow.half_mut(each);
+            let index = std::mem::replace(&mut half.carry, NONE);
+            half.wanted = 0;
+            if let Some(kept) = self.carries.get_mut(index).map(std::mem::take) {
+                self.stream(moment, flow, each, &kept);
+                if let Some(place) = self.carries.get_mut(index) {
+                    *place = kept;
+                    place.clear();
+                }
+                self.carries.free(index);
+            }
+            if each == side {
+                self.stream(moment, flow, side, data);
+            }
+        }
+    }
+
+    fn lost<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side) {
+        bump(&mut moment.counters.parsers_lost);
+        self.drop_carry(flow, side);
+        let half = flow.half_mut(side);
+        (half.reading, half.skip) = (Reading::Seeking, 0);
+        if let Some(parser) = self.parsers.get_mut(flow.parser) {
+            parser.lost(side);
+        }
+        let event = Event { at: moment.at, session: flow.id, kind: Kind::Lost { side } };
+        moment.sink.event(&event);
+    }
+
+    /// Feeds the parser unit by unit.
+    fn parse<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side, mut data: &[u8]) {
+        // Each turn takes bytes of `data`, or of what was carried, or ends.
+        loop {
+            let half = flow.half_mut(side);
+            let skipped = usize::try_from(half.skip).unwrap_or(usize::MAX).min(data.len());
+            if half.carry == NONE && skipped > 0 {
+                if half.skip != u64::MAX {
+                    half.skip = half.skip.saturating_sub(skipped as u64);
+                }
+                data = data.get(skipped..).unwrap_or_default();
+            }
+            if data.is_empty() || half.reading != Reading::Parsing {
+                return;
+            }
+            let (index, wanted) = (half.carry, half.wanted);
+            let mut carry = self.carries.get_mut(index).map(std::mem::take).unwrap_or_default();
+            let old = carry.len();
+            let added = if index == NONE {
+                0
+            } else {
+                let added = data.len().min(MAX_UNIT_BYTES.saturating_sub(old));
+                carry.extend_from_slice(data.get(..added).unwrap_or_default());
+                added
+            };
+            let unit = if index == NONE {
+                data.get(..MAX_UNIT_BYTES.min(data.len())).unwrap_or_default()
+            } else {
+                carry.as_slice()
+            };
+            let waits = usize::try_from(wanted).unwrap_or(usize::MAX) > unit.len();
+            let step = if waits && unit.len() < MAX_UNIT_BYTES {
+                Step::More(usize::try_from(wanted).unwrap_or(usize::MAX))
+            } else {
+                self.step(moment, flow, side, unit)
+            };
+            let length = unit.len();
+            let half = flow.half_mut(side);
+            let (taken, switch) = match step {
+                Step::Took(taken) if taken > 0 => (taken.min(length), None),
+                Step::Skip(bytes) if bytes > 0 => {
+                    let now = usize::try_from(bytes).unwrap_or(usize::MAX).min(length);
+                    half.skip = if bytes == u64::MAX { bytes } else { bytes.saturating_sub(now as u64) };
+                    (now, None)
+                }
+                Step::Become(taken, protocol) => (taken.min(length), Some(protocol)),
+                Step::More(wanted) if length < MAX_UNIT_BYTES && wanted <= MAX_UNIT_BYTES => {
+                    half.wanted = u32::try_from(wanted.max(length.saturating_add(1))).unwrap_or(0);
+                    if index == NONE {
+                        self.carry_on(moment, flow, side, data);
+                        return;
+                    }
+                    if let Some(place) = self.carries.get_mut(index) {
+                        *place = carry;
+                    }
+                    data = data.get(added..).unwrap_or_default();
+                    continue;
+                }
+                Step::Done => {
+                    half.reading = Reading::Done;
+                    if let Some(place) = self.carries.get_mut(index) {
+                        *place = carry;
+                    }
+                    self.drop_carry(flow, side);
+                    return;
+                }
+                Step::More(_) | Step::Took(_) | Step::Skip(_) | Step::Reject => {
+                    if matches!(step, Step::More(_)) {
+                        bump(&mut moment.counters.units_overlong);
+                    }
+                    if let Some(place) = self.carries.get_mut(index) {
+                        *place = carry;
+                    }
+                    self.lost(moment, flow, side);
+                    return;
+                }
+            };
+            half.wanted = 0;
+            if index == NONE {
+                data = data.get(taken..).unwrap_or_default();
+            } else if taken >= old {
+                data = data.get(taken.saturating_sub(old)..).unwrap_or_default();
+                if let Some(place) = self.carries.get_mut(index) {
+                    *place = carry;
+                }
+                self.drop_carry(flow, side);
+            } else {
+                // A unit ended within what was carried: the rest of it goes on from there.
+                carry.truncate(old);
+                carry.drain(..taken);
+                if let Some(place) = self.carries.get_mut(index) {
+                    *place = carry;
+                }
+            }
+            if let (Some(protocol), Some(parser)) = (switch, self.parsers.get_mut(flow.parser)) {
+                *parser = Parser::new(protocol);
+                let other = side.other();
+                self.drop_carry(flow, other);
+                let half = flow.half_mut(other);
+                (half.reading, half.skip) = (Reading::Parsing, 0);
+            }
+        }
+    }
+
+    fn step<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        unit: &[u8],
+    ) -> Step {
+        let (endpoints, id) = (flow.endpoints(), flow.id);
+        let Some(parser) = self.parsers.get_mut(flow.parser) else { return Step::Done };
+        let mut context = Context {
+            at: moment.at,
+            session: id,
+            endpoints,
+            side,
+            application: &mut flow.application,
+            scratch: &mut self.scratch,
+            sink: moment.sink,
+        };
+        parser.step(&mut context, unit)
+    }
+}

@@ -1,0 +1,154 @@
+//! Flows: their beginning, their ends, their bounds.
+
+use std::net::Ipv4Addr;
+
+use nv_packet::link::Link;
+
+use super::conversation::{ACK, RST, SYN, Segment, Told, inspect, ipv4, segments, tcp, udp};
+use crate::OverlapPolicy;
+use crate::engine::Engine;
+use crate::event::{End, Event};
+use crate::key::Side;
+use crate::limits::{Limits, patience};
+use crate::threat::Threat;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn bare(side: Side, flags: u8, offset: u32) -> Segment {
+    Segment { side, flags, offset, ack: 1, payload: Vec::new() }
+}
+
+#[test]
+fn a_session_counts_both_directions_and_names_who_asked() {
+    let flights = [(Side::Client, b"question".to_vec()), (Side::Server, vec![0; 3000])];
+    let packets: Vec<_> = segments(&flights).iter().map(|segment| tcp(7777, segment, &[])).collect();
+    let told = inspect(&packets);
+    let [closed] = told.closed.as_slice() else { panic!("{told:?}") };
+    assert_eq!(closed.endpoints.client.port, 40_000);
+    assert_eq!(closed.endpoints.server.port, 7777);
+    assert_eq!(u64::from(closed.client.packets + closed.server.packets), packets.len() as u64);
+    assert_eq!(
+        closed.client.bytes + closed.server.bytes,
+        packets.iter().map(|p| p.len() as u64).sum::<u64>()
+    );
+    assert_eq!((closed.end, closed.midstream, closed.application), (End::Closed, false, None));
+}
+
+#[test]
+fn a_session_ends_when_nothing_came_for_as_long_as_its_state_allows() {
+    let syn = bare(Side::Client, SYN, 0);
+    let open = [syn.clone(), bare(Side::Server, SYN | ACK, 0), bare(Side::Client, ACK, 1)];
+    let reset = [&open[..], &[bare(Side::Client, RST, 1)]].concat();
+    for (name, segments, seconds) in [
+        ("opening", &[syn][..], patience::OPENING),
+        ("open", &open, patience::ESTABLISHED),
+        ("reset", &reset, patience::CLOSED),
+    ] {
+        let mut engine = super::conversation::engine(OverlapPolicy::First);
+        for segment in segments {
+            engine.frame(100 * SECOND, Link::Raw, &tcp(80, segment, &[]), &mut |_: &Event<'_>| {});
+        }
+        let end = 100 + u64::from(seconds);
+        engine.advance((end - 1) * SECOND, &mut |_: &Event<'_>| {});
+        assert_eq!(engine.flows(), 1, "{name}: one second before");
+        engine.advance(end * SECOND, &mut |_: &Event<'_>| {});
+        assert_eq!(engine.flows(), 0, "{name}: when the time is over");
+    }
+}
+
+#[test]
+fn packets_keep_a_session_alive() {
+    let mut engine = super::conversation::engine(OverlapPolicy::First);
+    for at in 0..100 {
+        engine.frame(at * 20 * SECOND, Link::Raw, &udp(Side::Client, 9999, b"x"), &mut |_: &Event<'_>| {});
+        assert_eq!((engine.flows(), engine.counters().flows), (1, 1), "turn {at}");
+    }
+}
+
+#[test]
+fn a_full_table_lets_go_of_unanswered_connections_before_open_ones() {
+    let limits = Limits { flows: 8, ..Limits::default() };
+    let mut engine = Engine::new(&limits, OverlapPolicy::First, 7);
+    let mut told = Told::default();
+    let open = [bare(Side::Client, SYN, 0), bare(Side::Server, SYN | ACK, 0), bare(Side::Client, ACK, 1)];
+    for segment in &open {
+        engine.frame(SECOND, Link::Raw, &tcp(80, segment, &[]), &mut |event: &Event<'_>| told.event(event));
+    }
+    for port in 1000..1500 {
+        let syn = tcp(port, &bare(Side::Client, SYN, 0), &[]);
+        engine.frame(2 * SECOND, Link::Raw, &syn, &mut |event: &Event<'_>| told.event(event));
+        assert!(engine.flows() <= 8);
+    }
+    assert_eq!(engine.counters().flows_evicted, 501 - 8);
+    assert!(told.closed.iter().all(|closed| closed.endpoints.server.port != 80), "the open one stayed");
+}
+
+#[test]
+fn a_new_connection_with_the_same_ports_is_a_new_session() {
+    let old = segments(&[(Side::Client, b"one".to_vec())]);
+    let mut new = old.clone();
+    for segment in &mut new {
+        segment.offset += 5_000_000;
+        segment.ack += 5_000_000;
+    }
+    let packets: Vec<_> = old.iter().chain(&new).map(|segment| tcp(80, segment, &[])).collect();
+    assert_eq!(inspect(&packets).closed.len(), 2);
+}
+
+#[test]
+fn a_guessed_reset_does_not_end_a_session() {
+    let mut all = segments(&[(Side::Client, b"x".to_vec())]);
+    all.truncate(4);
+    all.push(Segment { ack: 0, ..bare(Side::Server, RST, 0x4000_0000) });
+    let packets: Vec<_> = all.iter().map(|segment| tcp(80, segment, &[])).collect();
+    assert_eq!(inspect(&packets).closed[0].end, End::Finished);
+}
+
+#[test]
+fn attacks_on_the_transport_are_told_once_a_session() {
+    let sack = [2, 4, 0, 48, 4, 2, 0, 0];
+    let data = Segment { payload: b"x".to_vec(), ..bare(Side::Client, SYN, 0) };
+    let fast_open = [34, 2, 0, 0];
+    for (name, packets, want) in [
+        (
+            "SYN and FIN",
+            vec![tcp(80, &bare(Side::Client, SYN | 1, 0), &[]); 2],
+            vec![Threat::InvalidPacketFormat],
+        ),
+        ("no flag", vec![tcp(80, &bare(Side::Client, 0, 0), &[]); 2], vec![Threat::InvalidPacketFormat]),
+        (
+            "small segments",
+            vec![tcp(80, &bare(Side::Client, SYN, 0), &sack); 2],
+            vec![Threat::TcpSackSmallMss],
+        ),
+        ("data on the SYN", vec![tcp(80, &data, &[]); 2], vec![Threat::SynWithData]),
+        ("TCP Fast Open", vec![tcp(80, &data, &fast_open); 2], vec![]),
+        (
+            "split handshake",
+            vec![tcp(80, &bare(Side::Client, SYN, 0), &[]), tcp(80, &bare(Side::Server, SYN, 0), &[])],
+            vec![Threat::SplitHandshake],
+        ),
+        ("plain", vec![tcp(80, &bare(Side::Client, SYN, 0), &[2, 4, 5, 0xB4]); 2], vec![]),
+    ] {
+        assert_eq!(inspect(&packets).threats, want, "{name}");
+    }
+}
+
+#[test]
+fn echoes_that_are_none_are_told_after_three_and_large_ones_at_once() {
+    let (a, b) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+    let echo = |kind: u8, sequence: u8, payload: &[u8]| {
+        ([&[kind, 0, 0, 0, 0, 9, 0, sequence], payload].concat(), kind == 8)
+    };
+    let packet = |(message, asks): (Vec<u8>, bool)| {
+        let (from, to) = if asks { (a, b) } else { (b, a) };
+        ipv4(1, from, to, &message)
+    };
+    let pairs = |payload: &[u8], count: u8| -> Vec<Vec<u8>> {
+        (0..count).flat_map(|at| [packet(echo(8, at, b"abc")), packet(echo(0, at, payload))]).collect()
+    };
+    assert_eq!(inspect(&pairs(b"abc", 9)).threats, []);
+    assert_eq!(inspect(&pairs(b"xyz", 2)).threats, []);
+    assert_eq!(inspect(&pairs(b"xyz", 9)).threats, [Threat::IcmpTunneling]);
+    assert_eq!(inspect(&[packet(echo(8, 0, &[0; 32_001]))]).threats, [Threat::PingDeath]);
+}

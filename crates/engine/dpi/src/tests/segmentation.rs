@@ -1,0 +1,92 @@
+//! Where a stream is cut, in which order its parts come and which come twice changes nothing of what is told.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::conversation::{Segment, Told, inspect, segments, talk, tcp};
+use crate::key::Side;
+use crate::protocol::samples;
+
+/// Cuts the data between two turns anew, shuffles it, and repeats some of it.
+fn scatter(flights: &[(Side, Vec<u8>)], cuts: &[usize], order: &[u32], repeats: &[bool]) -> Vec<Segment> {
+    let whole = segments(flights);
+    let (mut cut, mut rank, mut twice) = (cuts.iter().cycle(), order.iter().cycle(), repeats.iter().cycle());
+    let mut out: Vec<Segment> = Vec::new();
+    let mut turn: Vec<(u32, Segment)> = Vec::new();
+    for segment in whole {
+        if segment.payload.is_empty() {
+            turn.sort_by_key(|(rank, _)| *rank);
+            out.extend(turn.drain(..).map(|(_, segment)| segment));
+            out.push(segment);
+            continue;
+        }
+        let mut rest = segment.payload.as_slice();
+        let mut offset = segment.offset;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at((*cut.next().unwrap()).min(rest.len()));
+            let piece = Segment { offset, payload: part.to_vec(), ..segment.clone() };
+            if *twice.next().unwrap() {
+                turn.push((*rank.next().unwrap(), piece.clone()));
+            }
+            turn.push((*rank.next().unwrap(), piece));
+            offset += u32::try_from(part.len()).unwrap();
+            rest = after;
+        }
+    }
+    out
+}
+
+fn without_volume(mut told: Told) -> Told {
+    for closed in &mut told.closed {
+        (closed.client, closed.server, closed.last, closed.started) = Default::default();
+    }
+    told
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_cut_any_order_and_any_repetition_tell_the_same(
+        cuts in vec(1_usize..300, 1..40),
+        order in vec(any::<u32>(), 1..40),
+        repeats in vec(any::<bool>(), 1..40),
+    ) {
+        for (name, port, flights) in samples::streams() {
+            let want = without_volume(talk(port, &flights));
+            prop_assert!(!want.fields.is_empty() || !want.applications.is_empty(), "{} says nothing", name);
+            let packets: Vec<_> =
+                scatter(&flights, &cuts, &order, &repeats).iter().map(|segment| tcp(port, segment, &[])).collect();
+            prop_assert_eq!(without_volume(inspect(&packets)), want, "{}", name);
+        }
+    }
+
+    #[test]
+    fn broken_streams_give_an_answer(
+        which in any::<prop::sample::Index>(),
+        changes in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        cuts in vec(1_usize..300, 1..10),
+    ) {
+        let samples = samples::streams();
+        let (_, port, mut flights) = samples[which.index(samples.len())].clone();
+        for (flight, at, value) in changes {
+            let flight = flight.index(flights.len());
+            let bytes = &mut flights[flight].1;
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let packets: Vec<_> =
+            scatter(&flights, &cuts, &[0], &[false]).iter().map(|segment| tcp(port, segment, &[])).collect();
+        inspect(&packets);
+    }
+}
+
+#[test]
+fn one_byte_at_a_time_tells_the_same() {
+    for (name, port, flights) in samples::streams() {
+        let want = without_volume(talk(port, &flights));
+        let packets: Vec<_> =
+            scatter(&flights, &[1], &[0], &[false]).iter().map(|segment| tcp(port, segment, &[])).collect();
+        assert_eq!(without_volume(inspect(&packets)), want, "{name}");
+    }
+}
