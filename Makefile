@@ -11,7 +11,7 @@ CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
 
 # Debian packages: to build (compilers for BPF and gRPC), to run the demo and the tests (runtime, network, browser).
 PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
-PACKAGES_TEST := containerd runc containernetworking-plugins iproute2 iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils
+PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils
 
 .PHONY: help setup setup-packages setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench lint release openapi clean
 
@@ -25,6 +25,16 @@ setup-packages:
 	if [ -z "$$missing" ]; then echo "setup: every Debian package is here"; \
 	elif [ "$$(id -u)" != 0 ]; then echo "setup: as root, run: apt-get install -y --no-install-recommends" $$missing >&2; exit 1; \
 	else echo "setup: installing" $$missing; apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+
+# Docker Engine for tests, unpacked only: the installed package starts a daemon that changes the machine's firewall.
+DOCKER := $(TARGET)/docker
+
+$(DOCKER)/usr/sbin/dockerd:
+	@echo "setup: unpacking docker.io into $(DOCKER)"
+	rm -rf $(DOCKER) $(DOCKER).part && mkdir -p $(DOCKER).part
+	cd $(DOCKER).part && { apt-get download -q docker.io || { apt-get update -q && apt-get download -q docker.io; }; }
+	cd $(DOCKER).part && dpkg -x docker.io_*.deb . && rm docker.io_*.deb
+	mv $(DOCKER).part $(DOCKER)
 
 setup-ui: ui/node_modules/.installed
 
@@ -54,7 +64,7 @@ test-unit: setup ui/dist/index.html ## everything that needs no kernel, runtime 
 	$(CARGO_TEST) --lib --bins --test '[!h]*'
 	cd ui && npm test
 
-test-host: build ## root, BPF, containerd: this machine's kernel and runtime
+test-host: build $(DOCKER)/usr/sbin/dockerd ## root, BPF, containerd, Docker: this machine's kernel and runtime
 	@test "$$(id -u)" = 0 || { echo "test-host: needs root" >&2; exit 1; }
 	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
 

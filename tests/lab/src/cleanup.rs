@@ -41,7 +41,7 @@ pub(crate) async fn remove(layout: &Layout, bridge: &str) -> Result<(), LabError
     end_processes(&roots).await?;
     unmount_below(&layout.dir);
     for folder in roots.iter().flat_map(|root| cgroup::folders(root).into_iter().rev()) {
-        fs::remove_dir(&folder).map_err(LabError::io("remove", &folder))?;
+        remove_cgroup(&folder).await?;
     }
     remove_bridge(bridge).await?;
     remove_strays(layout);
@@ -70,6 +70,19 @@ async fn end_processes(roots: &[PathBuf]) -> Result<(), LabError> {
             kill_process(pid, Signal::KILL).unwrap_or_default();
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Removes a cgroup. It is busy until the last thread of what was killed in it is gone, which its list does not show.
+async fn remove_cgroup(folder: &Path) -> Result<(), LabError> {
+    let deadline = Instant::now() + END;
+    loop {
+        match fs::remove_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            removed => return removed.map_err(LabError::io("remove", folder)),
+        }
     }
 }
 

@@ -42,8 +42,8 @@ pub enum LabError {
         /// What the system said.
         source: io::Error,
     },
-    /// containerd did not come up; `log` is the end of its log.
-    #[error("containerd at {socket} was not ready within {seconds} s: {last}; its log ends: {log}", socket = socket.display())]
+    /// containerd or Docker did not come up; `log` is the end of its log.
+    #[error("the runtime at {socket} was not ready within {seconds} s: {last}; its log ends: {log}", socket = socket.display())]
     NotReady {
         /// Its socket.
         socket: PathBuf,

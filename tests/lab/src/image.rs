@@ -136,7 +136,22 @@ impl Image {
         self
     }
 
-    fn layer(&self) -> io::Result<Vec<u8>> {
+    /// What `docker import` is to set beside the files, in the words of a Dockerfile.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        let mut changes: Vec<String> = self.environment.iter().map(|pair| format!("ENV {pair}")).collect();
+        for (word, command) in [("ENTRYPOINT", &self.entrypoint), ("CMD", &self.command)] {
+            if !command.is_empty() {
+                changes.push(format!("{word} {}", json!(command)));
+            }
+        }
+        if !self.user.is_empty() {
+            changes.push(format!("USER {}", self.user));
+        }
+        changes.extend(self.labels.iter().map(|(name, value)| format!("LABEL {name}={}", json!(value))));
+        changes
+    }
+
+    pub(crate) fn layer(&self) -> io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());
         for (path, node) in &self.nodes {
             let mut header = tar::Header::new_gnu();

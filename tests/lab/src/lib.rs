@@ -4,7 +4,8 @@
 //! machine runs already, without registry and without touching another runtime. Images are built here
 //! ([`Image`]) and imported; pods are started over CRI as a kubelet would ([`PodSpec`]), plain containers as
 //! `ctr run` would ([`PlainSpec`]). Everything that a lab starts lives below one cgroup, so that
-//! [`Lab::stop`], or dropping the lab, ends all of it, even when its containerd was killed.
+//! [`Lab::stop`], or dropping the lab, ends all of it, even when its containerd was killed. A Docker daemon can be
+//! started on it ([`Lab::start_docker`]).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), nv_lab::LabError> {
@@ -19,10 +20,11 @@
 //! ```
 //!
 //! It needs root and the Debian packages `containerd`, `runc`, `containernetworking-plugins` and
-//! `busybox-static`; [`LabError::Missing`] says which one is not there.
+//! `busybox-static`, for Docker the programs of `docker.io`; [`LabError::Missing`] says which one is not there.
 
 mod cgroup;
 mod cleanup;
+mod docker;
 mod error;
 mod image;
 mod lab;
@@ -31,6 +33,7 @@ mod plain;
 mod pod;
 mod runtime;
 
+pub use docker::Docker;
 pub use error::LabError;
 pub use image::Image;
 pub use lab::Lab;

@@ -9,7 +9,7 @@ use k8s_cri::v1::StatusRequest;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use tonic::transport::Channel;
 
-use crate::{LabError, LabOptions, cgroup};
+use crate::{LabError, LabOptions, cgroup, docker};
 
 /// How long containerd may take to be ready, network included.
 const READY: Duration = Duration::from_secs(30);
@@ -45,9 +45,11 @@ impl Programs {
     }
 }
 
-fn program(name: &str, package: &'static str) -> Result<PathBuf, LabError> {
+/// Where a program is, of those that are installed or unpacked.
+pub(crate) fn program(name: &str, package: &'static str) -> Result<PathBuf, LabError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
+    let installed = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
+    let folders = docker::unpacked().into_iter().chain(installed);
     let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
     found.ok_or_else(|| LabError::Missing { what: format!("program {name}"), package })
 }
@@ -169,17 +171,21 @@ pub(crate) async fn ready(layout: &Layout) -> Result<Channel, LabError> {
             Err(reason) => reason,
         };
         if Instant::now() > deadline {
-            let log = fs::read(&layout.log).unwrap_or_default();
-            let tail = log.get(log.len().saturating_sub(LOG_TAIL)..).unwrap_or_default();
             return Err(LabError::NotReady {
                 socket: layout.socket.clone(),
                 seconds: READY.as_secs(),
                 last,
-                log: String::from_utf8_lossy(tail).into_owned(),
+                log: tail(&layout.log),
             });
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The end of a log.
+pub(crate) fn tail(log: &Path) -> String {
+    let log = fs::read(log).unwrap_or_default();
+    String::from_utf8_lossy(log.get(log.len().saturating_sub(LOG_TAIL)..).unwrap_or_default()).into_owned()
 }
 
 async fn answer(layout: &Layout) -> Result<Channel, String> {
