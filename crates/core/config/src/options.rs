@@ -57,8 +57,10 @@ options! {
     join_token_file: PathBuf, "NV_JOIN_TOKEN_FILE", "FILE";
     /// Root certificate (PEM) that the controller's REST server is verified with, for a manager that runs alone [default: root.pem in the state directory]
     controller_ca: PathBuf, "NV_CONTROLLER_CA", "FILE";
-    /// Socket of the container runtime, with or without unix:// in front [default: the first of the usual ones that exists]
+    /// Socket of the container runtime, with or without unix:// in front [default: all of the usual ones, from when they are there]
     containerd_socket: String, "DOCKER_URL", "SOCKET";
+    /// Socket of Docker Engine, with or without unix:// in front; once this or the one above is named, no other is looked for [default: /var/run/docker.sock, when it is there]
+    docker_socket: String, "NV_DOCKER_SOCKET", "SOCKET";
     /// State directory of the container runtime, where the bundles of running containers lie [default: asked of the runtime]
     runtime_state_dir: PathBuf, "NV_RUNTIME_STATE_DIR", "DIR";
     /// Folder on the BPF file system for programs and maps that outlive the enforcer [default: /sys/fs/bpf/neuvector]

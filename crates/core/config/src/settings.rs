@@ -45,6 +45,8 @@ pub struct Settings {
     pub controller_ca: PathBuf,
     /// The runtime's socket; `None` to look for one.
     pub containerd_socket: Option<PathBuf>,
+    /// Docker's socket; `None` to look for it.
+    pub docker_socket: Option<PathBuf>,
     /// The runtime's state directory; `None` to ask the runtime.
     pub runtime_state_dir: Option<PathBuf>,
     /// Folder on the BPF file system.
@@ -117,20 +119,6 @@ impl Settings {
                 expected: "expected a path that begins with /",
             });
         }
-        let containerd_socket = match given.containerd_socket {
-            None => None,
-            Some(raw) => {
-                let path = raw.strip_prefix("unix://").unwrap_or(&raw);
-                if !path.starts_with('/') {
-                    return Err(ConfigError::Value {
-                        setting: "--containerd-socket",
-                        value: raw,
-                        expected: "expected an absolute path of a unix socket",
-                    });
-                }
-                Some(PathBuf::from(path))
-            }
-        };
         Ok(Self {
             controller_ca: given.controller_ca.unwrap_or_else(|| state_dir.join("root.pem")),
             state_dir,
@@ -144,7 +132,8 @@ impl Settings {
             cluster_name: given.cluster_name.unwrap_or_else(|| "cluster.local".to_owned()),
             controller: given.controller.unwrap_or_else(|| "127.0.0.1".to_owned()),
             join_token_file: given.join_token_file,
-            containerd_socket,
+            containerd_socket: socket("--containerd-socket", given.containerd_socket)?,
+            docker_socket: socket("--docker-socket", given.docker_socket)?,
             runtime_state_dir: given.runtime_state_dir,
             bpf_dir: given.bpf_dir.unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/neuvector")),
             enforcer_cpu_percent: given.enforcer_cpu_percent.unwrap_or(100).max(1),
@@ -169,6 +158,17 @@ fn read_file(path: &Path) -> Result<Options, ConfigError> {
         path: path.to_owned(),
         message: error.to_string().trim_end().to_owned(),
     })
+}
+
+/// The path of a runtime's socket. An API over TCP is no thing to trust with what a container is.
+fn socket(setting: &'static str, given: Option<String>) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(raw) = given else { return Ok(None) };
+    let path = raw.strip_prefix("unix://").unwrap_or(&raw);
+    if !path.starts_with('/') {
+        let expected = "expected an absolute path of a unix socket";
+        return Err(ConfigError::Value { setting, value: raw, expected });
+    }
+    Ok(Some(PathBuf::from(path)))
 }
 
 #[cfg(test)]
@@ -210,9 +210,13 @@ mod tests {
 
     #[test]
     fn a_runtime_socket_may_be_written_as_an_url() {
-        let settings = Settings::resolve(parse(&["--containerd-socket", "unix:///run/x.sock"])).unwrap();
+        let sockets = ["--containerd-socket", "unix:///run/x.sock", "--docker-socket", "/run/d.sock"];
+        let settings = Settings::resolve(parse(&sockets)).unwrap();
         assert_eq!(settings.containerd_socket, Some(PathBuf::from("/run/x.sock")));
-        let error = Settings::resolve(parse(&["--containerd-socket", "tcp://h"])).unwrap_err().to_string();
-        assert!(error.contains("--containerd-socket"), "{error}");
+        assert_eq!(settings.docker_socket, Some(PathBuf::from("/run/d.sock")));
+        for flag in ["--containerd-socket", "--docker-socket"] {
+            let error = Settings::resolve(parse(&[flag, "tcp://h"])).unwrap_err().to_string();
+            assert!(error.contains(flag), "{error}");
+        }
     }
 }

@@ -82,7 +82,7 @@ pub struct Workload {
     /// Pod name; empty outside of pods.
     #[serde(default)]
     pub pod_name: String,
-    /// The pod's sandbox whose network it shares; `None` for the sandbox itself and outside of pods.
+    /// The pod's sandbox, or outside of pods the container, whose network it shares; `None` when it has its own.
     #[serde(default)]
     pub pod_sandbox: Option<WorkloadId>,
     /// It is a pod's sandbox (pause container).
@@ -164,6 +164,11 @@ impl Workload {
     #[must_use]
     pub fn learned_group(&self) -> GroupName {
         GroupName::learned(&self.service, self.domain.as_ref())
+    }
+    /// It is in a pod, or is a pod's sandbox. A container outside of pods may share another's network as well.
+    #[must_use]
+    pub fn is_in_pod(&self) -> bool {
+        self.is_sandbox || (self.pod_sandbox.is_some() && !self.pod_name.is_empty())
     }
     /// The name shown: the pod's, or the container's outside of pods.
     #[must_use]

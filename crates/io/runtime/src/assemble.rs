@@ -9,7 +9,7 @@ use nv_model::workload::{PlatformRole, Workload};
 
 use crate::host::inode;
 use crate::service::{self, Facts};
-use crate::spec::{Network, Spec};
+use crate::spec::{Network, Traits};
 use crate::{Host, addresses, cgroup, process};
 
 /// containerd's namespace of `ctr` and nerdctl, whose containers are known by their bare id.
@@ -22,7 +22,6 @@ const PLATFORM_DOMAIN: &str = "kube-system";
 /// What CRI runtimes write into a specification, containerd's word first, CRI-O's second.
 const KIND: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 const SANDBOX_ID: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"];
-const IMAGE_NAME: [&str; 2] = ["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName"];
 /// Of these the second is the kubelet's own label, which CRI-O copies into the annotations.
 const POD_NAME: [&str; 2] = ["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"];
 const POD_NAMESPACE: [&str; 2] = ["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"];
@@ -110,7 +109,7 @@ pub(crate) fn workload_id(namespace: &str, id: &str) -> Result<WorkloadId, NameE
 ///
 /// # Errors
 /// When the id is none (empty, too long, control characters); everything else may be missing or odd.
-pub(crate) fn assemble(host: &Host, spec: &Spec, parts: Parts<'_>) -> Result<Workload, NameError> {
+pub(crate) fn assemble(host: &Host, traits: Traits<'_>, parts: Parts<'_>) -> Result<Workload, NameError> {
     let id = workload_id(parts.namespace, parts.id)?;
     let in_pod = parts.pod.is_some();
     let pod = parts.pod.unwrap_or_default();
@@ -118,7 +117,7 @@ pub(crate) fn assemble(host: &Host, spec: &Spec, parts: Parts<'_>) -> Result<Wor
     labels.extend(parts.labels);
     labels.retain(|name, _| !INTERNAL_LABELS.iter().any(|prefix| name.starts_with(prefix)));
 
-    let image = first(&spec.annotations, &IMAGE_NAME).unwrap_or(parts.image);
+    let image = if traits.image.is_empty() { parts.image } else { traits.image };
     let name = match (pod.container_name.as_str(), pod.name.as_str()) {
         ("", "") => parts.id,
         ("", pod_name) => pod_name,
@@ -136,13 +135,13 @@ pub(crate) fn assemble(host: &Host, spec: &Spec, parts: Parts<'_>) -> Result<Wor
     let Task { pid, running, exit_code, finished } = parts.task;
     let told = parts.cgroup.map(str::to_owned);
     let seen = || cgroup::of_process(&host.proc_root, pid).ok().flatten().filter(|_| pid != 0);
-    let written = || cgroup::from_spec(spec.cgroups_path());
+    let written = || cgroup::from_spec(traits.cgroups_path);
     let cgroup =
         told.or_else(seen).or_else(written).map_or_else(String::new, |path| own_cgroup(&path, parts.id));
-    let network_namespace = network_namespace(host, spec, pid);
+    let network_namespace = network_namespace(host, traits.network, pid);
     let host_namespace = host.network_namespace();
     let host_network = match network_namespace {
-        0 => spec.network() == Network::Host,
+        0 => traits.network == Network::Host,
         inode => inode == host_namespace,
     };
     let role = role(&labels, &pod.namespace);
@@ -166,10 +165,10 @@ pub(crate) fn assemble(host: &Host, spec: &Spec, parts: Parts<'_>) -> Result<Wor
             addresses::of_process(&host.proc_root, pid)
         },
         ports: Vec::new(),
-        privileged: spec.is_privileged(),
-        run_as_root: spec.runs_as_root(),
-        memory_limit: spec.memory_limit(),
-        cpus: spec.cpus().to_owned(),
+        privileged: traits.privileged,
+        run_as_root: traits.run_as_root,
+        memory_limit: traits.memory_limit,
+        cpus: traits.cpus.to_owned(),
         service_account: String::new(),
         runtime: parts.runtime.to_owned(),
         created: parts.created,
@@ -200,11 +199,11 @@ fn own_cgroup(path: &str, id: &str) -> String {
     path.to_owned()
 }
 
-fn network_namespace(host: &Host, spec: &Spec, pid: u32) -> u64 {
+fn network_namespace(host: &Host, network: Network<'_>, pid: u32) -> u64 {
     if pid != 0 {
         return inode(&host.proc_root.join(pid.to_string()).join("ns/net"));
     }
-    match spec.network() {
+    match network {
         Network::At(path) => match path.strip_prefix("/proc/") {
             Some(rest) => inode(&host.proc_root.join(rest)),
             None => inode(Path::new(path)),
@@ -222,6 +221,7 @@ fn role(labels: &BTreeMap<String, String>, namespace: &str) -> PlatformRole {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Spec;
 
     const ID: &str = "30096ded6a8042e915108c59e719df59286b04435faccda7a7fbf5a81569bb1f";
 
@@ -252,7 +252,7 @@ mod tests {
     fn a_container_of_a_pod_is_known_by_its_annotations_whichever_runtime_wrote_them() {
         let spec = crio();
         let pod = PodIdentity::read(&spec.annotations, &BTreeMap::new());
-        let workload = assemble(&host(), &spec, Parts { id: ID, pod, ..Parts::default() }).unwrap();
+        let workload = assemble(&host(), spec.traits(), Parts { id: ID, pod, ..Parts::default() }).unwrap();
         assert_eq!((workload.name.as_str(), workload.display_name()), ("web", "web-7d9c5b8f6-x2x5z"));
         assert_eq!(workload.learned_group().as_str(), "nv.web.shop");
         assert_eq!(workload.pod_sandbox.as_ref().map(AsRef::as_ref), Some("s1"));
@@ -275,7 +275,7 @@ mod tests {
             pod_labels: text(&[("app", "pod's"), ("tier", "front")]),
             ..Parts::default()
         };
-        let workload = assemble(&host(), &Spec::default(), parts).unwrap();
+        let workload = assemble(&host(), Traits::default(), parts).unwrap();
         assert_eq!(workload.labels, text(&[("app", "container's"), ("tier", "front")]));
     }
 

@@ -7,6 +7,7 @@
 //! | runtime | file |
 //! |---|---|
 //! | containerd | `<state>/io.containerd.runtime.v2.task/<namespace>/<id>/config.json` |
+//! | Docker | the same in its containerd, namespace `moby` |
 //! | CRI-O | `<state>/overlay-containers/<id>/userdata/config.json` |
 //!
 //! A container that may make cgroups could name one after another container, so a bundle counts only when its
@@ -22,6 +23,7 @@ use nv_model::workload::Workload;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::assemble::{Parts, PodIdentity, assemble};
+use crate::containerd::runtime_of;
 use crate::spec::{SPEC_BYTES, Spec};
 use crate::{Host, cgroup};
 
@@ -91,9 +93,9 @@ impl Bundles {
         };
         let (namespace, spec) = self.containerd(state, id, own).or_else(crio)?;
         let pod = PodIdentity::read(&spec.annotations, &BTreeMap::new());
-        let runtime = if namespace.is_empty() { "cri-o" } else { "containerd" };
+        let runtime = if namespace.is_empty() { "cri-o" } else { runtime_of(&namespace) };
         let parts = Parts { namespace: &namespace, id, runtime, pod, cgroup: Some(own), ..Parts::default() };
-        let workload = assemble(&self.host, &spec, parts).ok()?;
+        let workload = assemble(&self.host, spec.traits(), parts).ok()?;
         Some(Bundle { id: id.to_owned(), workload, namespace })
     }
 

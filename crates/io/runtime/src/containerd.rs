@@ -32,7 +32,7 @@ use crate::cri;
 use crate::error::RuntimeError;
 use crate::spec::Spec;
 use crate::watch::{Hint, call, timestamp};
-use crate::{Host, image};
+use crate::{Host, docker, image};
 
 /// Namespaces of containerd that are looked at; a usual machine has one to three.
 const NAMESPACES: usize = 64;
@@ -148,7 +148,7 @@ impl Containerd {
         let parts = Parts {
             namespace: &namespace,
             id: &container.id,
-            runtime: NAME,
+            runtime: runtime_of(&namespace),
             pod,
             labels,
             pod_labels,
@@ -158,7 +158,7 @@ impl Containerd {
             task,
             created,
         };
-        Ok(assemble(&self.host, &spec, parts).ok())
+        Ok(assemble(&self.host, spec.traits(), parts).ok())
     }
 
     async fn namespaces(&self) -> Result<Vec<String>, RuntimeError> {
@@ -204,8 +204,9 @@ impl Containerd {
         let Record { container, labels, spec, pod, .. } = containerd.record(namespace, container, None);
         let created = container.created_at.as_ref().map(timestamp).unwrap_or_default();
         let (id, image) = (container.id.as_str(), container.image.as_str());
-        let parts = Parts { namespace, id, runtime: NAME, pod, labels, image, created, ..Parts::default() };
-        Ok(assemble(&containerd.host, &spec, parts).ok())
+        let runtime = runtime_of(namespace);
+        let parts = Parts { namespace, id, runtime, pod, labels, image, created, ..Parts::default() };
+        Ok(assemble(&containerd.host, spec.traits(), parts).ok())
     }
 
     async fn container(&self, namespace: &str, id: &str) -> Result<Option<Container>, RuntimeError> {
@@ -227,6 +228,11 @@ impl Containerd {
         let pod = PodIdentity::read(&spec.annotations, &labels);
         Record { namespace: namespace.to_owned(), container, labels, spec, pod, task }
     }
+}
+
+/// Who a namespace's containers belong to: Docker keeps its own in one of containerd's.
+pub(crate) fn runtime_of(namespace: &str) -> &'static str {
+    if namespace == docker::NAMESPACE { docker::NAME } else { NAME }
 }
 
 /// Follows containerd's events and gives each as a hint of what to look at, until the stream ends.

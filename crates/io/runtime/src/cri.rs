@@ -126,7 +126,7 @@ impl Cri {
             created: Timestamp::from_nanos(sandbox.created_at),
             ..Parts::default()
         };
-        let mut workload = assemble(&self.host, &spec, parts).ok();
+        let mut workload = assemble(&self.host, spec.traits(), parts).ok();
         if let Some(workload) = workload.as_mut()
             && workload.interfaces.is_empty()
             && !workload.host_network
@@ -175,7 +175,7 @@ impl Cri {
             created: Timestamp::from_nanos(container.created_at),
             ..Parts::default()
         };
-        Ok(assemble(&self.host, &spec, parts).ok())
+        Ok(assemble(&self.host, spec.traits(), parts).ok())
     }
 
     fn info(&mut self, info: &HashMap<String, String>) -> Info {

@@ -12,8 +12,8 @@ pub enum RuntimeError {
         /// What the system said.
         message: String,
     },
-    /// Somebody answers, but neither as containerd nor as CRI v1.
-    #[error("{socket} speaks neither containerd's API nor CRI v1: {message}", socket = socket.display())]
+    /// Somebody answers, but neither as containerd nor as CRI v1 nor as Docker.
+    #[error("{socket} speaks neither containerd's API nor CRI v1 nor Docker's: {message}", socket = socket.display())]
     NotARuntime {
         /// The socket.
         socket: PathBuf,
@@ -28,6 +28,32 @@ pub enum RuntimeError {
         /// gRPC's code of the answer.
         code: tonic::Code,
         /// What was answered.
+        message: String,
+    },
+    /// Docker refused a request.
+    #[error("{doing}: refused with {status}: {message}")]
+    Refused {
+        /// What was asked.
+        doing: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// What was answered.
+        message: String,
+    },
+    /// What came from Docker is no HTTP, or longer than is read, or the connection broke.
+    #[error("{doing}: {message}")]
+    Http {
+        /// What was asked.
+        doing: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// An answer of Docker is not what the API says.
+    #[error("{doing}: the answer cannot be read: {message}")]
+    Unreadable {
+        /// What was asked.
+        doing: &'static str,
+        /// What is wrong.
         message: String,
     },
     /// A call was not answered in time.

@@ -2,6 +2,8 @@ use nv_model::name::WorkloadId;
 use nv_model::time::Timestamp;
 use nv_model::workload::Workload;
 
+use crate::Api;
+
 /// What a [`crate::Watcher`] tells, in this order: `Up`, all that runs, `Listed`, changes, `Down`, and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuntimeEvent {
@@ -11,6 +13,8 @@ pub enum RuntimeEvent {
         runtime: String,
         /// Its version.
         version: String,
+        /// What it is asked in.
+        api: Api,
     },
     /// The runtime does not answer (any more). Containers go on, and so does what is known of them; told once, then
     /// the watcher tries until it is `Up` again.

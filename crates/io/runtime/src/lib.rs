@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! containerd socket ─ events, containers, tasks, CRI ┐
-//! any CRI v1 socket ─ lists, container events ───────┼→ assemble → track → RuntimeEvent
-//! /proc, cgroup tree ─ addresses, namespaces, ids ───┘
+//! any CRI v1 socket ─ lists, container events ───────┤
+//! Docker's socket ─ lists, descriptions, events ─────┼→ assemble → track → RuntimeEvent ┐
+//! /proc, cgroup tree ─ addresses, namespaces, ids ───┘              all runtimes of a machine ─┴→ Merge
 //! cgroup_mkdir ─→ identify: <state>/…/<id>/config.json ─→ Workload before its first process
 //! ```
 //!
 //! A [`Watcher`] follows one socket ([`sockets::detect`] finds them) and tells of complete
 //! [`Workload`](nv_model::workload::Workload)s over a bounded channel. It lists everything when it connects and
 //! every 30 s, so an event that was missed is made good, and it survives a socket that dies and returns: what is
-//! told afterwards is only what changed.
+//! told afterwards is only what changed. Several may tell of the same container; [`Merge`] makes one story of it.
 //!
 //! An [`Identifier`] answers the one question that cannot wait for an event: which container does this new cgroup
 //! belong to? It reads the OCI bundle, which the runtime writes before it makes the cgroup. The service, and with
@@ -26,11 +27,13 @@ pub mod bundle;
 pub mod cgroup;
 mod containerd;
 mod cri;
+mod docker;
 mod error;
 mod event;
 mod host;
 mod identify;
 mod image;
+mod merge;
 mod process;
 pub mod service;
 pub mod sockets;
@@ -41,5 +44,6 @@ mod watch;
 pub use error::RuntimeError;
 pub use event::RuntimeEvent;
 pub use host::Host;
-pub use identify::Identifier;
+pub use identify::{Identifier, Identifiers};
+pub use merge::Merge;
 pub use watch::{Api, Counters, Watcher, WatcherConfig};

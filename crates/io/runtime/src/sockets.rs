@@ -2,21 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
-/// Known sockets and the state folder of the runtime behind each, the usual ones first. The last is where an
-/// operator may mount any runtime's socket to.
-const KNOWN: [(&str, &str); 8] = [
-    ("/run/containerd/containerd.sock", "/run/containerd"),
-    ("/run/k3s/containerd/containerd.sock", "/run/k3s/containerd"),
-    ("/run/k0s/containerd.sock", "/run/k0s/containerd"),
-    ("/var/snap/microk8s/common/run/containerd.sock", "/var/snap/microk8s/common/run/containerd"),
-    ("/run/crio/crio.sock", "/run/containers/storage"),
-    ("/run/cri-dockerd.sock", "/run/containerd"),
-    ("/run/docker/containerd/containerd.sock", "/run/docker/containerd/daemon"),
-    ("/run/runtime.sock", "/run/containerd"),
+/// Where Docker's own packages and distributions' have its socket.
+pub const DOCKER: &str = "/var/run/docker.sock";
+/// Known sockets and the state folders of the runtime behind each, the usual ones first. Docker has a containerd of its
+/// own, or uses the machine's. The last is where an operator may mount any runtime's socket to.
+const KNOWN: [(&str, &[&str]); 9] = [
+    ("/run/containerd/containerd.sock", &["/run/containerd"]),
+    ("/run/k3s/containerd/containerd.sock", &["/run/k3s/containerd"]),
+    ("/run/k0s/containerd.sock", &["/run/k0s/containerd"]),
+    ("/var/snap/microk8s/common/run/containerd.sock", &["/var/snap/microk8s/common/run/containerd"]),
+    ("/run/crio/crio.sock", &["/run/containers/storage"]),
+    (DOCKER, &["/run/containerd", "/run/docker/containerd/daemon"]),
+    ("/run/cri-dockerd.sock", &["/run/containerd", "/run/docker/containerd/daemon"]),
+    ("/run/docker/containerd/containerd.sock", &["/run/docker/containerd/daemon"]),
+    ("/run/runtime.sock", &["/run/containerd"]),
 ];
 
-/// The sockets of this machine that exist, below `root` (`/`, or where the host's is mounted). One that appears
-/// later is not found by this; a [`crate::Watcher`] of a socket that does not exist yet waits for it.
+/// The sockets of this machine that exist, below `root` (`/`, or where the host's is mounted). One that appears later
+/// is found by asking again.
 #[must_use]
 pub fn detect(root: &Path) -> Vec<PathBuf> {
     let below = |path: &str| root.join(path.trim_start_matches('/'));
@@ -29,9 +32,10 @@ pub fn detect(root: &Path) -> Vec<PathBuf> {
 pub fn state_dirs(socket: &Path) -> Vec<PathBuf> {
     let known = KNOWN.iter().filter(|(known, _)| socket.ends_with(known.trim_start_matches('/')));
     let mut found: Vec<PathBuf> = known
-        .map(|(known, state)| {
+        .flat_map(|(known, states)| {
             let root = socket.ancestors().nth(Path::new(known).components().count().saturating_sub(1));
-            root.unwrap_or(Path::new("/")).join(state.trim_start_matches('/'))
+            let root = root.unwrap_or(Path::new("/"));
+            states.iter().map(|state| root.join(state.trim_start_matches('/')))
         })
         .collect();
     if let Some(folder) = socket.parent() {
@@ -76,6 +80,10 @@ mod tests {
             (
                 "/host/run/crio/crio.sock",
                 &["/host/run/containers/storage", "/host/run/crio", "/host/run/crio/state"],
+            ),
+            (
+                "/var/run/docker.sock",
+                &["/run/containerd", "/run/docker/containerd/daemon", "/var/run", "/var/run/state"],
             ),
             ("/tmp/lab/c.sock", &["/tmp/lab", "/tmp/lab/state"]),
         ] {

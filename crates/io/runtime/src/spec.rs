@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 /// Longest specification that is read, in bytes; usual ones have 10 to 30 KB.
 pub(crate) const SPEC_BYTES: usize = 4 * 1024 * 1024;
+/// Annotations in which CRI runtimes name the image, containerd's word first, CRI-O's second.
+const IMAGE_NAME: [&str; 2] = ["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName"];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -82,12 +84,29 @@ struct Cpu {
     cpus: String,
 }
 
+/// What a container was made with, whoever tells it: a specification or a runtime that keeps none of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traits<'a> {
+    /// The image, where this names it.
+    pub(crate) image: &'a str,
+    /// Where its cgroup will be made, as written.
+    pub(crate) cgroups_path: &'a str,
+    pub(crate) network: Network<'a>,
+    pub(crate) privileged: bool,
+    pub(crate) run_as_root: bool,
+    /// Memory limit in bytes, 0 for none.
+    pub(crate) memory_limit: i64,
+    /// CPUs it may use, empty for all.
+    pub(crate) cpus: &'a str,
+}
+
 /// Which network a container is in.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Network<'a> {
     /// The host's: it has no network namespace of its own.
     Host,
     /// A new one.
+    #[default]
     Own,
     /// The one at this path.
     At(&'a str),
@@ -100,6 +119,20 @@ impl Spec {
             return None;
         }
         serde_json::from_slice(json).ok()
+    }
+
+    /// All of it that is the same whatever tells it.
+    pub(crate) fn traits(&self) -> Traits<'_> {
+        let image = IMAGE_NAME.iter().find_map(|key| self.annotations.get(*key));
+        Traits {
+            image: image.map_or("", String::as_str),
+            cgroups_path: self.cgroups_path(),
+            network: self.network(),
+            privileged: self.is_privileged(),
+            run_as_root: self.runs_as_root(),
+            memory_limit: self.memory_limit(),
+            cpus: self.cpus(),
+        }
     }
 
     /// Its first process runs as user 0.

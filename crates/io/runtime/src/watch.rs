@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nv_model::time::Timestamp;
+use nv_model::workload::Workload;
 use nv_telemetry::Clock;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -18,7 +19,9 @@ use crate::backoff::Backoff;
 use crate::bundle::Bundles;
 use crate::containerd::{self, Containerd};
 use crate::cri::{self, Cri};
+use crate::docker::{self, Docker};
 use crate::error::RuntimeError;
+use crate::identify::Asked;
 use crate::track::Tracker;
 use crate::{Host, Identifier, RuntimeEvent, sockets};
 
@@ -33,14 +36,15 @@ const GATHER: Duration = Duration::from_millis(20);
 /// A connection that held this long was a good one: the next pause is short again.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Which API to speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The API of a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
-    /// containerd's where the socket speaks it, else CRI.
-    #[default]
-    Detect,
-    /// CRI only.
+    /// containerd's own, and CRI where the same socket speaks that too.
+    Containerd,
+    /// CRI v1 only.
     Cri,
+    /// Docker Engine's.
+    Docker,
 }
 
 /// What a [`Watcher`] is to do.
@@ -50,8 +54,8 @@ pub struct WatcherConfig {
     pub socket: PathBuf,
     /// Where the runtime keeps its bundles; empty for a guess from the socket ([`sockets::state_dirs`]).
     pub state_dirs: Vec<PathBuf>,
-    /// Which API to speak.
-    pub api: Api,
+    /// Which API to speak; `None` for the first of containerd's, CRI and Docker's that is answered.
+    pub api: Option<Api>,
     /// The machine.
     pub host: Arc<Host>,
     /// The clock.
@@ -71,7 +75,7 @@ impl WatcherConfig {
         Self {
             socket,
             state_dirs: Vec::new(),
-            api: Api::Detect,
+            api: None,
             host,
             clock,
             list_every: Duration::from_secs(30),
@@ -126,7 +130,7 @@ impl Watcher {
     #[must_use]
     pub fn spawn(config: WatcherConfig, shutdown: CancellationToken) -> Self {
         let (events, receiver) = mpsc::channel(config.queue.max(1));
-        let (containerd, containerd_receiver) = watch::channel(None);
+        let (asked, asked_receiver) = watch::channel(None);
         let counters = Arc::new(Counters::default());
         let state_dirs = if config.state_dirs.is_empty() {
             sockets::state_dirs(&config.socket)
@@ -136,12 +140,12 @@ impl Watcher {
         let identifier = Identifier {
             host: Arc::clone(&config.host),
             bundles: Bundles::new(Arc::clone(&config.host), state_dirs),
-            containerd: containerd_receiver,
+            asked: asked_receiver,
         };
         let task = Task {
             config,
             events,
-            containerd,
+            asked,
             counters: Arc::clone(&counters),
             tracker: Tracker::default(),
             unreadable: 0,
@@ -160,7 +164,7 @@ impl Watcher {
 struct Task {
     config: WatcherConfig,
     events: mpsc::Sender<RuntimeEvent>,
-    containerd: watch::Sender<Option<Channel>>,
+    asked: watch::Sender<Option<Asked>>,
     counters: Arc<Counters>,
     tracker: Tracker,
     unreadable: u64,
@@ -181,8 +185,36 @@ impl From<RuntimeError> for End {
 }
 
 enum Runtime {
-    Containerd(Containerd),
-    Cri(Cri),
+    Containerd(Containerd, Channel),
+    Cri(Cri, Channel),
+    Docker(Docker),
+}
+
+impl Runtime {
+    const fn api(&self) -> Api {
+        match self {
+            Self::Containerd(..) => Api::Containerd,
+            Self::Cri(..) => Api::Cri,
+            Self::Docker(_) => Api::Docker,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Containerd(..) => containerd::NAME,
+            Self::Cri(cri, _) => cri.name(),
+            Self::Docker(_) => docker::NAME,
+        }
+    }
+
+    /// Follows its events.
+    fn listen(&self, hints: mpsc::Sender<Hint>) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(match self {
+            Self::Containerd(_, channel) => tokio::spawn(containerd::follow(channel.clone(), hints)),
+            Self::Cri(_, channel) => tokio::spawn(cri::follow(channel.clone(), hints)),
+            Self::Docker(docker) => tokio::spawn(docker::follow(docker.client(), hints)),
+        })
+    }
 }
 
 impl Task {
@@ -192,7 +224,7 @@ impl Task {
         loop {
             let since = Instant::now();
             let end = Box::pin(self.connection(&mut is_told)).await;
-            self.containerd.send_replace(None);
+            self.asked.send_replace(None);
             let End::Failed(error) = end else { return };
             let socket = self.config.socket.display();
             if is_told {
@@ -215,29 +247,51 @@ impl Task {
     /// One connection, from `Up` to its end.
     async fn connection(&mut self, is_told: &mut bool) -> End {
         let connected = Box::pin(self.connect()).await;
-        let (mut runtime, channel, name, version) = match connected {
+        let (mut runtime, version) = match connected {
             Ok(connected) => connected,
             Err(error) => return End::Failed(error),
         };
         *is_told = false;
         self.counters.connected.fetch_add(1, Ordering::Relaxed);
+        let (name, api) = (runtime.name().to_owned(), runtime.api());
         tracing::info!(socket = %self.config.socket.display(), runtime = name, version, "container runtime answers");
-        if self.events.send(RuntimeEvent::Up { runtime: name, version }).await.is_err() {
+        if self.events.send(RuntimeEvent::Up { runtime: name, version, api }).await.is_err() {
             return End::Unheard;
         }
         let (sender, mut hints) = mpsc::channel(HINTS);
-        let follower = match &runtime {
-            Runtime::Containerd(_) => tokio::spawn(containerd::follow(channel, sender)),
-            Runtime::Cri(_) => tokio::spawn(cri::follow(channel, sender)),
-        };
-        let _follower = AbortOnDropHandle::new(follower);
+        let _follower = runtime.listen(sender);
         match Box::pin(self.follow(&mut runtime, &mut hints)).await {
             Ok(()) => End::Unheard,
             Err(end) => end,
         }
     }
 
-    async fn connect(&mut self) -> Result<(Runtime, Channel, String, String), RuntimeError> {
+    /// The runtime and its version.
+    async fn connect(&mut self) -> Result<(Runtime, String), RuntimeError> {
+        let socket = &self.config.socket;
+        let over_grpc = match self.config.api {
+            Some(Api::Docker) => return self.connect_docker().await,
+            _ => Box::pin(self.connect_grpc()).await,
+        };
+        match over_grpc {
+            // Nobody is there, or not in time: nothing else answers either.
+            Err(error @ (RuntimeError::Connect { .. } | RuntimeError::Timeout { .. })) => Err(error),
+            Err(error) if self.config.api.is_some() => Err(error),
+            Err(error) => self.connect_docker().await.map_err(|_not_docker| RuntimeError::NotARuntime {
+                socket: socket.clone(),
+                message: error.to_string(),
+            }),
+            connected => connected,
+        }
+    }
+
+    async fn connect_docker(&self) -> Result<(Runtime, String), RuntimeError> {
+        let (runtime, version) = Docker::connect(Arc::clone(&self.config.host), &self.config.socket).await?;
+        self.asked.send_replace(Some(Asked::Docker(runtime.client())));
+        Ok((Runtime::Docker(runtime), version))
+    }
+
+    async fn connect_grpc(&self) -> Result<(Runtime, String), RuntimeError> {
         let socket = &self.config.socket;
         let connecting = containerd_client::connect(socket);
         let late =
@@ -245,17 +299,14 @@ impl Task {
         let channel = timeout(CALL, Box::pin(connecting)).await.map_err(late)?;
         let channel = channel.map_err(|error| RuntimeError::connect(socket, source_of(&error)))?;
         let host = Arc::clone(&self.config.host);
-        if self.config.api == Api::Detect
+        if self.config.api != Some(Api::Cri)
             && let Ok((runtime, version)) = Containerd::connect(Arc::clone(&host), channel.clone()).await
         {
-            self.containerd.send_replace(Some(channel.clone()));
-            return Ok((Runtime::Containerd(runtime), channel, containerd::NAME.to_owned(), version));
+            self.asked.send_replace(Some(Asked::Containerd(channel.clone())));
+            return Ok((Runtime::Containerd(runtime, channel), version));
         }
         match Cri::connect(host, channel.clone()).await {
-            Ok((runtime, version)) => {
-                let name = runtime.name().to_owned();
-                Ok((Runtime::Cri(runtime), channel, name, version))
-            }
+            Ok((runtime, version)) => Ok((Runtime::Cri(runtime, channel), version)),
             Err(RuntimeError::Call { code: tonic::Code::Unimplemented, message, .. }) => {
                 Err(RuntimeError::NotARuntime { socket: socket.clone(), message })
             }
@@ -265,7 +316,7 @@ impl Task {
 
     /// Lists and listens. Ends well only when nobody takes the events any more.
     async fn follow(&mut self, runtime: &mut Runtime, hints: &mut mpsc::Receiver<Hint>) -> Result<(), End> {
-        let polls = matches!(runtime, Runtime::Cri(_));
+        let polls = matches!(runtime, Runtime::Cri(..));
         let short = if polls { self.config.poll_every } else { self.config.list_every };
         self.list(runtime, true).await?;
         self.tell(vec![RuntimeEvent::Listed]).await?;
@@ -298,8 +349,9 @@ impl Task {
     async fn list(&mut self, runtime: &mut Runtime, full: bool) -> Result<(), End> {
         let known = self.tracker.known();
         let all = match runtime {
-            Runtime::Containerd(containerd) => Box::pin(containerd.list(known)).await?,
-            Runtime::Cri(cri) => Box::pin(cri.list(known, full)).await?,
+            Runtime::Containerd(containerd, _) => Box::pin(containerd.list(known)).await?,
+            Runtime::Cri(cri, _) => Box::pin(cri.list(known, full)).await?,
+            Runtime::Docker(docker) => Box::pin(docker.list(known)).await?,
         };
         self.counters.lists.fetch_add(1, Ordering::Relaxed);
         let mut out = Vec::new();
@@ -313,15 +365,13 @@ impl Task {
         let now = self.config.clock.now();
         let mut out = Vec::new();
         match (hint, &mut *runtime) {
-            (Hint::Look { namespace, id }, Runtime::Containerd(containerd)) => {
-                match Box::pin(containerd.look(&namespace, &id, self.tracker.known())).await? {
-                    Some(workload) => self.tracker.seen(workload, now, &mut out),
-                    None => {
-                        if let Ok(id) = workload_id(&namespace, &id) {
-                            self.tracker.removed(&id, now, &mut out);
-                        }
-                    }
-                }
+            (Hint::Look { namespace, id }, Runtime::Containerd(containerd, _)) => {
+                let found = Box::pin(containerd.look(&namespace, &id, self.tracker.known())).await?;
+                self.looked(&namespace, &id, found, &mut out);
+            }
+            (Hint::Look { namespace, id }, Runtime::Docker(docker)) => {
+                let found = Box::pin(docker.look(&id, self.tracker.known())).await?;
+                self.looked(&namespace, &id, found, &mut out);
             }
             (Hint::Exited { namespace, id, pid, exit_code, at }, _) => {
                 if let Ok(id) = workload_id(&namespace, &id) {
@@ -335,6 +385,15 @@ impl Task {
         self.tell(out).await
     }
 
+    fn looked(&mut self, namespace: &str, id: &str, found: Option<Workload>, out: &mut Vec<RuntimeEvent>) {
+        let now = self.config.clock.now();
+        match (found, workload_id(namespace, id)) {
+            (Some(workload), _) => self.tracker.seen(workload, now, out),
+            (None, Ok(id)) => self.tracker.removed(&id, now, out),
+            (None, Err(_none)) => {}
+        }
+    }
+
     async fn tell(&mut self, events: Vec<RuntimeEvent>) -> Result<(), End> {
         for event in events {
             self.events.send(event).await.map_err(|_unheard| End::Unheard)?;
@@ -344,8 +403,9 @@ impl Task {
 
     fn count(&mut self, runtime: &Runtime) {
         let unreadable = match runtime {
-            Runtime::Containerd(containerd) => containerd.unreadable,
-            Runtime::Cri(cri) => cri.unreadable,
+            Runtime::Containerd(containerd, _) => containerd.unreadable,
+            Runtime::Cri(cri, _) => cri.unreadable,
+            Runtime::Docker(docker) => docker.unreadable,
         };
         self.counters.refused.store(self.tracker.refused, Ordering::Relaxed);
         if unreadable > self.unreadable {

@@ -1,19 +1,18 @@
 //! Real containers, watched. Needs root, containerd, runc, CNI plug-ins and busybox.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a test cannot go on without fails it")]
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod watched;
+
 use std::time::Duration;
 
-use nv_lab::{Container, ContainerSpec, Image, Lab, LabOptions, PlainSpec, Pod, PodSpec};
+use nv_lab::{ContainerSpec, Image, Lab, LabOptions, PlainSpec, Pod, PodSpec};
 use nv_model::workload::{PlatformRole, Workload};
-use nv_runtime::{Api, Host, RuntimeEvent, Watcher, WatcherConfig};
-use nv_telemetry::SystemClock;
+use nv_runtime::Api;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio_util::sync::CancellationToken;
+
+use watched::{Watched, cgroup_id, inode};
 
 const WEB: &str = "docker.io/library/web:1";
-const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn lab() -> Lab {
     let lab = Lab::start(LabOptions::fresh().unwrap()).await.unwrap();
@@ -26,100 +25,15 @@ async fn web(lab: &Lab, name: &str) -> Pod {
     lab.pod(name, "shop", &[("app", "web")], WEB, &["sleep", "600"]).await.unwrap()
 }
 
-/// A watcher and all that it told.
-struct Watched {
-    watcher: Watcher,
-    workloads: BTreeMap<String, Workload>,
-    /// One word an event: `up`, `down`, `listed`, `+<id>`, `stopped <id> <code>`, `-<id>`.
-    log: Vec<String>,
-}
-
-impl Watched {
-    fn of(lab: &Lab, api: Api) -> Self {
-        let host = Host::of_this_machine("node-under-test".parse().unwrap(), "node-1".into());
-        let socket = lab.socket().to_path_buf();
-        let config = WatcherConfig {
-            api,
-            poll_every: Duration::from_millis(200),
-            ..WatcherConfig::new(socket, Arc::new(host), Arc::new(SystemClock::new()))
-        };
-        let watcher = Watcher::spawn(config, CancellationToken::new());
-        Self { watcher, workloads: BTreeMap::new(), log: Vec::new() }
-    }
-
-    async fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        let waiting = async {
-            while !done(self) {
-                let event = self.watcher.events.recv().await.unwrap();
-                self.take(event);
-            }
-        };
-        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            panic!("waited for {what}; told so far: {:#?}", self.log);
-        }
-    }
-
-    /// Takes what else is told within `time`.
-    async fn for_a_while(&mut self, time: Duration) {
-        while let Ok(event) = tokio::time::timeout(time, self.watcher.events.recv()).await {
-            self.take(event.unwrap());
-        }
-    }
-
-    fn take(&mut self, event: RuntimeEvent) {
-        self.log.push(match event {
-            RuntimeEvent::Up { .. } => "up".to_owned(),
-            RuntimeEvent::Down { .. } => "down".to_owned(),
-            RuntimeEvent::Listed => "listed".to_owned(),
-            RuntimeEvent::Workload(workload) => {
-                let id = workload.id.to_string();
-                self.workloads.insert(id.clone(), *workload);
-                format!("+{id}")
-            }
-            RuntimeEvent::Stopped { id, exit_code, .. } => {
-                if let Some(workload) = self.workloads.get_mut(id.as_str()) {
-                    workload.running = false;
-                }
-                format!("stopped {id} {exit_code}")
-            }
-            RuntimeEvent::Removed { id } => {
-                self.workloads.remove(id.as_str());
-                format!("-{id}")
-            }
-        });
-    }
-
-    fn is_told(&self, word: &str) -> bool {
-        self.log.iter().any(|told| told == word)
-    }
-
-    async fn running(&mut self, container: &Container) -> Workload {
-        let is_running =
-            |seen: &Self| seen.workloads.get(&container.id).is_some_and(|workload| workload.running);
-        self.until(&container.name, is_running).await;
-        self.workloads.get(&container.id).unwrap().clone()
-    }
-}
-
 fn addresses(workload: &Workload) -> Vec<String> {
     workload.interfaces.iter().map(|on| on.address.addr().to_string()).collect()
-}
-
-fn inode(path: &str) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).map_or(0, |data| data.ino())
-}
-
-fn cgroup_id(path: &str) -> u64 {
-    let root = Host::of_this_machine("n".parse().unwrap(), String::new()).cgroup_root.unwrap();
-    inode(&format!("{}{path}", root.display()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_of_pods_are_told_with_all_that_policy_needs_to_know() {
     let lab = lab().await;
     let before = web(&lab, "db-0").await;
-    for api in [Api::Detect, Api::Cri] {
+    for api in [None, Some(Api::Cri)] {
         let mut seen = Watched::of(&lab, api);
         seen.until("the first list", |seen| seen.is_told("listed")).await;
         let known = seen.running(before.container()).await;
@@ -172,7 +86,7 @@ async fn containers_of_pods_are_told_with_all_that_policy_needs_to_know() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_containers_are_named_after_their_image_and_keep_what_makes_them_special() {
     let lab = lab().await;
-    let mut seen = Watched::of(&lab, Api::Detect);
+    let mut seen = Watched::of(&lab, None);
     let plain = lab.run_plain(&PlainSpec::new("c1", WEB, &["sleep", "600"])).await.unwrap();
     let special =
         PlainSpec { host_network: true, privileged: true, ..PlainSpec::new("c2", WEB, &["sleep", "600"]) };
@@ -205,7 +119,7 @@ async fn special_pods_are_seen_as_what_they_are() {
             ..ContainerSpec::new("side", "docker.io/library/user:1", &["sleep", "600"])
         });
     let pod = lab.run_pod(&spec).await.unwrap();
-    for api in [Api::Detect, Api::Cri] {
+    for api in [None, Some(Api::Cri)] {
         let mut seen = Watched::of(&lab, api);
         let mut containers = pod.containers.iter();
         let enforcer = seen.running(containers.next().unwrap()).await;
@@ -225,7 +139,7 @@ async fn special_pods_are_seen_as_what_they_are() {
 async fn a_runtime_that_dies_and_returns_is_told_once_and_nothing_is_told_twice() {
     let mut lab = lab().await;
     let (stays, dies) = (web(&lab, "web-0").await, web(&lab, "db-0").await);
-    let mut seen = Watched::of(&lab, Api::Detect);
+    let mut seen = Watched::of(&lab, None);
     seen.running(stays.container()).await;
     seen.running(dies.container()).await;
     seen.until("the first list", |seen| seen.is_told("listed")).await;
@@ -244,7 +158,7 @@ async fn a_runtime_that_dies_and_returns_is_told_once_and_nothing_is_told_twice(
     let id = &dies.container().id;
     seen.until("the missed exit", |seen| seen.workloads.get(id).is_none_or(|dead| !dead.running)).await;
     seen.for_a_while(Duration::from_secs(3)).await;
-    assert_eq!(seen.log.iter().filter(|told| *told == "up").count(), 1, "{:#?}", seen.log);
+    assert_eq!(seen.log.iter().filter(|told| told.starts_with("up ")).count(), 1, "{:#?}", seen.log);
     assert_eq!(
         seen.log.iter().filter(|told| told.starts_with(&format!("stopped {id}"))).count(),
         1,
@@ -264,7 +178,7 @@ async fn a_runtime_that_starts_later_is_found() {
     let mut lab = lab().await;
     lab.kill_containerd().await.unwrap();
     std::fs::remove_file(lab.socket()).unwrap();
-    let mut seen = Watched::of(&lab, Api::Detect);
+    let mut seen = Watched::of(&lab, None);
     seen.until("the absence", |seen| seen.is_told("down")).await;
     lab.start_containerd().await.unwrap();
     let pod = web(&lab, "web-0").await;

@@ -119,6 +119,7 @@ pub fn config(settings: &Settings, launcher: Arc<Launcher>) -> EnforcerConfig {
         join: settings.join_token_file.clone().map_or(JoinToken::None, JoinToken::File),
         bpf_dir: settings.bpf_dir.clone(),
         runtime_socket: settings.containerd_socket.clone(),
+        docker_socket: settings.docker_socket.clone(),
         runtime_state_dir: settings.runtime_state_dir.clone(),
         budget: Budget {
             cpu: f64::from(settings.enforcer_cpu_percent) / 100.0,

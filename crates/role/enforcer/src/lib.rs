@@ -78,6 +78,8 @@ pub struct EnforcerConfig {
     pub bpf_dir: PathBuf,
     /// The runtime's socket; `None` to look for one.
     pub runtime_socket: Option<PathBuf>,
+    /// Docker's socket; `None` to look for it. When either is named, no other is looked for.
+    pub docker_socket: Option<PathBuf>,
     /// Where the runtime keeps the bundles of running containers; `None` for its usual place.
     pub runtime_state_dir: Option<PathBuf>,
     /// What starts keepers.
@@ -169,7 +171,7 @@ pub async fn run(
     node.storage_driver = "overlayfs".to_owned();
     let (later, mut later_done) = mpsc::channel(1024);
     let (runtime_events, mut runtime_turns) = mpsc::channel(MAX_WAITING);
-    let watchers = runtimes::watch(&config, &node, &clock, &runtime_events, &shutdown);
+    let identifiers = runtimes::follow(&config, &node, &clock, &runtime_events, &shutdown);
     let (process_records, mut process_events) = mpsc::channel(MAX_WAITING);
     let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
     let (cgroup_news, mut cgroup_turns) = mpsc::channel(MAX_CGROUP_NEWS);
@@ -186,7 +188,7 @@ pub async fn run(
         tally: Arc::clone(&tally),
         network: network_records,
         cgroups: cgroup_news,
-        identifiers: watchers.clone(),
+        identifiers: identifiers.clone(),
         placement: Arc::clone(&placement),
         cgroup_root: cgroup_root.clone(),
     };
@@ -216,7 +218,7 @@ pub async fn run(
         pinned: handed.pinned,
         readers: Some(readers),
         cgroup_root,
-        identifiers: watchers,
+        identifiers,
         later,
     });
 

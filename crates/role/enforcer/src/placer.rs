@@ -18,7 +18,7 @@ use nv_model::workload::Workload;
 use nv_policy::lower::ProfileNumbers;
 use nv_probe::Event;
 use nv_probe::tables::{CgroupRow, Tables};
-use nv_runtime::Identifier;
+use nv_runtime::Identifiers;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -93,7 +93,7 @@ pub(crate) struct Placer {
     pub(crate) places: Arc<Places>,
     /// Where questions to a runtime wait for their answers.
     pub(crate) tasks: tokio::runtime::Handle,
-    pub(crate) identifiers: Vec<Identifier>,
+    pub(crate) identifiers: Identifiers,
     pub(crate) placement: Arc<Placement>,
     pub(crate) cgroup_root: Option<PathBuf>,
     pub(crate) agent: mpsc::Sender<CgroupNews>,
@@ -137,12 +137,7 @@ impl Placer {
     fn take(&self, event: Event) -> Option<CgroupNews> {
         match event {
             Event::CgroupMade { id, parent, path, .. } => {
-                let found = self
-                    .identifiers
-                    .iter()
-                    .enumerate()
-                    .find_map(|(at, identifier)| Some((at, identifier.identify_now(&path)?)));
-                let Some((at, found)) = found else {
+                let Some(found) = self.identifiers.identify_now(&path) else {
                     return Some(CgroupNews::Made { id, parent, path, found: None, asked: false });
                 };
                 if found.cgroup != path {
@@ -160,7 +155,7 @@ impl Placer {
                 let group = known.clone().or_else(|| self.placement.service_of(&found.id));
                 match &group {
                     Some(group) => self.rows().place(group, &found, id, parent, &path),
-                    None => self.ask(at, id, parent, &path),
+                    None => self.ask(id, parent, &path),
                 }
                 let asked = known.is_none();
                 Some(CgroupNews::Made { id, parent, path, found: Some(Box::new(found)), asked })
@@ -176,11 +171,11 @@ impl Placer {
     }
 
     /// Asks the runtime which container it is, away from this thread, and places it at once when that is known.
-    fn ask(&self, runtime: usize, id: u64, parent: u64, path: &str) {
-        let Some(identifier) = self.identifiers.get(runtime).cloned() else { return };
+    fn ask(&self, id: u64, parent: u64, path: &str) {
         let (rows, agent, path) = (self.rows(), self.agent.clone(), path.to_owned());
+        let identifiers = self.identifiers.clone();
         self.tasks.spawn(async move {
-            let Some(found) = identifier.identify(&path).await else { return };
+            let Some(found) = identifiers.identify(&path).await else { return };
             if is_known(&found) {
                 rows.place(&found.learned_group(), &found, id, parent, &path);
             }
@@ -221,7 +216,7 @@ impl Rows {
             tracing::error!(%error, cgroup = id, workload = %found.id, "a new container's connects are not judged");
         }
         let Some(profile) = self.placement.number(group) else { return };
-        let in_pod = found.is_sandbox || found.pod_sandbox.is_some();
+        let in_pod = found.is_in_pod();
         for cgroup in [Some(id), in_pod.then_some(parent)].into_iter().flatten() {
             if let Err(error) = self.tables.set_cgroup(cgroup, CgroupRow { profile, container: true }) {
                 tracing::error!(%error, cgroup, workload = %found.id, "a new container is without its profile");

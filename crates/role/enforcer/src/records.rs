@@ -24,7 +24,7 @@ pub(crate) struct Readers {
     pub(crate) tally: Arc<Tally>,
     pub(crate) network: mpsc::Sender<Vec<nv_capture::Event>>,
     pub(crate) cgroups: mpsc::Sender<CgroupNews>,
-    pub(crate) identifiers: Vec<nv_runtime::Identifier>,
+    pub(crate) identifiers: nv_runtime::Identifiers,
     pub(crate) placement: Arc<Placement>,
     pub(crate) cgroup_root: Option<PathBuf>,
 }

@@ -1,46 +1,124 @@
-//! The container runtimes of this machine, each followed by a watcher of its own.
+//! The container runtimes of this machine: each followed by a watcher of its own, their stories merged into one.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use nv_runtime::{Api, Host, Identifiers, Merge, RuntimeEvent, Watcher, WatcherConfig, sockets};
 use nv_telemetry::Clock;
 use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::EnforcerConfig;
 
-/// Follows the runtime that was named, or every one whose socket is there; without any, containerd's until it comes.
-pub(crate) fn watch(
+/// How often is looked for sockets that were not there before.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Events of all watchers that may wait to be merged.
+const MAX_WAITING: usize = 64;
+
+/// Follows the runtimes that were named, or every one whose socket is there, from when it is there.
+pub(crate) fn follow(
     config: &EnforcerConfig,
     node: &nv_model::node::Node,
     clock: &Arc<dyn Clock>,
-    events: &mpsc::Sender<nv_runtime::RuntimeEvent>,
+    events: &mpsc::Sender<RuntimeEvent>,
     shutdown: &CancellationToken,
-) -> Vec<nv_runtime::Identifier> {
-    let host = Arc::new(nv_runtime::Host::of_this_machine(node.id.clone(), node.name.clone()));
-    let mut sockets = match &config.runtime_socket {
-        Some(socket) => vec![socket.clone()],
-        None => nv_runtime::sockets::detect(std::path::Path::new("/")),
+) -> Identifiers {
+    let (told, telling) = mpsc::channel(MAX_WAITING);
+    let mut runtimes = Runtimes {
+        host: Arc::new(Host::of_this_machine(node.id.clone(), node.name.clone())),
+        clock: Arc::clone(clock),
+        state_dir: config.runtime_state_dir.clone(),
+        shutdown: shutdown.clone(),
+        identifiers: Identifiers::default(),
+        followed: BTreeSet::new(),
+        merge: Merge::default(),
+        told,
     };
-    if sockets.is_empty() {
-        sockets.push(PathBuf::from("/run/containerd/containerd.sock"));
+    let docker = config.docker_socket.iter().map(|socket| (socket.clone(), Some(Api::Docker)));
+    let named: Vec<_> =
+        config.runtime_socket.iter().map(|socket| (socket.clone(), None)).chain(docker).collect();
+    let looks = named.is_empty();
+    for (socket, api) in named {
+        runtimes.watch(socket, api);
     }
-    let mut identifiers = Vec::new();
-    for socket in sockets {
-        let mut watch = nv_runtime::WatcherConfig::new(socket, Arc::clone(&host), Arc::clone(clock));
-        watch.state_dirs.extend(config.runtime_state_dir.clone());
-        let watcher = nv_runtime::Watcher::spawn(watch, shutdown.child_token());
-        identifiers.push(watcher.identifier.clone());
-        let events = events.clone();
+    if looks {
+        runtimes.look();
+        if runtimes.followed.is_empty() {
+            tracing::info!("no container runtime is there; one that comes is found");
+        }
+    }
+    let identifiers = runtimes.identifiers.clone();
+    tokio::spawn(runtimes.run(looks, telling, events.clone()));
+    identifiers
+}
+
+struct Runtimes {
+    host: Arc<Host>,
+    clock: Arc<dyn Clock>,
+    state_dir: Option<PathBuf>,
+    shutdown: CancellationToken,
+    identifiers: Identifiers,
+    followed: BTreeSet<PathBuf>,
+    merge: Merge,
+    /// Where watchers' events come together, each with the number of its watcher.
+    told: mpsc::Sender<(usize, RuntimeEvent)>,
+}
+
+impl Runtimes {
+    async fn run(
+        mut self,
+        looks: bool,
+        mut telling: mpsc::Receiver<(usize, RuntimeEvent)>,
+        events: mpsc::Sender<RuntimeEvent>,
+    ) {
+        let mut every = interval(LOOK_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let merged = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                _ = every.tick(), if looks => {
+                    self.look();
+                    continue;
+                }
+                Some((number, event)) = telling.recv() => self.merge.take(number, event),
+            };
+            for event in merged {
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Follows what is there and is not followed yet. One whose socket goes stays followed: it may return.
+    fn look(&mut self) {
+        for socket in sockets::detect(Path::new("/")) {
+            if !self.followed.contains(&socket) {
+                let api = (socket == Path::new(sockets::DOCKER)).then_some(Api::Docker);
+                self.watch(socket, api);
+            }
+        }
+    }
+
+    fn watch(&mut self, socket: PathBuf, api: Option<Api>) {
+        self.followed.insert(socket.clone());
+        let mut config = WatcherConfig::new(socket, Arc::clone(&self.host), Arc::clone(&self.clock));
+        config.api = api;
+        config.state_dirs.extend(self.state_dir.clone());
+        let watcher = Watcher::spawn(config, self.shutdown.child_token());
+        self.identifiers.add(watcher.identifier.clone());
+        let (number, told) = (self.merge.add(), self.told.clone());
+        // All of it moves in here: it follows the runtime for as long as it lives.
         tokio::spawn(async move {
-            // All of it moves in here: it follows the runtime for as long as it lives.
             let mut watcher = watcher;
             while let Some(event) = watcher.events.recv().await {
-                if events.send(event).await.is_err() {
+                if told.send((number, event)).await.is_err() {
                     return;
                 }
             }
         });
     }
-    identifiers
 }

@@ -36,7 +36,7 @@ pub(crate) fn agent(clock: Arc<dyn Clock>) -> Agent {
         pinned: true,
         readers: None,
         cgroup_root: None,
-        identifiers: Vec::new(),
+        identifiers: Default::default(),
         later,
     })
 }

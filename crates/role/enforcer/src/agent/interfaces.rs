@@ -80,10 +80,11 @@ impl Agent {
             .collect();
         for id in members {
             let Some(local) = self.inventory.get_mut(&id) else { continue };
+            let ports = with_mapped(ports, &local.workload.ports);
             if local.provisional || local.workload.ports == ports {
                 continue;
             }
-            local.workload.ports = ports.to_vec();
+            local.workload.ports = ports;
             let workload = local.workload.clone();
             self.tell(Observation::Workload(Box::new(workload)));
         }
@@ -120,5 +121,41 @@ impl Agent {
                 }
             }
         });
+    }
+}
+
+/// Ports that something listens on, and those that the runtime maps to ports of the host: each mapped one as often as it
+/// is mapped, whether something listens or not. Of `listening` the mappings, of `mapped` the others do not count.
+pub(super) fn with_mapped(listening: &[ListeningPort], mapped: &[ListeningPort]) -> Vec<ListeningPort> {
+    let is_mapped = |port: &&ListeningPort| port.host_port != 0;
+    let mut ports: Vec<ListeningPort> = mapped.iter().filter(is_mapped).copied().collect();
+    let is_among = |port: &ListeningPort| {
+        mapped
+            .iter()
+            .filter(is_mapped)
+            .any(|other| (other.protocol, other.port) == (port.protocol, port.port))
+    };
+    ports.extend(listening.iter().filter(|port| !is_mapped(port) && !is_among(port)));
+    ports.sort_unstable();
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_model::port::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn a_mapped_port_stays_mapped_whoever_looks_and_an_old_mapping_goes() {
+        let port =
+            |port, host_port| ListeningPort { protocol: Protocol::Tcp, port, host_ip: None, host_port };
+        for (listening, mapped, want) in [
+            (&[port(80, 0), port(22, 0)][..], &[port(80, 8080)][..], vec![port(22, 0), port(80, 8080)]),
+            (&[], &[port(80, 8080), port(80, 8081)], vec![port(80, 8080), port(80, 8081)]),
+            (&[port(80, 8080), port(22, 0)], &[port(81, 0)], vec![port(22, 0)]),
+        ] {
+            assert_eq!(with_mapped(listening, mapped), want, "{listening:?} {mapped:?}");
+        }
     }
 }

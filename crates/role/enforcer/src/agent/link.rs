@@ -1,5 +1,6 @@
 //! The link to a controller: greeting, acknowledgements, batches of observations.
 
+use nv_model::node::Node;
 use nv_wire::Greeting;
 use nv_wire::enforcer::v1 as proto;
 
@@ -59,6 +60,14 @@ impl Agent {
             stream_id: self.stream.clone(),
         };
         self.send(proto::from_enforcer::Message::Hello(greeting.into()));
+    }
+
+    /// What this node is has changed: what was said of it in the greeting is said anew, on a link of its own.
+    pub(super) fn introduce_again(&mut self, before: &Node) {
+        if self.greeted && self.setup.node != *before {
+            self.link = None;
+            self.welcomed = false;
+        }
     }
 
     /// Sends what waits, as far as the network takes it now.

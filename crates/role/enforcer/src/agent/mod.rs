@@ -106,7 +106,7 @@ pub(crate) struct Setup {
     /// How the rings of a new keeper are read; `None` where there is no kernel to read from.
     pub(crate) readers: Option<Readers>,
     pub(crate) cgroup_root: Option<PathBuf>,
-    pub(crate) identifiers: Vec<nv_runtime::Identifier>,
+    pub(crate) identifiers: nv_runtime::Identifiers,
     /// Where the outcome of work elsewhere comes back.
     pub(crate) later: mpsc::Sender<Later>,
 }

@@ -40,8 +40,7 @@ impl Agent {
                 continue;
             }
             let path = format!("/{}", folder.strip_prefix(&root).unwrap_or(&folder).display());
-            let identifiers = &self.setup.identifiers;
-            if let Some(found) = identifiers.iter().find_map(|identifier| identifier.identify_now(&path)) {
+            if let Some(found) = self.setup.identifiers.identify_now(&path) {
                 // One below a container's is placed with it.
                 if found.cgroup == path {
                     containers.push(Workload { cgroup_id: id, ..found });
@@ -103,7 +102,7 @@ impl Agent {
         let workload = &local.workload;
         let place = self.place_of(id);
         let (profile, known) = (place.profile, place.known);
-        let in_pod = workload.is_sandbox || workload.pod_sandbox.is_some();
+        let in_pod = workload.is_in_pod();
         let cgroup = workload.cgroup_id;
         let pod = in_pod.then(|| self.parent_cgroup(&workload.cgroup)).flatten();
         let path = workload.cgroup.clone();

@@ -5,10 +5,14 @@ use nv_model::observation::{Observation, ProcessObservation};
 use nv_model::profile::EffectiveProfile;
 use nv_model::verdict::Verdict;
 use nv_model::workload::Workload;
-use nv_runtime::RuntimeEvent;
+use nv_runtime::{Api, RuntimeEvent};
 
+use super::interfaces::with_mapped;
 use super::{Agent, Later, MAX_RUNNING, RETIRE_AFTER_LIST};
 use crate::processes::last_part;
+
+/// The contract's name of a platform that is Docker and nothing above it.
+const DOCKER_PLATFORM: &str = "Docker";
 
 impl Agent {
     /// Something happened at a runtime.
@@ -67,7 +71,12 @@ impl Agent {
         let known = self.inventory.get(&id).map(|local| local.workload.clone());
         if let Some(known) = &known {
             // What this node found out itself is not in what the runtime tells.
-            workload.ports.clone_from(&known.ports);
+            workload.ports = with_mapped(&known.ports, &workload.ports);
+            if workload.cgroup_id == 0 && !workload.running {
+                // The runtime told of it before it had a cgroup, and that was heard of first.
+                workload.cgroup.clone_from(&known.cgroup);
+                workload.cgroup_id = known.cgroup_id;
+            }
             if !known.interfaces.is_empty() {
                 workload.interfaces.clone_from(&known.interfaces);
             }
@@ -189,10 +198,15 @@ impl Agent {
 
     pub(super) fn runtime_state(&mut self, event: RuntimeEvent) {
         match event {
-            RuntimeEvent::Up { runtime, version } => {
+            RuntimeEvent::Up { runtime, version, api } => {
                 tracing::info!(runtime, version, "container runtime");
+                let before = self.setup.node.clone();
+                if api == Api::Docker && self.setup.node.platform.is_empty() {
+                    DOCKER_PLATFORM.clone_into(&mut self.setup.node.platform);
+                }
                 self.setup.node.runtime = runtime;
                 self.setup.node.runtime_version = version;
+                self.introduce_again(&before);
             }
             RuntimeEvent::Down { reason } => {
                 tracing::warn!(
