@@ -40,3 +40,4 @@ pub use lab::Lab;
 pub use options::LabOptions;
 pub use plain::PlainSpec;
 pub use pod::{Container, ContainerSpec, Output, Pod, PodSpec};
+pub use runtime::HOOKED;

@@ -26,6 +26,9 @@ pub struct LabOptions {
     pub bridge: String,
     /// IPv6 addresses of the pods, when they shall have some.
     pub ipv6: Option<Ipv6Net>,
+    /// Program and arguments of a hook for `createRuntime`, called for containers of pods whose handler is
+    /// [`HOOKED`](crate::HOOKED).
+    pub hook: Vec<String>,
     /// Holds the number of a fresh lab until the last copy of its options is gone.
     #[expect(dead_code, reason = "the open file is the lock")]
     number: Option<Arc<File>>,
@@ -64,7 +67,7 @@ impl LabOptions {
     /// A lab at a fixed place, for instance one that an operator shall look into.
     #[must_use]
     pub fn new(dir: PathBuf, bridge: String, subnet: Ipv4Net, ipv6: Option<Ipv6Net>) -> Self {
-        Self { dir, subnet, bridge, ipv6, number: None }
+        Self { dir, subnet, bridge, ipv6, hook: Vec::new(), number: None }
     }
 
     pub(crate) fn check(&self) -> Result<(), LabError> {

@@ -11,7 +11,7 @@ use k8s_cri::v1::{
     StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
 };
 
-use crate::{Lab, LabError, cgroup};
+use crate::{HOOKED, Lab, LabError, cgroup};
 
 /// How long a command given to [`Lab::exec`] may run, in seconds.
 const EXEC_SECONDS: i64 = 120;
@@ -71,6 +71,8 @@ pub struct PodSpec {
     pub host_network: bool,
     /// It sees the host's processes.
     pub host_processes: bool,
+    /// CRI runtime handler; empty for the default.
+    pub handler: String,
 }
 
 impl PodSpec {
@@ -85,7 +87,14 @@ impl PodSpec {
             containers: Vec::new(),
             host_network: false,
             host_processes: false,
+            handler: String::new(),
         }
+    }
+    /// Has its containers call the lab's hook.
+    #[must_use]
+    pub fn hooked(mut self) -> Self {
+        HOOKED.clone_into(&mut self.handler);
+        self
     }
     /// Adds a label.
     #[must_use]
@@ -203,7 +212,8 @@ impl Lab {
     pub async fn run_pod(&self, spec: &PodSpec) -> Result<Pod, LabError> {
         let uid = uuid::Uuid::new_v4().to_string();
         let config = self.sandbox_config(spec, &uid);
-        let request = RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+        let request =
+            RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: spec.handler.clone() };
         let doing = format!("start pod {}", spec.name);
         let answer =
             Box::pin(self.cri().run_pod_sandbox(request)).await.map_err(LabError::runtime(&*doing))?;

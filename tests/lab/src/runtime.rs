@@ -17,6 +17,8 @@ const READY: Duration = Duration::from_secs(30);
 const LOG_TAIL: usize = 2_000;
 /// Image of the pods' sandboxes; the lab makes it.
 pub(crate) const PAUSE: &str = "docker.io/library/pause:lab";
+/// Name of the CRI runtime handler whose containers call the lab's hook.
+pub const HOOKED: &str = "hooked";
 /// CNI plug-ins that the network configuration names.
 const CNI_PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
 
@@ -54,6 +56,21 @@ pub(crate) fn program(name: &str, package: &'static str) -> Result<PathBuf, LabE
     found.ok_or_else(|| LabError::Missing { what: format!("program {name}"), package })
 }
 
+/// containerd's own default for containers, with a hook for `createRuntime` (OCI runtime specification 1.0) if there is one.
+fn hooked_spec(hook: &[String], programs: &Programs) -> Result<String, LabError> {
+    let made = Command::new(&programs.ctr).args(["oci", "spec"]).output();
+    let made = made.map_err(LabError::io("run", &programs.ctr))?;
+    let strange =
+        |what: String| LabError::Program { program: "ctr", arguments: "oci spec".to_owned(), output: what };
+    let mut spec: serde_json::Value =
+        serde_json::from_slice(&made.stdout).map_err(|error| strange(error.to_string()))?;
+    if let (Some(program), Some(spec)) = (hook.first(), spec.as_object_mut()) {
+        let call = serde_json::json!({ "path": program, "args": hook });
+        spec.insert("hooks".to_owned(), serde_json::json!({ "createRuntime": [call] }));
+    }
+    Ok(spec.to_string())
+}
+
 /// Paths of a lab below its folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -65,6 +82,8 @@ pub(crate) struct Layout {
     pub(crate) log: PathBuf,
     pub(crate) pod_logs: PathBuf,
     pub(crate) cni: PathBuf,
+    /// What every container of the handler [`HOOKED`] begins with.
+    pub(crate) hooked: PathBuf,
     /// runc's own state: its default is shared by all containerds of a machine.
     pub(crate) runc: PathBuf,
     /// Name of the CNI network, and of the cgroup below each hierarchy.
@@ -82,6 +101,7 @@ impl Layout {
             log: dir.join("containerd.log"),
             pod_logs: dir.join("pods"),
             cni: dir.join("cni"),
+            hooked: dir.join("hooked.json"),
             runc: dir.join("runc"),
             name: format!("nv-lab-{}", options.bridge),
             dir,
@@ -94,6 +114,7 @@ impl Layout {
             fs::create_dir_all(folder).map_err(LabError::io("create", folder))?;
         }
         let put = |path: &Path, text: String| fs::write(path, text).map_err(LabError::io("write", path));
+        put(&self.hooked, hooked_spec(&options.hook, programs)?)?;
         put(&self.config, self.containerd_config(programs))?;
         put(&self.cni.join("10-lab.conflist"), self.network_config(options))
     }
@@ -114,7 +135,10 @@ impl Layout {
              [plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  snapshotter = \"overlayfs\"\n\
              [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n\
              \x20 runtime_type = \"io.containerd.runc.v2\"\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n  Root = {runc}\n",
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n  Root = {runc}\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{HOOKED}]\n\
+             \x20 runtime_type = \"io.containerd.runc.v2\"\n  base_runtime_spec = {hooked}\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{HOOKED}.options]\n  Root = {runc}\n",
             root = quote(&self.root),
             state = quote(&self.state),
             socket = quote(&self.socket),
@@ -122,6 +146,7 @@ impl Layout {
             opt = quote(&self.dir.join("opt")),
             cni_bin = quote(&programs.cni),
             cni = quote(&self.cni),
+            hooked = quote(&self.hooked),
             runc = quote(&self.runc),
         )
     }

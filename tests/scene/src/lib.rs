@@ -122,11 +122,24 @@ impl Scene {
     /// # Errors
     /// As for [`Self::start`].
     pub async fn start_at(name: &str, binary: PathBuf, bpf_dir: PathBuf) -> Result<Self> {
-        let lab = Lab::start(LabOptions::fresh()?).await?;
+        let folder = PathBuf::from(format!("/var/tmp/nv-scene-{name}-{}", std::process::id()));
+        let mut options = LabOptions::fresh()?;
+        let socket = folder.join("state/enforcer/oci.sock").display().to_string();
+        options.hook = [
+            &binary.display().to_string(),
+            "oci-hook",
+            "--fail-closed",
+            "--timeout-ms",
+            "10000",
+            "--socket",
+            &socket,
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let lab = Lab::start(options).await?;
         for image in &images()? {
             lab.import(image).await?;
         }
-        let folder = PathBuf::from(format!("/var/tmp/nv-scene-{name}-{}", std::process::id()));
         let product = Product::start(Options {
             binary,
             state_dir: folder.join("state"),

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use nv_config::Settings;
 use nv_model::node::Capabilities;
 
+use crate::oci_hook::{self, HookLine};
 use crate::privileges::{self, Needs};
 use crate::{Budget, EnforcerConfig, EnforcerError, JoinToken, Launcher};
 
-/// Hidden subcommands.
+/// Subcommands that are none of an operator's.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Inner {
     /// Hold the kernel for the agent at the other end of standard input
@@ -24,12 +25,15 @@ pub enum Inner {
     /// Be the program that a trial tries to stop
     #[command(hide = true)]
     TrialChild,
+    /// Let a runtime wait until a new container is under its policy: an OCI hook for createRuntime
+    OciHook(HookLine),
 }
 
-/// Runs a hidden subcommand.
+/// Runs one of them.
 #[must_use]
 pub fn inner(command: &Inner) -> ExitCode {
     match command {
+        Inner::OciHook(line) => oci_hook::main(line),
         Inner::TrialChild => ExitCode::from(nv_probe::trial::child_main()),
         Inner::Launcher => match crate::launcher_main() {
             Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,7 @@ mod leaving;
 mod link;
 mod load;
 mod node;
+mod oci_hook;
 mod outbox;
 mod placer;
 pub mod privileges;
@@ -191,6 +192,7 @@ pub async fn run(
         identifiers: identifiers.clone(),
         placement: Arc::clone(&placement),
         cgroup_root: cgroup_root.clone(),
+        hook: folder.join(oci_hook::SOCKET),
     };
     let kernel = match handed.tables {
         Ok((process, network)) => Some(records::open(process, &network, readers.clone())?),

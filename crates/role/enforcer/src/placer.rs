@@ -154,7 +154,8 @@ impl Placer {
                 // Runtimes tell of a container when it is created, which is well before its cgroup is made.
                 let group = known.clone().or_else(|| self.placement.service_of(&found.id));
                 match &group {
-                    Some(group) => self.rows().place(group, &found, id, parent, &path),
+                    // What could not be written was told.
+                    Some(group) => drop(self.rows().place(group, &found, id, parent, &path)),
                     None => self.ask(id, parent, &path),
                 }
                 let asked = known.is_none();
@@ -185,7 +186,7 @@ impl Placer {
         });
     }
 
-    fn rows(&self) -> Rows {
+    pub(crate) fn rows(&self) -> Rows {
         Rows {
             tables: Arc::clone(&self.tables),
             places: Arc::clone(&self.places),
@@ -196,7 +197,8 @@ impl Placer {
 }
 
 /// Writes rows of new containers.
-struct Rows {
+#[derive(Clone)]
+pub(crate) struct Rows {
     tables: Arc<Tables>,
     places: Arc<Places>,
     placement: Arc<Placement>,
@@ -204,24 +206,38 @@ struct Rows {
 }
 
 impl Rows {
-    /// Those of a container's own cgroup and of its pod's.
-    fn place(&self, group: &GroupName, found: &Workload, id: u64, parent: u64, path: &str) {
+    /// Those of a container whose cgroup is known by its path alone. False when it is not under a profile then.
+    pub(crate) fn place_by_path(&self, group: &GroupName, found: &Workload) -> bool {
+        let Some(root) = &self.cgroup_root else { return false };
+        let own = root.join(found.cgroup.trim_start_matches('/'));
+        let parent = own.parent().and_then(|parent| nv_probe::cgroup::id(parent).ok());
+        match (nv_probe::cgroup::id(&own), parent) {
+            (Ok(id), Some(parent)) => self.place(group, found, id, parent, &found.cgroup),
+            _ => false,
+        }
+    }
+
+    /// Those of a container's own cgroup and of its pod's. False when it is not under a profile then.
+    fn place(&self, group: &GroupName, found: &Workload, id: u64, parent: u64, path: &str) -> bool {
         // The record may be of an earlier run, and its number of no cgroup any more.
         let here = self.cgroup_root.as_ref().map(|root| root.join(path.trim_start_matches('/')));
         if here.and_then(|here| nv_probe::cgroup::id(&here).ok()) != Some(id) {
-            return;
+            return false;
         }
         // A pod's own cgroup has no row here: its containers differ in what the agent knows of them.
         if let Err(error) = self.places.set(id, self.placement.place(group, found)) {
             tracing::error!(%error, cgroup = id, workload = %found.id, "a new container's connects are not judged");
         }
-        let Some(profile) = self.placement.number(group) else { return };
+        let Some(profile) = self.placement.number(group) else { return false };
         let in_pod = found.is_in_pod();
+        let mut placed = true;
         for cgroup in [Some(id), in_pod.then_some(parent)].into_iter().flatten() {
             if let Err(error) = self.tables.set_cgroup(cgroup, CgroupRow { profile, container: true }) {
                 tracing::error!(%error, cgroup, workload = %found.id, "a new container is without its profile");
+                placed = false;
             }
         }
+        placed
     }
 }
 

@@ -12,6 +12,7 @@ use crate::EnforcerError;
 use crate::backlog::{Backlog, Tally};
 use crate::keeper::{KeeperError, Named, ProtocolError, Seen, receive};
 use crate::kernel::Kernel;
+use crate::oci_hook::Desk;
 use crate::placer::{CgroupNews, Placement, Placer};
 
 /// Where records go.
@@ -27,6 +28,8 @@ pub(crate) struct Readers {
     pub(crate) identifiers: nv_runtime::Identifiers,
     pub(crate) placement: Arc<Placement>,
     pub(crate) cgroup_root: Option<PathBuf>,
+    /// Where the OCI hook asks.
+    pub(crate) hook: PathBuf,
 }
 
 /// Opens the tables and starts a reader a ring.
@@ -51,6 +54,9 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
         agent: to.cgroups,
         alive: Arc::clone(&to.alive),
     };
+    let desk =
+        Desk { identifiers: placer.identifiers.clone(), rows: placer.rows(), alive: Arc::clone(&to.alive) };
+    tokio::spawn(desk.serve(to.hook));
     spawn("new-cgroups", move || placer.run(cgroup_events))?;
     let (process_records, tally, network_records) = (to.process, to.tally, to.network);
     let alive = Arc::clone(&to.alive);
