@@ -10,6 +10,7 @@ pub mod distribution;
 pub mod dpkg;
 mod ecosystem;
 mod inventory;
+pub mod purl;
 mod read;
 pub mod rpm;
 pub mod version;

@@ -160,6 +160,23 @@ pub fn parse_range(syntax: Syntax, scheme: Scheme, range: &str) -> Result<Vec<In
     Ok(found)
 }
 
+/// Every version that is in none of the intervals.
+pub fn complement(scheme: Scheme, intervals: &[Interval]) -> Vec<Interval> {
+    let turned = |bound: &Bound| Some(Bound { version: bound.version.clone(), inclusive: !bound.inclusive });
+    let mut rest = vec![Interval::default()];
+    for interval in intervals {
+        let below = interval.lower.as_ref().map(|lower| Interval { lower: None, upper: turned(lower) });
+        let above = interval.upper.as_ref().map(|upper| Interval { lower: turned(upper), upper: None });
+        rest = rest
+            .iter()
+            .flat_map(|part| {
+                [&below, &above].into_iter().flatten().filter_map(|side| part.intersect(side, scheme))
+            })
+            .collect();
+    }
+    rest
+}
+
 /// The conditions of one alternative, each an operator and its version without blanks between.
 fn conditions(syntax: Syntax, alternative: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -408,6 +425,28 @@ mod tests {
         ] {
             assert!(parse_range(syntax, Scheme::Semver, range).is_err(), "{range}");
         }
+    }
+
+    #[test]
+    fn what_is_not_patched_is_affected() {
+        let safe: Vec<Interval> = ["~> 2.1.2", ">= 2.2.1", ">= 1.10.5, < 2.0.0"]
+            .iter()
+            .flat_map(|range| parse_range(Syntax::Gem, Scheme::Gem, range).unwrap())
+            .collect();
+        let affected = complement(Scheme::Gem, &safe);
+        for (version, want) in [
+            ("1.10.4", true),
+            ("1.10.5", false),
+            ("2.0.0", true),
+            ("2.1.1", true),
+            ("2.1.2", false),
+            ("2.2.0", true),
+            ("3", false),
+        ] {
+            let found = affected.iter().any(|interval| interval.contains(Scheme::Gem, version.as_bytes()));
+            assert_eq!(found, want, "{version} {affected:?}");
+        }
+        assert_eq!(complement(Scheme::Gem, &[]), [Interval::default()]);
     }
 
     proptest! {

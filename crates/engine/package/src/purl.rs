@@ -1,0 +1,161 @@
+//! Package URLs (<https://github.com/package-url/purl-spec>).
+
+use crate::ecosystem::Ecosystem;
+use crate::inventory::{Package, Source};
+
+/// A package, and the distribution that its URL names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purl {
+    /// The package; its version is empty where the URL has none.
+    pub package: Package,
+    /// `ID` and `VERSION_ID` of the distribution, for packages of one.
+    pub distribution: Option<(String, String)>,
+}
+
+/// Why text is no package URL that can be matched.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PurlError {
+    /// It does not begin with `pkg:` and a type.
+    #[error("{purl:?} is no package URL: pkg:type/namespace/name@version is expected")]
+    Shape {
+        /// The text.
+        purl: String,
+    },
+    /// A type that is not known.
+    #[error("packages of type {kind:?} are not known")]
+    Type {
+        /// The type.
+        kind: String,
+    },
+}
+
+/// Reads a package URL. `distro=debian-12` names the distribution, else its namespace (`pkg:deb/debian/…`) without a
+/// release; `upstream=openssl@1.0` the package that it was built from, `epoch=1` rpm's epoch.
+///
+/// # Errors
+/// [`PurlError`] when the text is no package URL or of a type that is not known.
+pub fn parse_purl(purl: &str) -> Result<Purl, PurlError> {
+    let shape = || PurlError::Shape { purl: purl.to_owned() };
+    let rest = purl.trim().strip_prefix("pkg:").ok_or_else(shape)?.trim_start_matches('/');
+    let rest = rest.split('#').next().unwrap_or(rest);
+    let (rest, qualifiers) = rest.split_once('?').unwrap_or((rest, ""));
+    let (kind, rest) = rest.split_once('/').ok_or_else(shape)?;
+    let ecosystem =
+        Ecosystem::from_purl_type(kind).ok_or_else(|| PurlError::Type { kind: kind.to_owned() })?;
+    // A scope of npm begins with an @, written plainly by some.
+    let (path, version) = match rest.rsplit_once('@') {
+        Some((path, version)) if !path.is_empty() => (path, decode(version)),
+        _ => (rest, String::new()),
+    };
+    let (namespace, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let (namespace, name) = (decode(namespace), decode(name));
+    if name.is_empty() {
+        return Err(shape());
+    }
+    let qualifier = |wanted: &str| {
+        qualifiers
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(key, _)| *key == wanted)
+            .map(|(_, value)| decode(value))
+    };
+    let whole = match ecosystem {
+        _ if namespace.is_empty() || ecosystem.is_distribution() => name,
+        Ecosystem::Maven => format!("{namespace}:{name}"),
+        _ => format!("{namespace}/{name}"),
+    };
+    let version = match (ecosystem, qualifier("epoch")) {
+        (Ecosystem::Rpm, Some(epoch)) if epoch != "0" && !version.contains(':') => {
+            format!("{epoch}:{version}")
+        }
+        _ => version,
+    };
+    let source = qualifier("upstream").map(|upstream| {
+        if let Some(source) = crate::rpm::header::source_of(&upstream) {
+            return source;
+        }
+        match upstream.split_once('@') {
+            Some((name, version)) => Source { name: name.into(), version: Some(version.into()) },
+            None => Source { name: upstream.into(), version: None },
+        }
+    });
+    let distribution = ecosystem.is_distribution().then(|| {
+        let distro = qualifier("distro").unwrap_or_default();
+        match distro.rsplit_once('-') {
+            Some((id, release)) => (id.to_owned(), release.to_owned()),
+            None if distro.is_empty() => (namespace.clone(), String::new()),
+            None => (distro, String::new()),
+        }
+    });
+    let package = Package {
+        source,
+        arch: qualifier("arch").map(Into::into),
+        ..Package::new(ecosystem, whole, version)
+    };
+    Ok(Purl { package, distribution })
+}
+
+/// Percent-encoding (RFC 3986 §2.1); what is no such code stays as it is.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let code = bytes.get(at + 1..at + 3).filter(|_| *byte == b'%');
+        let value = code
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(value.unwrap_or(*byte));
+        at += if value.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_purl_names_the_package_as_its_ecosystem_does() {
+        for (purl, ecosystem, name, version) in [
+            ("pkg:npm/%40angular/core@1.2.3", Ecosystem::Npm, "@angular/core", "1.2.3"),
+            ("pkg:npm/@angular/core@1.2.3", Ecosystem::Npm, "@angular/core", "1.2.3"),
+            ("pkg:maven/org.apache/log4j@2.0?type=jar", Ecosystem::Maven, "org.apache:log4j", "2.0"),
+            (
+                "pkg:golang/github.com/gin-gonic/gin@v1.2.3#sub",
+                Ecosystem::Go,
+                "github.com/gin-gonic/gin",
+                "v1.2.3",
+            ),
+            ("pkg:pypi/Django@4.2", Ecosystem::Python, "Django", "4.2"),
+            ("pkg:composer/symfony/http-kernel@v5.0.0", Ecosystem::Composer, "symfony/http-kernel", "v5.0.0"),
+            ("pkg:rpm/redhat/bash@4.4-5.el8?epoch=2&distro=rhel-8.4", Ecosystem::Rpm, "bash", "2:4.4-5.el8"),
+            ("pkg:cargo/serde", Ecosystem::Cargo, "serde", ""),
+        ] {
+            let found = parse_purl(purl).unwrap().package;
+            assert_eq!(
+                (found.ecosystem, &*found.name, &*found.version),
+                (ecosystem, name, version),
+                "{purl}"
+            );
+        }
+        let found =
+            parse_purl("pkg:deb/debian/libssl3@3.0.1%2Bdeb1?arch=amd64&upstream=openssl&distro=debian-12")
+                .unwrap();
+        assert_eq!(found.distribution, Some(("debian".to_owned(), "12".to_owned())));
+        assert_eq!(found.package.source, Some(Source { name: "openssl".into(), version: None }));
+        assert_eq!(&*found.package.version, "3.0.1+deb1");
+        assert!(matches!(parse_purl("pkg:nothing/x@1"), Err(PurlError::Type { .. })));
+        assert!(matches!(parse_purl("npm/x@1"), Err(PurlError::Shape { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_purl_or_an_error(text in "(pkg:)?[a-z%@/?=&#0-9.-]{0,60}") {
+            let _either = parse_purl(&text);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Trees of files, as scans and feeds need them: a folder, an archive, one mapped file. Nothing is unpacked to disk, no
+//! link is followed, and no file is read beyond the cap that its reader sets.
+
+mod archive;
+mod mapped;
+mod tree;
+
+pub use archive::{ArchiveError, Content, walk_archive};
+pub use mapped::{MapError, MappedFile};
+pub use tree::{Entry, TreeError, Visit, walk_tree};

@@ -1,0 +1,424 @@
+//! Databases: building them of feeds, and looking into them.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nv_layer::{Content, Entry, MappedFile, Visit, walk_archive, walk_tree};
+use nv_package::purl::parse_purl;
+use nv_vulnerability::feed::MAX_FEED_FILE;
+use nv_vulnerability::{
+    Database, Feed, Format, Identity, Import, Signature, SigningKey, VerifyingKey, build, verify,
+};
+
+use crate::error::ScannerError;
+use crate::remark::Remarks;
+
+/// A database whose file is mapped.
+pub struct OpenedDatabase {
+    file: MappedFile,
+    path: PathBuf,
+}
+
+impl OpenedDatabase {
+    /// Maps a database's file.
+    ///
+    /// # Errors
+    /// [`ScannerError::Map`].
+    pub fn open(path: &Path) -> Result<Self, ScannerError> {
+        Ok(Self { file: MappedFile::open(path).map_err(ScannerError::Map)?, path: path.to_owned() })
+    }
+
+    /// The database in it.
+    ///
+    /// # Errors
+    /// [`ScannerError::Database`] when it is none, was cut or has another format.
+    pub fn database(&self) -> Result<Database<'_>, ScannerError> {
+        Database::open(self.file.bytes())
+            .map_err(|source| ScannerError::Database { path: self.path.clone(), source })
+    }
+}
+
+/// What a database is built of.
+#[derive(Debug, Default)]
+pub struct BuildOptions {
+    /// A folder with one folder a feed, named after it.
+    pub feeds: Option<PathBuf>,
+    /// Single feeds: format and path.
+    pub single: Vec<(Format, PathBuf)>,
+    /// The file to write.
+    pub out: PathBuf,
+    /// The version in thousandths; by default one thousandth for each day from 2014 to the newest date in the feeds.
+    pub version: Option<u32>,
+    /// Whether a database may replace one that has twice its rows.
+    pub allow_shrink: bool,
+}
+
+/// Feeds are read by this many threads.
+const READERS: usize = 2;
+/// 2014-01-01, from where versions count days.
+const FIRST_DAY: u32 = 16_071;
+
+/// Builds a database and writes it in place of `out`. The same feeds give the same bytes.
+///
+/// # Errors
+/// [`ScannerError`] when no feed can be read, or the file can not be written.
+pub fn build_database(
+    options: &BuildOptions,
+    key: Option<&SigningKey>,
+    out: &mut dyn Write,
+    remarks: &mut Remarks<'_>,
+) -> Result<(), ScannerError> {
+    let mut wanted: Vec<(Format, String, PathBuf)> = Vec::new();
+    if let Some(folder) = &options.feeds {
+        wanted.extend(feeds_in(folder, remarks)?);
+    }
+    for (format, path) in &options.single {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        wanted.push((*format, name, path.clone()));
+    }
+    // Facts of the CVE's own record stand before what others say of it.
+    let rank = |format: Format| match format {
+        Format::Nvd => 0,
+        Format::CveRecord => 1,
+        _ => 2,
+    };
+    wanted.sort_by(|a, b| (rank(a.0), &a.1).cmp(&(rank(b.0), &b.1)));
+    let feeds = read_feeds(&wanted, remarks);
+    for feed in &feeds {
+        let import = &feed.import;
+        writeln!(
+            out,
+            "{:<32} {:>7} files {:>8} advisories {:>8} rows {:>6} skipped",
+            feed.name,
+            import.files,
+            import.facts.len(),
+            import.affected.len(),
+            import.skipped
+        )
+        .map_err(ScannerError::Output)?;
+    }
+    let newest = newest_date(&feeds);
+    let version = options.version.unwrap_or((newest / 86_400).saturating_sub(FIRST_DAY).max(1));
+    let identity = Identity { version, created: u64::from(newest) };
+    let bytes = build(feeds, identity, key).map_err(ScannerError::Build)?;
+    let fresh = Database::open(&bytes)
+        .map_err(|source| ScannerError::Database { path: options.out.clone(), source })?;
+    let [namespaces, packages, rows, facts] = fresh.counts();
+    if let Ok(present) = OpenedDatabase::open(&options.out)
+        && let Ok(present) = present.database()
+    {
+        let [_, _, before, _] = present.counts();
+        if rows < before / 2 && !options.allow_shrink {
+            return Err(ScannerError::Shrunk { rows, before });
+        }
+    }
+    replace(&options.out, &bytes)?;
+    writeln!(
+        out,
+        "{}: version {}, {rows} rows of {packages} packages in {namespaces} namespaces, {facts} vulnerabilities, {} bytes{}",
+        options.out.display(),
+        shown_version(version),
+        bytes.len(),
+        if key.is_some() { ", signed" } else { ", unsigned" }
+    )
+    .map_err(ScannerError::Output)
+}
+
+/// The date of the feeds: the tenth newest in them, because a slip in one advisory should not date a database into the
+/// future.
+fn newest_date(feeds: &[Feed]) -> u32 {
+    let facts = feeds.iter().flat_map(|feed| &feed.import.facts);
+    let mut dates: Vec<u32> = facts.filter_map(|facts| facts.modified.max(facts.published)).collect();
+    let place = dates.len().saturating_sub(10);
+    if dates.is_empty() { 0 } else { *dates.select_nth_unstable(place).1 }
+}
+
+/// `4196` → `4.196`.
+fn shown_version(thousandths: u32) -> String {
+    format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
+}
+
+/// Writes a file beside its place, and puts it there when it is on the disk as a whole.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), ScannerError> {
+    let error = |source| ScannerError::Write { path: path.to_owned(), source };
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = PathBuf::from(beside);
+    let mut file = File::create(&beside).map_err(error)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(error)?;
+    fs::rename(&beside, path).map_err(error)
+}
+
+/// Feeds in a folder: each of its folders that is named after one.
+fn feeds_in(
+    folder: &Path,
+    remarks: &mut Remarks<'_>,
+) -> Result<Vec<(Format, String, PathBuf)>, ScannerError> {
+    let error = |source| ScannerError::Read { path: folder.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(error)? {
+        let entry = entry.map_err(error)?;
+        if !entry.file_type().map_err(error)?.is_dir() {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match Format::of_folder(&name) {
+            Some(format) => found.push((format, name, entry.path())),
+            None => remarks.add(&format!("{name} is no feed that goes into a database, skipped")),
+        }
+    }
+    Ok(found)
+}
+
+/// Reads feeds, several at a time; the result is in the order of `wanted`.
+fn read_feeds(wanted: &[(Format, String, PathBuf)], remarks: &mut Remarks<'_>) -> Vec<Feed> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Import, Vec<String>)>> = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                while let Some((place, (format, _, path))) = {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    wanted.get(place).map(|feed| (place, feed))
+                } {
+                    let mut import = Import::default();
+                    let mut faults = Vec::new();
+                    read_feed(*format, path, &mut import, &mut faults);
+                    if let Ok(mut done) = done.lock() {
+                        done.push((place, import, faults));
+                    }
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|(place, ..)| *place);
+    done.into_iter()
+        .filter_map(|(place, import, faults)| {
+            let (_, name, _) = wanted.get(place)?;
+            for fault in faults {
+                remarks.add(&format!("{name}: {fault}"));
+            }
+            Some(Feed { name: name.clone(), import })
+        })
+        .collect()
+}
+
+/// Most faults kept of one feed.
+const MAX_FAULTS: usize = 50;
+
+fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<String>) {
+    let mut faulty = 0_usize;
+    let mut fault = |text: String| {
+        faulty += 1;
+        if faulty <= MAX_FAULTS {
+            faults.push(text);
+        }
+    };
+    let mut take = |name: &str, content: Content<'_>, fault: &mut dyn FnMut(String)| match content {
+        Ok(bytes) => {
+            if let Err(error) = format.import(name, bytes, import) {
+                fault(format!("{name}: {error}"));
+            }
+        }
+        Err(size) => fault(format!("{name} has {size} bytes, at most {MAX_FEED_FILE} are read")),
+    };
+    if path.is_file() && path.extension().is_none_or(|kind| kind != "zst") {
+        let name = path.to_string_lossy();
+        match fs::read(path) {
+            Ok(bytes) => take(&name, Ok(&bytes), &mut fault),
+            Err(error) => fault(format!("{name}: {error}")),
+        }
+        return;
+    }
+    // Files in the order of their names, so that the same feed gives the same database on any file system.
+    let mut files = Vec::new();
+    let mut archives = Vec::new();
+    if path.is_dir() {
+        let mut faulty = Vec::new();
+        let mut visit = |entry: &Entry<'_>| {
+            let name = entry.path.to_string_lossy().into_owned();
+            if entry.is_folder {
+                return if name.starts_with('.') { Visit::Skip } else { Visit::On };
+            }
+            if name.ends_with(".tar.zst") {
+                archives.push(path.join(entry.path));
+            } else if format.wants(&name) {
+                files.push(name);
+            }
+            Visit::On
+        };
+        let walked = walk_tree(path, &mut visit, &mut |error| faulty.push(nv_telemetry::chain(&error)));
+        faulty.extend(walked.err().map(|error| nv_telemetry::chain(&error)));
+        faulty.into_iter().for_each(&mut fault);
+    } else {
+        archives.push(path.to_owned());
+    }
+    files.sort();
+    archives.sort();
+    for name in files {
+        let file = path.join(&name);
+        match file.metadata().and_then(|stat| {
+            if stat.len() > MAX_FEED_FILE { Ok(Err(stat.len())) } else { fs::read(&file).map(Ok) }
+        }) {
+            Ok(Ok(bytes)) => take(&name, Ok(&bytes), &mut fault),
+            Ok(Err(size)) => take(&name, Err(size), &mut fault),
+            Err(error) => fault(format!("{name}: {error}")),
+        }
+    }
+    for archive in archives {
+        let mut faulty = Vec::new();
+        let mut each = |name: &str, content: Content<'_>| {
+            take(name, content, &mut |text| faulty.push(text));
+        };
+        let walked = walk_archive(&archive, MAX_FEED_FILE, &|name| format.wants(name), &mut each);
+        faulty.extend(walked.err().map(|error| nv_telemetry::chain(&error)));
+        faulty.into_iter().for_each(&mut fault);
+    }
+    if faulty > MAX_FAULTS {
+        faults.push(format!("{} more files could not be read", faulty - MAX_FAULTS));
+    }
+}
+
+/// Prints what upstream's scanner prints of `FOLDER/cvedb`: `CVE database version: N.NNN`.
+///
+/// # Errors
+/// [`ScannerError`] when there is no database in the folder.
+pub fn print_version(folder: &Path, out: &mut dyn Write) -> Result<(), ScannerError> {
+    let opened = OpenedDatabase::open(&folder.join("cvedb"))?;
+    let version = opened.database()?.version();
+    writeln!(out, "CVE database version: {}", shown_version(version)).map_err(ScannerError::Output)
+}
+
+/// Prints a database's version, signer, and counts by feed and namespace.
+///
+/// # Errors
+/// [`ScannerError`] when the file is no database.
+pub fn print_status(path: &Path, out: &mut dyn Write) -> Result<(), ScannerError> {
+    let opened = OpenedDatabase::open(path)?;
+    let database = opened.database()?;
+    let [namespaces, packages, rows, facts] = database.counts();
+    let mut lines = vec![
+        format!("version          {}", shown_version(database.version())),
+        format!("made of feeds to {} (seconds since 1970)", database.created()),
+        format!("signature        {}", shown_signature(database.signature())),
+        format!("vulnerabilities  {facts}"),
+        format!("rows             {rows} of {packages} packages in {namespaces} namespaces"),
+    ];
+    for source in database.sources() {
+        lines.push(format!(
+            "  feed {:<32} {:>7} files {:>8} advisories {:>8} rows {:>6} skipped",
+            source.name, source.files, source.advisories, source.rows, source.skipped
+        ));
+    }
+    lines.extend(
+        database
+            .namespaces()
+            .map(|(name, packages)| format!("  namespace {name:<24} {packages:>6} packages")),
+    );
+    writeln!(out, "{}", lines.join("\n")).map_err(ScannerError::Output)
+}
+
+fn shown_signature(signature: Signature) -> String {
+    match signature {
+        Signature::Unsigned => "none".to_owned(),
+        Signature::Signed(key) => format!("by {}", hex(&key)),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hashes a whole database and checks its signature.
+///
+/// # Errors
+/// [`ScannerError::Database`] says what was changed; with a trusted key, also that another signed it.
+pub fn verify_database(
+    path: &Path,
+    trusted: Option<&[u8; 32]>,
+    out: &mut dyn Write,
+) -> Result<(), ScannerError> {
+    let opened = OpenedDatabase::open(path)?;
+    let refused = |source| ScannerError::Database { path: path.to_owned(), source };
+    let trusted = trusted
+        .map(VerifyingKey::from_bytes)
+        .transpose()
+        .map_err(|_no_key| ScannerError::Argument("the trusted key is no Ed25519 public key".to_owned()))?;
+    let signature = verify(opened.file.bytes(), trusted.as_ref()).map_err(refused)?;
+    let version = opened.database()?.version();
+    writeln!(
+        out,
+        "{}: version {} is whole; signature: {}",
+        path.display(),
+        shown_version(version),
+        shown_signature(signature)
+    )
+    .map_err(ScannerError::Output)
+}
+
+/// Prints what the database knows of a CVE, of another id, or of a package URL.
+///
+/// # Errors
+/// [`ScannerError`] when the database can not be opened, or knows nothing of it.
+pub fn lookup(path: &Path, wanted: &str, out: &mut dyn Write) -> Result<(), ScannerError> {
+    let opened = OpenedDatabase::open(path)?;
+    let database = opened.database()?;
+    if wanted.starts_with("pkg:") {
+        let purl = parse_purl(wanted).map_err(|error| ScannerError::Argument(error.to_string()))?;
+        return crate::list::match_purl(database, &purl, out);
+    }
+    let places = database.find(wanted);
+    if places.is_empty() {
+        return Err(ScannerError::Argument(format!("the database knows nothing of {wanted}")));
+    }
+    for place in places {
+        let facts = database.facts(place);
+        let rows: Vec<serde_json::Value> = database
+            .rows_with(place)
+            .into_iter()
+            .map(|(namespace, package, row)| {
+                serde_json::json!({
+                    "namespace": namespace,
+                    "package": package,
+                    "from": row.lower.map(|(version, _)| version.text),
+                    "to": row.upper.map(|(version, _)| version.text),
+                    "to_inclusive": row.upper.is_some_and(|(_, inclusive)| inclusive),
+                    "fixed_version": row.fixed,
+                    "status": row.status.name(),
+                    "severity": row.severity.name(),
+                    "module": row.module,
+                })
+            })
+            .collect();
+        let known = serde_json::json!({
+            "id": facts.id(),
+            "aliases": facts.aliases().collect::<Vec<_>>(),
+            "related": facts.related().collect::<Vec<_>>(),
+            "severity": facts.severity().name(),
+            "score_v2": facts.score(2).map(tenths),
+            "score_v3": facts.score(3).map(tenths),
+            "score_v4": facts.score(4).map(tenths),
+            "vectors": [facts.vector(2), facts.vector(3), facts.vector(4)],
+            "cwes": facts.cwes().collect::<Vec<_>>(),
+            "exploited": facts.exploited(),
+            "epss": facts.epss().map(|epss| f64::from(epss) / 10_000.0),
+            "published": facts.published(),
+            "modified": facts.modified(),
+            "link": facts.link(),
+            "description": facts.description(),
+            "affected": rows,
+        });
+        let text = serde_json::to_string_pretty(&known).map_err(ScannerError::Json)?;
+        writeln!(out, "{text}").map_err(ScannerError::Output)?;
+    }
+    Ok(())
+}
+
+/// A score in tenths as a number.
+pub(crate) fn tenths(score: u8) -> f64 {
+    f64::from(score) / 10.0
+}

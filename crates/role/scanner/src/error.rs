@@ -1,0 +1,75 @@
+//! Why a command of the scanner could not be carried out.
+
+use std::io;
+use std::path::PathBuf;
+
+use nv_layer::{MapError, TreeError};
+use nv_vulnerability::{BuildError, DatabaseError};
+
+/// Why a command failed as a whole.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScannerError {
+    /// A file could not be read.
+    #[error("{} could not be read", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("{} could not be written", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The result could not be written.
+    #[error("the result could not be written")]
+    Output(#[source] io::Error),
+    /// The result could not be written as JSON.
+    #[error("the result could not be written as JSON")]
+    Json(#[source] serde_json::Error),
+    /// The database's file could not be mapped.
+    #[error("the database could not be opened")]
+    Map(#[source] MapError),
+    /// The file is no database, or not the one that was built.
+    #[error("{} is refused", path.display())]
+    Database {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: DatabaseError,
+    },
+    /// The database could not be built.
+    #[error("the database could not be built")]
+    Build(#[source] BuildError),
+    /// The new database has far fewer rows than the one that it would replace.
+    #[error(
+        "the new database has {rows} rows, the one it would replace {before}: a feed may be missing; \
+         --allow-shrink replaces it nevertheless"
+    )]
+    Shrunk {
+        /// Rows of the new database.
+        rows: u32,
+        /// Rows of the old one.
+        before: u32,
+    },
+    /// A root file system could not be read at all.
+    #[error("the root file system could not be read")]
+    Root(#[source] TreeError),
+    /// A key file does not hold 64 hexadecimal digits.
+    #[error("{} holds no Ed25519 key: 64 hexadecimal digits are expected", path.display())]
+    Key {
+        /// Which.
+        path: PathBuf,
+    },
+    /// An argument that says nothing.
+    #[error("{0}")]
+    Argument(String),
+}

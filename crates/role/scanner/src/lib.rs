@@ -1,0 +1,21 @@
+//! The scanner: feeds to a database, packages to findings.
+//!
+//! Each command is a function that writes what it found to a writer, and hands what it could not read to a [`Remarks`],
+//! so that one bad file, line or feed hides no other.
+
+mod database;
+mod error;
+mod list;
+mod remark;
+mod report;
+mod root;
+
+pub use database::{
+    BuildOptions, OpenedDatabase, build_database, lookup, print_status, print_version, verify_database,
+};
+pub use error::ScannerError;
+pub use list::match_list;
+pub use nv_vulnerability::SigningKey;
+pub use remark::Remarks;
+pub use report::{OutputFormat, write_report};
+pub use root::{RootInventory, read_root, scan_root};

@@ -1,0 +1,180 @@
+//! Packages from a list, one JSON object a line, to findings, one JSON object a line.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+
+use nv_package::distribution::Distribution;
+use nv_package::purl::{Purl, parse_purl};
+use nv_package::{Ecosystem, Package, Source};
+use nv_vulnerability::{Database, Finding, Matcher};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ScannerError;
+use crate::remark::Remarks;
+
+/// Longest line, in bytes.
+const MAX_LINE: usize = 64 * 1024;
+/// Most distributions in one list.
+const MAX_DISTRIBUTIONS: usize = 1024;
+
+/// A line of the list: a package URL, or a distribution or ecosystem with name and version.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Item {
+    purl: String,
+    os: String,
+    release: String,
+    ecosystem: String,
+    name: String,
+    version: String,
+    source: Option<String>,
+    source_version: Option<String>,
+    arch: Option<String>,
+    module: Option<String>,
+}
+
+/// A finding as it is printed.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: &'a str,
+    aliases: &'a [String],
+    name: &'a str,
+    version: &'a str,
+    fixed_version: &'a str,
+    status: &'static str,
+    severity: &'static str,
+    source: &'a str,
+}
+
+/// Matches every package of a list. A line that can not be read is remarked with its number.
+///
+/// # Errors
+/// [`ScannerError`] when the list itself or the result breaks off.
+pub fn match_list(
+    database: Database<'_>,
+    list: &mut dyn BufRead,
+    out: &mut dyn Write,
+    remarks: &mut Remarks<'_>,
+) -> Result<(), ScannerError> {
+    let mut matchers: HashMap<(String, String), Matcher<'_>> = HashMap::new();
+    let mut line = Vec::new();
+    let mut number = 0_u64;
+    loop {
+        line.clear();
+        let read = list
+            .read_until(b'\n', &mut line)
+            .map_err(|source| ScannerError::Read { path: "the list of packages".into(), source })?;
+        if read == 0 {
+            return Ok(());
+        }
+        number += 1;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        if line.len() > MAX_LINE {
+            remarks.add(&format!("line {number}: {} bytes, at most {MAX_LINE} are read", line.len()));
+            continue;
+        }
+        let read =
+            serde_json::from_slice::<Item>(&line).map_err(|error| error.to_string()).and_then(read_item);
+        let (distribution, package) = match read {
+            Ok(read) => read,
+            Err(why) => {
+                remarks.add(&format!("line {number}: {why}"));
+                continue;
+            }
+        };
+        if matchers.len() >= MAX_DISTRIBUTIONS {
+            matchers.clear();
+        }
+        let matcher = matchers
+            .entry((distribution.id.clone(), distribution.version.clone()))
+            .or_insert_with(|| Matcher::new(database, Some(&distribution)));
+        if package.ecosystem.is_distribution() && matcher.system_namespace().is_none() {
+            remarks.add(&format!(
+                "line {number}: the database knows nothing of {} {}",
+                distribution.id, distribution.version
+            ));
+        }
+        print(&matcher.findings(&package), &package, out)?;
+    }
+}
+
+/// Matches the package of a URL.
+pub(crate) fn match_purl(
+    database: Database<'_>,
+    purl: &Purl,
+    out: &mut dyn Write,
+) -> Result<(), ScannerError> {
+    let (id, version) = purl.distribution.clone().unwrap_or_default();
+    let distribution = Distribution { id, version, ..Distribution::default() };
+    let findings = Matcher::new(database, Some(&distribution)).findings(&purl.package);
+    print(&findings, &purl.package, out)
+}
+
+fn print(findings: &[Finding], package: &Package, out: &mut dyn Write) -> Result<(), ScannerError> {
+    for finding in findings {
+        let line = Line {
+            id: &finding.id,
+            aliases: &finding.aliases,
+            name: &package.name,
+            version: &package.version,
+            fixed_version: &finding.fixed,
+            status: finding.status.name(),
+            severity: finding.severity.name(),
+            source: &finding.source,
+        };
+        let text = serde_json::to_string(&line).map_err(ScannerError::Json)?;
+        writeln!(out, "{text}").map_err(ScannerError::Output)?;
+    }
+    Ok(())
+}
+
+/// The system of packages of a distribution.
+fn ecosystem_of(os: &str) -> Ecosystem {
+    match os {
+        "debian" | "ubuntu" | "raspbian" => Ecosystem::Deb,
+        "alpine" | "wolfi" | "chainguard" => Ecosystem::Apk,
+        _ => Ecosystem::Rpm,
+    }
+}
+
+fn read_item(item: Item) -> Result<(Distribution, Package), String> {
+    let of = |id: &str, version: &str| Distribution {
+        id: id.to_ascii_lowercase(),
+        version: version.to_owned(),
+        ..Distribution::default()
+    };
+    if !item.purl.is_empty() {
+        let purl = parse_purl(&item.purl).map_err(|error| error.to_string())?;
+        if purl.package.version.is_empty() {
+            return Err(format!("{:?} has no version", item.purl));
+        }
+        let (id, version) = purl.distribution.unwrap_or_default();
+        return Ok((of(&id, &version), purl.package));
+    }
+    if item.name.is_empty() || item.version.is_empty() {
+        return Err("a package needs a purl, or a name and a version".to_owned());
+    }
+    let distribution = of(&item.os, &item.release);
+    let ecosystem = if !item.os.is_empty() {
+        ecosystem_of(&distribution.id)
+    } else {
+        Ecosystem::from_name(&item.ecosystem)
+            .ok_or_else(|| format!("{:?} is no known ecosystem", item.ecosystem))?
+    };
+    let source = match (item.source, item.source_version) {
+        (Some(name), version) if !name.is_empty() => {
+            Some(Source { name: name.into(), version: version.filter(|v| !v.is_empty()).map(Into::into) })
+        }
+        _ => None,
+    };
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty()).map(Into::into);
+    let package = Package {
+        source,
+        arch: filled(item.arch),
+        module: filled(item.module),
+        ..Package::new(ecosystem, item.name, item.version)
+    };
+    Ok((distribution, package))
+}

@@ -1,0 +1,151 @@
+//! From feeds and root file systems on disk to what a user reads.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nv_role_scanner::*;
+use serde_json::Value;
+
+const DSA: &str =
+    "[29 Mar 2023] DSA-5380-1 openssl - security update\n\t{CVE-2023-1}\n\t[bookworm] - openssl 3.0.9-1\n";
+const RECORD: &str = r#"{"cveMetadata":{"cveId":"CVE-2023-1","state":"PUBLISHED","datePublished":"2023-03-05T00:00:00"},
+    "containers":{"cna":{"descriptions":[{"lang":"en","value":"what it is"}],"metrics":[{"cvssV3_1":
+    {"vectorString":"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H","baseScore":9.8}}]}}}"#;
+
+fn put(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A folder with feeds, one of them damaged in one file, and the database built of them.
+fn database(folder: &Path) -> (PathBuf, String, String) {
+    put(folder, "feeds/debian-dsa/data/DSA/list", DSA);
+    put(folder, "feeds/vulnrichment/2023/CVE-2023-1.json", RECORD);
+    put(folder, "feeds/vulnrichment/2023/CVE-2023-2.json", "{");
+    put(folder, "feeds/pictures/a.png", "");
+    let out = folder.join("cvedb");
+    let options =
+        BuildOptions { feeds: Some(folder.join("feeds")), out: out.clone(), ..BuildOptions::default() };
+    let (mut text, mut errors) = (Vec::new(), Vec::new());
+    build_database(&options, None, &mut text, &mut Remarks::new(&mut errors)).unwrap();
+    (out, String::from_utf8(text).unwrap(), String::from_utf8(errors).unwrap())
+}
+
+#[test]
+fn a_database_is_built_of_every_feed_and_what_is_none_or_damaged_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, text, errors) = database(folder.path());
+    assert!(text.contains("1 rows of 1 packages"), "{text}");
+    assert!(errors.contains("pictures is no feed"), "{errors}");
+    assert!(errors.contains("CVE-2023-2.json"), "{errors}");
+    let first = fs::read(&out).unwrap();
+    database(folder.path());
+    assert!(first == fs::read(&out).unwrap(), "built twice, the bytes are the same");
+    let mut shown = Vec::new();
+    print_version(folder.path(), &mut shown).unwrap();
+    // The newest day in the feeds, counted from 2014.
+    assert_eq!(String::from_utf8(shown).unwrap(), "CVE database version: 3.350\n");
+    assert!(print_version(&folder.path().join("feeds"), &mut Vec::new()).is_err());
+}
+
+#[test]
+fn a_changed_byte_is_refused_and_a_shrunken_database_replaces_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, ..) = database(folder.path());
+    verify_database(&out, None, &mut Vec::new()).unwrap();
+    let mut bytes = fs::read(&out).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let changed = folder.path().join("changed");
+    fs::write(&changed, bytes).unwrap();
+    assert!(matches!(verify_database(&changed, None, &mut Vec::new()), Err(ScannerError::Database { .. })));
+
+    let many: String = (0..9).map(|n| DSA.replace("CVE-2023-1", &format!("CVE-2022-{n}"))).collect();
+    put(folder.path(), "feeds/debian-dsa/data/DSA/list", &many);
+    let options = BuildOptions {
+        feeds: Some(folder.path().join("feeds")),
+        out: out.clone(),
+        ..BuildOptions::default()
+    };
+    let mut errors = Vec::new();
+    build_database(&options, None, &mut Vec::new(), &mut Remarks::new(&mut errors)).unwrap();
+    put(folder.path(), "feeds/debian-dsa/data/DSA/list", DSA);
+    let refused = build_database(&options, None, &mut Vec::new(), &mut Remarks::new(&mut errors));
+    assert!(matches!(refused, Err(ScannerError::Shrunk { rows: 1, before: 9 })), "{refused:?}");
+    let options = BuildOptions { allow_shrink: true, ..options };
+    build_database(&options, None, &mut Vec::new(), &mut Remarks::new(&mut errors)).unwrap();
+}
+
+#[test]
+fn a_root_file_system_gives_vulnerabilities_in_the_contracts_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, ..) = database(folder.path());
+    let root = folder.path().join("root");
+    put(&root, "etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n");
+    put(
+        &root,
+        "var/lib/dpkg/status",
+        "Package: libssl3\nStatus: install ok installed\nSource: openssl\nVersion: 3.0.8-1\n\nPackage: bad\nStatus: install ok installed\n",
+    );
+    put(&root, "proc/var/lib/dpkg/status", "Package: not looked at\n");
+    let opened = OpenedDatabase::open(&out).unwrap();
+    let database = opened.database().unwrap();
+    let mut errors = Vec::new();
+    let mut remarks = Remarks::new(&mut errors);
+    let inventory = read_root(&root, &mut remarks).unwrap();
+    let findings = scan_root(database, &inventory, &mut remarks);
+    let mut json = Vec::new();
+    write_report(database, &inventory, &findings, OutputFormat::Json, &mut json).unwrap();
+    let report: Value = serde_json::from_slice(&json).unwrap();
+    let found = &report["vulnerabilities"][0];
+    for (field, want) in [
+        ("name", "CVE-2023-1"),
+        ("severity", "Critical"),
+        ("package_name", "libssl3"),
+        ("package_version", "3.0.8-1"),
+        ("fixed_version", "3.0.9-1"),
+        ("file_name", "var/lib/dpkg/status"),
+        ("description", "what it is"),
+    ] {
+        assert_eq!(found[field], want, "{field}");
+    }
+    assert_eq!((found["score_v3"].as_f64(), report["modules"].as_array().unwrap().len()), (Some(9.8), 1));
+    let mut table = Vec::new();
+    write_report(database, &inventory, &findings, OutputFormat::Table, &mut table).unwrap();
+    let table = String::from_utf8(table).unwrap();
+    assert!(table.contains("Vulnerabilities: 1, CRITICAL: 1"), "{table}");
+    assert!(table.contains("File: var/lib/dpkg/status\nPackage  Vulnerability"), "{table}");
+    assert!(String::from_utf8(errors).unwrap().contains("no package name or no version"));
+}
+
+#[test]
+fn a_list_answers_with_a_line_a_finding_and_a_bad_line_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, ..) = database(folder.path());
+    let list = concat!(
+        "{\"os\":\"debian\",\"release\":\"12\",\"name\":\"libssl3\",\"version\":\"3.0.8-1\",\"source\":\"openssl\"}\n",
+        "not JSON\n",
+        "{\"purl\":\"pkg:deb/debian/libssl3@3.0.8-1?upstream=openssl&distro=debian-12\"}\n",
+        "{\"os\":\"debian\",\"release\":\"12\",\"name\":\"openssl\",\"version\":\"3.0.9-1\"}\n",
+        "{\"os\":\"plan9\",\"release\":\"4\",\"name\":\"openssl\",\"version\":\"1\"}\n",
+    );
+    let opened = OpenedDatabase::open(&out).unwrap();
+    let (mut text, mut errors) = (Vec::new(), Vec::new());
+    let mut remarks = Remarks::new(&mut errors);
+    match_list(opened.database().unwrap(), &mut list.as_bytes(), &mut text, &mut remarks).unwrap();
+    let lines: Vec<Value> =
+        String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    let want = serde_json::json!({"id":"CVE-2023-1","aliases":[],"name":"libssl3","version":"3.0.8-1",
+        "fixed_version":"3.0.9-1","status":"fix exists","severity":"critical","source":"debian-dsa"});
+    assert_eq!(lines, [want.clone(), want]);
+    let errors = String::from_utf8(errors).unwrap();
+    assert!(errors.contains("line 2") && errors.contains("line 5"), "{errors}");
+    let mut known = Vec::new();
+    lookup(&out, "CVE-2023-1", &mut known).unwrap();
+    let known: Value = serde_json::from_slice(&known).unwrap();
+    assert_eq!(known["affected"][0]["package"], "openssl");
+    assert!(lookup(&out, "CVE-1999-1", &mut Vec::new()).is_err());
+}
