@@ -45,6 +45,15 @@ pub const APPLICATIONS: &[(u32, &str)] = &[
     (2026, "Oracle"),
     (2027, "MSSQL"),
     (2028, "GRPC"),
+    // Ours.
+    (3001, "QUIC"),
+    (3002, "MQTT"),
+    (3003, "AMQP"),
+    (3004, "NATS"),
+    (3005, "SMTP"),
+    (3006, "LDAP"),
+    (3007, "Kerberos"),
+    (3008, "SMB"),
 ];
 
 impl ApplicationId {

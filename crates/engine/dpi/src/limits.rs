@@ -25,7 +25,7 @@ impl Default for Limits {
             parsers: 1 << 16,
             pages: 1 << 14,
             held_bytes: 1 << 20,
-            carries: 1 << 14,
+            carries: 1 << 12,
             senders: 1 << 12,
         }
     }

@@ -170,6 +170,9 @@ impl Reader {
     fn drop_carry(&mut self, flow: &mut Flow, side: Side) {
         let half = flow.half_mut(side);
         if half.carry != NONE {
+            if let Some(carry) = self.carries.get_mut(half.carry) {
+                carry.shrink_to(MAX_UNIT_BYTES);
+            }
             self.carries.free(half.carry);
             (half.carry, half.wanted) = (NONE, 0);
         }
@@ -320,16 +323,19 @@ impl Reader {
             let half = flow.half_mut(each);
             let index = std::mem::replace(&mut half.carry, NONE);
             half.wanted = 0;
-            if let Some(kept) = self.carries.get_mut(index).map(std::mem::take) {
-                self.stream(moment, flow, each, &kept);
-                if let Some(place) = self.carries.get_mut(index) {
-                    *place = kept;
-                    place.clear();
+            let rest = if each == side { data } else { &[] };
+            match self.carries.get_mut(index).map(std::mem::take) {
+                // In one piece: what a parser makes of a beginning may not depend on where it was cut.
+                Some(mut kept) => {
+                    kept.extend_from_slice(rest);
+                    self.stream(moment, flow, each, &kept);
+                    kept.clear();
+                    if let Some(place) = self.carries.get_mut(index) {
+                        *place = kept;
+                    }
+                    self.carries.free(index);
                 }
-                self.carries.free(index);
-            }
-            if each == side {
-                self.stream(moment, flow, side, data);
+                None => self.stream(moment, flow, each, rest),
             }
         }
     }

@@ -3,16 +3,37 @@
 //! One folder a protocol: `probe` says from the first bytes whether it is the one, `parse` reads one unit after the
 //! other and tells fields and attacks. Both are total: any bytes give an answer.
 
+pub(crate) mod amqp;
+pub(crate) mod cassandra;
+pub(crate) mod dhcp;
 pub(crate) mod dns;
+pub(crate) mod elasticsearch;
 pub(crate) mod http;
+pub(crate) mod kafka;
+pub(crate) mod kerberos;
+pub(crate) mod ldap;
+pub(crate) mod memcached;
+pub(crate) mod mongodb;
+pub(crate) mod mqtt;
 pub(crate) mod mysql;
+pub(crate) mod nats;
+pub(crate) mod ntp;
 pub(crate) mod postgresql;
+pub(crate) mod quic;
+pub(crate) mod radius;
 pub(crate) mod read;
 pub(crate) mod redis;
 #[cfg(test)]
 pub(crate) mod samples;
+pub(crate) mod smb;
+pub(crate) mod smtp;
 pub(crate) mod ssh;
+pub(crate) mod syslog;
+pub(crate) mod tds;
+pub(crate) mod tftp;
 pub(crate) mod tls;
+pub(crate) mod tns;
+pub(crate) mod zookeeper;
 
 use nv_model::application::ApplicationId;
 
@@ -50,6 +71,10 @@ impl Probe {
     }
     pub(crate) fn when(yes: bool) -> Self {
         if yes { Self::Yes } else { Self::No }
+    }
+    /// Maybe instead of no, when `maybe` holds.
+    pub(crate) fn or_maybe(self, maybe: bool) -> Self {
+        if self == Self::No && maybe { Self::Maybe } else { self }
     }
 }
 
@@ -131,10 +156,33 @@ pub(crate) enum Protocol {
     Tls,
     Http,
     Ssh,
+    Amqp,
+    Smb,
+    Nats,
+    Elasticsearch,
+    Mqtt,
     PostgreSql,
     MySql,
     Redis,
+    Smtp,
+    Memcached,
+    Cassandra,
+    ZooKeeper,
+    Tds,
+    Tns,
+    Kerberos,
+    Ldap,
+    MongoDb,
+    Kafka,
+    Syslog,
     Dns,
+    Echo,
+    Dhcp,
+    Ntp,
+    Tftp,
+    Radius,
+    Quic,
+    Sip,
 }
 
 /// What a parser has learned and where it is.
@@ -142,51 +190,147 @@ pub(crate) enum Protocol {
 pub(crate) enum Parser {
     Tls(tls::Tls),
     Http(http::Http),
-    Ssh,
     PostgreSql(postgresql::PostgreSql),
     MySql(mysql::MySql),
     Redis(redis::Redis),
     Dns(dns::Dns),
+    Mqtt(mqtt::Mqtt),
+    Nats(nats::Nats),
+    Smtp(smtp::Smtp),
+    Memcached(memcached::Memcached),
+    Cassandra(cassandra::Cassandra),
+    Tds(tds::Tds),
+    /// A protocol of which at most the beginning is read.
+    Plain(Protocol),
 }
 
 impl Protocol {
     /// Those over TCP, in the order in which they are asked: the surest signatures first.
-    pub(crate) const STREAM: &[Self] =
-        &[Self::Tls, Self::Http, Self::Ssh, Self::PostgreSql, Self::MySql, Self::Redis, Self::Dns];
+    pub(crate) const STREAM: &[Self] = &[
+        Self::Tls,
+        Self::Http,
+        Self::Ssh,
+        Self::Amqp,
+        Self::Smb,
+        Self::Nats,
+        Self::Elasticsearch,
+        Self::Mqtt,
+        Self::PostgreSql,
+        Self::MySql,
+        Self::Redis,
+        Self::Smtp,
+        Self::Memcached,
+        Self::Cassandra,
+        Self::ZooKeeper,
+        Self::Tds,
+        Self::Tns,
+        Self::Kerberos,
+        Self::Ldap,
+        Self::MongoDb,
+        Self::Kafka,
+        Self::Syslog,
+        Self::Dns,
+        Self::Echo,
+    ];
     /// Those over UDP.
-    pub(crate) const DATAGRAM: &[Self] = &[Self::Dns];
+    pub(crate) const DATAGRAM: &[Self] = &[
+        Self::Dns,
+        Self::Quic,
+        Self::Dhcp,
+        Self::Ntp,
+        Self::Sip,
+        Self::Radius,
+        Self::Kerberos,
+        Self::Ldap,
+        Self::Tftp,
+        Self::Syslog,
+        Self::Echo,
+    ];
 
     fn bit(self) -> u64 {
         1 << (self as u32)
     }
     /// The contract's application; `None` when only the parser can tell.
     pub(crate) fn application(self) -> Option<ApplicationId> {
-        match self {
-            Self::Tls => Some(ApplicationId(1002)),
-            // Its first line says whether it is HTTP, RTSP or SIP.
-            Self::Http => None,
-            Self::Ssh => Some(ApplicationId(1003)),
-            Self::PostgreSql => Some(ApplicationId(2006)),
-            Self::MySql => Some(ApplicationId(2001)),
-            Self::Redis => Some(ApplicationId(2002)),
-            Self::Dns => Some(ApplicationId(dns::APPLICATION)),
-        }
+        let number = match self {
+            // The first line says whether it is HTTP, RTSP or SIP; the first command whether memcached or Couchbase.
+            Self::Http | Self::Sip | Self::Memcached => return None,
+            Self::Tls => 1002,
+            Self::Ssh => 1003,
+            Self::Dns => dns::APPLICATION,
+            Self::Dhcp => 1005,
+            Self::Ntp => 1006,
+            Self::Tftp => 1007,
+            Self::Echo => 1008,
+            Self::MySql => 2001,
+            Self::Redis => 2002,
+            Self::ZooKeeper => 2003,
+            Self::Cassandra => 2004,
+            Self::MongoDb => 2005,
+            Self::PostgreSql => 2006,
+            Self::Kafka => 2007,
+            Self::Elasticsearch => 2012,
+            Self::Radius => 2015,
+            Self::Syslog => 2018,
+            Self::Tns => 2026,
+            Self::Tds => 2027,
+            Self::Quic => 3001,
+            Self::Mqtt => 3002,
+            Self::Amqp => 3003,
+            Self::Nats => 3004,
+            Self::Smtp => 3005,
+            Self::Ldap => 3006,
+            Self::Kerberos => 3007,
+            Self::Smb => 3008,
+        };
+        Some(ApplicationId(number))
     }
     pub(crate) fn probe_stream(self, side: Side, input: &[u8], ports: Ports) -> Probe {
         match self {
             Self::Tls => tls::probe(side, input, ports.midstream),
             Self::Http => http::probe(side, input),
             Self::Ssh => ssh::probe(input),
+            Self::Amqp => amqp::probe(side, input),
+            Self::Smb => smb::probe(input, ports),
+            Self::Nats => nats::probe(side, input),
+            Self::Elasticsearch => elasticsearch::probe(input),
+            Self::Mqtt => mqtt::probe(side, input, ports),
             Self::PostgreSql => postgresql::probe(side, input, ports),
             Self::MySql => mysql::probe(side, input),
             Self::Redis => redis::probe(side, input, ports),
+            Self::Smtp => smtp::probe(side, input),
+            Self::Memcached => memcached::probe(side, input),
+            Self::Cassandra => cassandra::probe(side, input),
+            Self::ZooKeeper => zookeeper::probe(side, input, ports),
+            Self::Tds => tds::probe(side, input, ports),
+            Self::Tns => tns::probe(side, input),
+            Self::Kerberos => kerberos::probe_stream(input),
+            Self::Ldap => ldap::probe(side, input),
+            Self::MongoDb => mongodb::probe(side, input),
+            Self::Kafka => kafka::probe(side, input),
+            Self::Syslog if side == Side::Client => syslog::probe(input),
             Self::Dns => dns::probe_stream(side, input),
+            Self::Echo => Probe::when(ports.server == 7),
+            Self::Syslog | Self::Dhcp | Self::Ntp | Self::Tftp | Self::Radius | Self::Quic | Self::Sip => {
+                Probe::No
+            }
         }
     }
+    /// A datagram is whole: maybe counts as no.
     pub(crate) fn probe_datagram(self, side: Side, input: &[u8], ports: Ports) -> Probe {
         match self {
             Self::Dns => dns::probe_datagram(side, input, ports),
-            Self::Tls | Self::Http | Self::Ssh | Self::PostgreSql | Self::MySql | Self::Redis => Probe::No,
+            Self::Dhcp => dhcp::probe(input, ports),
+            Self::Ntp => ntp::probe(input, ports),
+            Self::Tftp => tftp::probe(side, input, ports),
+            Self::Radius => radius::probe(input, ports),
+            Self::Quic => quic::probe(side, input, ports),
+            Self::Sip => http::probe_sip(side, input),
+            Self::Kerberos => kerberos::probe_datagram(input),
+            Self::Ldap => ldap::probe(side, input),
+            Self::Syslog => syslog::probe(input),
+            Self::Echo => Probe::when(ports.server == 7),
+            _ => Probe::No,
         }
     }
 }
@@ -195,23 +339,35 @@ impl Parser {
     pub(crate) fn new(protocol: Protocol) -> Self {
         match protocol {
             Protocol::Tls => Self::Tls(tls::Tls::default()),
-            Protocol::Http => Self::Http(http::Http::default()),
-            Protocol::Ssh => Self::Ssh,
+            Protocol::Http | Protocol::Sip => Self::Http(http::Http::default()),
             Protocol::PostgreSql => Self::PostgreSql(postgresql::PostgreSql::default()),
             Protocol::MySql => Self::MySql(mysql::MySql::default()),
             Protocol::Redis => Self::Redis(redis::Redis::default()),
             Protocol::Dns => Self::Dns(dns::Dns::default()),
+            Protocol::Mqtt => Self::Mqtt(mqtt::Mqtt::default()),
+            Protocol::Nats => Self::Nats(nats::Nats::default()),
+            Protocol::Smtp => Self::Smtp(smtp::Smtp::default()),
+            Protocol::Memcached => Self::Memcached(memcached::Memcached::default()),
+            Protocol::Cassandra => Self::Cassandra(cassandra::Cassandra::default()),
+            Protocol::Tds => Self::Tds(tds::Tds::default()),
+            other => Self::Plain(other),
         }
     }
     pub(crate) fn protocol(&self) -> Protocol {
         match self {
             Self::Tls(_) => Protocol::Tls,
             Self::Http(_) => Protocol::Http,
-            Self::Ssh => Protocol::Ssh,
             Self::PostgreSql(_) => Protocol::PostgreSql,
             Self::MySql(_) => Protocol::MySql,
             Self::Redis(_) => Protocol::Redis,
             Self::Dns(_) => Protocol::Dns,
+            Self::Mqtt(_) => Protocol::Mqtt,
+            Self::Nats(_) => Protocol::Nats,
+            Self::Smtp(_) => Protocol::Smtp,
+            Self::Memcached(_) => Protocol::Memcached,
+            Self::Cassandra(_) => Protocol::Cassandra,
+            Self::Tds(_) => Protocol::Tds,
+            Self::Plain(protocol) => *protocol,
         }
     }
     /// Reads the next unit of the direction in `context`.
@@ -219,17 +375,41 @@ impl Parser {
         match self {
             Self::Tls(tls) => tls.step(context, input),
             Self::Http(http) => http.step(context, input),
-            Self::Ssh => ssh::step(context, input),
             Self::PostgreSql(postgresql) => postgresql.step(context, input),
             Self::MySql(mysql) => mysql.step(context, input),
             Self::Redis(redis) => redis.step(context, input),
             Self::Dns(dns) => dns.step(context, input),
+            Self::Mqtt(mqtt) => mqtt.step(context, input),
+            Self::Nats(nats) => nats.step(context, input),
+            Self::Smtp(smtp) => smtp.step(context, input),
+            Self::Memcached(memcached) => memcached.step(context, input),
+            Self::Cassandra(cassandra) => cassandra.step(context, input),
+            Self::Tds(tds) => tds.step(context, input),
+            Self::Plain(Protocol::Ssh) => ssh::step(context, input),
+            Self::Plain(Protocol::Amqp) => amqp::step(context, input),
+            Self::Plain(protocol) => {
+                let wanted = match (*protocol, context.side) {
+                    (Protocol::Ldap, Side::Client) => ldap::wanted(input),
+                    (Protocol::Tns, Side::Client) => tns::wanted(input),
+                    _ => 0,
+                };
+                if input.len() < wanted {
+                    return Step::More(wanted);
+                }
+                plain(*protocol, context, input);
+                Step::Done
+            }
         }
     }
     /// Reads a datagram.
     pub(crate) fn datagram(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
         match self {
             Self::Dns(dns) => dns.datagram(context, input),
+            Self::Http(http) => http.datagram(context, input),
+            Self::Plain(protocol) => {
+                plain(*protocol, context, input);
+                Step::Done
+            }
             _ => Step::Done,
         }
     }
@@ -241,7 +421,32 @@ impl Parser {
             Self::PostgreSql(postgresql) => postgresql.lost(),
             Self::MySql(mysql) => mysql.lost(),
             Self::Redis(redis) => redis.lost(),
-            Self::Ssh | Self::Dns(_) => {}
+            // They know nothing beyond a unit.
+            Self::Dns(_)
+            | Self::Mqtt(_)
+            | Self::Nats(_)
+            | Self::Smtp(_)
+            | Self::Memcached(_)
+            | Self::Cassandra(_)
+            | Self::Tds(_)
+            | Self::Plain(_) => {}
         }
+    }
+}
+
+/// Reads the beginning of a direction, as much as is in the first bytes.
+fn plain(protocol: Protocol, context: &mut Context<'_>, input: &[u8]) {
+    match protocol {
+        Protocol::Smb => smb::first(context, input),
+        Protocol::Ldap => ldap::first(context, input),
+        Protocol::MongoDb => mongodb::first(context, input),
+        Protocol::Kafka => kafka::first(context, input),
+        Protocol::Tns => tns::first(context, input),
+        Protocol::Dhcp => dhcp::datagram(context, input),
+        Protocol::Ntp => ntp::datagram(context, input),
+        Protocol::Tftp => tftp::datagram(context, input),
+        Protocol::Radius => radius::datagram(context, input),
+        Protocol::Quic => quic::datagram(context, input),
+        _ => {}
     }
 }

@@ -2,5 +2,6 @@
 
 pub(crate) mod conversation;
 mod flows;
+mod recognition;
 mod segmentation;
 mod streams;

@@ -16,6 +16,8 @@ use name::Name;
 
 /// Ports on which a message may be a little wrong and still is one: DNS, mDNS, LLMNR.
 const PORTS: [u16; 3] = [53, 5353, 5355];
+/// Longest message of a client over TCP that is taken for one; updates with signatures stay below.
+const MAX_QUESTION_BYTES: usize = 4096;
 /// Questions whose number is remembered until their answer.
 const WAITING: usize = 8;
 /// Records of an answer that are told.
@@ -41,7 +43,9 @@ pub(crate) struct Dns {
 /// Whether a datagram is a message, and whether its sender may be `side`.
 pub(crate) fn probe_datagram(side: Side, input: &[u8], ports: Ports) -> Probe {
     let lenient = PORTS.contains(&ports.server) || PORTS.contains(&ports.client);
-    let Some(message) = Message::parse(input) else { return Probe::No };
+    // NetBIOS names (RFC 1002) look the same.
+    let netbios = ports.server == 137 || ports.client == 137;
+    let Some(message) = Message::parse(input).filter(|_| !netbios) else { return Probe::No };
     let multicast = ports.server == 5353 || ports.client == 5353;
     let sender = multicast || message.is_answer == (side == Side::Server);
     Probe::when(sender && message.is_plausible(!lenient))
@@ -52,8 +56,9 @@ pub(crate) fn probe_stream(side: Side, input: &[u8]) -> Probe {
     let [l0, l1, message @ ..] = input else { return Probe::Maybe };
     let length = usize::from(u16::from_be_bytes([*l0, *l1]));
     // Flags and counts first: they rule out nearly all that is not DNS.
+    let longest = if side == Side::Client { MAX_QUESTION_BYTES } else { usize::MAX };
     match message {
-        _ if length < 17 => Probe::No,
+        _ if length < 17 || length > longest => Probe::No,
         [_, _, f0, f1, 0, 1, a0, a1, ..] => {
             let answer = f0 & 0x80 != 0;
             if f0 & 0x78 != 0 || f1 & 0x40 != 0 || answer != (side == Side::Server) {

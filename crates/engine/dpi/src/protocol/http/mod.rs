@@ -11,7 +11,7 @@ mod software;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use probe::probe;
+pub(crate) use probe::{probe, probe_sip};
 #[cfg(test)]
 pub(crate) use samples::samples;
 
@@ -86,6 +86,17 @@ impl Http {
             direction.messages = direction.messages.saturating_add(1);
         }
         direction.place = Place::Start;
+    }
+
+    /// Reads a datagram: SIP has one message in each (RFC 3261 §18).
+    pub(crate) fn datagram(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
+        self.direction(context.side).place = Place::Start;
+        self.step(context, input);
+        // A message whose end is not there ends with the datagram.
+        if self.direction(context.side).place != Place::Start {
+            self.end_of_message(context.side);
+        }
+        Step::Took(1)
     }
 
     /// Reads as many lines as there are.

@@ -78,3 +78,15 @@ fn stronger(a: Probe, b: Probe) -> Probe {
         (Probe::No, Probe::No) => Probe::No,
     }
 }
+
+/// Whether a datagram is a message of SIP.
+pub(crate) fn probe_sip(side: Side, input: &[u8]) -> Probe {
+    let parse::Line::Whole(line, _) = parse::line(input, 1000) else { return Probe::No };
+    match (parse::start_line(line), side) {
+        (Some(parse::Start::Request { version, .. }), Side::Client)
+        | (Some(parse::Start::Answer { version, .. }), Side::Server) => {
+            Probe::when(version.starts_with(b"SIP/"))
+        }
+        _ => Probe::No,
+    }
+}

@@ -140,7 +140,7 @@ impl Tls {
         if self.direction(context.side).opaque {
             match (context.side, self.heartbeat) {
                 (Side::Client, _) => self.heartbeat = Some(length),
-                (Side::Server, Some(asked)) if length > asked.saturating_add(256) => {
+                (Side::Server, Some(asked)) if length >= asked.saturating_add(16) => {
                     context.threat(Threat::SslHeartbleed);
                 }
                 (Side::Server, _) => {}
@@ -151,7 +151,8 @@ impl Tls {
             return (length >= 3).then_some(Step::More(8));
         };
         let claimed = u16::from_be_bytes([*p0, *p1]);
-        if *kind == 1 && claimed.saturating_add(3) > length {
+        // Type, length and at least 16 bytes of padding belong to it.
+        if *kind == 1 && claimed.saturating_add(19) > length {
             context.threat(Threat::SslHeartbleed);
         }
         None
