@@ -62,7 +62,7 @@ impl Identifier {
             Asked::Containerd(channel) => {
                 Containerd::describe(Arc::clone(&self.host), channel, &found.namespace, &found.id).await
             }
-            Asked::Docker(client) => docker::describe(&self.host, &client, &found.id, None).await,
+            Asked::Docker(client) => docker::identify(&self.host, &client, &found.id).await,
         };
         answer.ok().flatten()
     }

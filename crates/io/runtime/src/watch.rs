@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::backoff::Backoff;
 use crate::bundle::Bundles;
 use crate::containerd::{self, Containerd};
 use crate::cri::{self, Cri};
-use crate::docker::{self, Docker};
+use crate::docker::{self, Docker, Found, Looks, Named};
 use crate::error::RuntimeError;
 use crate::identify::Asked;
 use crate::track::Tracker;
@@ -117,6 +118,8 @@ pub struct Watcher {
 pub(crate) enum Hint {
     /// Something about this container changed.
     Look { namespace: String, id: String },
+    /// This container of Docker's was made.
+    Created(Named),
     /// Its first process ended.
     Exited { namespace: String, id: String, pid: u32, exit_code: i32, at: Timestamp },
     /// Something changed.
@@ -149,6 +152,7 @@ impl Watcher {
             counters: Arc::clone(&counters),
             tracker: Tracker::default(),
             unreadable: 0,
+            has_listed: false,
         };
         let run = async move {
             tokio::select! {
@@ -168,6 +172,8 @@ struct Task {
     counters: Arc<Counters>,
     tracker: Tracker,
     unreadable: u64,
+    /// Everything was listed since the runtime answers.
+    has_listed: bool,
 }
 
 /// Why a connection ended.
@@ -187,7 +193,7 @@ impl From<RuntimeError> for End {
 enum Runtime {
     Containerd(Containerd, Channel),
     Cri(Cri, Channel),
-    Docker(Docker),
+    Docker(Docker, Looks),
 }
 
 impl Runtime {
@@ -195,7 +201,7 @@ impl Runtime {
         match self {
             Self::Containerd(..) => Api::Containerd,
             Self::Cri(..) => Api::Cri,
-            Self::Docker(_) => Api::Docker,
+            Self::Docker(..) => Api::Docker,
         }
     }
 
@@ -203,7 +209,7 @@ impl Runtime {
         match self {
             Self::Containerd(..) => containerd::NAME,
             Self::Cri(cri, _) => cri.name(),
-            Self::Docker(_) => docker::NAME,
+            Self::Docker(..) => docker::NAME,
         }
     }
 
@@ -212,7 +218,7 @@ impl Runtime {
         AbortOnDropHandle::new(match self {
             Self::Containerd(_, channel) => tokio::spawn(containerd::follow(channel.clone(), hints)),
             Self::Cri(_, channel) => tokio::spawn(cri::follow(channel.clone(), hints)),
-            Self::Docker(docker) => tokio::spawn(docker::follow(docker.client(), hints)),
+            Self::Docker(docker, _) => tokio::spawn(docker::follow(docker.client(), hints)),
         })
     }
 }
@@ -288,7 +294,8 @@ impl Task {
     async fn connect_docker(&self) -> Result<(Runtime, String), RuntimeError> {
         let (runtime, version) = Docker::connect(Arc::clone(&self.config.host), &self.config.socket).await?;
         self.asked.send_replace(Some(Asked::Docker(runtime.client())));
-        Ok((Runtime::Docker(runtime), version))
+        let looks = runtime.looks();
+        Ok((Runtime::Docker(runtime, looks), version))
     }
 
     async fn connect_grpc(&self) -> Result<(Runtime, String), RuntimeError> {
@@ -318,13 +325,20 @@ impl Task {
     async fn follow(&mut self, runtime: &mut Runtime, hints: &mut mpsc::Receiver<Hint>) -> Result<(), End> {
         let polls = matches!(runtime, Runtime::Cri(..));
         let short = if polls { self.config.poll_every } else { self.config.list_every };
+        self.has_listed = false;
         self.list(runtime, true).await?;
+        self.has_listed = true;
         self.tell(vec![RuntimeEvent::Listed]).await?;
         let mut next_full = Instant::now() + SECOND_LIST;
         let mut next_short = Instant::now() + short;
         let mut hinting = true;
         loop {
             tokio::select! {
+                answer = looked(runtime, &self.tracker) => match answer? {
+                    (id, Found::Seen(workload)) => self.look_ended(&id, Some(*workload)).await?,
+                    (id, Found::Gone) => self.look_ended(&id, None).await?,
+                    (_, Found::Unchanged) => {}
+                },
                 hint = hints.recv(), if hinting => match hint {
                     Some(Hint::Ended(message)) => return Err(RuntimeError::Ended { message }.into()),
                     // One list answers for all changes of a burst.
@@ -351,7 +365,21 @@ impl Task {
         let all = match runtime {
             Runtime::Containerd(containerd, _) => Box::pin(containerd.list(known)).await?,
             Runtime::Cri(cri, _) => Box::pin(cri.list(known, full)).await?,
-            Runtime::Docker(docker) => Box::pin(docker.list(known)).await?,
+            // Those that are known are looked at while other things happen.
+            Runtime::Docker(docker, looks) if self.has_listed => {
+                let ids: BTreeSet<String> = docker.ids().await?.into_iter().collect();
+                let gone = known.keys().filter(|id| !ids.contains(id.as_str())).cloned().collect::<Vec<_>>();
+                for id in &ids {
+                    looks.add(id, known.get(id.as_str()));
+                }
+                self.counters.lists.fetch_add(1, Ordering::Relaxed);
+                let mut out = Vec::new();
+                for id in gone {
+                    self.tracker.removed(&id, self.config.clock.now(), &mut out);
+                }
+                return self.tell(out).await;
+            }
+            Runtime::Docker(docker, _) => Box::pin(docker.list(known)).await?,
         };
         self.counters.lists.fetch_add(1, Ordering::Relaxed);
         let mut out = Vec::new();
@@ -369,9 +397,16 @@ impl Task {
                 let found = Box::pin(containerd.look(&namespace, &id, self.tracker.known())).await?;
                 self.looked(&namespace, &id, found, &mut out);
             }
-            (Hint::Look { namespace, id }, Runtime::Docker(docker)) => {
-                let found = Box::pin(docker.look(&id, self.tracker.known())).await?;
-                self.looked(&namespace, &id, found, &mut out);
+            (Hint::Look { id, .. }, Runtime::Docker(_, looks)) => {
+                looks.add(&id, self.tracker.known().get(id.as_str()));
+            }
+            (Hint::Created(named), Runtime::Docker(docker, looks)) => {
+                looks.add(&named.id, None);
+                // All that its service follows from, some hundred milliseconds before its first process.
+                let created = docker.created(named);
+                if let Some(created) = created.filter(|it| !self.tracker.known().contains_key(&it.id)) {
+                    self.tracker.seen(created, now, &mut out);
+                }
             }
             (Hint::Exited { namespace, id, pid, exit_code, at }, _) => {
                 if let Ok(id) = workload_id(&namespace, &id) {
@@ -379,9 +414,15 @@ impl Task {
                     self.tracker.exited(&id, pid, exit_code, at, &mut out);
                 }
             }
-            (Hint::Look { .. } | Hint::List | Hint::Ended(_), _) => {}
+            (Hint::Look { .. } | Hint::Created(_) | Hint::List | Hint::Ended(_), _) => {}
         }
         self.count(runtime);
+        self.tell(out).await
+    }
+
+    async fn look_ended(&mut self, id: &str, found: Option<Workload>) -> Result<(), End> {
+        let mut out = Vec::new();
+        self.looked("", id, found, &mut out);
         self.tell(out).await
     }
 
@@ -405,7 +446,7 @@ impl Task {
         let unreadable = match runtime {
             Runtime::Containerd(containerd, _) => containerd.unreadable,
             Runtime::Cri(cri, _) => cri.unreadable,
-            Runtime::Docker(docker) => docker.unreadable,
+            Runtime::Docker(docker, _) => docker.unreadable,
         };
         self.counters.refused.store(self.tracker.refused, Ordering::Relaxed);
         if unreadable > self.unreadable {
@@ -431,6 +472,18 @@ pub(crate) async fn call<T>(
         }
         Err(_) => Err(RuntimeError::Timeout { doing, seconds: CALL.as_secs() }),
     }
+}
+
+/// The next answer about a container of Docker's; never where nothing was asked.
+async fn looked(runtime: &mut Runtime, tracker: &Tracker) -> Result<(String, Found), RuntimeError> {
+    if let Runtime::Docker(_, looks) = runtime {
+        while !looks.is_empty() {
+            if let Some(answer) = looks.next(|id| tracker.known().get(id).cloned()).await {
+                return answer;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 pub(crate) fn timestamp(at: &prost_types::Timestamp) -> Timestamp {

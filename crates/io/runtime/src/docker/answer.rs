@@ -28,6 +28,46 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -
 pub(crate) struct Listed {
     #[serde(deserialize_with = "nullable")]
     pub(crate) id: String,
+    #[serde(deserialize_with = "nullable")]
+    names: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    image: String,
+    #[serde(deserialize_with = "nullable")]
+    labels: BTreeMap<String, String>,
+}
+
+/// What is known of a container before the daemon describes it: enough to know its service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// The image by its name.
+    pub(crate) image: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Named {
+    /// From these words; `None` where the image is named by its id, from which no service follows.
+    pub(crate) fn new(
+        id: String,
+        name: &str,
+        image: String,
+        labels: BTreeMap<String, String>,
+    ) -> Option<Self> {
+        let is_id = image.starts_with("sha256:")
+            || (image.len() >= 12 && image.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let name = name.trim_start_matches('/').to_owned();
+        (!image.is_empty() && !is_id).then_some(Self { id, name, image, labels })
+    }
+}
+
+impl Listed {
+    /// A container that others link to has further names, with that one's before a `/`.
+    pub(crate) fn named(self) -> Option<Named> {
+        let own = self.names.iter().map(|name| name.trim_start_matches('/')).find(|name| !name.contains('/'));
+        let own = own.unwrap_or_default().to_owned();
+        Named::new(self.id, &own, self.image, self.labels)
+    }
 }
 
 /// `GET /containers/<id>/json`.
@@ -301,6 +341,22 @@ mod tests {
         assert_eq!(shown, [(80, 8080, Some("127.0.0.1".parse().unwrap()))]);
         let addresses: Vec<String> = container.interfaces().iter().map(|on| on.address.to_string()).collect();
         assert_eq!(addresses, ["172.17.0.2/16", "fd00::2/64"]);
+    }
+
+    #[test]
+    fn a_line_of_the_list_names_the_container_unless_its_image_is_an_id() {
+        let line: Listed = serde_json::from_str(
+            r#"{"Id":"ab","Names":["/other/alias","/cart"],"Image":"shop/web:1","Labels":null,"Ports":[]}"#,
+        )
+        .unwrap();
+        let named = line.named().unwrap();
+        assert_eq!(
+            (named.id.as_str(), named.name.as_str(), named.image.as_str()),
+            ("ab", "cart", "shop/web:1")
+        );
+        for image in ["", "sha256:0123", "a7973bd50090"] {
+            assert_eq!(Named::new("ab".into(), "/x", image.into(), BTreeMap::new()), None, "{image:?}");
+        }
     }
 
     #[test]

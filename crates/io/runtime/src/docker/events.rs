@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::cgroup;
+use crate::docker::answer::Named;
 use crate::docker::http::Client;
 use crate::watch::Hint;
 
@@ -112,7 +113,10 @@ impl Lines {
 }
 
 fn hint(line: &[u8]) -> Option<Hint> {
-    let event: Event = serde_json::from_slice(line).ok()?;
+    let mut event: Event = serde_json::from_slice(line).ok()?;
+    let is_new = event.r#type == "container" && event.action == "create";
+    // Name, image and all labels.
+    let created = event.actor.attributes.take_if(|_| is_new);
     let id = match event.r#type.as_str() {
         "container" if CONTAINER.contains(&event.action.as_str()) => event.actor.id,
         "network" if NETWORK.contains(&event.action.as_str()) => {
@@ -121,7 +125,13 @@ fn hint(line: &[u8]) -> Option<Hint> {
         _ => return None,
     };
     // It becomes part of a path.
-    cgroup::container_id(&id).is_some().then(|| Hint::Look { namespace: String::new(), id })
+    cgroup::container_id(&id)?;
+    let created = created.and_then(|mut attributes| {
+        let mut take = |key| attributes.remove(key).unwrap_or_default();
+        let (name, image) = (take("name"), take("image"));
+        Named::new(id.clone(), &name, image, attributes)
+    });
+    Some(created.map_or_else(|| Hint::Look { namespace: String::new(), id }, Hint::Created))
 }
 
 #[cfg(test)]
@@ -141,6 +151,7 @@ mod tests {
     fn looked_at(lines: &mut Lines, bytes: &str) -> Vec<String> {
         let name = |hint| match hint {
             Hint::Look { id, .. } => id,
+            Hint::Created(named) => named.id,
             other => format!("{other:?}"),
         };
         lines.take(bytes.as_bytes()).into_iter().map(name).collect()
@@ -161,6 +172,20 @@ mod tests {
         ] {
             let found = looked_at(&mut Lines::default(), &event(kind, action, id));
             assert_eq!(found, if want { vec![ID.to_owned()] } else { vec![] }, "{kind} {action} {id}");
+        }
+    }
+
+    #[test]
+    fn a_new_container_comes_with_its_name_image_and_labels() {
+        let line = format!(
+            r#"{{"Type":"container","Action":"create","Actor":{{"ID":"{ID}","Attributes":
+            {{"app":"x","image":"shop/web:1","name":"cart"}}}}}}"#
+        );
+        let labels = BTreeMap::from([("app".to_owned(), "x".to_owned())]);
+        let want = Named { id: ID.into(), name: "cart".into(), image: "shop/web:1".into(), labels };
+        match hint(line.as_bytes()) {
+            Some(Hint::Created(named)) => assert_eq!(named, want),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -7,6 +7,7 @@
 mod answer;
 mod events;
 mod http;
+mod looks;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,12 +16,15 @@ use std::sync::Arc;
 use nv_model::name::WorkloadId;
 use nv_model::workload::Workload;
 
+pub(crate) use self::answer::Named;
 use self::answer::{Container, Image, Listed, Version};
 pub(crate) use self::events::follow;
 pub(crate) use self::http::Client;
 use self::http::{LIST_BYTES, ONE_BYTES};
+pub(crate) use self::looks::{Found, Looks};
 use crate::assemble::{Parts, PodIdentity, Task, assemble};
 use crate::error::RuntimeError;
+use crate::spec::Traits;
 use crate::{Host, cgroup};
 
 /// The name that workloads carry.
@@ -63,34 +67,59 @@ impl Docker {
         self.client.clone()
     }
 
-    /// All containers, those that do not run as well.
+    /// All containers, those that do not run as well. What the daemon cannot describe stays as it was.
     pub(crate) async fn list(
         &mut self,
         known: &BTreeMap<WorkloadId, Workload>,
     ) -> Result<Vec<Workload>, RuntimeError> {
-        let listed: Option<Vec<Listed>> =
-            self.client.get("list Docker's containers", "/containers/json?all=1", LIST_BYTES).await?;
         let mut all = Vec::new();
-        for Listed { id } in listed.unwrap_or_default().into_iter().take(CONTAINERS) {
-            all.extend(self.look(&id, known).await?);
+        for id in self.ids().await? {
+            let prior = known.get(id.as_str());
+            match describe(&self.host, &self.client, &id, prior).await {
+                Err(
+                    RuntimeError::Refused { .. }
+                    | RuntimeError::Unreadable { .. }
+                    | RuntimeError::Timeout { .. },
+                ) => {
+                    self.unreadable = self.unreadable.saturating_add(1);
+                    all.extend(prior.cloned());
+                }
+                found => all.extend(found?),
+            }
         }
         Ok(all)
     }
 
-    /// One container; `None` when there is none (any more). What the daemon cannot describe stays as it was.
-    pub(crate) async fn look(
-        &mut self,
-        id: &str,
-        known: &BTreeMap<WorkloadId, Workload>,
-    ) -> Result<Option<Workload>, RuntimeError> {
-        match describe(&self.host, &self.client, id, known.get(id)).await {
-            Err(RuntimeError::Refused { .. } | RuntimeError::Unreadable { .. }) => {
-                self.unreadable = self.unreadable.saturating_add(1);
-                Ok(known.get(id).cloned())
-            }
-            found => found,
-        }
+    /// Ids of all containers. This the daemon answers from a copy, whatever it does with them.
+    pub(crate) async fn ids(&self) -> Result<Vec<String>, RuntimeError> {
+        let listed: Option<Vec<Listed>> =
+            self.client.get("list Docker's containers", "/containers/json?all=1", LIST_BYTES).await?;
+        let ids = listed.unwrap_or_default().into_iter().map(|line| line.id);
+        Ok(ids.filter(|id| cgroup::container_id(id).is_some()).take(CONTAINERS).collect())
     }
+
+    /// What is known of a container from its creation on.
+    pub(crate) fn created(&self, named: Named) -> Option<Workload> {
+        of_name(&self.host, named)
+    }
+
+    /// Questions about its containers.
+    pub(crate) fn looks(&self) -> Looks {
+        Looks::new(Arc::clone(&self.host), self.client.clone())
+    }
+}
+
+/// Which service a container is of, without waiting for the daemon to start it.
+pub(crate) async fn identify(
+    host: &Host,
+    client: &Client,
+    id: &str,
+) -> Result<Option<Workload>, RuntimeError> {
+    let Some(id) = cgroup::container_id(id) else { return Ok(None) };
+    let path = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
+    let listed: Option<Vec<Listed>> = client.get("look a container up", &path, ONE_BYTES).await?;
+    let line = listed.unwrap_or_default().into_iter().find(|line| line.id == id);
+    Ok(line.and_then(Listed::named).and_then(|named| of_name(host, named)))
 }
 
 /// What the daemon says of a container; `prior` is what it said before.
@@ -125,7 +154,7 @@ async fn image(client: &Client, container: &Container) -> String {
 }
 
 fn workload(host: &Host, container: &Container, image: &str) -> Option<Workload> {
-    let pod = pod(container);
+    let pod = pod(&container.id, container.name(), container.network_of(), container.labels());
     let in_pod = pod.is_some();
     let pid = container.pid();
     let running = pid != 0;
@@ -162,17 +191,32 @@ fn workload(host: &Host, container: &Container, image: &str) -> Option<Workload>
     Some(workload)
 }
 
+fn of_name(host: &Host, named: Named) -> Option<Workload> {
+    let Named { id, name, image, labels } = named;
+    let pod = pod(&id, &name, None, &labels);
+    let in_pod = pod.is_some();
+    let parts = Parts { id: &id, runtime: NAME, pod, labels, image: &image, ..Parts::default() };
+    let mut workload = assemble(host, Traits::default(), parts).ok()?;
+    if !in_pod && !name.is_empty() {
+        workload.name = name;
+    }
+    Some(workload)
+}
+
 /// Which pod a container is in, from its name: `k8s_<container>_<pod>_<namespace>_<uid>_<attempt>`. None of these can
-/// have a `_`.
-fn pod(container: &Container) -> Option<PodIdentity> {
-    let rest = container.name().strip_prefix(POD_PREFIX)?;
-    let parts: Vec<&str> = rest.split('_').collect();
+/// have a `_`. `network_of` is the container whose network it uses.
+fn pod(
+    id: &str,
+    name: &str,
+    network_of: Option<&str>,
+    labels: &BTreeMap<String, String>,
+) -> Option<PodIdentity> {
+    let parts: Vec<&str> = name.strip_prefix(POD_PREFIX)?.split('_').collect();
     let [name, pod, namespace, _uid, _attempt, ..] = parts.as_slice() else { return None };
     let is_sandbox = *name == SANDBOX;
     // A pod in the host's network names its sandbox nowhere but here.
-    let labelled = || container.labels().get("io.kubernetes.sandbox.id").map(String::as_str);
-    let sandbox =
-        if is_sandbox { Some(container.id.as_str()) } else { container.network_of().or_else(labelled) };
+    let labelled = || labels.get("io.kubernetes.sandbox.id").map(String::as_str);
+    let sandbox = if is_sandbox { Some(id) } else { network_of.or_else(labelled) };
     Some(PodIdentity {
         name: (*pod).to_owned(),
         namespace: (*namespace).to_owned(),
@@ -229,6 +273,23 @@ mod tests {
             "evil:1",
         );
         assert_eq!((fake.learned_group().as_str(), fake.pod_name.as_str()), ("nv.evil", ""));
+    }
+
+    #[test]
+    fn the_service_is_the_same_before_and_after_the_daemon_describes_a_container() {
+        for (name, image) in [("cart", "shop/web:1"), ("k8s_web_web-7d9c5b8f6-x2x5z_shop_uid_0", "web:1")] {
+            let host = Host {
+                node: "n1".parse().unwrap(),
+                host_name: "node-1".into(),
+                proc_root: "/nowhere".into(),
+                cgroup_root: None,
+            };
+            let named = Named::new(ID.into(), name, image.into(), BTreeMap::new()).unwrap();
+            let before = of_name(&host, named).unwrap();
+            let after = seen(&format!(r#"{{"Id":"ID","Name":"/{name}"}}"#), image);
+            assert_eq!(before.learned_group(), after.learned_group(), "{name}");
+            assert_eq!((before.id, before.name), (after.id, after.name));
+        }
     }
 
     #[test]
