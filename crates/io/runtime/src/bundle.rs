@@ -198,7 +198,12 @@ mod tests {
             &pod_config(&format!("kubepods-pod1.slice:crio:{ID}")),
         );
         put(root.path(), &format!("{CONTAINERD}/default/c1"), r#"{"linux":{"cgroupsPath":"/default/c1"}}"#);
+        let other = "c".repeat(64);
+        let plain = format!("/kubepods/burstable/pod2/crio-{other}");
+        put(root.path(), &format!("{CRIO}/{other}/userdata"), &pod_config(&plain));
         let bundles = bundles(root.path());
+        let found = bundles.identify(&format!("{plain}/container")).unwrap();
+        assert_eq!((found.id.as_str(), found.cgroup.as_str()), (other.as_str(), plain.as_str()), "cgroupfs");
         let found = bundles.identify(&scope).unwrap();
         assert_eq!((found.runtime.as_str(), found.cgroup.as_str()), ("cri-o", scope.as_str()));
         let found = bundles.identify("/default/c1/made/by/it").unwrap();

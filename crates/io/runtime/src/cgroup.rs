@@ -1,7 +1,7 @@
 //! From a process or a cgroup to a container.
 //!
-//! Runtimes make one cgroup a container and name it after its id: `…/<id>` where the cgroup driver is `cgroupfs`,
-//! `…/cri-containerd-<id>.scope`, `…/crio-<id>.scope`, `…/docker-<id>.scope` or `…/libpod-<id>.scope` where it is
+//! Runtimes make one cgroup a container and name it after its id: `…/<id>` where the cgroup driver is `cgroupfs` (CRI-O:
+//! `…/crio-<id>`), `…/cri-containerd-<id>.scope`, `…/crio-<id>.scope`, `…/docker-<id>.scope` or `…/libpod-<id>.scope` where it is
 //! systemd. A container may make cgroups below its own, and may even run a runtime inside.
 
 use std::fs::{self, File};
@@ -15,6 +15,8 @@ const ID_DIGITS: usize = 64;
 /// Prefixes of the scopes that systemd makes for a container's own processes. `crio-conmon-` is not among them: that
 /// scope has the host's helper of the container.
 const SCOPES: [&str; 5] = ["cri-containerd-", "crio-", "docker-", "libpod-", "nerdctl-"];
+/// CRI-O writes its prefix with the driver `cgroupfs` as well.
+const CRIO: &str = "crio-";
 /// Folders that [`find`] looks at before it gives up.
 const FIND_FOLDERS: usize = 50_000;
 
@@ -58,7 +60,7 @@ pub fn of_process(proc_root: &Path, pid: u32) -> io::Result<Option<String>> {
 pub fn container_id(component: &str) -> Option<&str> {
     let id = match component.strip_suffix(".scope") {
         Some(scope) => SCOPES.iter().find_map(|prefix| scope.strip_prefix(prefix))?,
-        None => component,
+        None => component.strip_prefix(CRIO).unwrap_or(component),
     };
     (id.len() == ID_DIGITS && id.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(id)
 }
@@ -172,6 +174,7 @@ mod tests {
             (format!("/kubepods.slice/crio-{ID}.scope"), None),
             (format!("/system.slice/docker-{ID}.scope"), None),
             (format!("/docker/{ID}"), None),
+            (format!("/kubepods/burstable/pod1/crio-{ID}"), None),
             (
                 format!("/machine.slice/libpod-{ID}.scope/container"),
                 Some(format!("/machine.slice/libpod-{ID}.scope")),
@@ -181,9 +184,13 @@ mod tests {
             let own = want.unwrap_or_else(|| path.clone());
             assert_eq!(containers(&path).next(), Some((ID, own.as_str())), "{path}");
         }
-        for path in
-            ["/", "/system.slice/ssh.service", "/kubepods/pod3b811db6", &format!("/crio-conmon-{ID}.scope")]
-        {
+        for path in [
+            "/",
+            "/system.slice/ssh.service",
+            "/kubepods/pod3b811db6",
+            &format!("/crio-conmon-{ID}.scope"),
+            &format!("/crio-conmon-{ID}"),
+        ] {
             assert_eq!(containers(path).next(), None, "{path}");
         }
     }

@@ -16,8 +16,8 @@ use nv_model::time::Timestamp;
 use nv_model::workload::{InterfaceAddress, Workload};
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::assemble::{Parts, PodIdentity, Task, assemble};
 use crate::error::RuntimeError;
@@ -234,8 +234,9 @@ pub(crate) async fn ended(channel: Channel, id: &str) -> Result<Option<(i32, Tim
     }
 }
 
-/// Follows the runtime's container events where it has them (CRI-O, containerd from 1.7 on); each is a hint to list
-/// again. Where it has none this ends silently, and the polling does it all.
+/// Follows the runtime's container events where it has them (containerd from 1.7 on, CRI-O where `enable_pod_events` is
+/// set, which it is not by default); each is a hint to list again. Where it has none this ends silently, and the polling
+/// does it all.
 pub(crate) async fn follow(channel: Channel, hints: mpsc::Sender<Hint>) {
     let mut client = RuntimeServiceClient::new(channel);
     let ended = match client.get_container_events(GetEventsRequest::default()).await {
@@ -245,16 +246,26 @@ pub(crate) async fn follow(channel: Channel, hints: mpsc::Sender<Hint>) {
                 match stream.message().await {
                     Ok(Some(_)) if hints.send(Hint::List).await.is_err() => return,
                     Ok(Some(_)) => {}
-                    Ok(None) => break "end of stream".to_owned(),
-                    Err(status) => break status.message().to_owned(),
+                    Ok(None) => break Ok(()),
+                    Err(status) => break Err(status),
                 }
             }
         }
-        Err(status) if status.code() == Code::Unimplemented => return,
-        Err(status) => status.message().to_owned(),
+        Err(status) => Err(status),
     };
+    let Some(ended) = broke(&ended) else { return };
     // Nobody listens any more: then nobody needs to know.
     hints.send(Hint::Ended(ended)).await.unwrap_or_default();
+}
+
+/// Why the events ended, if that means a broken connection: a CRI-O that is to send none ends the stream at once and in
+/// order, others answer that they do not know the call. When it is the runtime that ends, the next poll fails.
+fn broke(ended: &Result<(), Status>) -> Option<String> {
+    match ended {
+        Ok(()) => None,
+        Err(status) if status.code() == Code::Unimplemented => None,
+        Err(status) => Some(status.message().to_owned()),
+    }
 }
 
 async fn containers(
@@ -294,4 +305,37 @@ fn interfaces(network: PodSandboxNetworkStatus) -> Vec<InterfaceAddress> {
             gateway: None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_without_events_is_no_broken_one() {
+        for (ended, want) in [
+            (Ok(()), None),
+            (Err(Status::unimplemented("no such call")), None),
+            (Err(Status::unavailable("transport error")), Some("transport error")),
+        ] {
+            assert_eq!(broke(&ended).as_deref(), want, "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn what_crio_tells_of_a_container_and_of_a_pod_without_a_process_is_read() {
+        let container: Info = serde_json::from_str(
+            r#"{"sandboxID":"s","pid":4711,"runtimeSpec":{"annotations":{"io.kubernetes.cri-o.ImageName":"quay.io/web:1"}},
+            "privileged":false}"#,
+        )
+        .unwrap();
+        assert_eq!((container.pid, container.spec.unwrap().traits().image), (4711, "quay.io/web:1"));
+        // With `drop_infra_ctr`, its default, a pod has no process of its own but a network namespace that is mounted.
+        let sandbox: Info = serde_json::from_str(
+            r#"{"runtimeSpec":{"linux":{"namespaces":[{"type":"network","path":"/var/run/netns/b7a1"}]}}}"#,
+        )
+        .unwrap();
+        let spec = sandbox.spec.unwrap();
+        assert_eq!((sandbox.pid, spec.network()), (0, crate::spec::Network::At("/var/run/netns/b7a1")));
+    }
 }

@@ -143,6 +143,24 @@ impl Inventory {
         Some(attached)
     }
 
+    /// A process in a workload's own network, 0 when there is none: its first one, or of a pod without a process of its own
+    /// (as CRI-O makes them) a member's.
+    pub(crate) fn network_process(&self, id: &WorkloadId) -> u32 {
+        let own = self.workloads.get(id).filter(|local| owns_network(&local.workload));
+        let Some(own) = own.map(|local| &local.workload) else { return 0 };
+        if own.pid != 0 || !own.is_sandbox {
+            return own.pid;
+        }
+        let members = self.workloads.values().map(|local| &local.workload);
+        members
+            .filter(|member| {
+                member.running && !member.host_network && member.pod_sandbox.as_ref() == Some(id)
+            })
+            .map(|member| member.pid)
+            .find(|pid| *pid != 0)
+            .unwrap_or(0)
+    }
+
     /// Addresses of workloads that have a network of their own.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (&WorkloadId, IpAddr)> {
         self.workloads.values().filter(|local| owns_network(&local.workload)).flat_map(|local| {
@@ -216,6 +234,24 @@ mod tests {
         assert_eq!(inventory.owner(21), Owner::Host);
         inventory.remove(&"a".parse().unwrap());
         assert_eq!(inventory.owner(11), Owner::Host);
+    }
+
+    #[test]
+    fn a_pod_without_a_process_is_looked_into_through_a_member() {
+        let mut inventory = Inventory::default();
+        let pod: WorkloadId = "p".parse().unwrap();
+        inventory
+            .put(Workload { is_sandbox: true, running: true, ..workload("p", 10, "10.0.0.1/24") }, false);
+        assert_eq!(inventory.network_process(&pod), 0);
+        let member = Workload {
+            pod_sandbox: Some(pod.clone()),
+            running: true,
+            pid: 7,
+            ..workload("m", 11, "10.0.0.1/24")
+        };
+        inventory.put(member, false);
+        assert_eq!(inventory.network_process(&pod), 7);
+        assert_eq!(inventory.network_process(&"m".parse().unwrap()), 0, "it is the pod's network");
     }
 
     #[test]

@@ -5,18 +5,22 @@ use nv_model::observation::Observation;
 use nv_model::workload::ListeningPort;
 
 use super::{Agent, Later};
-use crate::inventory::{is_link_local, owns_network};
+use crate::inventory::is_link_local;
 
 impl Agent {
     /// Has the keeper look up the interfaces of a workload that has a network of its own: entering a namespace takes a
     /// privilege that the agent has not.
     pub(super) fn look_for_interfaces(&self, id: &WorkloadId) {
         let Some(workload) = self.inventory.get(id).map(|local| &local.workload) else { return };
-        if !owns_network(workload) || workload.pid == 0 || self.setup.kernel.is_none() {
+        // A pod without a process of its own can be looked into from when a member runs.
+        let is_without = |pod: &&WorkloadId| self.inventory.get(pod).is_some_and(|pod| pod.workload.pid == 0);
+        let id = workload.pod_sandbox.as_ref().filter(is_without).unwrap_or(id);
+        let pid = self.inventory.network_process(id);
+        if pid == 0 || self.setup.kernel.is_none() {
             return;
         }
         let Some(keeper) = self.setup.keeper.clone() else { return };
-        let (later, id, pid) = (self.setup.later.clone(), id.clone(), workload.pid);
+        let (later, id) = (self.setup.later.clone(), id.clone());
         tokio::task::spawn_blocking(move || match keeper.interfaces(pid) {
             Ok(interfaces) => drop(later.blocking_send(Later::Interfaces(id, interfaces))),
             Err(error) => {
@@ -96,8 +100,9 @@ impl Agent {
             .inventory
             .all()
             .map(|local| &local.workload)
-            .filter(|workload| workload.running && owns_network(workload) && workload.pid != 0)
-            .map(|workload| (workload.id.clone(), workload.pid))
+            .filter(|workload| workload.running)
+            .map(|workload| (workload.id.clone(), self.inventory.network_process(&workload.id)))
+            .filter(|(_, pid)| *pid != 0)
             .collect();
         let later = self.setup.later.clone();
         tokio::task::spawn_blocking(move || {
