@@ -9,6 +9,7 @@ pub(crate) mod dhcp;
 pub(crate) mod dns;
 pub(crate) mod elasticsearch;
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod kafka;
 pub(crate) mod kerberos;
 pub(crate) mod ldap;
@@ -154,6 +155,7 @@ impl ProtocolSet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Tls,
+    Http2,
     Http,
     Ssh,
     Amqp,
@@ -190,6 +192,8 @@ pub(crate) enum Protocol {
 pub(crate) enum Parser {
     Tls(tls::Tls),
     Http(http::Http),
+    /// In a box of its own: its tables are large, and it is rare.
+    Http2(Box<http2::Http2>),
     PostgreSql(postgresql::PostgreSql),
     MySql(mysql::MySql),
     Redis(redis::Redis),
@@ -208,6 +212,7 @@ impl Protocol {
     /// Those over TCP, in the order in which they are asked: the surest signatures first.
     pub(crate) const STREAM: &[Self] = &[
         Self::Tls,
+        Self::Http2,
         Self::Http,
         Self::Ssh,
         Self::Amqp,
@@ -254,7 +259,7 @@ impl Protocol {
     pub(crate) fn application(self) -> Option<ApplicationId> {
         let number = match self {
             // The first line says whether it is HTTP, RTSP or SIP; the first command whether memcached or Couchbase.
-            Self::Http | Self::Sip | Self::Memcached => return None,
+            Self::Http | Self::Http2 | Self::Sip | Self::Memcached => return None,
             Self::Tls => 1002,
             Self::Ssh => 1003,
             Self::Dns => dns::APPLICATION,
@@ -288,6 +293,7 @@ impl Protocol {
     pub(crate) fn probe_stream(self, side: Side, input: &[u8], ports: Ports) -> Probe {
         match self {
             Self::Tls => tls::probe(side, input, ports.midstream),
+            Self::Http2 => http2::probe(side, input),
             Self::Http => http::probe(side, input),
             Self::Ssh => ssh::probe(input),
             Self::Amqp => amqp::probe(side, input),
@@ -340,6 +346,7 @@ impl Parser {
         match protocol {
             Protocol::Tls => Self::Tls(tls::Tls::default()),
             Protocol::Http | Protocol::Sip => Self::Http(http::Http::default()),
+            Protocol::Http2 => Self::Http2(Box::new(http2::Http2::new())),
             Protocol::PostgreSql => Self::PostgreSql(postgresql::PostgreSql::default()),
             Protocol::MySql => Self::MySql(mysql::MySql::default()),
             Protocol::Redis => Self::Redis(redis::Redis::default()),
@@ -357,6 +364,7 @@ impl Parser {
         match self {
             Self::Tls(_) => Protocol::Tls,
             Self::Http(_) => Protocol::Http,
+            Self::Http2(_) => Protocol::Http2,
             Self::PostgreSql(_) => Protocol::PostgreSql,
             Self::MySql(_) => Protocol::MySql,
             Self::Redis(_) => Protocol::Redis,
@@ -375,6 +383,7 @@ impl Parser {
         match self {
             Self::Tls(tls) => tls.step(context, input),
             Self::Http(http) => http.step(context, input),
+            Self::Http2(http2) => http2.step(context, input),
             Self::PostgreSql(postgresql) => postgresql.step(context, input),
             Self::MySql(mysql) => mysql.step(context, input),
             Self::Redis(redis) => redis.step(context, input),
@@ -429,7 +438,9 @@ impl Parser {
             | Self::Memcached(_)
             | Self::Cassandra(_)
             | Self::Tds(_)
-            | Self::Plain(_) => {}
+            | Self::Plain(_)
+            // Out of step for good.
+            | Self::Http2(_) => {}
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) type Sample = (&'static str, u16, Vec<(Side, Vec<u8>)>);
 pub(crate) fn streams() -> Vec<Sample> {
     [
         super::http::samples(),
+        super::http2::samples::samples(),
         super::tls::samples::samples(),
         super::dns::samples::samples(),
         super::ssh::samples::samples(),

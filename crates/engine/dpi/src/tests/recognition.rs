@@ -16,6 +16,7 @@ fn every_sample_is_told_by_its_name_on_any_port() {
         // Names of samples begin with the application's, but for these.
         let want = match name.split(' ').next().unwrap() {
             "TLS" | "Heartbleed" => "SSL",
+            "HTTP/2" => "HTTP",
             first => first,
         };
         for port in [port, 50_001] {

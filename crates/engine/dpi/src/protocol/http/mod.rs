@@ -7,7 +7,7 @@ mod parse;
 mod probe;
 #[cfg(test)]
 mod samples;
-mod software;
+pub(crate) mod software;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +17,7 @@ pub(crate) use samples::samples;
 
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{Context, Step};
+use crate::protocol::{Context, Protocol, Step};
 use crate::threat::Threat;
 use parse::{ChunkSize, Coding, Length, Line, Start};
 
@@ -55,6 +55,8 @@ struct Direction {
     /// Two lengths differ.
     lengths_differ: bool,
     coding: Option<Coding>,
+    /// It offers to go on in HTTP/2.
+    to_http2: bool,
     /// The message is an answer, with this status.
     status: Option<u16>,
     /// Messages so far: the number of the one at hand.
@@ -123,7 +125,10 @@ impl Http {
                         bytes.saturating_add(taken as u64)
                     });
                 }
-                Step::More(_) | Step::Done | Step::Reject | Step::Become(..) => return step,
+                Step::Become(bytes, protocol) => {
+                    return Step::Become(taken.saturating_add(bytes), protocol);
+                }
+                Step::More(_) | Step::Done | Step::Reject => return step,
             }
         }
     }
@@ -212,7 +217,10 @@ impl Http {
             15 if is(b"x-forwarded-for") && !answer => {
                 context.text(Field::ForwardedFor, transaction, value);
             }
-            7 if is(b"upgrade") && direction.status == Some(101) => context.text(Field::Upgrade, 0, value),
+            7 if is(b"upgrade") && direction.status == Some(101) => {
+                direction.to_http2 = value.eq_ignore_ascii_case(b"h2c");
+                context.text(Field::Upgrade, 0, value);
+            }
             14 if is(b"content-length") => {
                 // RFC 9112 §5.1: no space between name and colon; readers differ in whether they take it.
                 direction.lengths_differ |= spaced;
@@ -256,9 +264,17 @@ impl Http {
             context.threat(Threat::HttpRequestSmuggling);
         }
         let bit = 1_u64 << (waiting % MAX_WAITING);
-        let tunnel = status == 101 || (self.connects & bit != 0 && (200..300).contains(&status));
-        if tunnel && side == Side::Server {
-            return Step::Skip(u64::MAX);
+        if side == Side::Server && status == 101 {
+            // The answer to the upgraded request comes in HTTP/2 (RFC 7540 §3.2).
+            return if direction.to_http2 {
+                Step::Become(taken, Protocol::Http2)
+            } else {
+                Step::Skip(u64::MAX)
+            };
+        }
+        if side == Side::Server && self.connects & bit != 0 && (200..300).contains(&status) {
+            // What goes through a proxy's tunnel is TLS as a rule; anything else is told as lost.
+            return Step::Become(taken, Protocol::Tls);
         }
         if interim(status) {
             self.direction(side).place = Place::Start;

@@ -46,6 +46,16 @@ pub(crate) fn samples() -> Vec<Sample> {
             ]),
         ),
         (
+            "HTTP through a proxy",
+            3128,
+            flight([
+                (Client, b"CONNECT db.example:443 HTTP/1.1\r\nHost: db.example:443\r\n\r\n"),
+                (Server, b"HTTP/1.1 200 Connection established\r\n\r\n"),
+                (Client, &crate::protocol::tls::samples::client_hello()),
+                (Server, &crate::protocol::tls::samples::server_hello()),
+            ]),
+        ),
+        (
             "SIP",
             5060,
             flight([

@@ -1,9 +1,9 @@
 //! Server software by what it says of itself.
 
-pub(super) const WORDPRESS: u32 = 2009;
+pub(crate) const WORDPRESS: u32 = 2009;
 
 /// The application that a Server header names.
-pub(super) fn of_server(value: &[u8]) -> Option<u32> {
+pub(crate) fn of_server(value: &[u8]) -> Option<u32> {
     let word = value.split(|byte| matches!(byte, b'/' | b' ' | b'(')).next()?;
     let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
     match word {
@@ -17,7 +17,7 @@ pub(super) fn of_server(value: &[u8]) -> Option<u32> {
 }
 
 /// The application whose servers alone send this header.
-pub(super) fn of_header(name: &[u8]) -> Option<u32> {
+pub(crate) fn of_header(name: &[u8]) -> Option<u32> {
     if name.eq_ignore_ascii_case(b"x-etcd-cluster-id") {
         Some(2019)
     } else if name.eq_ignore_ascii_case(b"x-elastic-product") {

@@ -50,7 +50,7 @@ fn chunks_are_followed_to_the_next_message() {
 
 #[test]
 fn rtsp_and_sip_are_told_by_their_version() {
-    for (index, application, status) in [(3, 1009, vec!["200", "200"]), (4, 1010, vec!["401"])] {
+    for (index, application, status) in [(3, 1009, vec!["200", "200"]), (5, 1010, vec!["401"])] {
         let (name, port, flights) = super::samples().swap_remove(index);
         let told = talk(port, &flights);
         assert_eq!(told.applications, [application], "{name}");
@@ -99,6 +99,13 @@ fn an_upgraded_connection_is_not_read_as_http_any_more() {
     );
     assert_eq!(told.values(Field::Upgrade), ["websocket"]);
     assert_eq!(told.lost, 0);
+}
+
+#[test]
+fn a_tunnel_through_a_proxy_names_the_server_behind_it() {
+    let (_, port, flights) = super::samples().swap_remove(4);
+    let told = talk(port, &flights);
+    assert_eq!((told.values(Field::Sni), told.values(Field::Status)), (vec!["db.example"], vec!["200"]));
 }
 
 #[test]
