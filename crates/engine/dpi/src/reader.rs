@@ -18,6 +18,8 @@ pub(crate) struct Reader {
     parsers: Pool<Parser>,
     carries: Pool<Vec<u8>>,
     scratch: Vec<u8>,
+    /// First bytes of a stream that is being probed.
+    prefix: Vec<u8>,
 }
 
 /// What reading needs of the packet at hand.
@@ -25,6 +27,12 @@ pub(crate) struct Moment<'m, S: Sink> {
     pub(crate) at: u64,
     pub(crate) sink: &'m mut S,
     pub(crate) counters: &'m mut Counters,
+}
+
+fn tell_lost<S: Sink>(moment: &mut Moment<'_, S>, flow: &Flow, side: Side) {
+    bump(&mut moment.counters.parsers_lost);
+    let event = Event { at: moment.at, session: flow.id, kind: Kind::Lost { side } };
+    moment.sink.event(&event);
 }
 
 fn ports(flow: &Flow, midstream: bool) -> Ports {
@@ -37,6 +45,7 @@ impl Reader {
             parsers: Pool::new(limits.parsers),
             carries: Pool::new(limits.carries),
             scratch: Vec::with_capacity(MAX_UNIT_BYTES),
+            prefix: Vec::new(),
         }
     }
 
@@ -189,6 +198,7 @@ impl Reader {
         let Some(index) = self.parsers.put(Parser::new(protocol)) else {
             bump(&mut moment.counters.parsers_refused);
             flow.half_mut(side).reading = Reading::Done;
+            tell_lost(moment, flow, side);
             return false;
         };
         flow.parser = index;
@@ -213,7 +223,7 @@ impl Reader {
             return;
         }
         let held = flow.half(side).carry;
-        let mut joined = std::mem::take(&mut self.scratch);
+        let mut joined = std::mem::take(&mut self.prefix);
         let carried = self.carries.get(held).map_or(0, Vec::len);
         let prefix = if carried == 0 {
             data
@@ -269,7 +279,14 @@ impl Reader {
                     self.begin(moment, flow, side, data);
                 }
             }
-            None if maybe => self.carry_on(moment, flow, side, data),
+            None if maybe => {
+                if !self.carry_on(moment, flow, side, data) {
+                    // What comes next is a beginning in the middle.
+                    flow.midstream = true;
+                    *flow.may_be(side) = crate::protocol::ProtocolSet::ALL;
+                    tell_lost(moment, flow, side);
+                }
+            }
             None => {
                 self.drop_carry(flow, side);
                 let midstream = flow.midstream;
@@ -283,11 +300,17 @@ impl Reader {
             }
         }
         joined.clear();
-        self.scratch = joined;
+        self.prefix = joined;
     }
 
-    /// Keeps bytes of which nobody can say yet what they are.
-    fn carry_on<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side, data: &[u8]) {
+    /// Keeps bytes of which nobody can say yet what they are; false when there is no buffer for them.
+    fn carry_on<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        data: &[u8],
+    ) -> bool {
         let half = flow.half_mut(side);
         if half.carry == NONE {
             match self.carries.reuse(Vec::new) {
@@ -299,14 +322,14 @@ impl Reader {
                 }
                 None => {
                     bump(&mut moment.counters.carries_refused);
-                    half.reading = Reading::Done;
-                    return;
+                    return false;
                 }
             }
         }
         if let Some(carry) = self.carries.get_mut(half.carry) {
             carry.extend_from_slice(data);
         }
+        true
     }
 
     /// Gives a new parser what was kept of both directions, the client's first.
@@ -341,15 +364,13 @@ impl Reader {
     }
 
     fn lost<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side) {
-        bump(&mut moment.counters.parsers_lost);
         self.drop_carry(flow, side);
         let half = flow.half_mut(side);
         (half.reading, half.skip) = (Reading::Seeking, 0);
         if let Some(parser) = self.parsers.get_mut(flow.parser) {
             parser.lost(side);
         }
-        let event = Event { at: moment.at, session: flow.id, kind: Kind::Lost { side } };
-        moment.sink.event(&event);
+        tell_lost(moment, flow, side);
     }
 
     /// Feeds the parser unit by unit.
@@ -401,7 +422,9 @@ impl Reader {
                 Step::More(wanted) if length < MAX_UNIT_BYTES && wanted <= MAX_UNIT_BYTES => {
                     half.wanted = u32::try_from(wanted.max(length.saturating_add(1))).unwrap_or(0);
                     if index == NONE {
-                        self.carry_on(moment, flow, side, data);
+                        if !self.carry_on(moment, flow, side, data) {
+                            self.lost(moment, flow, side);
+                        }
                         return;
                     }
                     if let Some(place) = self.carries.get_mut(index) {

@@ -4,4 +4,5 @@ pub(crate) mod conversation;
 mod flows;
 mod recognition;
 mod segmentation;
+mod steady;
 mod streams;
