@@ -11,7 +11,7 @@ CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
 
 # Debian packages: to build (compilers for BPF and gRPC), to run the demo and the tests (runtime, network, browser).
 PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
-PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils
+PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils libndpi-bin
 
 .PHONY: help setup setup-packages setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench lint release openapi clean
 
@@ -85,7 +85,7 @@ bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (r
 	@# The harness only starts things and waits; what is measured is the release build.
 	NV_BINARY=$(abspath $(TARGET)/release/neuvector) cargo bench --locked --profile $(PROFILE) --package nv-benches
 	$(TARGET)/release/nv-guests --cache $(TARGET)/guests --cost $(TARGET)/release/nv-cost
-	cargo bench --locked --package nv-policy --package nv-store --package nv-capture
+	cargo bench --locked --package nv-policy --package nv-store --package nv-capture --package nv-dpi
 
 lint: setup ui/dist/index.html ## format, clippy, layers, documentation, generated files
 	cargo fmt --all --check
