@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use nv_dpi::OverlapPolicy;
 use nv_dpi::engine::Engine;
 use nv_dpi::limits::Limits;
-use nv_packet::capture_file::CaptureFile;
+use nv_packet::capture_stream::read_records;
 use record::{Lines, Total};
 
 /// What to inspect, and how to say what was found.
@@ -66,7 +66,7 @@ pub(crate) fn run(inspect: &Inspect) -> Result<()> {
     total.files = read;
     record::last_line(&mut out, inspect.json, &total, &usage::now()?)?;
     out.flush().context("standard output")?;
-    if read == 0 {
+    if read == 0 && total.packets == 0 {
         bail!("none of the {} captures could be read", files.len());
     }
     Ok(())
@@ -79,35 +79,24 @@ enum Failure {
 }
 
 fn one(inspect: &Inspect, path: &Path, out: &mut dyn Write, total: &mut Total) -> Result<(), Failure> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::Capture(error.into()))?;
-    let mut capture = CaptureFile::open(&bytes).map_err(|error| Failure::Capture(error.into()))?;
+    let file = std::fs::File::open(path).map_err(|error| Failure::Capture(error.into()))?;
     let policy = match inspect.overlap {
         Overlap::First => OverlapPolicy::First,
         Overlap::Last => OverlapPolicy::Last,
     };
     let mut engine = Engine::new(&Limits::default(), policy, files::seed());
     let mut lines = Lines::new(path, inspect.json, out);
-    let broken = loop {
-        match capture.read() {
-            Ok(Some(record)) => {
-                total.packets = total.packets.saturating_add(1);
-                total.bytes = total.bytes.saturating_add(record.frame.len() as u64);
-                match record.link {
-                    Some(link) => engine.frame(record.at, link, record.frame, &mut lines),
-                    None => total.unknown_links = total.unknown_links.saturating_add(1),
-                }
-            }
-            Ok(None) => break None,
-            Err(error) => break Some(error),
+    let outcome = read_records(file, |record| {
+        total.packets = total.packets.saturating_add(1);
+        total.bytes = total.bytes.saturating_add(record.frame.len() as u64);
+        match record.link {
+            Some(link) => engine.frame(record.at, link, record.frame, &mut lines),
+            None => total.unknown_links = total.unknown_links.saturating_add(1),
         }
-    };
+    });
+    // What came before a break was inspected, and is in the total.
     engine.finish(&mut lines);
     total.add(&lines, engine.counters());
     lines.end().map_err(Failure::Output)?;
-    // The bytes before the break were inspected, and are in the total.
-    if let Some(error) = broken {
-        writeln!(std::io::stderr(), "enforcer inspect: {}: {error}", path.display())
-            .map_err(Failure::Output)?;
-    }
-    Ok(())
+    outcome.map_err(|error| Failure::Capture(error.into()))
 }

@@ -20,6 +20,7 @@ use nv_dpi::engine::Engine;
 use nv_dpi::event::{Event, Kind};
 use nv_dpi::limits::Limits;
 use nv_packet::capture_file::CaptureFile;
+use nv_packet::capture_stream::read_records;
 use nv_packet::link::Link;
 
 /// Rounds of each measurement; the best counts, because other work on the machine only ever adds.
@@ -168,14 +169,13 @@ fn ndpi(load: &Load) -> Option<(f64, f64)> {
         ran &= reader.is_ok();
         ndpi = ndpi.min(cpu().1 - before);
         let before = cpu().0;
-        let bytes = std::fs::read(&path).unwrap();
-        let mut capture = CaptureFile::open(&bytes).unwrap();
         let mut engine = Engine::new(&Limits::default(), OverlapPolicy::First, 1);
         let mut events = 0_u64;
         let mut sink = |_: &Event<'_>| events += 1;
-        while let Some(record) = capture.read().unwrap() {
+        read_records(std::fs::File::open(&path).unwrap(), |record| {
             engine.frame(record.at, Link::Ethernet, record.frame, &mut sink);
-        }
+        })
+        .unwrap();
         engine.finish(&mut sink);
         black_box(events);
         ours = ours.min(cpu().0 - before);

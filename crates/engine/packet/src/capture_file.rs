@@ -59,16 +59,46 @@ struct Interface {
     snap: u32,
 }
 
-/// Reads the records of a capture in order. Ends for good after an error.
+/// Reads the records of a capture in order. Ends after an error; a capture that is read in pieces goes on with the next
+/// piece by [`CaptureFile::pause`].
 #[derive(Clone, Debug)]
 pub struct CaptureFile<'a> {
-    whole: usize,
+    /// Offset behind the bytes at hand.
+    end: usize,
     rest: &'a [u8],
+    ended: bool,
     little: bool,
     format: Format,
     interfaces: Vec<Interface>,
     /// Packets of interfaces beyond [`MAX_INTERFACES`], or of none.
     pub skipped: u64,
+}
+
+/// A capture between two pieces of it.
+#[derive(Clone, Debug)]
+pub struct PausedCapture {
+    /// Offset of the first byte that was not read.
+    at: usize,
+    little: bool,
+    format: Format,
+    interfaces: Vec<Interface>,
+    skipped: u64,
+}
+
+impl PausedCapture {
+    /// Goes on; `bytes` begin with those that were not read yet.
+    #[must_use]
+    pub fn resume(self, bytes: &[u8]) -> CaptureFile<'_> {
+        CaptureFile {
+            end: self.at.saturating_add(bytes.len()),
+            rest: bytes,
+            ended: false,
+            little: self.little,
+            format: self.format,
+            interfaces: self.interfaces,
+            skipped: self.skipped,
+        }
+    }
 }
 
 const SECTION: u32 = 0x0A0D_0D0A;
@@ -88,8 +118,9 @@ impl<'a> CaptureFile<'a> {
             0x4D3C_B2A1 => (true, true),
             SECTION => {
                 return Ok(Self {
-                    whole: bytes.len(),
+                    end: bytes.len(),
                     rest: bytes,
+                    ended: false,
                     little: false,
                     format: Format::NextGeneration,
                     interfaces: Vec::new(),
@@ -104,8 +135,9 @@ impl<'a> CaptureFile<'a> {
         // The upper bits hold the length of a frame check sequence.
         let link = Link::from_number(link & 0xFFFF);
         Ok(Self {
-            whole: bytes.len(),
+            end: bytes.len(),
             rest,
+            ended: false,
             little,
             format: Format::Classic { link, nanoseconds },
             interfaces: Vec::new(),
@@ -118,18 +150,34 @@ impl<'a> CaptureFile<'a> {
     /// # Errors
     /// [`CaptureFileError`] when the file is cut or contradicts itself; the call after that gives `None`.
     pub fn read(&mut self) -> Result<Option<Record<'a>>, CaptureFileError> {
+        if self.ended {
+            return Ok(None);
+        }
         let outcome = match self.format {
             Format::Classic { link, nanoseconds } => self.classic(link, nanoseconds),
             Format::NextGeneration => self.block(),
         };
-        if outcome.is_err() {
-            self.rest = &[];
-        }
+        self.ended = outcome.is_err();
         outcome
     }
 
+    /// Lets go of the bytes at hand, and says how many of them, at their end, were not read: with more bytes behind
+    /// them, [`PausedCapture::resume`] goes on, also after [`CaptureFileError::Truncated`].
+    #[must_use]
+    pub fn pause(self) -> (PausedCapture, usize) {
+        let unread = self.rest.len();
+        let paused = PausedCapture {
+            at: self.at(),
+            little: self.little,
+            format: self.format,
+            interfaces: self.interfaces,
+            skipped: self.skipped,
+        };
+        (paused, unread)
+    }
+
     fn at(&self) -> usize {
-        self.whole.saturating_sub(self.rest.len())
+        self.end.saturating_sub(self.rest.len())
     }
 
     fn classic(

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture_file;
+pub mod capture_stream;
 pub mod checksum;
 pub mod decode;
 pub mod defragment;

@@ -1,6 +1,7 @@
 //! Capture files written out word by word, and what must be read from them.
 
 use crate::capture_file::{CaptureFile, CaptureFileError, Record};
+use crate::capture_stream::{CaptureStreamError, read_records};
 use crate::link::Link;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -99,6 +100,49 @@ fn other_files_are_refused() {
     let bad = [section(), [1, 0, 0, 0, 4, 0, 0, 0].to_vec()].concat();
     let mut reader = CaptureFile::open(&bad).unwrap();
     assert!(matches!(reader.read(), Err(CaptureFileError::Malformed { .. })));
+}
+
+#[test]
+fn a_capture_in_pieces_gives_the_same_records_as_in_one() {
+    let classic =
+        [classic(0xA1B2_C3D4, Order::Little), classic(0xA1B2_C3D4, Order::Little)[24..].to_vec()].concat();
+    let packet = block(6, &[0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, b'a', b'b', b'c', 0]);
+    let next_generation = [section(), packet.clone(), block(0x0BAD, &[7; 300_000]), packet].concat();
+    for (name, file) in [("classic", classic), ("pcapng", next_generation)] {
+        let want = records(&file);
+        assert_eq!(want.len(), 2, "{name}");
+        let mut seen = 0;
+        read_records(file.as_slice(), |record| {
+            assert_eq!(*record, want[seen], "{name}");
+            seen += 1;
+        })
+        .unwrap();
+        assert_eq!(seen, 2, "{name}");
+        // Paused and taken up again behind every byte.
+        for cut in 24..file.len().min(200) {
+            let Ok(mut first) = CaptureFile::open(&file[..cut]) else { continue };
+            let mut got = Vec::new();
+            while let Ok(Some(record)) = first.read() {
+                got.push(record);
+            }
+            let (paused, unread) = first.pause();
+            let mut second = paused.resume(&file[cut - unread..]);
+            while let Some(record) = second.read().unwrap() {
+                got.push(record);
+            }
+            assert_eq!(got, want, "{name}, cut behind {cut} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_ends_within_a_record_says_so_after_what_came_before() {
+    let file = [classic(0xA1B2_C3D4, Order::Little), vec![1; 10]].concat();
+    let mut seen = 0;
+    let outcome = read_records(file.as_slice(), |_| seen += 1);
+    let cut = CaptureFileError::Truncated { at: 43 };
+    assert!(matches!(outcome, Err(CaptureStreamError::Format(error)) if error == cut), "{outcome:?}");
+    assert_eq!(seen, 1);
 }
 
 proptest! {
