@@ -15,6 +15,8 @@ use crate::EnforcerConfig;
 
 /// How often is looked for sockets that were not there before.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Where the usual sockets are looked for.
+const ROOT: &str = "/";
 /// Events of all watchers that may wait to be merged.
 const MAX_WAITING: usize = 64;
 
@@ -45,7 +47,7 @@ pub(crate) fn follow(
         runtimes.watch(socket, api);
     }
     if looks {
-        runtimes.look();
+        runtimes.look(Path::new(ROOT));
         if runtimes.followed.is_empty() {
             tracing::info!("no container runtime is there; one that comes is found");
         }
@@ -80,7 +82,7 @@ impl Runtimes {
             let merged = tokio::select! {
                 () = self.shutdown.cancelled() => return,
                 _ = every.tick(), if looks => {
-                    self.look();
+                    self.look(Path::new(ROOT));
                     continue;
                 }
                 Some((number, event)) = telling.recv() => self.merge.take(number, event),
@@ -94,10 +96,11 @@ impl Runtimes {
     }
 
     /// Follows what is there and is not followed yet. One whose socket goes stays followed: it may return.
-    fn look(&mut self) {
-        for socket in sockets::detect(Path::new("/")) {
+    fn look(&mut self, root: &Path) {
+        for socket in sockets::detect(root) {
             if !self.followed.contains(&socket) {
-                let api = (socket == Path::new(sockets::DOCKER)).then_some(Api::Docker);
+                let is_docker = socket == root.join(sockets::DOCKER.trim_start_matches('/'));
+                let api = is_docker.then_some(Api::Docker);
                 self.watch(socket, api);
             }
         }
@@ -120,5 +123,39 @@ impl Runtimes {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[tokio::test]
+    async fn a_socket_that_appears_is_followed_once_and_one_that_goes_stays_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let (told, _telling) = mpsc::channel(MAX_WAITING);
+        let mut runtimes = Runtimes {
+            host: Arc::new(Host::of_this_machine("n1".parse().unwrap(), String::new())),
+            clock: Arc::new(nv_telemetry::SystemClock::new()),
+            state_dir: None,
+            shutdown: CancellationToken::new(),
+            identifiers: Identifiers::default(),
+            followed: BTreeSet::new(),
+            merge: Merge::default(),
+            told,
+        };
+        runtimes.look(root.path());
+        assert!(runtimes.followed.is_empty());
+        let socket = root.path().join("var/run/docker.sock");
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        runtimes.look(root.path());
+        runtimes.look(root.path());
+        drop(listener);
+        std::fs::remove_file(&socket).unwrap();
+        runtimes.look(root.path());
+        assert_eq!(runtimes.followed, BTreeSet::from([socket]));
+        assert_eq!(runtimes.merge.add(), 1, "one watcher before this one");
     }
 }
