@@ -73,7 +73,7 @@ const groups = createRoute({
     ...listSearch(search),
     mode: oneOf(search.mode, ["Discover", "Monitor", "Protect"]),
     name: text(search.name),
-    tab: oneOf(search.tab, ["profile", "rules"]),
+    tab: oneOf(search.tab, ["profile", "files", "rules"]),
   })),
   component: lazyRouteComponent(() => import("./groups/page")),
 });

@@ -9,7 +9,7 @@ import { AxeBuilder } from "@axe-core/playwright";
 import { freshPage } from "../lib/browser.mjs";
 import { openConsole, PASSWORD, signIn } from "../lib/console.mjs";
 
-const PAGES = ["/network", "/network?view=table", "/nodes", "/containers", "/components", "/components?tab=enforcers", "/groups", "/groups?name=nodes", "/rules", "/events"];
+const PAGES = ["/network", "/network?view=table", "/nodes", "/containers", "/components", "/components?tab=enforcers", "/groups", "/groups?name=nodes", "/groups?name=containers&tab=files", "/rules", "/events"];
 const CHANGES = { "content-type": "application/json", "x-nv-console": "1" };
 
 let product;
@@ -128,6 +128,63 @@ describe("console", { concurrency: 1 }, () => {
     await modes.getByRole("radio", { name: other, checked: true }).waitFor({ state: "attached" });
     const answer = await page.request.get(`${product.url}/v1/group/nodes`);
     assert.equal((await answer.json()).group.policy_mode, other);
+    await context.close();
+  });
+
+  test("a group's file rules are added, changed and deleted, and what the API refuses is said", async () => {
+    const { context, page, complaints } = await signedIn();
+    const group = `files-${Date.now()}`;
+    const made = await page.request.post(`${product.url}/v1/group`, {
+      headers: CHANGES,
+      data: { config: { name: group, criteria: [{ key: "image", op: "=", value: "none/such" }] } },
+    });
+    assert.ok(made.ok(), await made.text());
+    const filters = async () => (await (await page.request.get(`${product.url}/v1/file_monitor/${group}`)).json()).profile.filters;
+    await page.goto(`${product.url}/groups?name=${group}&tab=files`);
+    await page.getByText("No file rule of its own").waitFor();
+    await page.getByLabel("Show the built-in watch list").check();
+    const row = (path) => page.locator("aside.drawer tbody tr", { hasText: path });
+    await row("/etc/passwd").first().waitFor();
+    assert.equal(await page.locator("aside.drawer tbody button").count(), 0, "the built-in list is not to be changed");
+    await page.getByLabel("Show the built-in watch list").uncheck();
+
+    await page.getByRole("button", { name: "Add a file rule" }).click();
+    const form = page.getByRole("dialog");
+    await form.getByLabel("Path, with *").fill("srv/vault");
+    await form.getByRole("button", { name: "Save the rule" }).click();
+    await form.getByRole("alert").filter({ hasText: "must begin with /" }).waitFor();
+    await form.getByLabel("Path, with *").fill("/srv/vault/*");
+    await form.getByLabel("And everything below").check();
+    await form.getByLabel("What happens").selectOption("block_access");
+    await form.getByLabel("Programs that may").fill("/bin/cat\n/usr/bin/vault");
+    const accessible = await new AxeBuilder({ page }).include("[role=dialog]").analyze();
+    assert.deepEqual(accessible.violations.map((violation) => violation.id), []);
+    await form.getByRole("button", { name: "Save the rule" }).click();
+    await form.waitFor({ state: "detached" });
+    await row("/srv/vault/*").getByText("Block access").waitFor();
+    const [added, ...none] = await filters();
+    assert.deepEqual(none, []);
+    assert.deepEqual([added.filter, added.recursive, added.behavior, added.applications], ["/srv/vault/*", true, "block_access", ["/bin/cat", "/usr/bin/vault"]]);
+
+    await page.getByRole("button", { name: "Change the rule for /srv/vault/*" }).click();
+    await form.getByLabel("Path, with *").fill("/srv/keys/*");
+    await form.getByLabel("What happens").selectOption("monitor_change");
+    await form.getByRole("button", { name: "Save the rule" }).click();
+    await form.waitFor({ state: "detached" });
+    await row("/srv/keys/*").getByText("Report changes").waitFor();
+    assert.deepEqual((await filters()).map((rule) => [rule.filter, rule.behavior, rule.applications]), [["/srv/keys/*", "monitor_change", []]]);
+
+    await page.getByRole("button", { name: "Change the rule for /srv/keys/*" }).click();
+    await form.getByLabel("Path, with *").fill("/srv/../etc");
+    await form.getByRole("button", { name: "Save the rule" }).click();
+    await form.getByRole("alert").filter({ hasText: "The rule was not changed:" }).waitFor();
+    await form.getByRole("button", { name: "Cancel" }).click();
+
+    await page.getByRole("button", { name: "Delete the rule for /srv/keys/*" }).click();
+    await page.getByRole("alertdialog").getByRole("button", { name: "Delete" }).click();
+    await page.getByText("No file rule of its own").waitFor();
+    assert.deepEqual(await filters(), []);
+    assert.deepEqual(complaints, []);
     await context.close();
   });
 

@@ -2,7 +2,7 @@
 import { keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { parseSort } from "../url";
 import { api, type Query } from "./client";
-import type { Component, Conversations, Group, Host, PolicyRule, Process, ProcessProfile, SelfUser, Workload } from "./types";
+import type { Component, Conversations, FileFilter, Group, Host, PolicyRule, Process, ProcessProfile, SelfUser, Workload } from "./types";
 
 export const PAGE = 200;
 /** Lists change by themselves while containers come and go. */
@@ -96,6 +96,13 @@ export const useProcessProfile = (group: string) =>
   useOne(
     `/v1/process_profile/${encodeURIComponent(group)}`,
     (answer) => (answer.process_profile ?? answer.profile ?? answer) as ProcessProfile,
+  );
+export const fileMonitor = (group: string) => `/v1/file_monitor/${encodeURIComponent(group)}`;
+/** A group's own file rules, after the built-in watch list where that is asked for. */
+export const useFileFilters = (group: string, builtIn: boolean) =>
+  useOne(
+    `${fileMonitor(group)}${builtIn ? "?predefined" : ""}`,
+    (answer) => (answer.profile as { filters?: FileFilter[] | null } | undefined)?.filters ?? [],
   );
 export const useConversations = () =>
   useQuery({

@@ -167,6 +167,24 @@ export interface Group {
   policy_rules?: (PolicyRule | number)[] | null;
 }
 
+export type FileBehavior = "monitor_change" | "block_access";
+
+/** What a file rule says, as the API takes it. */
+export interface FileRule {
+  /** Path with `*` inside of components. */
+  filter: string;
+  recursive: boolean;
+  behavior: FileBehavior;
+  /** Programs that may open what is blocked for others. */
+  applications: string[];
+}
+
+export interface FileFilter extends FileRule {
+  /** `system_defined` for the built-in watch list. */
+  cfg_type: string;
+  last_modified_timestamp: number;
+}
+
 export interface ProcessEntry {
   name: string;
   path?: string;

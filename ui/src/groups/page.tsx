@@ -11,6 +11,7 @@ import { Page, QueryGrid, rowsOf } from "../parts/list";
 import { Failure, Skeleton } from "../parts/states";
 import { Tabs } from "../parts/tabs";
 import { Time } from "../parts/time";
+import { Files } from "./files";
 import { ModeSwitch } from "./mode";
 import { RuleTable } from "./rule-table";
 import { serviceName } from "./service";
@@ -102,6 +103,7 @@ function Details({ name, onClose }: { name: string; onClose: () => void }) {
             items={[
               { key: "members", label: <>{t("groups.members")} <span className="pill">{group.members?.length ?? 0}</span></>, content: () => <Members members={group.members ?? []} /> },
               { key: "profile", label: t("groups.profile"), content: () => <Profile group={name} /> },
+              ...(group.kind === "container" ? [{ key: "files" as const, label: t("groups.files"), content: () => <Files group={name} /> }] : []),
               {
                 key: "rules",
                 label: <>{t("groups.rules")} <span className="pill">{rules.length}</span></>,
