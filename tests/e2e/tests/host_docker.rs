@@ -110,6 +110,18 @@ impl Stage {
     }
 }
 
+/// Whether the API shows a learned rule that lets the client reach the server at this port.
+fn allows(answer: &Value, from: &str, to: &str, port: &str) -> Option<()> {
+    let list = answer.get("rules")?.as_array()?;
+    let is_it = |rule: &&Value| {
+        text(rule, "from") == from
+            && text(rule, "to") == to
+            && text(rule, "action") == "allow"
+            && text(rule, "ports").split(',').any(|listed| listed == port)
+    };
+    list.iter().find(is_it).map(drop)
+}
+
 /// Files of this name that any container has written, the ended ones too: their layers are still there.
 fn written(folder: &Path, name: &str) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
@@ -191,5 +203,65 @@ async fn dockers_containers_are_learned_and_protected_and_stay_so_when_the_daemo
         list.iter().all(|one| text(one, "id") != second.id).then_some(())
     };
     stage.api.wait_for("/v1/workload", SOON, gone).await.context("a removed container stays")?;
+    stage.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_on_a_network_of_dockers_are_learned_and_those_that_were_not_are_stopped() -> Result<()> {
+    let stage = Stage::start().await?;
+    stage.docker.make_network("shop").await?;
+    let web = Image::busybox("shop/web:1")?.file("/www/index.html", "shop\n", 0o644).command(&[
+        "/bin/sh",
+        "-c",
+        "httpd -p 81 -h /www; exec httpd -f -p 80 -h /www",
+    ]);
+    stage.docker.import(&web).await?;
+    let started = ["run", "--detach", "--net", "shop", "--name"];
+    let web = stage.docker.run(&[&started[..], &["web", "shop/web:1"]].concat()).await?;
+    let client = stage.docker.run(&[&started[..], &["client", IMAGE]].concat()).await?;
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let address = stage.docker.run(&["inspect", "--format", format, &web]).await?;
+    let path = format!("/v1/workload/{web}");
+    stage
+        .api
+        .wait_for(&path, SOON, |answer| {
+            answer.pointer("/workload/interfaces")?.to_string().contains(&address).then_some(())
+        })
+        .await
+        .context("the address that Docker gave")?;
+
+    let connect = async |port: &str| {
+        let target = format!("{address}:{port}");
+        let command = ["exec", &client, UNLISTED, "connect", &target];
+        stage.docker.run(&command).await.is_ok()
+    };
+    let learned = async || {
+        let learned = |answer: &Value| allows(answer, GROUP, "nv.web", "tcp/80");
+        stage.api.wait_for("/v1/policy/rule", Duration::from_secs(4), learned).await
+    };
+    // The very first connections may be before the veth is watched.
+    let mut rounds = 0;
+    loop {
+        ensure!(connect("80").await, "Discover stops nothing");
+        if learned().await.is_ok() {
+            break;
+        }
+        rounds += 1;
+        ensure!(rounds < 6, "the connection is not learned");
+    }
+    stage.api.set_modes(&["cart", "web"], "Protect").await?;
+    stage.workload("client", |one| text(one, "policy_mode") == "Protect").await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    ensure!(connect("80").await, "a learned connection is stopped");
+    ensure!(!connect("81").await, "a connection that was not learned came through");
+    let denied = |answer: &Value| {
+        let list = answer.get("violations")?.as_array()?.clone();
+        list.into_iter().find(|record| {
+            record.get("server_port").and_then(Value::as_u64) == Some(81)
+                && text(record, "policy_action") == "deny"
+        })
+    };
+    let (record, _) = stage.api.wait_for("/v1/log/violation", SOON, denied).await?;
+    ensure!(text(&record, "client_id") == client && text(&record, "server_id") == web, "{record}");
     stage.stop().await
 }

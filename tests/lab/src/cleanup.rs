@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::LabError;
 use crate::cgroup::{self, Hierarchies};
+use crate::docker;
 use crate::runtime::Layout;
 
 /// How long killed processes may take to vanish.
@@ -44,6 +45,7 @@ pub(crate) async fn remove(layout: &Layout, bridge: &str) -> Result<(), LabError
         remove_cgroup(&folder).await?;
     }
     remove_bridge(bridge).await?;
+    remove_bridge(&docker::bridge_of(bridge)).await?;
     remove_strays(layout);
     match fs::remove_dir_all(&layout.dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

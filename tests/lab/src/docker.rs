@@ -1,13 +1,14 @@
 //! A Docker daemon of its own on the lab's containerd.
 //!
-//! It keeps what it would share with another daemon to itself: socket, files, namespace of cgroups; it makes neither a
-//! bridge nor firewall rules, so that its containers have no network or the host's.
+//! It keeps what it would share with another daemon to itself: socket, files, cgroups; it makes no firewall rules, and a
+//! bridge only when a network is asked for.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::runtime::{self, program};
@@ -27,6 +28,9 @@ pub struct Docker {
     containerd: PathBuf,
     /// Cgroup that its containers are below.
     cgroup: String,
+    /// Bridge of its network, and the addresses on it.
+    bridge: String,
+    subnet: Ipv4Net,
     unified: Option<PathBuf>,
     child: Option<Child>,
 }
@@ -43,6 +47,8 @@ impl Lab {
             dir: self.layout.dir.join("docker"),
             containerd: self.layout.socket.clone(),
             cgroup: format!("{}/docker", self.cgroup()),
+            bridge: bridge_of(&self.options.bridge),
+            subnet: neighbour(self.options.subnet),
             unified: cgroup::Hierarchies::of_this_machine()
                 .unified
                 .map(|root| root.join(&self.layout.name).join("runtime")),
@@ -108,6 +114,17 @@ impl Docker {
         let arguments = [&["run", "--detach", "--net", "none", "--name", name], further].concat();
         let id = self.run(&arguments).await?;
         self.container(&id).await
+    }
+
+    /// Makes a network of a bridge, `docker run --net <name>`, whose addresses are those of the lab's subnet with the second
+    /// number one higher.
+    ///
+    /// # Errors
+    /// [`LabError::Program`] with what `docker` said.
+    pub async fn make_network(&self, name: &str) -> Result<(), LabError> {
+        let bridge = format!("com.docker.network.bridge.name={}", self.bridge);
+        let subnet = self.subnet.to_string();
+        self.run(&["network", "create", "--subnet", &subnet, "--opt", &bridge, name]).await.map(drop)
     }
 
     /// A container as it is now, by its name or id; its pid is 0 when it does not run.
@@ -189,7 +206,7 @@ impl Docker {
             .arg(&self.containerd)
             .args(["--cgroup-parent", &self.cgroup])
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
-            .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
+            .args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
             .args(["--live-restore", "--storage-driver", "overlay2"])
             .stdin(Stdio::null())
             .stdout(file)
@@ -242,6 +259,17 @@ impl Drop for Docker {
         // Whatever stays is in the lab's cgroup and ends with it.
         self.kill().unwrap_or_default();
     }
+}
+
+/// Name of the bridge of a Docker daemon on a lab with this bridge; 15 bytes are what a name may have.
+pub(crate) fn bridge_of(bridge: &str) -> String {
+    format!("{}d", bridge.get(..14).unwrap_or(bridge))
+}
+
+fn neighbour(subnet: Ipv4Net) -> Ipv4Net {
+    let [first, second, third, fourth] = subnet.addr().octets();
+    let next = [first, second.wrapping_add(1), third, fourth];
+    Ipv4Net::new(next.into(), subnet.prefix_len()).unwrap_or(subnet)
 }
 
 /// Where `make test-host` unpacks Docker's package to: beside the folder that this program was built in. Installing it
