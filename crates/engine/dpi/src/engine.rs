@@ -369,7 +369,10 @@ fn invalid_flags(segment: &Tcp<'_>, threats: &mut Threats) {
 fn handshake(flow: &mut Flow, side: Side, segment: &Tcp<'_>, threats: &mut Threats) {
     let (syn, ack) = (segment.has(Tcp::SYN), segment.has(Tcp::ACK));
     if syn {
-        let fast_open = segment.options().any(|option| matches!(option, TcpOption::Other(34, _)));
+        // RFC 7413 §4.1.1, and the number that it had before (RFC 6994).
+        let fast_open = segment.options().any(|option| {
+            matches!(option, TcpOption::Other(34, _) | TcpOption::Other(254, [0xF9, 0x89, ..]))
+        });
         if !ack && !segment.payload.is_empty() && !fast_open {
             threats.add(Threat::SynWithData);
         }

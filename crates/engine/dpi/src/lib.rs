@@ -11,6 +11,7 @@
 //! counted ([`counters`]), and in steady state no packet allocates.
 #![forbid(unsafe_code)]
 
+mod attack;
 pub mod counters;
 pub mod engine;
 pub mod event;

@@ -90,6 +90,8 @@ threats! {
     HttpNegativeBodyLength 2013 "HTTP.Negative.Body.Length" High "T1190",
     /// A request that two servers would end at different bytes.
     HttpRequestSmuggling 2014 "HTTP.Request.Smuggling" High "T1190",
+    /// A request whose headers take longer than any client needs.
+    HttpSlowloris 2015 "HTTP.Request.Slowloris" Critical "T1499.002",
     /// A DNS message that leaves a lot of itself unread.
     DnsStackOverflow 2017 "DNS.Stack.Overflow" Critical "T1203",
     /// A MySQL server refuses a login or a database.
@@ -100,10 +102,22 @@ threats! {
     IcmpTunneling 2020 "ICMP.Tunneling" Critical "T1572",
     /// A question of type NULL.
     DnsTypeNull 2021 "DNS.Type.Null" Critical "T1071.004",
+    /// SQL that a value has changed, in a statement or on its way there.
+    SqlInjection 2022 "SQL.Injection" Critical "T1190",
+    /// An expression of OGNL in a request (CVE-2017-5638).
+    ApacheStruts 2023 "Apache.Struts.Remote.Code.Execution" Critical "T1190",
+    /// Names of DNS that carry data.
+    DnsTunneling 2024 "DNS.Tunneling" Critical "T1071.004",
     /// Selective acknowledgments with a tiny segment size (CVE-2019-11479).
     TcpSackSmallMss 2025 "TCP.SACK.DDoS.With.Small.MSS" High "T1499.001",
     /// TLS 1.1.
     SslTls11 2027 "SSL.TLS1.1" Info "T1557",
+    /// A lookup that makes a logger fetch code (CVE-2021-44228).
+    Log4Shell 3001 "Log4Shell.Remote.Code.Execution" Critical "T1190",
+    /// A script in a request that an answer may carry back.
+    CrossSiteScripting 3002 "HTTP.Cross.Site.Scripting" High "T1059.007",
+    /// A password that is sent in clear.
+    CleartextCredentials 3003 "Cleartext.Credentials" Low "T1040",
 }
 
 #[cfg(test)]

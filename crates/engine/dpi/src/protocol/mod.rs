@@ -38,6 +38,7 @@ pub(crate) mod zookeeper;
 
 use nv_model::application::ApplicationId;
 
+use crate::attack::sql;
 use crate::event::{Event, Field, Kind, SessionId, Sink, Value};
 use crate::key::{Endpoints, Side};
 use crate::threat::Threat;
@@ -123,6 +124,13 @@ impl Context<'_> {
     pub(crate) fn threat(&mut self, threat: Threat) {
         let (endpoints, side) = (Some(self.endpoints), self.side);
         self.tell(Kind::Threat { threat, endpoints, side });
+    }
+    /// Tells a statement of SQL, and whether a value has changed it.
+    pub(crate) fn statement(&mut self, transaction: u32, statement: &[u8]) {
+        self.text(Field::Statement, transaction, statement);
+        if sql::is_injected(statement) {
+            self.threat(Threat::SqlInjection);
+        }
     }
     /// The application is known better than by its protocol.
     pub(crate) fn identified(&mut self, application: u32) {

@@ -6,6 +6,7 @@ mod name;
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use crate::event::{Field, Value};
 use crate::key::Side;
@@ -38,6 +39,7 @@ pub(crate) struct Dns {
     /// Identifiers of the last questions and their transactions.
     waiting: [(u16, u32); WAITING],
     next: u32,
+    tunnel: tunnel::Tunnel,
 }
 
 /// Whether a datagram is a message, and whether its sender may be `side`.
@@ -118,6 +120,9 @@ impl Dns {
             if known.is_none() {
                 context.text(Field::Query, transaction, name.as_bytes());
                 context.number(Field::QueryType, transaction, u64::from(question));
+            }
+            if !message.is_answer && self.tunnel.question(name.as_bytes()) {
+                context.threat(Threat::DnsTunneling);
             }
             if !message.is_answer {
                 match question {

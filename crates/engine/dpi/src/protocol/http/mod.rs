@@ -5,6 +5,7 @@
 
 mod parse;
 mod probe;
+mod request;
 #[cfg(test)]
 mod samples;
 pub(crate) mod software;
@@ -23,6 +24,8 @@ use parse::{ChunkSize, Coding, Length, Line, Start};
 
 /// Longest line that is read, in bytes; servers take 8 KiB as a rule.
 const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Longest that the headers of a request take, in nanoseconds (10 s); a slow line brings them in one or two packets.
+const MAX_HEADERS_NANOSECONDS: u64 = 10_000_000_000;
 /// Requests without answer whose method is remembered.
 const MAX_WAITING: u32 = 64;
 
@@ -57,6 +60,9 @@ struct Direction {
     coding: Option<Coding>,
     /// It offers to go on in HTTP/2.
     to_http2: bool,
+    /// When the message began, and that it has been told to be slow.
+    since: u64,
+    slow: bool,
     /// The message is an answer, with this status.
     status: Option<u16>,
     /// Messages so far: the number of the one at hand.
@@ -172,12 +178,14 @@ impl Http {
     fn start(&mut self, context: &mut Context<'_>, line: &[u8], taken: usize) -> Step {
         let Some(start) = parse::start_line(line) else { return Step::Reject };
         let messages = self.direction(context.side).messages;
-        let mut direction = Direction { place: Place::Headers, messages, ..Direction::default() };
+        let mut direction =
+            Direction { place: Place::Headers, messages, since: context.at, ..Direction::default() };
         match start {
             Start::Request { method, target, version } => {
                 identify(context, version);
                 context.text(Field::Method, messages, method);
                 context.text(Field::Uri, messages, target);
+                request::target(context, target);
                 let bit = 1_u64 << (messages % MAX_WAITING);
                 self.heads = if method == b"HEAD" { self.heads | bit } else { self.heads & !bit };
                 self.connects = if method == b"CONNECT" { self.connects | bit } else { self.connects & !bit };
@@ -199,11 +207,15 @@ impl Http {
 
     fn header(&mut self, context: &mut Context<'_>, line: &[u8]) {
         let Some((name, value)) = parse::header(line) else { return };
+        self.judge_pace(context);
         let direction = self.direction(context.side);
         let (transaction, answer) = (direction.messages, direction.status.is_some());
         let spaced = name.last().is_some_and(|last| matches!(last, b' ' | b'\t'));
         let name = name.trim_ascii_end();
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+        if !answer {
+            request::header(context, name, value);
+        }
         match name.len() {
             4 if is(b"host") && !answer => context.text(Field::Host, transaction, value),
             6 if is(b"server") && answer => {
@@ -247,7 +259,18 @@ impl Http {
         }
     }
 
+    /// Who sends headers a line at a time holds the server's workers (Slowloris).
+    fn judge_pace(&mut self, context: &mut Context<'_>) {
+        let direction = self.direction(context.side);
+        let late = context.at.saturating_sub(direction.since) > MAX_HEADERS_NANOSECONDS;
+        if late && direction.status.is_none() && !direction.slow {
+            direction.slow = true;
+            context.threat(Threat::HttpSlowloris);
+        }
+    }
+
     fn end_of_headers(&mut self, context: &mut Context<'_>, taken: usize) -> Step {
+        self.judge_pace(context);
         let side = context.side;
         let waiting = self.server.messages;
         let direction = *self.direction(side);

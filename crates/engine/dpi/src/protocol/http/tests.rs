@@ -89,6 +89,50 @@ fn a_request_that_two_readers_end_at_different_bytes_is_smuggling() {
 }
 
 #[test]
+fn attacks_in_targets_and_headers_are_told_after_decoding() {
+    for (request, want) in [
+        ("GET /item?id=5&name=O%27Reilly HTTP/1.1\r\n\r\n", vec![]),
+        ("GET /item?id=1%27+or+%271%27%3D%271 HTTP/1.1\r\n\r\n", vec![Threat::SqlInjection]),
+        ("GET /item?id=1%2527%2520or%25201%253D1--%2520 HTTP/1.1\r\n\r\n", vec![Threat::SqlInjection]),
+        ("GET /?q=%3Cscript%3Ealert(1)%3C/script%3E HTTP/1.1\r\n\r\n", vec![Threat::CrossSiteScripting]),
+        ("GET / HTTP/1.1\r\nUser-Agent: ${${lower:j}ndi:ldap://x/a}\r\n\r\n", vec![Threat::Log4Shell]),
+        ("GET /%24%7Bjndi:ldap://x/a%7D HTTP/1.1\r\n\r\n", vec![Threat::Log4Shell]),
+        (
+            "POST / HTTP/1.1\r\nContent-Type: %{(#_='multipart/form-data')}\r\n\r\n",
+            vec![Threat::ApacheStruts],
+        ),
+        ("GET / HTTP/1.1\r\nAuthorization: Basic dTpw\r\n\r\n", vec![Threat::CleartextCredentials]),
+        ("GET / HTTP/1.1\r\nAuthorization: Bearer x\r\nCookie: a=$1; b=100%\r\n\r\n", vec![]),
+    ] {
+        let told = talk(80, &flight([(Client, request.as_bytes())]));
+        assert_eq!(told.threats, want, "{request}");
+    }
+}
+
+#[test]
+fn headers_that_come_a_line_at_a_time_are_told_once() {
+    use crate::tests::conversation::{Told, engine, segments, tcp};
+    for (seconds, want) in [(1, vec![]), (5, vec![Threat::HttpSlowloris])] {
+        let lines = ["GET / HTTP/1.1\r\n", "A: 1\r\n", "B: 2\r\n", "C: 3\r\n", "D: 4\r\n"];
+        let flights: Vec<_> = lines.iter().map(|line| (Client, line.as_bytes().to_vec())).collect();
+        let (mut told, mut engine) = (Told::default(), engine(crate::OverlapPolicy::First));
+        let mut now = 0;
+        for segment in segments(&flights) {
+            now += if segment.payload.is_empty() { 0 } else { seconds * 1_000_000_000 };
+            engine.frame(
+                now,
+                nv_packet::link::Link::Raw,
+                &tcp(80, &segment, &[]),
+                &mut |event: &crate::event::Event<'_>| {
+                    told.event(event);
+                },
+            );
+        }
+        assert_eq!(told.threats, want, "a line every {seconds} s");
+    }
+}
+
+#[test]
 fn an_upgraded_connection_is_not_read_as_http_any_more() {
     let told = talk(
         80,

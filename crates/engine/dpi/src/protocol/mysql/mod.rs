@@ -112,7 +112,7 @@ impl MySql {
             }
             (Side::Client, Some((&COM_INIT_DB, name))) => context.text(Field::Database, 0, name),
             (Side::Client, Some((_, statement))) => {
-                context.text(Field::Statement, self.statements, statement);
+                context.statement(self.statements, statement);
                 self.statements = self.statements.saturating_add(1);
             }
             _ => {}

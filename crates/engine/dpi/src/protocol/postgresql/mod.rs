@@ -139,7 +139,7 @@ impl PostgreSql {
                     cursor.text();
                 }
                 let statement = cursor.0.split(|byte| *byte == 0).next().unwrap_or_default();
-                context.text(Field::Statement, self.statements, statement);
+                context.statement(self.statements, statement);
                 self.statements = self.statements.saturating_add(1);
             }
             (Side::Server, b'E') => {

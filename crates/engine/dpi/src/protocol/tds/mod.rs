@@ -1,6 +1,5 @@
 //! TDS, the protocol of Microsoft SQL Server (MS-TDS §2.2.3): statements of batches that are not encrypted.
 
-use crate::event::Field;
 use crate::key::Side;
 use crate::protocol::{Context, Ports, Probe, Step};
 
@@ -63,7 +62,7 @@ impl Tds {
         // UTF-16; what is not ASCII is of no interest to who reads statements.
         statement
             .extend(text.as_chunks::<2>().0.iter().map(|[low, high]| if *high == 0 { *low } else { b'?' }));
-        context.text(Field::Statement, self.statements, &statement);
+        context.statement(self.statements, &statement);
         *context.scratch = statement;
         self.statements = self.statements.saturating_add(1);
         Step::Skip(u64::from(length))
