@@ -11,6 +11,7 @@ use crate::event::{End, Event, Kind, SessionId, Sink};
 use crate::flow::{Flow, Phase};
 use crate::key::{Endpoint, Endpoints, Key, Side, Transport};
 use crate::limits::Limits;
+use crate::meter::Meters;
 use crate::reader::Moment;
 use crate::segments::{OverlapPolicy, distance};
 use crate::stream::Streams;
@@ -30,6 +31,7 @@ pub struct Engine {
     table: Table,
     streams: Streams,
     fragments: Defragmenter,
+    meters: Meters,
     frames: decode::Counters,
     counters: Counters,
     /// Packet time, which never goes back.
@@ -52,6 +54,7 @@ impl Engine {
             table: Table::new(limits.flows, seed),
             streams: Streams::new(limits, policy),
             fragments: Defragmenter::default(),
+            meters: Meters::new(limits.senders, seed),
             frames: decode::Counters::default(),
             counters: Counters::default(),
             now: 0,
@@ -190,6 +193,10 @@ impl Engine {
                 bump(&mut self.counters.flows);
                 self.sessions = self.sessions.saturating_add(1);
                 let flow = Flow::new(key, low == sender_asks, SessionId(self.sessions), self.now);
+                let (ends, now) = (flow.endpoints(), second(self.now));
+                if self.meters.opened(&ends, now, &mut self.counters.senders_evicted) {
+                    self.threat(sink, Some(ends), Side::Client, Threat::SessionLimit);
+                }
                 self.table.insert(flow)?
             }
         };
@@ -207,15 +214,28 @@ impl Engine {
         let mut moment = Moment { at: self.now, sink, counters: &mut self.counters };
         self.streams.end(&mut moment, flow);
         let (session, summary) = (flow.id, flow.summary(end));
+        // Nobody was there, or refused: at most a SYN, its repetition and a reset.
+        let unanswered = summary.endpoints.transport == Transport::Tcp
+            && !flow.midstream
+            && summary.application.is_none()
+            && summary.server.packets <= 1
+            && summary.client.packets <= 4;
         self.table.remove(slot);
+        let evicted = &mut self.counters.senders_evicted;
+        if self.meters.closed(&summary.endpoints, unanswered, second(self.now), evicted) {
+            self.threat(sink, Some(summary.endpoints), Side::Client, Threat::PortScan);
+        }
         sink.event(&Event { at: self.now, session, kind: Kind::Closed(summary) });
     }
 
     fn tcp<S: Sink>(&mut self, passing: &Passing, segment: &Tcp<'_>, sink: &mut S) {
         let (syn, ack) = (segment.has(Tcp::SYN), segment.has(Tcp::ACK));
-        if syn && !ack && !segment.has(Tcp::RST) {
+        let asks = syn && !ack && !segment.has(Tcp::RST);
+        if asks {
             self.replace(passing, segment, sink);
         }
+        let flood = asks
+            && self.meters.syn(passing.destination, second(self.now), &mut self.counters.senders_evicted);
         // Without a handshake the lower port is taken for the server's; the bytes may tell better.
         let sender_asks = match (syn, ack) {
             (true, asks) => !asks,
@@ -229,6 +249,9 @@ impl Engine {
             (flow.midstream, flow.phase) = (true, Phase::Open);
         }
         let mut threats = Threats::default();
+        if flood {
+            threats.add(Threat::SynFlood);
+        }
         invalid_flags(segment, &mut threats);
         handshake(flow, side, segment, &mut threats);
         let mut moment = Moment { at: self.now, sink, counters: &mut self.counters };
@@ -283,10 +306,15 @@ impl Engine {
     fn icmp<S: Sink>(&mut self, passing: &Passing, message: &Icmp<'_>, sink: &mut S) {
         let request = matches!(message.kind, 8 | 128);
         let reply = matches!(message.kind, 0 | 129);
+        let flood = request
+            && self.meters.echo(passing.destination, second(self.now), &mut self.counters.senders_evicted);
         let Some((slot, side)) = self.flow(Transport::Icmp, passing, !reply, sink) else { return };
         let Some(flow) = self.table.get_mut(slot) else { return };
         flow.phase = Phase::Open;
         let mut threats = Threats::default();
+        if flood {
+            threats.add(Threat::IcmpFlood);
+        }
         if (request || reply) && message.payload.len() > MAX_ECHO_BYTES {
             threats.add(Threat::PingDeath);
         }
@@ -328,7 +356,9 @@ fn digest(payload: &[u8]) -> u32 {
 #[derive(Default)]
 struct Threats(u8);
 
-const ONCE: [Threat; 6] = [
+const ONCE: [Threat; 8] = [
+    Threat::SynFlood,
+    Threat::IcmpFlood,
     Threat::InvalidPacketFormat,
     Threat::SynWithData,
     Threat::SplitHandshake,

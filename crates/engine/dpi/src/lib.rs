@@ -18,6 +18,7 @@ pub mod event;
 mod flow;
 pub mod key;
 pub mod limits;
+mod meter;
 mod pool;
 mod protocol;
 mod reader;

@@ -64,6 +64,12 @@ macro_rules! threats {
 }
 
 threats! {
+    /// More connections a second to one address than it can want.
+    SynFlood 1001 "TCP.SYN.Flood" Critical "T1498.001",
+    /// More echoes a second to one address than anyone needs.
+    IcmpFlood 1002 "ICMP.Flood" Critical "T1498.001",
+    /// More sessions at once from one address to another than any client holds.
+    SessionLimit 1003 "Source.IP.Session.Limit" High "T1499.002",
     /// A packet that its standard forbids.
     InvalidPacketFormat 2001 "Invalid.Packet.Format" Medium "T1499.004",
     /// Overlapping fragments.
@@ -118,6 +124,8 @@ threats! {
     CrossSiteScripting 3002 "HTTP.Cross.Site.Scripting" High "T1059.007",
     /// A password that is sent in clear.
     CleartextCredentials 3003 "Cleartext.Credentials" Low "T1040",
+    /// Attempts at many ports or addresses that nobody answers.
+    PortScan 3004 "TCP.Port.Scan" Medium "T1046",
 }
 
 #[cfg(test)]

@@ -152,3 +152,16 @@ fn echoes_that_are_none_are_told_after_three_and_large_ones_at_once() {
     assert_eq!(inspect(&pairs(b"xyz", 9)).threats, [Threat::IcmpTunneling]);
     assert_eq!(inspect(&[packet(echo(8, 0, &[0; 32_001]))]).threats, [Threat::PingDeath]);
 }
+
+#[test]
+fn a_flood_of_connections_and_a_scan_of_ports_are_told() {
+    let mut engine = super::conversation::engine(OverlapPolicy::First);
+    let mut told = Told::default();
+    for turn in 0..5000_u16 {
+        let syn = tcp(10_000 + turn, &bare(Side::Client, SYN, 0), &[]);
+        engine.frame(SECOND, Link::Raw, &syn, &mut |event: &Event<'_>| told.event(event));
+    }
+    assert_eq!(told.threats, [Threat::SessionLimit, Threat::SynFlood]);
+    engine.finish(&mut |event: &Event<'_>| told.event(event));
+    assert_eq!(told.threats[2..], [Threat::PortScan]);
+}

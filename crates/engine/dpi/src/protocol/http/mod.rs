@@ -16,11 +16,13 @@ pub(crate) use probe::{probe, probe_sip};
 #[cfg(test)]
 pub(crate) use samples::samples;
 
+use crate::attack::MAX_FIELD_BYTES;
 use crate::event::Field;
 use crate::key::Side;
 use crate::protocol::{Context, Protocol, Step};
 use crate::threat::Threat;
 use parse::{ChunkSize, Coding, Length, Line, Start};
+use request::Body;
 
 /// Longest line that is read, in bytes; servers take 8 KiB as a rule.
 const MAX_LINE_BYTES: usize = 16 * 1024;
@@ -41,6 +43,8 @@ enum Place {
     Start,
     /// Between header lines.
     Headers,
+    /// Before a body that is looked into.
+    Body,
     /// Before the size of a chunk.
     ChunkSize,
     /// Behind the data of a chunk.
@@ -58,6 +62,8 @@ struct Direction {
     /// Two lengths differ.
     lengths_differ: bool,
     coding: Option<Coding>,
+    /// What the body is, when it is a request's and can be looked into.
+    body: Option<Body>,
     /// It offers to go on in HTTP/2.
     to_http2: bool,
     /// When the message began, and that it has been told to be slow.
@@ -145,6 +151,9 @@ impl Http {
         if place == Place::Start && input.first() == Some(&b'$') {
             return parse::interleaved(input);
         }
+        if place == Place::Body {
+            return self.look_into_body(context, input);
+        }
         let (line, taken) = match parse::line(input, MAX_LINE_BYTES) {
             Line::Whole(line, taken) => (line, taken),
             Line::More(bytes) => return Step::More(bytes),
@@ -169,6 +178,7 @@ impl Http {
             },
             Place::ChunkEnd if line.is_empty() => self.direction(side).place = Place::ChunkSize,
             Place::ChunkEnd => return Step::Reject,
+            Place::Body => {}
             Place::Trailers if line.is_empty() => self.end_of_message(side),
             Place::Trailers => {}
         }
@@ -225,7 +235,10 @@ impl Http {
                 }
             }
             10 if is(b"user-agent") => context.text(Field::UserAgent, transaction, value),
-            12 if is(b"content-type") => context.text(Field::ContentType, transaction, value),
+            12 if is(b"content-type") => {
+                direction.body = if answer { None } else { Body::of(value) };
+                context.text(Field::ContentType, transaction, value);
+            }
             15 if is(b"x-forwarded-for") && !answer => {
                 context.text(Field::ForwardedFor, transaction, value);
             }
@@ -281,6 +294,10 @@ impl Http {
             if two || doubtful || direction.lengths_differ {
                 context.threat(Threat::HttpRequestSmuggling);
             }
+            if let (Some(_), None, Some(1..)) = (direction.body, direction.coding, direction.length) {
+                self.direction(side).place = Place::Body;
+                return Step::Took(taken);
+            }
             return self.body(side, taken, direction.coding, direction.length.or(Some(0)));
         };
         if direction.lengths_differ && direction.coding.is_none() {
@@ -309,6 +326,19 @@ impl Http {
         }
         let length = direction.length.or((*context.application != HTTP).then_some(0));
         self.body(side, taken, direction.coding, length)
+    }
+
+    /// Looks at the first bytes of a request's body, and passes over all of it.
+    fn look_into_body(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
+        let direction = *self.direction(context.side);
+        let length = direction.length.unwrap_or(0);
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_FIELD_BYTES);
+        let Some(bytes) = input.get(..wanted) else { return Step::More(wanted) };
+        if let Some(kind) = direction.body {
+            request::body(context, kind, bytes);
+        }
+        self.end_of_message(context.side);
+        Step::Skip(length)
     }
 
     /// Passes over the body: chunked before length (RFC 9112 §6.3), and to the end of the stream without either.

@@ -38,6 +38,14 @@ pub(crate) fn samples() -> Vec<Sample> {
             ]),
         ),
         (
+            "HTTP with a form",
+            80,
+            flight([
+                (Client, &[b"POST /f HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9010\r\n\r\nq=1+or+1%3D1&".as_slice(), &[b'x'; 8997], b"GET /g HTTP/1.1\r\n\r\n"].concat()),
+                (Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            ]),
+        ),
+        (
             "RTSP",
             554,
             flight([

@@ -50,7 +50,7 @@ fn chunks_are_followed_to_the_next_message() {
 
 #[test]
 fn rtsp_and_sip_are_told_by_their_version() {
-    for (index, application, status) in [(3, 1009, vec!["200", "200"]), (5, 1010, vec!["401"])] {
+    for (index, application, status) in [(4, 1009, vec!["200", "200"]), (6, 1010, vec!["401"])] {
         let (name, port, flights) = super::samples().swap_remove(index);
         let told = talk(port, &flights);
         assert_eq!(told.applications, [application], "{name}");
@@ -101,6 +101,18 @@ fn attacks_in_targets_and_headers_are_told_after_decoding() {
             "POST / HTTP/1.1\r\nContent-Type: %{(#_='multipart/form-data')}\r\n\r\n",
             vec![Threat::ApacheStruts],
         ),
+        (
+            "POST / HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 37\r\n\r\nu=%24%7Bjndi%3Aldap%3A%2F%2Fx%7D&p=ab GET",
+            vec![Threat::Log4Shell],
+        ),
+        (
+            "POST / HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 17\r\n\r\nu=%27+or+1%3D1--+",
+            vec![Threat::SqlInjection],
+        ),
+        (
+            "POST / HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"a\":\"' or 1=1 -- \"}",
+            vec![],
+        ),
         ("GET / HTTP/1.1\r\nAuthorization: Basic dTpw\r\n\r\n", vec![Threat::CleartextCredentials]),
         ("GET / HTTP/1.1\r\nAuthorization: Bearer x\r\nCookie: a=$1; b=100%\r\n\r\n", vec![]),
     ] {
@@ -147,7 +159,7 @@ fn an_upgraded_connection_is_not_read_as_http_any_more() {
 
 #[test]
 fn a_tunnel_through_a_proxy_names_the_server_behind_it() {
-    let (_, port, flights) = super::samples().swap_remove(4);
+    let (_, port, flights) = super::samples().swap_remove(5);
     let told = talk(port, &flights);
     assert_eq!((told.values(Field::Sni), told.values(Field::Status)), (vec!["db.example"], vec!["200"]));
 }
