@@ -255,7 +255,10 @@ impl Engine {
         invalid_flags(segment, &mut threats);
         handshake(flow, side, segment, &mut threats);
         let mut moment = Moment { at: self.now, sink, counters: &mut self.counters };
+        let before = flow.client_is_low;
         self.streams.segment(&mut moment, flow, side, segment);
+        // Its bytes may have shown that the sender is the other side.
+        let side = if flow.client_is_low == before { side } else { side.other() };
         if ack {
             let half = flow.half_mut(side);
             if !half.has_acknowledged || distance(segment.acknowledgment, half.acknowledged) > 0 {

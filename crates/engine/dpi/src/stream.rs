@@ -159,6 +159,7 @@ impl Streams {
 
     /// Reads what is held and in order.
     fn drain<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side) {
+        let mut side = side;
         let mut buffer = std::mem::take(&mut self.buffer);
         // Each turn takes a page off the list.
         loop {
@@ -173,19 +174,23 @@ impl Streams {
             let old = usize::try_from(half.next.wrapping_sub(first)).unwrap_or(usize::MAX);
             let new = buffer.get(old..).unwrap_or_default();
             half.next = half.next.wrapping_add(u32::try_from(new.len()).unwrap_or(0));
+            let turned = flow.client_is_low;
             self.reader.stream(moment, flow, side, new);
+            if flow.client_is_low != turned {
+                // The bytes have shown that their sender is the other side.
+                side = side.other();
+            }
         }
         self.buffer = buffer;
     }
 
     /// Reads what is still held, holes or not, and gives everything back.
     pub(crate) fn end<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow) {
-        for side in [Side::Client, Side::Server] {
-            // Each turn takes at least a page off the list.
-            while flow.half(side).held != NONE {
-                self.jump(moment, flow, side);
-            }
-            flow.half_mut(side).held_bytes = 0;
+        // Each turn takes at least a page off a list; what is read may turn the sides.
+        while let Some(side) =
+            [Side::Client, Side::Server].into_iter().find(|side| flow.half(*side).held != NONE)
+        {
+            self.jump(moment, flow, side);
         }
         self.reader.release(flow);
     }

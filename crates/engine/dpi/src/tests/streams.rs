@@ -133,3 +133,20 @@ fn a_conversation_in_no_known_protocol_stays_unknown() {
     let told = talk(9000, &[(Side::Client, vec![0xEE; 4000]), (Side::Server, vec![0xDD; 4000])]);
     assert_eq!((told.applications.len(), told.closed[0].application), (0, None));
 }
+
+#[test]
+fn nothing_is_left_behind_when_the_last_bytes_show_who_is_the_client() {
+    // Mid-stream, the client on the lower port; its bytes come behind a hole that only the end gives up.
+    let request = |offset: u32, payload: &[u8]| Segment {
+        side: Side::Server,
+        flags: ACK,
+        offset,
+        ack: 1,
+        payload: payload.to_vec(),
+    };
+    let all = [request(1, b"noise"), request(100, REQUEST), request(9000, b"more"), request(20_000, b"more")];
+    let packets: Vec<_> = all.iter().map(|segment| tcp(80, segment, &[])).collect();
+    let told = inspect(&packets);
+    assert_eq!(told.values(Field::Uri), ["/a"]);
+    assert_eq!(told.closed[0].endpoints.client.port, 80);
+}
