@@ -174,7 +174,7 @@ pub(crate) struct Agent {
     /// Cgroups that containers are made in.
     parents: HashSet<u64>,
     /// Connects that were stopped in containers that are not known yet.
-    early_connects: Vec<nv_capture::ConnectEvent>,
+    early_connects: Vec<(Duration, nv_capture::ConnectEvent)>,
     /// Workloads whose network has an attached interface: its packets are judged there.
     guarded: HashSet<WorkloadId>,
     /// Cgroups whose sockets are judged.

@@ -1,6 +1,7 @@
 //! Connections: what is against the rules at once, everything else by a sweep.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use nv_model::name::WorkloadId;
 use nv_model::observation::{ConnectionObservation, Observation, Peer};
@@ -13,8 +14,10 @@ use crate::attribution::{Destination, Opener};
 use crate::inventory::Owner;
 use crate::kernel;
 
-/// Most stopped connects of containers that are not known yet that wait for the next sweep.
+/// Most stopped connects of containers that are not told yet that wait for the next sweep.
 const MAX_EARLY: usize = 1024;
+/// How long they wait for the runtime's word.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Agent {
     /// Records of the network programs.
@@ -87,12 +90,33 @@ impl Agent {
     pub(super) fn connect(&mut self, connect: &nv_capture::ConnectEvent) {
         // It was judged by its cgroup's row, so that it is a container's; its news may be behind.
         if connect.verdict.is_violation()
-            && self.inventory.owner(connect.cgroup) == Owner::Host
+            && !self.is_sender_told(connect)
             && self.early_connects.len() < MAX_EARLY
         {
-            return self.early_connects.push(connect.clone());
+            let now = self.setup.clock.monotonic();
+            return self.early_connects.push((now, connect.clone()));
         }
         self.connect_of(connect);
+    }
+
+    /// Whether the controller has heard of whose connection it is: a record of one that it does not know names nobody.
+    fn is_sender_told(&self, connect: &nv_capture::ConnectEvent) -> bool {
+        let Owner::Workload(id) = self.inventory.owner(connect.cgroup) else { return false };
+        self.inventory.get(&self.inventory.sender(&id)).is_some_and(|local| !local.provisional)
+    }
+
+    /// Tells the stopped connects of containers that are told by now, those that have waited long enough, and those that no
+    /// container claims.
+    fn connects_of_newcomers(&mut self) {
+        let now = self.setup.clock.monotonic();
+        for (since, connect) in std::mem::take(&mut self.early_connects) {
+            let is_containers = self.inventory.owner(connect.cgroup) != Owner::Host;
+            if is_containers && now.saturating_sub(since) < PATIENCE && !self.is_sender_told(&connect) {
+                self.early_connects.push((since, connect));
+            } else {
+                self.connect_of(&connect);
+            }
+        }
     }
 
     fn connect_of(&mut self, connect: &nv_capture::ConnectEvent) {
@@ -237,9 +261,7 @@ impl Agent {
 
     /// Every two seconds: what the flows moved since the last time.
     pub(crate) fn sweep(&mut self) {
-        for connect in std::mem::take(&mut self.early_connects) {
-            self.connect_of(&connect);
-        }
+        self.connects_of_newcomers();
         let swept = match &mut self.setup.kernel {
             Some(kernel) => kernel.flows.sweep(&nv_capture::IdleLimits::default()),
             None => return,
