@@ -67,6 +67,7 @@ impl Load {
 }
 
 fn main() {
+    idle();
     println!(
         "load, Mpackets, MB, CPU s, Gbit/s, of a copy, allocations a packet in the second pass, of ndpiReader"
     );
@@ -75,6 +76,22 @@ fn main() {
         Some(folder) => measure("mixed", &mixed(&folder)),
         None => println!("mixed: not measured, NV_CAPTURES names no folder of captures"),
     }
+}
+
+/// Memory of a million flows that say nothing.
+fn idle() {
+    let limits = Limits { flows: 1 << 20, ..Limits::default() };
+    let mut kept = None;
+    let mut frame = segment(0, true, 2, (0, 0), b"");
+    let measured = allocation_counter::measure(|| {
+        let engine = kept.insert(Engine::new(&limits, OverlapPolicy::First, 1));
+        for flow in 0..1_000_000_u32 {
+            frame[27..30].copy_from_slice(&flow.to_be_bytes()[1..]);
+            engine.frame(SECOND, Link::Ethernet, &frame, &mut |_: &Event<'_>| {});
+        }
+    });
+    let flows = kept.map_or(0, |engine| engine.flows());
+    println!("idle: {flows} flows, {:.0} MB", measured.bytes_current as f64 / 1e6);
 }
 
 /// CPU seconds of this process, and of its children that have ended (proc(5)).
