@@ -212,6 +212,8 @@ pub(crate) enum Parser {
     Memcached(memcached::Memcached),
     Cassandra(cassandra::Cassandra),
     Tds(tds::Tds),
+    /// In a box of its own: it is over after the first packets.
+    Quic(Box<quic::Quic>),
     /// A protocol of which at most the beginning is read.
     Plain(Protocol),
 }
@@ -365,6 +367,7 @@ impl Parser {
             Protocol::Memcached => Self::Memcached(memcached::Memcached::default()),
             Protocol::Cassandra => Self::Cassandra(cassandra::Cassandra::default()),
             Protocol::Tds => Self::Tds(tds::Tds::default()),
+            Protocol::Quic => Self::Quic(Box::default()),
             other => Self::Plain(other),
         }
     }
@@ -383,6 +386,7 @@ impl Parser {
             Self::Memcached(_) => Protocol::Memcached,
             Self::Cassandra(_) => Protocol::Cassandra,
             Self::Tds(_) => Protocol::Tds,
+            Self::Quic(_) => Protocol::Quic,
             Self::Plain(protocol) => *protocol,
         }
     }
@@ -402,6 +406,8 @@ impl Parser {
             Self::Memcached(memcached) => memcached.step(context, input),
             Self::Cassandra(cassandra) => cassandra.step(context, input),
             Self::Tds(tds) => tds.step(context, input),
+            // Only over UDP.
+            Self::Quic(_) => Step::Done,
             Self::Plain(Protocol::Ssh) => ssh::step(context, input),
             Self::Plain(Protocol::Amqp) => amqp::step(context, input),
             Self::Plain(protocol) => {
@@ -422,6 +428,7 @@ impl Parser {
     pub(crate) fn datagram(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
         match self {
             Self::Dns(dns) => dns.datagram(context, input),
+            Self::Quic(quic) => quic.datagram(context, input),
             Self::Http(http) => http.datagram(context, input),
             Self::Plain(protocol) => {
                 plain(*protocol, context, input);
@@ -446,6 +453,7 @@ impl Parser {
             | Self::Memcached(_)
             | Self::Cassandra(_)
             | Self::Tds(_)
+            | Self::Quic(_)
             | Self::Plain(_)
             // Out of step for good.
             | Self::Http2(_) => {}
@@ -465,7 +473,6 @@ fn plain(protocol: Protocol, context: &mut Context<'_>, input: &[u8]) {
         Protocol::Ntp => ntp::datagram(context, input),
         Protocol::Tftp => tftp::datagram(context, input),
         Protocol::Radius => radius::datagram(context, input),
-        Protocol::Quic => quic::datagram(context, input),
         _ => {}
     }
 }

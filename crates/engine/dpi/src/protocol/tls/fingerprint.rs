@@ -11,7 +11,7 @@ use crate::event::Field;
 use crate::protocol::Context;
 
 /// Tells what a client says.
-pub(super) fn client(context: &mut Context<'_>, hello: &Hello<'_>) {
+pub(super) fn client(context: &mut Context<'_>, hello: &Hello<'_>, transport: u8) {
     if let Some(name) = hello.server_name {
         context.text(Field::Sni, 0, name);
     }
@@ -19,7 +19,7 @@ pub(super) fn client(context: &mut Context<'_>, hello: &Hello<'_>) {
         context.text(Field::AlpnOffered, 0, name);
     }
     context.text(Field::Ja3, 0, &ja3(hello));
-    context.text(Field::Ja4, 0, &ja4(hello, b't'));
+    context.text(Field::Ja4, 0, &ja4(hello, transport));
 }
 
 /// Tells what a server says.

@@ -186,7 +186,7 @@ impl Tls {
         match (context.side, kind) {
             (Side::Client, CLIENT_HELLO) => {
                 if let Some(hello) = hello::Hello::client(body) {
-                    fingerprint::client(context, &hello);
+                    fingerprint::client(context, &hello, b't');
                 }
             }
             (Side::Server, SERVER_HELLO) => {
@@ -208,6 +208,15 @@ impl Tls {
             _ => {}
         }
     }
+}
+
+/// Tells a client's hello that came over `transport` (`t` for TCP, `q` for QUIC); false when it is not whole.
+pub(crate) fn client_hello(context: &mut Context<'_>, message: &[u8], transport: u8) -> bool {
+    let mut cursor = Cursor(message);
+    let (Some(CLIENT_HELLO), Some(length)) = (cursor.u8(), cursor.u24()) else { return false };
+    let Some(hello) = cursor.bytes(length).and_then(hello::Hello::client) else { return false };
+    fingerprint::client(context, &hello, transport);
+    true
 }
 
 /// A handshake message out of the records that it lies in.
