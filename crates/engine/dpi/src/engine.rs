@@ -102,9 +102,28 @@ impl Engine {
             return;
         }
         while let Some(slot) = self.table.expired(second(self.now)) {
+            if self.note_silence(slot, sink) {
+                continue;
+            }
             let closed = self.table.get(slot).is_some_and(|flow| flow.phase == Phase::Closed);
             self.close(slot, if closed { End::Closed } else { End::TimedOut }, sink);
         }
+    }
+
+    /// Notes a client that has opened a connection and said nothing; the flow stays. False for any other flow.
+    fn note_silence<S: Sink>(&mut self, slot: u32, sink: &mut S) -> bool {
+        let Some(flow) = self.table.get_mut(slot).filter(|flow| flow.is_silent() && !flow.noted) else {
+            return false;
+        };
+        flow.noted = true;
+        let (session, ends) = (flow.id, flow.endpoints());
+        self.table.hurry(slot);
+        if self.meters.silent(ends.server, second(self.now), &mut self.counters.senders_evicted) {
+            let kind =
+                Kind::Threat { threat: Threat::NoClientData, endpoints: Some(ends), side: Side::Client };
+            sink.event(&Event { at: self.now, session, kind });
+        }
+        true
     }
 
     /// Ends all flows.

@@ -3,7 +3,7 @@
 use nv_model::application::ApplicationId;
 
 use crate::event::{End, SessionId, Summary, Volume};
-use crate::key::{Endpoints, Key, Side};
+use crate::key::{Endpoints, Key, Side, Transport};
 use crate::pool::NONE;
 use crate::protocol::ProtocolSet;
 
@@ -116,6 +116,8 @@ pub(crate) struct Flow {
     pub(crate) client_is_low: bool,
     /// The start was not seen.
     pub(crate) midstream: bool,
+    /// The client's silence has been noted.
+    pub(crate) noted: bool,
     /// Whether the slot holds a flow.
     pub(crate) live: bool,
     /// Threats that are told once a flow, as bits.
@@ -143,6 +145,7 @@ impl Flow {
             phase: Phase::Opening,
             client_is_low,
             midstream: false,
+            noted: false,
             live: true,
             told: 0,
         }
@@ -174,6 +177,15 @@ impl Flow {
         std::mem::swap(&mut self.client, &mut self.server);
         std::mem::swap(&mut self.client_may_be, &mut self.server_may_be);
         self.client_is_low = !self.client_is_low;
+    }
+    /// A connection that the client has opened and not used: neither bytes that were read, nor some that wait.
+    pub(crate) fn is_silent(&self) -> bool {
+        let client = &self.client;
+        let said = client.reading != Reading::Probing
+            || client.tries > 0
+            || client.carry != NONE
+            || client.held != NONE;
+        self.key.transport() == Transport::Tcp && self.phase == Phase::Open && !self.midstream && !said
     }
     pub(crate) fn endpoints(&self) -> Endpoints {
         self.key.endpoints(self.client_is_low)

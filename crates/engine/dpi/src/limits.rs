@@ -49,6 +49,8 @@ pub mod patience {
     pub const OPENING: u32 = 20;
     /// TCP, established.
     pub const ESTABLISHED: u32 = 1200;
+    /// TCP, established, until the client has said anything: then it is noted as silent, and kept.
+    pub const SILENT: u32 = 30;
     /// TCP, one side has said its last.
     pub const HALF_CLOSED: u32 = 90;
     /// TCP, both sides have, or one has reset.

@@ -22,6 +22,9 @@ const SYNS: (u32, u32) = (800, 600);
 const ECHOES: (u32, u32) = (100, 75);
 /// Sessions at once between two addresses, and below which the next excess is told anew.
 const SESSIONS: (u32, u32) = (2000, 1900);
+/// Connections to one target that their clients opened and did not use, in ten seconds.
+const SILENT: u32 = 10;
+const SILENT_SECONDS: u32 = 10;
 /// Bits of 256 that about 100 different ports and addresses set.
 const SCANNED_BITS: u32 = 83;
 
@@ -32,6 +35,7 @@ enum Kind {
     Echoes,
     Sessions,
     Scan,
+    Silent,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +119,20 @@ impl Meters {
             }
             let bits: u32 = row.bits.iter().map(|word| word.count_ones()).sum();
             let begins = bits >= SCANNED_BITS && !row.over;
+            row.over |= begins;
+            begins
+        })
+    }
+
+    /// Notes a client that opened a connection and said nothing; true when there are many.
+    pub(crate) fn silent(&mut self, target: Endpoint, second: u32, evicted: &mut u64) -> bool {
+        let window = second / SILENT_SECONDS;
+        self.row(Kind::Silent, pack(target.address), [0; 16], window, evicted).is_some_and(|row| {
+            if row.window != window {
+                (row.window, row.count, row.over) = (window, 0, false);
+            }
+            row.count = row.count.saturating_add(1);
+            let begins = row.count >= SILENT && !row.over;
             row.over |= begins;
             begins
         })

@@ -166,6 +166,7 @@ fn deadline(flow: &Flow) -> u32 {
         (Transport::Udp, _) => patience::UDP,
         (Transport::Icmp, _) => patience::ICMP,
         (Transport::Tcp, Phase::Opening) => patience::OPENING,
+        (Transport::Tcp, Phase::Open) if flow.is_silent() && !flow.noted => patience::SILENT,
         (Transport::Tcp, Phase::Open) => patience::ESTABLISHED,
         (Transport::Tcp, Phase::HalfClosed) => patience::HALF_CLOSED,
         (Transport::Tcp, Phase::Closed) => patience::CLOSED,

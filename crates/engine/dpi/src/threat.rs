@@ -78,6 +78,8 @@ threats! {
     SynWithData 2003 "TCP.SYN.With.Data" Medium "T1205",
     /// A handshake in which the server answers a SYN with a SYN.
     SplitHandshake 2004 "TCP.Split.Handshake" Medium "T1205",
+    /// Connections that are opened and left unused.
+    NoClientData 2005 "TCP.No.Client.Data" Medium "T1499.002",
     /// An ICMP echo that no datagram should be as large as.
     PingDeath 2006 "Ping.Death" Critical "T1499.004",
     /// Compression pointers of a DNS name that lead in a circle.

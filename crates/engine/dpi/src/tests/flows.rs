@@ -165,3 +165,24 @@ fn a_flood_of_connections_and_a_scan_of_ports_are_told() {
     engine.finish(&mut |event: &Event<'_>| told.event(event));
     assert_eq!(told.threats[2..], [Threat::PortScan]);
 }
+
+#[test]
+fn clients_that_open_connections_and_say_nothing_are_told_and_those_that_speak_are_not() {
+    for (speaks, want) in [(false, vec![Threat::NoClientData]), (true, vec![])] {
+        let mut engine = super::conversation::engine(OverlapPolicy::First);
+        let mut told = Told::default();
+        for port in 100..130 {
+            let flights = [(Side::Client, b"hello there".to_vec())];
+            for segment in segments(&flights).iter().take(if speaks { 4 } else { 3 }) {
+                let packet = tcp(port, segment, &[]);
+                engine.frame(100 * SECOND, Link::Raw, &packet, &mut |event: &Event<'_>| told.event(event));
+            }
+        }
+        engine.advance(129 * SECOND, &mut |event: &Event<'_>| told.event(event));
+        assert_eq!(told.threats, [], "too early");
+        engine.advance(131 * SECOND, &mut |event: &Event<'_>| told.event(event));
+        assert_eq!((told.threats, engine.flows()), (want, 30), "they stay, speaking: {speaks}");
+        engine.advance((101 + u64::from(patience::ESTABLISHED)) * SECOND, &mut |_: &Event<'_>| {});
+        assert_eq!(engine.flows(), 0, "until their time is over");
+    }
+}
