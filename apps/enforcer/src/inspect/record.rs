@@ -27,6 +27,9 @@ struct Open {
     transactions: Vec<(u32, Map<String, Json>)>,
     more_transactions: u64,
     software: Vec<&'static str>,
+    gaps: u64,
+    lost: u64,
+    conflicts: u64,
 }
 
 /// Writes lines as sessions end and threats come.
@@ -115,8 +118,13 @@ impl<'o> Lines<'o> {
         }
     }
 
+    fn count(&mut self, session: SessionId, counter: impl Fn(&mut Open) -> &mut u64) {
+        let counter = counter(self.open.entry(session).or_default());
+        *counter = counter.saturating_add(1);
+    }
+
     fn closed(&mut self, session: SessionId, summary: &Summary) {
-        let Open { mut fields, transactions, more_transactions, software } =
+        let Open { mut fields, transactions, more_transactions, software, gaps, lost, conflicts } =
             self.open.remove(&session).unwrap_or_default();
         self.sessions = self.sessions.saturating_add(1);
         self.identified = self.identified.saturating_add(u64::from(summary.application.is_some()));
@@ -164,6 +172,9 @@ impl<'o> Lines<'o> {
             "bytes": bytes,
             "packets": packets,
             "midstream": summary.midstream,
+            "gaps": gaps,
+            "lost": lost,
+            "conflicts": conflicts,
         });
         self.line(&line.to_string());
     }
@@ -216,8 +227,11 @@ impl Sink for Lines<'_> {
             }
             Kind::Threat { threat, endpoints, side } => self.threat(*threat, *endpoints, *side, event.at),
             Kind::Closed(summary) => self.closed(event.session, summary),
-            // Counted by the engine.
-            Kind::Identified(_) | Kind::Conflict { .. } | Kind::Gap { .. } | Kind::Lost { .. } => {}
+            Kind::Gap { .. } => self.count(event.session, |open| &mut open.gaps),
+            Kind::Lost { .. } => self.count(event.session, |open| &mut open.lost),
+            Kind::Conflict { .. } => self.count(event.session, |open| &mut open.conflicts),
+            // The summary has it.
+            Kind::Identified(_) => {}
         }
     }
 }

@@ -300,7 +300,27 @@ impl Protocol {
         };
         Some(ApplicationId(number))
     }
+    /// Ports of protocols whose first bytes say little. In the middle of a stream, where any bytes may stand, these are
+    /// looked for on their ports alone; empty for a protocol that says enough.
+    fn ports_in_the_middle(self) -> &'static [u16] {
+        match self {
+            Self::Memcached => &[11_211, 11_210],
+            Self::Cassandra => &[9042],
+            Self::ZooKeeper => &[2181],
+            Self::Kerberos => &[88],
+            Self::Ldap => &[389, 3268],
+            Self::MongoDb => &[27_017, 27_018, 27_019],
+            Self::Kafka => &[9092, 9093, 9094],
+            Self::Dns => &[53],
+            Self::Tns => &[1521],
+            _ => &[],
+        }
+    }
     pub(crate) fn probe_stream(self, side: Side, input: &[u8], ports: Ports) -> Probe {
+        let usual = self.ports_in_the_middle();
+        if ports.midstream && !usual.is_empty() && !usual.contains(&ports.server) {
+            return Probe::No;
+        }
         match self {
             Self::Tls => tls::probe(side, input, ports.midstream),
             Self::Http2 => http2::probe(side, input),

@@ -4,7 +4,7 @@ use nv_model::application::ApplicationId;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::conversation::{inspect, talk, udp};
+use super::conversation::{flight, inspect, segments, talk, tcp, udp};
 use crate::event::Field;
 use crate::key::Side::{Client, Server};
 use crate::protocol::{Ports, Probe, Protocol, samples};
@@ -30,6 +30,17 @@ fn every_sample_is_told_by_its_name_on_any_port() {
         }
     }
     assert!(seen > 50);
+}
+
+#[test]
+fn in_the_middle_of_a_stream_weak_beginnings_count_on_their_ports_alone() {
+    let key = b"\x80\x01\0\x03\x08\0\0\0\0\0\0\x0C\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0keyv";
+    for (port, want) in [(11_211, Some("Memcached")), (8000, None)] {
+        let all: Vec<_> = segments(&flight([(Client, key)])).into_iter().skip(3).collect();
+        let packets: Vec<_> = all.iter().map(|segment| tcp(port, segment, &[])).collect();
+        let told = inspect(&packets);
+        assert_eq!(told.closed[0].application.and_then(ApplicationId::name), want, "port {port}");
+    }
 }
 
 #[test]
