@@ -38,6 +38,7 @@ mod process;
 pub mod service;
 pub mod sockets;
 mod spec;
+mod spoken;
 mod track;
 mod watch;
 

@@ -12,22 +12,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::assemble::workload_id;
 use crate::backoff::Backoff;
 use crate::bundle::Bundles;
-use crate::containerd::{self, Containerd};
-use crate::cri::{self, Cri};
-use crate::docker::{self, Docker, Found, Looks, Named};
+use crate::docker::{Found, Named};
 use crate::error::RuntimeError;
 use crate::identify::Asked;
+use crate::spoken::{Runtime, connect};
 use crate::track::Tracker;
 use crate::{Host, Identifier, RuntimeEvent, sockets};
 
 /// How long a call may take. A runtime that is slower is treated as one that does not answer.
-const CALL: Duration = Duration::from_secs(10);
+pub(crate) const CALL: Duration = Duration::from_secs(10);
 /// Events of the runtime that wait to be looked at. When they are more, the runtime waits.
 const HINTS: usize = 1024;
 /// When the second list is made: an event between the first and the subscription would be missed by both.
@@ -190,39 +188,6 @@ impl From<RuntimeError> for End {
     }
 }
 
-enum Runtime {
-    Containerd(Containerd, Channel),
-    Cri(Cri, Channel),
-    Docker(Docker, Looks),
-}
-
-impl Runtime {
-    const fn api(&self) -> Api {
-        match self {
-            Self::Containerd(..) => Api::Containerd,
-            Self::Cri(..) => Api::Cri,
-            Self::Docker(..) => Api::Docker,
-        }
-    }
-
-    fn name(&self) -> &str {
-        match self {
-            Self::Containerd(..) => containerd::NAME,
-            Self::Cri(cri, _) => cri.name(),
-            Self::Docker(..) => docker::NAME,
-        }
-    }
-
-    /// Follows its events.
-    fn listen(&self, hints: mpsc::Sender<Hint>) -> AbortOnDropHandle<()> {
-        AbortOnDropHandle::new(match self {
-            Self::Containerd(_, channel) => tokio::spawn(containerd::follow(channel.clone(), hints)),
-            Self::Cri(_, channel) => tokio::spawn(cri::follow(channel.clone(), hints)),
-            Self::Docker(docker, _) => tokio::spawn(docker::follow(docker.client(), hints)),
-        })
-    }
-}
-
 impl Task {
     async fn run(mut self) {
         let mut backoff = Backoff::new();
@@ -252,7 +217,7 @@ impl Task {
 
     /// One connection, from `Up` to its end.
     async fn connection(&mut self, is_told: &mut bool) -> End {
-        let connected = Box::pin(self.connect()).await;
+        let connected = Box::pin(connect(&self.config, &self.asked)).await;
         let (mut runtime, version) = match connected {
             Ok(connected) => connected,
             Err(error) => return End::Failed(error),
@@ -272,55 +237,6 @@ impl Task {
         }
     }
 
-    /// The runtime and its version.
-    async fn connect(&mut self) -> Result<(Runtime, String), RuntimeError> {
-        let socket = &self.config.socket;
-        let over_grpc = match self.config.api {
-            Some(Api::Docker) => return self.connect_docker().await,
-            _ => Box::pin(self.connect_grpc()).await,
-        };
-        match over_grpc {
-            // Nobody is there, or not in time: nothing else answers either.
-            Err(error @ (RuntimeError::Connect { .. } | RuntimeError::Timeout { .. })) => Err(error),
-            Err(error) if self.config.api.is_some() => Err(error),
-            Err(error) => self.connect_docker().await.map_err(|_not_docker| RuntimeError::NotARuntime {
-                socket: socket.clone(),
-                message: error.to_string(),
-            }),
-            connected => connected,
-        }
-    }
-
-    async fn connect_docker(&self) -> Result<(Runtime, String), RuntimeError> {
-        let (runtime, version) = Docker::connect(Arc::clone(&self.config.host), &self.config.socket).await?;
-        self.asked.send_replace(Some(Asked::Docker(runtime.client())));
-        let looks = runtime.looks();
-        Ok((Runtime::Docker(runtime, looks), version))
-    }
-
-    async fn connect_grpc(&self) -> Result<(Runtime, String), RuntimeError> {
-        let socket = &self.config.socket;
-        let connecting = containerd_client::connect(socket);
-        let late =
-            |_| RuntimeError::Timeout { doing: "connect to the container runtime", seconds: CALL.as_secs() };
-        let channel = timeout(CALL, Box::pin(connecting)).await.map_err(late)?;
-        let channel = channel.map_err(|error| RuntimeError::connect(socket, source_of(&error)))?;
-        let host = Arc::clone(&self.config.host);
-        if self.config.api != Some(Api::Cri)
-            && let Ok((runtime, version)) = Containerd::connect(Arc::clone(&host), channel.clone()).await
-        {
-            self.asked.send_replace(Some(Asked::Containerd(channel.clone())));
-            return Ok((Runtime::Containerd(runtime, channel), version));
-        }
-        match Cri::connect(host, channel.clone()).await {
-            Ok((runtime, version)) => Ok((Runtime::Cri(runtime, channel), version)),
-            Err(RuntimeError::Call { code: tonic::Code::Unimplemented, message, .. }) => {
-                Err(RuntimeError::NotARuntime { socket: socket.clone(), message })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Lists and listens. Ends well only when nobody takes the events any more.
     async fn follow(&mut self, runtime: &mut Runtime, hints: &mut mpsc::Receiver<Hint>) -> Result<(), End> {
         let polls = matches!(runtime, Runtime::Cri(..));
@@ -334,10 +250,10 @@ impl Task {
         let mut hinting = true;
         loop {
             tokio::select! {
-                answer = looked(runtime, &self.tracker) => match answer? {
+                answer = runtime.answer(&self.tracker) => match answer? {
                     (id, Found::Seen(workload)) => self.look_ended(&id, Some(*workload)).await?,
                     (id, Found::Gone) => self.look_ended(&id, None).await?,
-                    (_, Found::Unchanged) => {}
+                    (_, Found::Unchanged) => self.count(runtime),
                 },
                 hint = hints.recv(), if hinting => match hint {
                     Some(Hint::Ended(message)) => return Err(RuntimeError::Ended { message }.into()),
@@ -443,11 +359,7 @@ impl Task {
     }
 
     fn count(&mut self, runtime: &Runtime) {
-        let unreadable = match runtime {
-            Runtime::Containerd(containerd, _) => containerd.unreadable,
-            Runtime::Cri(cri, _) => cri.unreadable,
-            Runtime::Docker(docker, _) => docker.unreadable,
-        };
+        let unreadable = runtime.unreadable();
         self.counters.refused.store(self.tracker.refused, Ordering::Relaxed);
         if unreadable > self.unreadable {
             tracing::warn!(
@@ -474,27 +386,6 @@ pub(crate) async fn call<T>(
     }
 }
 
-/// The next answer about a container of Docker's; never where nothing was asked.
-async fn looked(runtime: &mut Runtime, tracker: &Tracker) -> Result<(String, Found), RuntimeError> {
-    if let Runtime::Docker(_, looks) = runtime {
-        while !looks.is_empty() {
-            if let Some(answer) = looks.next(|id| tracker.known().get(id).cloned()).await {
-                return answer;
-            }
-        }
-    }
-    std::future::pending().await
-}
-
 pub(crate) fn timestamp(at: &prost_types::Timestamp) -> Timestamp {
     Timestamp::from_nanos(at.seconds.saturating_mul(1_000_000_000).saturating_add(at.nanos.into()))
-}
-
-/// The innermost reason: tonic's own says "transport error".
-fn source_of(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

@@ -46,11 +46,13 @@ pub(crate) struct Looks {
     client: Client,
     stages: BTreeMap<String, Stage>,
     open: JoinSet<(String, Result<Option<Workload>, RuntimeError>)>,
+    /// Looks that told nothing, and those that there was no room for.
+    pub(crate) unanswered: u64,
 }
 
 impl Looks {
     pub(crate) fn new(host: Arc<Host>, client: Client) -> Self {
-        Self { host, client, stages: BTreeMap::new(), open: JoinSet::new() }
+        Self { host, client, stages: BTreeMap::new(), open: JoinSet::new(), unanswered: 0 }
     }
 
     /// Has a container looked at; `prior` is what is known of it.
@@ -58,7 +60,7 @@ impl Looks {
         match self.stages.get(id).copied() {
             Some(Stage::Asked) => drop(self.stages.insert(id.to_owned(), Stage::AskAgain)),
             Some(Stage::Waiting | Stage::AskAgain) => {}
-            None if self.stages.len() >= MOST => {}
+            None if self.stages.len() >= MOST => self.unanswered = self.unanswered.saturating_add(1),
             None if self.open.len() >= AT_ONCE => drop(self.stages.insert(id.to_owned(), Stage::Waiting)),
             None => self.ask(id.to_owned(), prior.cloned()),
         }
@@ -93,7 +95,10 @@ impl Looks {
             Ok(None) => Ok((id, Found::Gone)),
             Err(
                 RuntimeError::Refused { .. } | RuntimeError::Unreadable { .. } | RuntimeError::Timeout { .. },
-            ) => Ok((id, Found::Unchanged)),
+            ) => {
+                self.unanswered = self.unanswered.saturating_add(1);
+                Ok((id, Found::Unchanged))
+            }
             Err(error) => Err(error),
         })
     }
@@ -146,7 +151,7 @@ mod tests {
         for number in 0..MOST + 5 {
             looks.add(&id(number), None);
         }
-        assert_eq!((looks.open.len(), looks.stages.len()), (AT_ONCE, MOST));
+        assert_eq!((looks.open.len(), looks.stages.len(), looks.unanswered), (AT_ONCE, MOST, 5));
         assert!(looks.next(|_| None).await.is_some());
         assert_eq!((looks.open.len(), looks.stages.len()), (AT_ONCE, MOST - 1));
     }
