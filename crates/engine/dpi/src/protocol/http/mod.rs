@@ -83,6 +83,8 @@ pub(crate) struct Http {
     /// Bit n: the waiting request whose number is n modulo [`MAX_WAITING`] was a HEAD, and was a CONNECT.
     heads: u64,
     connects: u64,
+    /// The request was one of HTTP/0.9: the answer is a body and nothing else.
+    oldest: bool,
 }
 
 impl Http {
@@ -147,6 +149,9 @@ impl Http {
 
     fn line(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
         let side = context.side;
+        if self.oldest {
+            return Step::Done;
+        }
         let place = self.direction(side).place;
         if place == Place::Start && input.first() == Some(&b'$') {
             return parse::interleaved(input);
@@ -186,7 +191,17 @@ impl Http {
     }
 
     fn start(&mut self, context: &mut Context<'_>, line: &[u8], taken: usize) -> Step {
-        let Some(start) = parse::start_line(line) else { return Step::Reject };
+        let Some(start) = parse::start_line(line) else {
+            let Some(target) = parse::oldest(line).filter(|_| context.side == Side::Client) else {
+                return Step::Reject;
+            };
+            self.oldest = true;
+            identify(context, b"HTTP/0.9");
+            context.text(Field::Method, 0, b"GET");
+            context.text(Field::Uri, 0, target);
+            request::target(context, target);
+            return Step::Done;
+        };
         let messages = self.direction(context.side).messages;
         let mut direction =
             Direction { place: Place::Headers, messages, since: context.at, ..Direction::default() };

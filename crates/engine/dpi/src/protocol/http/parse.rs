@@ -65,6 +65,12 @@ pub(super) fn start_line(line: &[u8]) -> Option<Start<'_>> {
     (is_version(version) && !target.is_empty()).then_some(Start::Request { method: word, target, version })
 }
 
+/// Target of a request without a version, which only the first HTTP knew (RFC 1945 §4.1).
+pub(super) fn oldest(line: &[u8]) -> Option<&[u8]> {
+    let target = line.strip_prefix(b"GET ")?.trim_ascii();
+    (target.first() == Some(&b'/') && target.iter().all(u8::is_ascii_graphic)).then_some(target)
+}
+
 /// Name and value of a header line; `None` for what is no header, and for a continued line (RFC 9112 §5.2).
 pub(super) fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
     if matches!(line.first(), Some(b' ' | b'\t')) {

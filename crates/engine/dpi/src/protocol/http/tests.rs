@@ -145,6 +145,17 @@ fn headers_that_come_a_line_at_a_time_are_told_once() {
 }
 
 #[test]
+fn a_request_without_a_version_is_answered_by_a_body_alone() {
+    let told =
+        talk(80, &flight([(Client, b"GET /old.html\r\n"), (Server, b"<html>HTTP/1.1 200 no status</html>")]));
+    assert_eq!(
+        (told.applications.as_slice(), told.values(Field::Uri)),
+        ([1001].as_slice(), vec!["/old.html"])
+    );
+    assert_eq!((told.values(Field::Status).len(), told.lost), (0, 0));
+}
+
+#[test]
 fn an_upgraded_connection_is_not_read_as_http_any_more() {
     let told = talk(
         80,
