@@ -1,0 +1,114 @@
+//! `enforcer inspect` on a capture that is written out here: what a reader of its lines relies on.
+#![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+/// A TCP segment between 10.0.0.1:40000 and 10.0.0.2:80, in a record of a classic capture of raw IPv4.
+fn record(second: u32, from_client: bool, flags: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let ((from, source), (to, destination)) = if from_client {
+        (([10, 0, 0, 1], 40_000_u16), ([10, 0, 0, 2], 80_u16))
+    } else {
+        (([10, 0, 0, 2], 80), ([10, 0, 0, 1], 40_000))
+    };
+    let total = u16::try_from(40 + payload.len()).unwrap();
+    let packet = [
+        &[0x45, 0][..],
+        &total.to_be_bytes(),
+        &[0, 1, 0, 0, 64, 6, 0, 0],
+        &from,
+        &to,
+        &source.to_be_bytes(),
+        &destination.to_be_bytes(),
+        &sequence.to_be_bytes(),
+        &[0, 0, 0, 0, 0x50, flags, 0xFF, 0xFF, 0, 0, 0, 0],
+        payload,
+    ]
+    .concat();
+    let length = u32::from(total).to_le_bytes();
+    [&second.to_le_bytes()[..], &[0; 4], &length, &length, &packet].concat()
+}
+
+fn capture() -> Vec<u8> {
+    let request = b"GET /?id=1%27+or+%271%27=%271 HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+    let answer = b"HTTP/1.1 200 OK\r\nServer: nginx/1.25\r\nContent-Length: 0\r\n\r\n";
+    let header: Vec<u8> = [0xA1B2_C3D4_u32, 0x0004_0002, 0, 0, 65_535, 101]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    [
+        header,
+        record(100, true, 0x02, 0, b""),
+        record(100, false, 0x12, 0, b""),
+        record(100, true, 0x10, 1, request),
+        record(101, false, 0x10, 1, answer),
+    ]
+    .concat()
+}
+
+fn inspect(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_enforcer")).arg("inspect").args(arguments).output().unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_session_a_threat_and_a_sum_are_told_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.pcap");
+    std::fs::write(&path, capture()).unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "no capture, and so left out").unwrap();
+    let output = inspect(&["--json", "--pcap", folder.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let lines = lines(&output);
+    let [threat, session, total] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(
+        (&threat["id"], &threat["threat"], &threat["severity"]),
+        (&json!(2022), &json!("SQL.Injection"), &json!("Critical"))
+    );
+    assert_eq!(
+        session,
+        &json!({
+            "file": path, "proto": "tcp", "app": "HTTP",
+            "client": "10.0.0.1", "client_port": 40_000, "server": "10.0.0.2", "server_port": 80,
+            "fields": {
+                "version": "HTTP/1.1",
+                "software": ["nginx"],
+                "transactions": [{
+                    "method": "GET", "uri": "/?id=1%27+or+%271%27=%271", "host": "shop.example",
+                    "status": 200, "server": "nginx/1.25",
+                }],
+            },
+            "bytes": 280, "packets": 4, "midstream": false, "gaps": 0, "lost": 0, "conflicts": 0,
+        })
+    );
+    assert_eq!((&total["packets"], &total["bytes"], &total["sessions"]), (&json!(4), &json!(280), &json!(1)));
+    assert!(total["cpu_seconds"].is_number() && total["peak_memory_bytes"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_capture_that_breaks_off_is_told_up_to_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.pcap");
+    let mut bytes = capture();
+    bytes.truncate(bytes.len() - 5);
+    std::fs::write(&path, bytes).unwrap();
+    let output = inspect(&["--json", "--pcap", path.to_str().unwrap()]);
+    let lines = lines(&output);
+    assert_eq!(lines.last().unwrap()["packets"], 3);
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains("ends inside the record"),
+        "and the break is told"
+    );
+}
+
+#[test]
+fn what_is_no_capture_is_an_error() {
+    let output = inspect(&["--pcap", "/proc/self/status"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no pcap and no pcapng"));
+}
