@@ -22,6 +22,10 @@
 #define CONDITION_LIST 16
 #define CGROUP_PATH_BYTES 512
 #define COMM_BYTES 16
+/* As far as a dynamic loader's name is looked at. */
+#define LOADER_NAME 32
+/* Most arguments of a program that is refused. */
+#define REFUSED_ARGUMENTS 16
 /* Rule of a record that no rule decided. */
 #define NO_RULE 0xffffffffU
 
@@ -124,6 +128,7 @@ enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGR
 #define EXEC_RUNTIME 32         /* the runtime's own exec in a container's cgroup, before it enters the container */
 #define EXEC_ORIGIN_UNKNOWN 64  /* this kernel does not tell whether an overlay's file is from the image */
 #define EXEC_CONTAINER 128      /* the cgroup is a container's */
+#define EXEC_SCRIPT 512         /* the file is a script, which its interpreter is run for */
 
 /* exec_record.stdio: what standard input and output are, of the process and of its parent. */
 enum stdio {

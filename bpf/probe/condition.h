@@ -35,6 +35,9 @@ struct {
 	__type(value, __u32);
 } features SEC(".maps");
 
+/* Bytes of arguments that are matched in a round. */
+#define STEP 16
+
 enum answer { HOLDS_NOT, HOLDS, HOLDS_LATER };
 
 static __always_inline bool has_feature(__u32 feature)
@@ -107,7 +110,7 @@ static __always_inline void find_facts(struct scratch *s, struct task_struct *ta
 	s->facts.uid = BPF_CORE_READ(task, cred, uid.val);
 	find_caller(s, task, container);
 	if (s->early)
-		s->facts.arguments = ARGUMENTS_LATER;
+		s->facts.arguments = s->early == EARLY_SCRIPT ? ARGUMENTS_UNKNOWN : ARGUMENTS_LATER;
 	else
 		read_arguments(s, task);
 }
@@ -116,12 +119,23 @@ static __always_inline void find_facts(struct scratch *s, struct task_struct *ta
 static __always_inline bool is_in_arguments(struct scratch *s, struct condition_row *row)
 {
 	__u64 state = 0, begin = 1, seen = 0, loose = !(row->has & CONDITION_FROM_BEGIN);
-	__u32 bytes = s->facts.argument_bytes;
+	__u32 bytes = s->facts.argument_bytes, rest = bytes & ~(STEP - 1);
 
-	for (int i = 0; i < ARGUMENT_HEAD_BYTES; i++) {
-		if (i >= bytes)
+	/* Several bytes a round: the verifier's work grows with the square of the rounds. */
+	for (int i = 0; i < ARGUMENT_HEAD_BYTES; i += STEP) {
+		if (i >= rest)
 			break;
-		state = ((state << 1) | begin) & row->argument_masks[(__u8)s->text[i]];
+#pragma unroll
+		for (int j = 0; j < STEP; j++) {
+			state = ((state << 1) | begin) & row->argument_masks[(__u8)s->text[i + j]];
+			begin &= loose;
+			seen |= state;
+		}
+	}
+	for (int j = 0; j < STEP - 1; j++) {
+		if (rest + j >= bytes)
+			break;
+		state = ((state << 1) | begin) & row->argument_masks[(__u8)s->text[(rest + j) & (ARGUMENT_HEAD_BYTES - 1)]];
 		begin &= loose;
 		seen |= state;
 	}
@@ -134,7 +148,7 @@ __noinline int holds(__u32 slot)
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
 	struct condition_row *row;
 	bool unknown = false;
-	__u8 differs = 0;
+	__u64 differs = 0, word;
 	__u32 bytes;
 
 	if (!s)
@@ -148,10 +162,13 @@ __noinline int holds(__u32 slot)
 		if (s->facts.caller == CALLER_OUTSIDE)
 			return HOLDS_NOT;
 		bytes = row->caller_bytes;
-		for (int i = 0; i < PATH_BYTES; i++) {
+		for (int i = 0; i < PATH_BYTES; i += 8) {
 			if (i >= bytes)
 				break;
-			differs |= s->caller[i] ^ row->caller[i];
+			word = *(__u64 *)(s->caller + i) ^ *(__u64 *)(row->caller + i);
+			if (bytes - i < 8)
+				word &= (1ULL << (8 * (bytes - i))) - 1;
+			differs |= word;
 		}
 		unknown = s->facts.caller == CALLER_UNKNOWN;
 		if (differs && !unknown)

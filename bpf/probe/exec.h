@@ -5,12 +5,13 @@
 #ifndef NV_PROBE_EXEC_H
 #define NV_PROBE_EXEC_H
 
+#include "arguments.h"
 #include "judge.h"
 #include "stdio.h"
 
 /* Fills what the verdict does not need, and hands the record over. */
 static __always_inline void report(struct scratch *s, struct task_struct *task, struct linux_binprm *bprm,
-				   const struct cred *cred, __u64 cgroup, __u8 mechanism, bool with_arguments)
+				   const struct cred *cred, __u64 cgroup, __u8 mechanism, bool running)
 {
 	struct exec_record *record = &s->record;
 	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
@@ -34,7 +35,9 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 	bpf_probe_read_kernel_str(record->filename, FILENAME_BYTES, BPF_CORE_READ(bprm, filename));
 	__builtin_memset(record->arguments, 0, ARGUMENT_BYTES);
 	record->argument_bytes = 0;
-	if (with_arguments) {
+	if (!running) {
+		record->argument_bytes = asked_arguments(record->arguments);
+	} else {
 		struct mm_struct *mm = BPF_CORE_READ(task, mm);
 		unsigned long start = BPF_CORE_READ(mm, arg_start);
 		unsigned long bytes = BPF_CORE_READ(mm, arg_end) - start;
@@ -51,7 +54,7 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 	count(COUNT_OPEN + (record->verdict & 7));
 }
 
-/* For the hooks that refuse before the exec: reports only what they refuse, the tracepoint reports the rest. */
+/* For the hooks that refuse before the exec: reports what they refuse, and scripts; the tracepoint reports the rest. */
 static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 {
 	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
@@ -60,19 +63,19 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 	struct scratch *s;
 	char magic[2] = {};
 	__u8 verdict;
+	bool script;
 
 	if (!row)
 		return 0;
 	/* A script is asked for again as its interpreter, which is the program that runs. */
 	bpf_core_read(magic, sizeof(magic), &bprm->buf);
-	if (magic[0] == '#' && magic[1] == '!')
-		return 0;
+	script = magic[0] == '#' && magic[1] == '!';
 	s = take_scratch();
 	if (!s)
 		return refuse_unjudged(row) ? -EPERM : 0;
-	s->early = 1;
-	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file));
-	if (verdict == VERDICT_DENY) {
+	s->early = script ? EARLY_SCRIPT : EARLY_PROGRAM;
+	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), script);
+	if (verdict == VERDICT_DENY || (script && verdict == VERDICT_VIOLATE)) {
 		s->record.verdict = verdict;
 		s->record.decision_nanos = bpf_ktime_get_ns() - begin;
 		report(s, task, bprm, BPF_CORE_READ(bprm, cred), cgroup, mechanism, false);
@@ -110,7 +113,7 @@ int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linu
 		return 0;
 	}
 	s->early = 0;
-	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file));
+	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), false);
 	/* In the caller's own context: the signal is pending before the first user instruction. */
 	if (s->record.verdict == VERDICT_DENY && bpf_send_signal(SIGKILL))
 		count(COUNT_KILL_FAILED);

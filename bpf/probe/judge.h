@@ -58,9 +58,32 @@ static __always_inline void find_rule(struct scratch *s, __u32 profile, bool who
 	consider(s, bpf_map_lookup_elem(&patterns, &s->pattern), task, container);
 }
 
-/* Decides about `file` for the cgroup's row; everything about it lands in `s->record`. */
+/* Whether the file is a dynamic loader by its name (`ld-linux-x86-64.so.2`, `ld-musl-x86_64.so.1`, `ld.so`): it runs
+ * whatever program it is given. Under another name it is another file, which is not from the image. */
+static __always_inline bool is_loader(struct scratch *s)
+{
+	__u32 length = s->part[0].length;
+
+	if (!s->parts)
+		return false;
+	if (length > LOADER_NAME + 2)
+		length = LOADER_NAME + 2;
+	bpf_probe_read_kernel(s->name, length, s->part[0].name);
+	if (length < 5 || s->name[0] != 'l' || s->name[1] != 'd')
+		return false;
+	for (int i = 2; i < LOADER_NAME; i++) {
+		if (i + 3 > length)
+			break;
+		if (s->name[i] == '.' && s->name[i + 1] == 's' && s->name[i + 2] == 'o')
+			return true;
+	}
+	return false;
+}
+
+/* Decides about `file` for the cgroup's row; everything about it lands in `s->record`. A script is judged beside its
+ * interpreter: it needs no line of its own, but what is denied or not from the image is not run by it either. */
 static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, struct task_struct *task,
-				  struct file *file)
+				  struct file *file, bool script)
 {
 	struct exec_record *record = &s->record;
 	bool container = row->flags & CGROUP_CONTAINER, whole;
@@ -81,6 +104,8 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 		record->flags |= EXEC_TRUNCATED;
 	if (container)
 		record->flags |= EXEC_CONTAINER;
+	if (script)
+		record->flags |= EXEC_SCRIPT;
 	if (host_mounts) {
 		record->flags |= EXEC_HOST_MOUNTS;
 		/* runc starts itself anew in the container's cgroup, from a memfd; refusing that fails every start. */
@@ -106,7 +131,9 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	if (action == ACTION_DENY)
 		return profile->mode == MODE_PROTECT ? VERDICT_DENY : VERDICT_VIOLATE;
 	if (profile->baseline == BASELINE_ZERO_DRIFT)
-		allowed = !drifted || (s->found.flags & RULE_ALLOW_UPDATE);
+		allowed = drifted ? s->found.flags & RULE_ALLOW_UPDATE : action == ACTION_ALLOW || !is_loader(s);
+	else if (script)
+		return VERDICT_OPEN;
 	else
 		allowed = action == ACTION_ALLOW;
 	if (allowed)

@@ -14,6 +14,10 @@
 /* Records wait for a timer of the reader until this many bytes lie in the ring. */
 #define WAKE_BYTES (64 * 1024)
 
+/* A hook before the exec: the new program's memory is not in place. A script is not asked for again when it is. */
+#define EARLY_PROGRAM 1
+#define EARLY_SCRIPT 2
+
 /* Inode of the host's mount namespace, set by the loader. */
 const volatile __u32 host_mount_namespace = 0;
 
@@ -78,7 +82,7 @@ struct scratch {
 	__u32 name_length;
 	__u32 headless; /* the walk ended before the root: how the path begins is not known */
 	__u32 slot;     /* where this memory is in its table */
-	__u32 early;    /* a hook before the exec: the new program's memory is not in place */
+	__u32 early;    /* EARLY_, 0 at the exec */
 	struct {
 		__u32 order;
 		__u32 rule;
@@ -109,8 +113,8 @@ struct scratch {
 	char beyond[PATH_BYTES]; /* never written, but the verifier sees offset and length apart */
 	struct pattern_key pattern;
 	char name[PATH_BYTES];
-	char caller[PATH_BYTES];
-	char text[ARGUMENT_HEAD_BYTES];
+	char caller[PATH_BYTES] __attribute__((aligned(8)));
+	char text[ARGUMENT_HEAD_BYTES] __attribute__((aligned(8)));
 };
 
 struct {

@@ -184,8 +184,20 @@ pub fn matches(rule: &ResolvedRule, flow: Flow) -> bool {
 pub struct ProgramFacts<'a> {
     /// The file is not from the image: new, changed or in memory only.
     pub drifted: bool,
+    /// It is a script: its interpreter is judged on its own.
+    pub script: bool,
     /// What conditions ask for.
     pub call: Call<'a>,
+}
+
+/// Whether a path is a dynamic loader's by its file name (`ld-linux-x86-64.so.2`, `ld-musl-x86_64.so.1`, `ld.so`), as far as
+/// the kernel's programs look at it. Under another name it is another file, which is not from the image.
+#[must_use]
+pub fn is_loader(path: &str) -> bool {
+    const LOOKED_AT: usize = 34;
+    let name = path.rsplit('/').next().unwrap_or(path).as_bytes();
+    name.starts_with(b"ld")
+        && name.iter().take(LOOKED_AT).copied().collect::<Vec<u8>>().windows(3).any(|part| part == b".so")
 }
 
 /// Why a program is judged as it is.
@@ -199,6 +211,10 @@ pub enum ProcessReason {
     Drifted,
     /// The file is from the image.
     FromImage,
+    /// The file is from the image, but is a dynamic loader, which runs whatever program it is given.
+    Loader,
+    /// A script needs no line of its own.
+    Interpreted,
     /// No line speaks of it.
     NotInProfile,
 }
@@ -214,6 +230,10 @@ impl ProcessReason {
             }
             Self::Drifted => "the file is not from the image",
             Self::FromImage => "the file is from the image",
+            Self::Loader => {
+                "a dynamic loader runs any program that it is given, so it needs a line of its own"
+            }
+            Self::Interpreted => "no line denies the script; its interpreter is judged on its own",
             Self::NotInProfile => "no line of the profile speaks of it",
         }
     }
@@ -239,11 +259,19 @@ pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts<'_>) 
     // Whether it is allowed, and if not, whether someone said so.
     let (allowed, explicit, reason) = match matched {
         Some((_, (_, rule))) if rule.action == Action::Deny => (false, true, ProcessReason::Rule),
+        _ if !zero_drift && facts.script => {
+            return ProcessDecision {
+                verdict: Verdict::Open,
+                reason: ProcessReason::Interpreted,
+                rule: None,
+            };
+        }
         Some((_, (_, rule))) if zero_drift && facts.drifted && !rule.allow_update => {
             (false, false, ProcessReason::DriftedDespiteRule)
         }
         Some(_) => (true, true, ProcessReason::Rule),
         None if zero_drift && facts.drifted => (false, false, ProcessReason::Drifted),
+        None if zero_drift && is_loader(path) => (false, false, ProcessReason::Loader),
         None if zero_drift => (true, false, ProcessReason::FromImage),
         None => (false, false, ProcessReason::NotInProfile),
     };

@@ -96,7 +96,8 @@ pub struct Exec {
     pub truncated: bool,
     /// The file name as it was called, which a link can differ by; at most 127 bytes.
     pub filename: String,
-    /// Arguments with secrets redacted, at most 256 bytes of them; empty when an exec was refused before it had any.
+    /// Arguments with secrets redacted, at most 256 bytes of them; of an exec that was refused those that its caller gave.
+    /// Empty where they could not be read.
     pub command: String,
     /// The task's name.
     pub name: String,
@@ -114,6 +115,8 @@ pub struct Exec {
     pub host_mounts: bool,
     /// The container runtime itself, before it enters the container; not judged.
     pub runtime: bool,
+    /// The file is a script against the rules; the exec of its interpreter is told on its own, where it comes to that.
+    pub script: bool,
     /// Standard input and output of the process.
     pub stdio: [Stdio; 2],
     /// Those of its parent.
@@ -306,6 +309,7 @@ fn exec(record: &ExecRecord) -> Exec {
         origin_unknown: has(exec_flag::ORIGIN_UNKNOWN),
         host_mounts: has(exec_flag::HOST_MOUNTS),
         runtime: has(exec_flag::RUNTIME),
+        script: has(exec_flag::SCRIPT),
         stdio: record.stdio.map(stdio),
         parent_stdio: record.parent_stdio.map(stdio),
         profile: record.profile,

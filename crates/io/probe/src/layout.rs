@@ -87,6 +87,8 @@ pub mod exec_flag {
     pub const ORIGIN_UNKNOWN: u32 = 64;
     /// The cgroup is a container's.
     pub const CONTAINER: u32 = 128;
+    /// The file is a script.
+    pub const SCRIPT: u32 = 512;
 }
 
 /// `record_head.kind`.

@@ -101,6 +101,8 @@ fn lost(process: Option<Mechanism>, observers: Option<&String>) -> Vec<String> {
         Some(_) => vec![
             "A program that is not allowed is killed before its first instruction instead of being refused: \
              its caller sees an end by signal 9, and no error from execve.",
+            "A script is judged by its interpreter alone: neither a rule on its own path nor that it is not from the \
+             image stops it.",
         ],
         None => vec!["Programs cannot be stopped: Protect only reports them on this node."],
     };

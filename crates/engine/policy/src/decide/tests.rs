@@ -128,7 +128,7 @@ fn the_first_matching_rule_decides_and_applications_wait_until_they_are_known() 
 
 #[test]
 fn a_program_is_judged_by_list_baseline_and_mode() {
-    use ProcessReason::{Drifted, DriftedDespiteRule, FromImage, NotInProfile, Rule};
+    use ProcessReason::{Drifted, DriftedDespiteRule, FromImage, Loader, NotInProfile, Rule};
     use Verdict::{Allow, Deny, Learn, Violate};
     let mut update = line("3", "pip", "*", Action::Allow);
     update.allow_update = true;
@@ -146,6 +146,9 @@ fn a_program_is_judged_by_list_baseline_and_mode() {
         (Baseline::ZeroDrift, "/tmp/x", true, Drifted, [Learn, Violate, Deny]),
         (Baseline::ZeroDrift, "/usr/bin/ls", true, DriftedDespiteRule, [Learn, Violate, Deny]),
         (Baseline::ZeroDrift, "/opt/pip", true, Rule, [Allow, Allow, Allow]),
+        (Baseline::ZeroDrift, "/lib64/ld-linux-x86-64.so.2", false, Loader, [Learn, Violate, Deny]),
+        (Baseline::ZeroDrift, "/usr/bin/ld.so", false, Rule, [Allow, Allow, Allow]),
+        (Baseline::ZeroDrift, "/sbin/ldconfig", false, FromImage, [Allow, Allow, Allow]),
     ] {
         for (mode, want) in [Discover, Monitor, Protect].into_iter().zip(verdicts) {
             let profile = EffectiveProfile {
@@ -160,5 +163,30 @@ fn a_program_is_judged_by_list_baseline_and_mode() {
             let got = process(&profile, path, ProgramFacts { drifted, ..ProgramFacts::default() });
             assert_eq!((got.verdict, got.reason), (want, reason), "{baseline:?} {path} {drifted} {mode:?}");
         }
+    }
+}
+
+#[test]
+fn a_script_needs_no_line_but_is_denied_by_one_and_by_its_origin() {
+    let profile = |baseline, rules: Vec<_>| EffectiveProfile {
+        group: name("nv.x"),
+        mode: Protect,
+        baseline,
+        rules,
+        files: Vec::new(),
+        alert_disabled: false,
+        fault: Default::default(),
+    };
+    let deny = vec![(name("nv.x"), line("1", "job", "/opt/job", Action::Deny))];
+    for (baseline, rules, drifted, want) in [
+        (Baseline::Basic, vec![], true, Verdict::Open),
+        (Baseline::Basic, deny.clone(), false, Verdict::Deny),
+        (Baseline::ZeroDrift, vec![], false, Verdict::Allow),
+        (Baseline::ZeroDrift, vec![], true, Verdict::Deny),
+        (Baseline::ZeroDrift, deny, false, Verdict::Deny),
+    ] {
+        let facts = ProgramFacts { drifted, script: true, ..ProgramFacts::default() };
+        let got = process(&profile(baseline, rules), "/opt/job", facts);
+        assert_eq!(got.verdict, want, "{baseline:?} drifted={drifted}");
     }
 }

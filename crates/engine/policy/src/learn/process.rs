@@ -11,6 +11,7 @@ use nv_model::verdict::{Action, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
+use crate::decide::is_loader;
 use crate::state::State;
 
 /// Programs that are never learned by themselves: someone has to allow them. `sshd` only counts in containers.
@@ -41,7 +42,9 @@ pub struct Program {
 /// Whether a program of this file name is never learned in this group.
 #[must_use]
 pub fn is_suspicious(group: &GroupName, name: &str) -> bool {
-    SUSPICIOUS.contains(&name) && !(name == "sshd" && *group == GroupName::nodes())
+    let suspicious = SUSPICIOUS.contains(&name) && !(name == "sshd" && *group == GroupName::nodes());
+    // A loader that is listed runs whatever it is given.
+    suspicious || is_loader(name)
 }
 
 /// What the programs add to the profiles. `uuid` gives the id of a new line; it is asked once a line.
@@ -202,6 +205,7 @@ mod tests {
             ("nv.web.shop", "/usr/sbin/sshd", false),
             ("nodes", "/usr/sbin/sshd", true),
             ("nodes", "/usr/bin/socat", false),
+            ("nv.web.shop", "/lib64/ld-linux-x86-64.so.2", false),
             ("nv.web.shop", "/usr/bin/curl", true),
         ] {
             let mut state = shop();

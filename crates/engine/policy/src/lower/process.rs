@@ -288,8 +288,11 @@ mod tests {
             Some(row) if row.action == Action::Deny => (false, true),
             Some(row) if zero_drift && drifted && !row.allow_update => (false, false),
             Some(_) => (true, true),
-            None => (zero_drift && !drifted, false),
+            None => (zero_drift && !drifted && !decide::is_loader(path), false),
         };
+        if facts.script && !zero_drift && row.is_none_or(|row| row.action == Action::Allow) {
+            return Verdict::Open;
+        }
         match (allowed, head.mode_number()) {
             (true, _) => Verdict::Allow,
             (false, 1) if !explicit => Verdict::Learn,
@@ -345,11 +348,12 @@ mod tests {
             rules in prop::collection::vec(any_rule(), 0..12),
             mode in prop::sample::select(vec![Mode::Discover, Mode::Monitor, Mode::Protect]),
             baseline in prop::sample::select(vec![Baseline::Basic, Baseline::ZeroDrift]),
-            path in "(/a|/b|/sh|/ab){1,3}",
+            path in "(/a|/b|/sh|/ab|/ld.so){1,3}",
+            script: bool,
             drifted: bool,
             call in any_call(),
         ) {
-            let facts = ProgramFacts { drifted, call };
+            let facts = ProgramFacts { drifted, script, call };
             let group = name("nv.x");
             let rules = rules.into_iter().enumerate().map(|(at, mut rule)| {
                 rule.uuid = at.to_string();
@@ -361,6 +365,9 @@ mod tests {
             let decision = decide::process(&effective, &path, facts);
             prop_assert_eq!(kernel(&tables, 1, &path, facts), decision.verdict);
             let row = lookup(&tables, 1, &path, call);
+            if decision.verdict == Verdict::Open {
+                return Ok(());
+            }
             prop_assert_eq!(row.map(|row| row.order as usize), decision.rule.as_ref().map(|rule| rule.0));
             let uuid = row.map(|row| tables.rules[&(1, row.rule)].uuid.clone());
             prop_assert_eq!(uuid, decision.rule.map(|rule| rule.2));

@@ -93,6 +93,11 @@ pub(crate) struct Container {
 impl Container {
     /// With the given marker programs in its image, and a folder `/marks` in it.
     pub(crate) fn new(programs: &[&str]) -> Self {
+        Self::with_scripts(programs, &[])
+    }
+
+    /// With scripts in its image too.
+    pub(crate) fn with_scripts(programs: &[&str], scripts: &[(&str, &str)]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("nv-probe-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let cgroup = cgroup::unified_root().unwrap().join(&name);
@@ -104,6 +109,9 @@ impl Container {
         }
         for program in programs {
             install(&dir.path().join("lower"), program);
+        }
+        for (path, content) in scripts {
+            install_file(&dir.path().join("lower"), path, content.as_bytes());
         }
         let (jobs, inbox) = channel::<Job>();
         let (ready, is_ready) = channel();
@@ -329,9 +337,13 @@ fn named(path: PathBuf) -> OwnedFd {
 }
 
 fn install(root: &Path, program: &str) {
-    let path = root.join(program.trim_start_matches('/'));
+    install_file(root, program, &marker());
+}
+
+fn install_file(root: &Path, file: &str, content: &[u8]) {
+    let path = root.join(file.trim_start_matches('/'));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, marker()).unwrap();
+    fs::write(&path, content).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
 }
 

@@ -12,3 +12,5 @@ mod limits;
 mod pins;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod scripts;

@@ -56,7 +56,11 @@ impl Agent {
                 // What ran it and its whole arguments are not in a record: a condition on these fails in the safe
                 // direction.
                 let call = Call { uid: Some(exec.uid), ..Call::default() };
-                afterwards(profile, &exec.path, ProgramFacts { drifted: exec.drifted, call })
+                afterwards(
+                    profile,
+                    &exec.path,
+                    ProgramFacts { drifted: exec.drifted, script: exec.script, call },
+                )
             }
             (_, verdict) => verdict,
         }

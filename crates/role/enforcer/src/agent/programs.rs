@@ -61,7 +61,11 @@ impl Agent {
         let parent = self.processes.get(exec.parent_pid).map(|parent| Arc::clone(&parent.program));
         let parent = parent
             .unwrap_or_else(|| Arc::new(Program { name: exec.parent_name.clone(), ..Program::default() }));
-        self.ran(&exec);
+        // Its interpreter runs, and is told on its own.
+        let interpreted = exec.script && exec.verdict != Verdict::Deny;
+        if !interpreted {
+            self.ran(&exec);
+        }
         let (workload, group) = self.named(owner);
         if workload.is_none() && exec.verdict == Verdict::Learn && self.is_nobodys(exec.profile) {
             // Of a container that is not known yet: what runs in it is looked at when it is.
@@ -70,7 +74,7 @@ impl Agent {
         if workload.is_some() && self.is_nobodys(exec.profile) {
             exec.verdict = self.verdict_afterwards(&group, &exec);
         }
-        let findings = nv_policy::behaviour::of_exec(&nv_policy::behaviour::Exec {
+        let mut findings = nv_policy::behaviour::of_exec(&nv_policy::behaviour::Exec {
             container: workload.is_some(),
             entered: self.inventory.owner(exec.parent_cgroup) != self.inventory.owner(exec.cgroup),
             path: &exec.path,
@@ -88,6 +92,9 @@ impl Agent {
             escaped,
             verdict: exec.verdict,
         });
+        if interpreted {
+            findings.clear();
+        }
         // What only attacks do is not taken into a profile as what the service usually does.
         let unlearnable = findings.iter().any(Finding::unlearnable);
         // What is from the image does not change without being copied up, which is what `drifted` says.
