@@ -115,12 +115,23 @@ static __always_inline void find_facts(struct scratch *s, struct task_struct *ta
 		read_arguments(s, task);
 }
 
-/* Whether the text is in the arguments where it should be: bit n of `state` says that its first n + 1 bytes end here. */
-static __always_inline bool is_in_arguments(struct scratch *s, struct condition_row *row)
+/* Whether the text of the rule `s->asked` is in the arguments where it should be: bit n of `state` says that its first
+ * n + 1 bytes end here. A function of its own, as `holds` is, so that the verifier walks its loops once. */
+__noinline int is_in_arguments(__u32 slot)
 {
-	__u64 state = 0, begin = 1, seen = 0, loose = !(row->has & CONDITION_FROM_BEGIN);
-	__u32 bytes = s->facts.argument_bytes, rest = bytes & ~(STEP - 1);
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+	struct condition_row *row;
+	__u64 state = 0, begin = 1, seen = 0, loose;
+	__u32 bytes, rest;
 
+	if (!s)
+		return 0;
+	row = bpf_map_lookup_elem(&conditions, &s->asked);
+	if (!row)
+		return 0;
+	loose = !(row->has & CONDITION_FROM_BEGIN);
+	bytes = s->facts.argument_bytes;
+	rest = bytes & ~(STEP - 1);
 	/* Several bytes a round: the verifier's work grows with the square of the rounds. */
 	for (int i = 0; i < ARGUMENT_HEAD_BYTES; i += STEP) {
 		if (i >= rest)
@@ -142,7 +153,7 @@ static __always_inline bool is_in_arguments(struct scratch *s, struct condition_
 	return (row->has & CONDITION_TO_END ? state : seen) >> (row->argument_bytes & 63) & 1;
 }
 
-/* Whether the rule `s->asked` speaks. A function of its own, so that the verifier walks its loops once. */
+/* Whether the rule `s->asked` speaks. */
 __noinline int holds(__u32 slot)
 {
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
@@ -184,7 +195,7 @@ __noinline int holds(__u32 slot)
 			if (row->has & CONDITION_FROM_BEGIN)
 				return HOLDS_NOT;
 			unknown = true;
-		} else if (!is_in_arguments(s, row)) {
+		} else if (!is_in_arguments(slot)) {
 			if (s->facts.arguments == ARGUMENTS_WHOLE || (row->has & CONDITION_FROM_BEGIN))
 				return HOLDS_NOT;
 			unknown = true;

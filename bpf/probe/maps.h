@@ -98,6 +98,12 @@ struct scratch {
 		__u32 argument_bytes;
 	} facts;
 	__u64 asked; /* number of a condition_row */
+	struct {
+		struct dentry *dentry;
+		struct vfsmount *mnt;
+		struct mount *root;
+	} from; /* where a walk begins, and ends */
+	__u64 hash; /* of the file name */
 	struct part part[PARTS];
 	/* The others are here only for the object's BTF to tell their layout, which a test compares. */
 	union {

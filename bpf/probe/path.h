@@ -10,6 +10,8 @@
 /* Mounts crossed on the way to the root, on top of the components. */
 #define MOUNTS 16
 
+/* What loops is a function of its own here, which the verifier looks at once, whatever led to it. */
+
 static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 {
 	return (struct mount *)((char *)mnt - bpf_core_field_offset(struct mount, mnt));
@@ -30,11 +32,18 @@ static __always_inline bool add_part(struct scratch *s, struct dentry *dentry)
 /* Collects the components of a path, the file name first, up to the root of the task's mount namespace: that of its
  * container. The task's own root would be another one after chroot(2), and a copy in there pass for the real file.
  * Without `mnt` up to the root of the file system, whatever is mounted where. */
-static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, struct vfsmount *mnt,
-				      struct task_struct *task)
+__noinline int find_parts(__u32 slot)
 {
-	struct mount *root = BPF_CORE_READ(task, nsproxy, mnt_ns, root);
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+	struct dentry *dentry;
+	struct vfsmount *mnt;
+	struct mount *root;
 
+	if (!s)
+		return 0;
+	dentry = s->from.dentry;
+	mnt = s->from.mnt;
+	root = s->from.root;
 	s->parts = 0;
 	s->headless = 0;
 	for (int step = 0; step < PARTS + MOUNTS; step++) {
@@ -42,14 +51,14 @@ static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, 
 
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (!mnt && dentry == parent)
-			return;
+			return 0;
 		mnt_root = mnt ? BPF_CORE_READ(mnt, mnt_root) : NULL;
 		if (dentry == mnt_root) {
 			struct mount *here = mount_of(mnt);
 			struct mount *above = BPF_CORE_READ(here, mnt_parent);
 
 			if (here == root)
-				return;
+				return 0;
 			/* A tree that was mounted nowhere in the task's sight, as a lazily unmounted one: its paths
 			 * say nothing, else `/bin/sh` in it would be taken for the real one. */
 			if (here == above) {
@@ -64,10 +73,20 @@ static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, 
 		if (!add_part(s, dentry))
 			break;
 		if (dentry == parent)
-			return; /* in no folder: a memfd, which is named `memfd:…` */
+			return 0; /* in no folder: a memfd, which is named `memfd:…` */
 		dentry = parent;
 	}
 	s->headless = 1;
+	return 0;
+}
+
+static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, struct vfsmount *mnt,
+				      struct task_struct *task)
+{
+	s->from.dentry = dentry;
+	s->from.mnt = mnt;
+	s->from.root = BPF_CORE_READ(task, nsproxy, mnt_ns, root);
+	find_parts(s->slot);
 }
 
 /* Device of the container's root file system. Its first program is the one that the runtime starts there; where a later
@@ -108,10 +127,14 @@ static __always_inline void walk(struct scratch *s, struct file *file, struct ta
 }
 
 /* Writes the collected components as a path, padded with NUL. False when it did not fit. */
-static __always_inline bool write_path(struct scratch *s)
+__noinline int join_parts(__u32 slot)
 {
-	char *path = s->exact.path;
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+	char *path;
 
+	if (!s)
+		return 0;
+	path = s->exact.path;
 	__builtin_memset(s->exact.path, 0, PATH_BYTES);
 	s->offset = 0;
 	for (int i = 0; i < PARTS; i++) {
@@ -136,12 +159,22 @@ static __always_inline bool write_path(struct scratch *s)
 	return !s->headless;
 }
 
-/* FNV-1a, 64 bits, of the file name. */
-static __always_inline __u64 name_hash(struct scratch *s)
+static __always_inline bool write_path(struct scratch *s)
 {
-	__u64 hash = 0xcbf29ce484222325ULL;
-	__u32 length = s->part[0].length;
+	return join_parts(s->slot);
+}
 
+/* FNV-1a, 64 bits, of the file name. */
+__noinline int hash_name(__u32 slot)
+{
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+	__u64 hash = 0xcbf29ce484222325ULL;
+	__u32 length;
+
+	if (!s)
+		return 0;
+	s->hash = 0;
+	length = s->part[0].length;
 	if (!s->parts)
 		return 0;
 	if (length > PATH_BYTES - 1)
@@ -154,7 +187,14 @@ static __always_inline __u64 name_hash(struct scratch *s)
 		hash ^= (__u8)s->name[i];
 		hash *= 0x100000001b3ULL;
 	}
-	return hash ? hash : 1; /* 0 means any name */
+	s->hash = hash ? hash : 1; /* 0 means any name */
+	return 0;
+}
+
+static __always_inline __u64 name_hash(struct scratch *s)
+{
+	hash_name(s->slot);
+	return s->hash;
 }
 
 #endif

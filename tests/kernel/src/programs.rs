@@ -31,18 +31,16 @@ impl Program {
                 "ipv6",
                 "places::a_",
             ],
-            ("host_probe", false) => {
-                &[
-                    "the_trial",
-                    "no_unlisted",
-                    "zero_drift",
-                    "many_containers",
-                    "detached_mount",
-                    "conditions::",
-                    "scripts::",
-                    "files::",
-                ]
-            }
+            ("host_probe", false) => &[
+                "the_trial",
+                "no_unlisted",
+                "zero_drift",
+                "many_containers",
+                "detached_mount",
+                "conditions::",
+                "scripts::",
+                "files::",
+            ],
             // The limits of tables are the same everywhere, and reaching them takes minutes here.
             ("host_probe", true) => &["--skip", "limits::"],
             _ => &[],
