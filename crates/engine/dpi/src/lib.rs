@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod attack;
+mod connection;
 pub mod counters;
 pub mod engine;
 pub mod event;
