@@ -106,8 +106,8 @@ struct condition_row {
 
 /* What a process runs. */
 struct caller_row {
-	__u32 mounts; /* inode of its mount namespace then; 0 where the path is not known */
-	__u32 reserved;
+	__u32 mounts;  /* inode of its mount namespace then */
+	__u32 unknown; /* the path is not known whole */
 	char path[PATH_BYTES];
 };
 

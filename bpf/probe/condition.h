@@ -64,7 +64,7 @@ static __always_inline void find_caller(struct scratch *s, struct task_struct *t
 	if (row) {
 		__builtin_memcpy(s->caller, row->path, PATH_BYTES);
 		if (row->mounts == mounts_of(task))
-			s->facts.caller = CALLER_PROGRAM;
+			s->facts.caller = row->unknown ? CALLER_UNKNOWN : CALLER_PROGRAM;
 		else if (container && row->mounts == host_mount_namespace)
 			s->facts.caller = CALLER_OUTSIDE;
 		return;
@@ -239,8 +239,9 @@ static __always_inline void keep_caller(struct scratch *s, struct task_struct *t
 
 	if (!has_feature(FEATURE_CALLERS))
 		return;
-	row->mounts = s->record.flags & EXEC_TRUNCATED ? 0 : mounts_of(task);
-	row->reserved = 0;
+	row->mounts = mounts_of(task);
+	/* A runtime's own may be on a mount that is nowhere: it is outside all the same. */
+	row->unknown = !!(s->record.flags & EXEC_TRUNCATED);
 	__builtin_memcpy(row->path, s->exact.path, PATH_BYTES);
 	if (bpf_map_update_elem(&callers, &pid, row, 0))
 		count(COUNT_CALLERS_FULL);

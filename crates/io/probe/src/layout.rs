@@ -146,7 +146,7 @@ twins! {
         caller_bytes: u32, reserved: u32, caller: [u8; PATH_BYTES], argument_masks: [u64; 256],
     }
     /// Value of `callers`; the key is the process id.
-    CallerRow = "caller_row" { mounts: u32, reserved: u32, path: [u8; PATH_BYTES] }
+    CallerRow = "caller_row" { mounts: u32, unknown: u32, path: [u8; PATH_BYTES] }
     /// Value of `file_profiles`; the key is the profile's number.
     FileProfileRow = "file_profile_row" { flags: u32 }
     /// Key of `files`.

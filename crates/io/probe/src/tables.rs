@@ -301,7 +301,7 @@ impl Tables {
         if self.callers.map.read(&key, 1).map_err(|source| self.callers.error(source))?.is_some() {
             return Ok(());
         }
-        let row = layout::CallerRow { mounts, reserved: 0, path: padded_path("callers", path)? };
+        let row = layout::CallerRow { mounts, unknown: 0, path: padded_path("callers", path)? };
         self.callers.write(&key, row.as_bytes())
     }
 
