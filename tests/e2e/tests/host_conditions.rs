@@ -41,8 +41,6 @@ async fn a_learned_program_is_stopped_with_some_arguments_and_out_of_some_progra
     ensure!(scene.run(&[TOOL, "write", "/tmp/public"]).await?.exit_code == 0);
     ensure!(scene.has_file("/tmp/public"), "other arguments are as they were learned");
     scene.run(&[TOOL, "write", "/tmp/secret1"]).await.ok();
-    // Repeats within a second are folded into one incident.
-    tokio::time::sleep(Duration::from_secs(2)).await;
     scene.run(&["/bin/sh", "-c", &format!("{TOOL} write /tmp/by-shell; true")]).await?;
     for argument in ["/tmp/secret1", "/tmp/by-shell"] {
         scene.api.wait_for("/v1/log/incident", SOON, |answer| stopped(answer, argument)).await?;

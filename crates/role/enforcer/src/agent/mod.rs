@@ -153,6 +153,9 @@ pub(crate) enum Later {
     Attached(WorkloadId, u32, Result<(), String>),
 }
 
+/// A program against a profile: where, its path, what was decided, and by which rule of the profile.
+type Offence = (Option<WorkloadId>, String, Verdict, Option<u32>);
+
 /// The node's state and its way in and out.
 pub(crate) struct Agent {
     setup: Setup,
@@ -187,7 +190,8 @@ pub(crate) struct Agent {
     keeper_due: bool,
     /// Where each workload was put last.
     placed: HashMap<WorkloadId, Place>,
-    incidents: HashMap<(Option<WorkloadId>, String, Verdict), (Duration, ProcessObservation)>,
+    /// Programs against a profile that were told within the last second, by the rule that was against them.
+    incidents: HashMap<Offence, (Duration, ProcessObservation)>,
     behaviours: behaviour::Folded,
     scans: nv_policy::behaviour::Scans,
     scanners: Vec<(nv_policy::behaviour::Finding, nv_capture::ConnectEvent)>,

@@ -134,7 +134,7 @@ impl Agent {
                 }
             }
             Verdict::Violate | Verdict::Deny => {
-                let key = (workload.clone(), exec.path.clone(), exec.verdict);
+                let key = (workload.clone(), exec.path.clone(), exec.verdict, exec.rule);
                 if let Some((_, folded)) = self.incidents.get_mut(&key) {
                     folded.count = folded.count.saturating_add(1);
                     return;
@@ -145,7 +145,7 @@ impl Agent {
         let observation = self.observed(&exec, workload.clone(), group, &parent);
         if exec.verdict.is_violation() && self.incidents.len() < MAX_FOLDED {
             let folded = ProcessObservation { count: 0, ..observation.clone() };
-            self.incidents.insert((workload, exec.path, exec.verdict), (now, folded));
+            self.incidents.insert((workload, exec.path, exec.verdict, exec.rule), (now, folded));
         }
         self.tell(Observation::Process(Box::new(observation)));
         self.pump();

@@ -88,7 +88,7 @@ mod tests {
         let Observation::Process(seen) = ran("/tmp/evil", Verdict::Deny) else { panic!() };
         let fold = |agent: &mut Agent, count| {
             let folded = ProcessObservation { count, ..(*seen).clone() };
-            let key = (None, "/tmp/evil".to_owned(), Verdict::Deny);
+            let key = (None, "/tmp/evil".to_owned(), Verdict::Deny, None);
             agent.incidents.insert(key, (agent.setup.clock.monotonic(), folded));
         };
         for jump in [Timestamp::from_seconds(0), Timestamp::from_seconds(4_000_000_000), noon] {
