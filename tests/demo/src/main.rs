@@ -60,7 +60,7 @@ struct Outcome {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let line = Line::parse();
-    match demo(&line).await {
+    match Box::pin(demo(&line)).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             say("an attack was not blocked");
