@@ -46,7 +46,11 @@ impl Agent {
             "exec"
         );
         let owner = self.inventory.owner(exec.cgroup);
-        let before = self.processes.living_one(exec.pid).filter(|before| before.parent == exec.parent_pid);
+        // A process whose parent has ended has another one now; where the parent lives, it is another process.
+        let same = |before: &&Process| {
+            before.parent == exec.parent_pid || self.processes.living_one(before.parent).is_none()
+        };
+        let before = self.processes.living_one(exec.pid).filter(same);
         // A runtime starts itself anew in the container's cgroup; what ran a program of the container before is none.
         let inside = |before: &&Process| {
             matches!(owner, Owner::Workload(_))
