@@ -12,13 +12,9 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 #[test]
 fn the_trial_finds_what_stops_programs_here_and_says_why_not_better() {
-    let start = std::time::Instant::now();
     let found = nv_probe::trial::run(&trial());
-    let took = start.elapsed();
-    println!("{found:#?} in {took:?}");
+    println!("{found:#?}");
     let best = found.process.expect("this kernel stops programs by none of the mechanisms");
-    // 0.3 s on an idle machine; an emulated one needs ten times that.
-    assert!(took.as_secs() < 10, "took {took:?}");
     assert!((1..=3).contains(&found.tier));
     assert_eq!(found.trials.len(), 3);
     for trial in &found.trials {
