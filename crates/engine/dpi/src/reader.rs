@@ -145,18 +145,8 @@ impl Reader {
                 flow.half_mut(side).reading = Reading::Parsing;
             }
         }
-        let (endpoints, id) = (flow.endpoints(), flow.id);
-        let Some(parser) = self.parsers.get_mut(flow.parser) else { return };
-        let mut context = Context {
-            at: moment.at,
-            session: id,
-            endpoints,
-            side,
-            application: &mut flow.application,
-            scratch: &mut self.scratch,
-            sink: moment.sink,
-        };
-        if parser.datagram(&mut context, data) == Step::Done {
+        let step = self.ask(moment, flow, side, |parser, context| parser.datagram(context, data));
+        if step == Step::Done {
             flow.half_mut(side).reading = Reading::Done;
         }
     }
@@ -486,6 +476,17 @@ impl Reader {
         side: Side,
         unit: &[u8],
     ) -> Step {
+        self.ask(moment, flow, side, |parser, context| parser.step(context, unit))
+    }
+
+    /// Asks a flow's parser, which tells what it finds as of this session and side.
+    fn ask<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        question: impl FnOnce(&mut Parser, &mut Context<'_>) -> Step,
+    ) -> Step {
         let (endpoints, id) = (flow.endpoints(), flow.id);
         let Some(parser) = self.parsers.get_mut(flow.parser) else { return Step::Done };
         let mut context = Context {
@@ -497,6 +498,6 @@ impl Reader {
             scratch: &mut self.scratch,
             sink: moment.sink,
         };
-        parser.step(&mut context, unit)
+        question(parser, &mut context)
     }
 }

@@ -19,9 +19,9 @@ pub(crate) use samples::samples;
 use crate::attack::MAX_FIELD_BYTES;
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{Context, Protocol, Step};
+use crate::protocol::{Context, Protocol, Step, read};
 use crate::threat::Threat;
-use parse::{ChunkSize, Coding, Length, Line, Start};
+use parse::{ChunkSize, Coding, Length, Start};
 use request::Body;
 
 /// Longest line that is read, in bytes; servers take 8 KiB as a rule.
@@ -159,10 +159,10 @@ impl Http {
         if place == Place::Body {
             return self.look_into_body(context, input);
         }
-        let (line, taken) = match parse::line(input, MAX_LINE_BYTES) {
-            Line::Whole(line, taken) => (line, taken),
-            Line::More(bytes) => return Step::More(bytes),
-            Line::TooLong => return Step::Reject,
+        // Of a carriage return before the line feed too (RFC 9112 §2.2).
+        let (line, taken) = match read::line(input, MAX_LINE_BYTES) {
+            Ok(whole) => whole,
+            Err(step) => return step,
         };
         match place {
             Place::Start if line.is_empty() => {} // RFC 9112 §2.2

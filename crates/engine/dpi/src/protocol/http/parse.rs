@@ -2,28 +2,6 @@
 
 use crate::protocol::Step;
 
-/// A line, without its end.
-pub(super) enum Line<'a> {
-    /// The line, and the bytes that it took with its end.
-    Whole(&'a [u8], usize),
-    /// Not whole; it has at least so many bytes.
-    More(usize),
-    TooLong,
-}
-
-/// Reads up to the line feed; a carriage return before it is not part of the line (RFC 9112 §2.2).
-pub(super) fn line(input: &[u8], longest: usize) -> Line<'_> {
-    let window = input.get(..longest.min(input.len())).unwrap_or(input);
-    match memchr::memchr(b'\n', window) {
-        Some(at) => {
-            let line = window.get(..at).unwrap_or_default();
-            Line::Whole(line.strip_suffix(b"\r").unwrap_or(line), at.saturating_add(1))
-        }
-        None if window.len() == longest => Line::TooLong,
-        None => Line::More(input.len().saturating_add(1)),
-    }
-}
-
 /// First line of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Start<'a> {

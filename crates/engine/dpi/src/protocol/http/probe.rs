@@ -2,7 +2,7 @@
 
 use super::parse;
 use crate::key::Side;
-use crate::protocol::Probe;
+use crate::protocol::{Probe, Step, read};
 
 /// Methods that are seen often (IANA HTTP method registry, RFC 2326 §10, RFC 3261 §7.1).
 const METHODS: &[&[u8]] = &[
@@ -56,16 +56,14 @@ pub(crate) fn probe(side: Side, input: &[u8]) -> Probe {
     match input.get(word) {
         _ if word > 20 || (word == 0 && !input.is_empty()) => Probe::No,
         None => Probe::Maybe,
-        Some(b' ') => match parse::line(input, 1000) {
-            parse::Line::Whole(line, _) => {
+        Some(b' ') => match read::line(input, 1000) {
+            Ok((line, _)) => {
                 Probe::when(matches!(parse::start_line(line), Some(parse::Start::Request { .. })))
             }
-            parse::Line::More(_)
-                if input.iter().all(|byte| *byte >= b' ' || matches!(byte, b'\r' | b'\t')) =>
-            {
+            Err(Step::More(_)) if input.iter().all(|byte| *byte >= b' ' || matches!(byte, b'\r' | b'\t')) => {
                 Probe::Maybe
             }
-            parse::Line::More(_) | parse::Line::TooLong => Probe::No,
+            Err(_) => Probe::No,
         },
         Some(_) => Probe::No,
     }
@@ -81,7 +79,7 @@ fn stronger(a: Probe, b: Probe) -> Probe {
 
 /// Whether a datagram is a message of SIP.
 pub(crate) fn probe_sip(side: Side, input: &[u8]) -> Probe {
-    let parse::Line::Whole(line, _) = parse::line(input, 1000) else { return Probe::No };
+    let Ok((line, _)) = read::line(input, 1000) else { return Probe::No };
     match (parse::start_line(line), side) {
         (Some(parse::Start::Request { version, .. }), Side::Client)
         | (Some(parse::Start::Answer { version, .. }), Side::Server) => {

@@ -18,26 +18,15 @@ pub(crate) fn probe_stream(input: &[u8]) -> Probe {
     }
 }
 
-/// Length of a DER element behind its tag.
-fn length(cursor: &mut Cursor<'_>) -> Option<usize> {
-    match cursor.u8()? {
-        short @ 0..=0x7F => Some(usize::from(short)),
-        0x81 => cursor.u8().map(usize::from),
-        0x82 => cursor.u16().map(usize::from),
-        0x83 => cursor.u24(),
-        _ => None,
-    }
-}
-
 fn is_message(input: &[u8]) -> Option<bool> {
     let mut cursor = Cursor(input);
     if !matches!(cursor.u8()?, 0x6A..=0x6F | 0x7E) {
         return Some(false);
     }
-    length(&mut cursor)?;
+    cursor.ber_length(3)?;
     if cursor.u8()? != 0x30 {
         return Some(false);
     }
-    length(&mut cursor)?;
+    cursor.ber_length(3)?;
     Some(matches!(cursor.array::<5>()?, [0xA0 | 0xA1, 3, 2, 1, 5]))
 }

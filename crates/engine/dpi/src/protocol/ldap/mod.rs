@@ -9,35 +9,23 @@ const BIND_REQUEST: u8 = 0x60;
 /// Bytes of a message that are read.
 const MAX_BYTES: usize = 4096;
 
-/// Length of a BER element behind its tag; up to four bytes.
-fn length(cursor: &mut Cursor<'_>) -> Option<usize> {
-    match cursor.u8()? {
-        short @ 0..=0x7F => Some(usize::from(short)),
-        0x81 => cursor.u8().map(usize::from),
-        0x82 => cursor.u16().map(usize::from),
-        0x83 => cursor.u24(),
-        0x84 => usize::try_from(cursor.u32()?).ok(),
-        _ => None,
-    }
-}
-
 /// Operation of a message, and what is in it.
 fn operation(input: &[u8]) -> Option<(u8, Cursor<'_>)> {
     let mut cursor = Cursor(input);
     if cursor.u8()? != 0x30 {
         return None;
     }
-    length(&mut cursor)?;
+    cursor.ber_length(4)?;
     if cursor.u8()? != 2 {
         return None;
     }
-    let number = length(&mut cursor)?;
+    let number = cursor.ber_length(4)?;
     if !(1..=4).contains(&number) {
         return None;
     }
     cursor.bytes(number)?;
     let operation = cursor.u8()?;
-    length(&mut cursor)?;
+    cursor.ber_length(4)?;
     Some((operation, cursor))
 }
 
@@ -56,7 +44,7 @@ pub(crate) fn probe(side: Side, input: &[u8]) -> Probe {
 pub(crate) fn wanted(input: &[u8]) -> usize {
     let mut cursor = Cursor(input.get(1..).unwrap_or_default());
     let header = |cursor: Cursor<'_>| input.len().saturating_sub(cursor.0.len());
-    length(&mut cursor).map_or(6, |length| length.saturating_add(header(cursor))).min(MAX_BYTES)
+    cursor.ber_length(4).map_or(6, |length| length.saturating_add(header(cursor))).min(MAX_BYTES)
 }
 
 /// Tells who binds.
@@ -68,7 +56,7 @@ pub(crate) fn first(context: &mut Context<'_>, input: &[u8]) {
         if cursor.u8()? != 4 {
             return None;
         }
-        let length = length(&mut cursor)?;
+        let length = cursor.ber_length(4)?;
         cursor.bytes(length)
     })();
     if let Some(name) = name.filter(|name| !name.is_empty()) {

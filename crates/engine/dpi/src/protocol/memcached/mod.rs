@@ -3,10 +3,12 @@
 
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{Context, Probe, Step};
+use crate::protocol::{Context, Probe, Step, read};
 
 /// Longest line: keys have up to 250 bytes, and a get may ask for many.
 const MAX_LINE_BYTES: usize = 2048;
+/// Largest number in a command that is believed.
+const MAX_NUMBER: u64 = 1 << 30;
 pub(crate) const MEMCACHED: u32 = 2013;
 pub(crate) const COUCHBASE: u32 = 2008;
 
@@ -29,24 +31,17 @@ struct Command<'a> {
 }
 
 fn command(line: &[u8]) -> Option<Command<'_>> {
+    let number = |digits| read::decimal(digits, MAX_NUMBER);
     let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
     let name = words.next()?;
     if STORING.contains(&name) {
         let _key = words.next().filter(|key| key.len() <= 250)?;
-        let (_flags, _expiry, bytes) = (decimal(words.next()?)?, words.next()?, decimal(words.next()?)?);
+        let (_flags, _expiry, bytes) = (number(words.next()?)?, words.next()?, number(words.next()?)?);
         return Some(Command { name, data: bytes.saturating_add(2) });
     }
     let bare = matches!(name, b"stats" | b"version" | b"flush_all");
     let keyed = words.next().is_some_and(|key| key.len() <= 250 && key.iter().all(u8::is_ascii_graphic));
     (OTHERS.contains(&name) && (bare || keyed)).then_some(Command { name, data: 0 })
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    let value = digits.iter().try_fold(0_u64, |value, digit| {
-        let digit = digit.is_ascii_digit().then_some(u64::from(digit & 0x0F))?;
-        value.checked_mul(10)?.checked_add(digit)
-    });
-    value.filter(|value| !digits.is_empty() && *value <= 1 << 30)
 }
 
 /// Whether a binary request's lengths fit to one another, and its opcode.
@@ -99,16 +94,11 @@ impl Memcached {
                 input.get(8..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |b| u32::from_be_bytes(*b));
             return Step::Skip(u64::from(body).saturating_add(24));
         }
-        let window = input.get(..MAX_LINE_BYTES.min(input.len())).unwrap_or(input);
-        let Some(end) = memchr::memchr(b'\n', window) else {
-            return if window.len() == MAX_LINE_BYTES {
-                Step::Reject
-            } else {
-                Step::More(input.len().saturating_add(1))
-            };
+        let (line, taken) = match read::line(input, MAX_LINE_BYTES) {
+            Ok((line, taken)) => (line.trim_ascii_end(), taken),
+            Err(step) => return step,
         };
-        let line = window.get(..end).unwrap_or_default().trim_ascii_end();
-        let taken = (end as u64).saturating_add(1);
+        let taken = taken as u64;
         context.identified(MEMCACHED);
         let Some(command) = command(line) else {
             // A command of a later version: without data, as far as is known.

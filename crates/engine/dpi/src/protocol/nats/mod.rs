@@ -2,9 +2,11 @@
 
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{Context, Probe, Step};
+use crate::protocol::{Context, Probe, Step, read};
 
 const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Largest payload that is believed, in bytes.
+const MAX_PAYLOAD_BYTES: u64 = 64 << 20;
 
 /// A connection.
 #[derive(Debug, Default)]
@@ -22,16 +24,11 @@ pub(crate) fn probe(side: Side, input: &[u8]) -> Probe {
 
 impl Nats {
     pub(crate) fn step(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
-        let window = input.get(..MAX_LINE_BYTES.min(input.len())).unwrap_or(input);
-        let Some(end) = memchr::memchr(b'\n', window) else {
-            return if window.len() == MAX_LINE_BYTES {
-                Step::Reject
-            } else {
-                Step::More(input.len().saturating_add(1))
-            };
+        let (line, taken) = match read::line(input, MAX_LINE_BYTES) {
+            Ok((line, taken)) => (line.trim_ascii_end(), taken),
+            Err(step) => return step,
         };
-        let line = window.get(..end).unwrap_or_default().trim_ascii_end();
-        let taken = (end as u64).saturating_add(1);
+        let taken = taken as u64;
         let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
         let verb = words.next().unwrap_or_default();
         let is = |name: &[u8]| verb.eq_ignore_ascii_case(name);
@@ -45,18 +42,13 @@ impl Nats {
             }
             if carries {
                 // The last word is the payload's length; its own line end follows it.
-                let Some(bytes) = words.next_back().and_then(decimal) else { return Step::Reject };
+                let Some(bytes) = words.next_back().and_then(|word| read::decimal(word, MAX_PAYLOAD_BYTES))
+                else {
+                    return Step::Reject;
+                };
                 return Step::Skip(taken.saturating_add(bytes).saturating_add(2));
             }
         }
         Step::Skip(taken)
     }
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    let value = digits.iter().try_fold(0_u64, |value, digit| {
-        let digit = digit.is_ascii_digit().then_some(u64::from(digit & 0x0F))?;
-        value.checked_mul(10)?.checked_add(digit)
-    });
-    value.filter(|value| *value <= 64 << 20)
 }

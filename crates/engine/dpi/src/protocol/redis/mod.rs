@@ -6,11 +6,13 @@ pub(crate) mod samples;
 
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{Context, Ports, Probe, Step};
+use crate::protocol::{Context, Ports, Probe, Step, read};
 
 const PORT: u16 = 6379;
 /// Longest inline command or line of lengths.
 const MAX_LINE_BYTES: usize = 4096;
+/// Largest length or count: 512 MiB, as servers take.
+const MAX_NUMBER: u64 = 512 << 20;
 /// Longest name of a command.
 const MAX_NAME_BYTES: u64 = 64;
 
@@ -65,24 +67,18 @@ impl Redis {
         if context.side == Side::Server {
             return Step::Done;
         }
-        let window = input.get(..MAX_LINE_BYTES.min(input.len())).unwrap_or(input);
-        let Some(end) = memchr::memchr(b'\n', window) else {
-            return if window.len() == MAX_LINE_BYTES {
-                Step::Reject
-            } else {
-                Step::More(input.len().saturating_add(1))
-            };
+        let (line, taken) = match read::line(input, MAX_LINE_BYTES) {
+            Ok((line, taken)) => (line.trim_ascii_end(), taken),
+            Err(step) => return step,
         };
-        let line = window.get(..end).unwrap_or_default().trim_ascii_end();
-        let taken = end.saturating_add(1);
         match (line.split_first(), self.arguments) {
             (Some((b'*', count)), 0) => {
-                let Some(count) = number(count) else { return Step::Reject };
+                let Some(count) = read::decimal(count, MAX_NUMBER) else { return Step::Reject };
                 (self.arguments, self.name) = (count, true);
                 Step::Took(taken)
             }
             (Some((b'$', length)), 1..) => {
-                let Some(length) = number(length) else { return Step::Reject };
+                let Some(length) = read::decimal(length, MAX_NUMBER) else { return Step::Reject };
                 if self.name && length <= MAX_NAME_BYTES {
                     let start = taken;
                     let stop = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
@@ -111,13 +107,4 @@ impl Redis {
         context.text(Field::Command, self.commands, name);
         self.commands = self.commands.saturating_add(1);
     }
-}
-
-/// A length or count: up to 512 MiB, as servers take.
-fn number(digits: &[u8]) -> Option<u64> {
-    let value = digits.iter().try_fold(0_u64, |value, digit| {
-        let digit = digit.is_ascii_digit().then_some(u64::from(digit & 0x0F))?;
-        value.checked_mul(10)?.checked_add(digit)
-    });
-    value.filter(|value| !digits.is_empty() && *value <= 512 << 20)
 }

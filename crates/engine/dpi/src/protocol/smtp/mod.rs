@@ -2,7 +2,7 @@
 
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{Context, Probe, Protocol, Step};
+use crate::protocol::{Context, Probe, Protocol, Step, read};
 
 /// Longest line (RFC 5321 §4.5.3.1), with room for extensions.
 const MAX_LINE_BYTES: usize = 4096;
@@ -38,16 +38,10 @@ pub(crate) fn probe(side: Side, input: &[u8]) -> Probe {
 
 impl Smtp {
     pub(crate) fn step(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
-        let window = input.get(..MAX_LINE_BYTES.min(input.len())).unwrap_or(input);
-        let Some(end) = memchr::memchr(b'\n', window) else {
-            return if window.len() == MAX_LINE_BYTES {
-                Step::Reject
-            } else {
-                Step::More(input.len().saturating_add(1))
-            };
+        let (line, taken) = match read::line(input, MAX_LINE_BYTES) {
+            Ok((line, taken)) => (line.trim_ascii_end(), taken),
+            Err(step) => return step,
         };
-        let line = window.get(..end).unwrap_or_default().trim_ascii_end();
-        let taken = end.saturating_add(1);
         if context.side == Side::Server {
             if !self.greeted {
                 self.greeted = true;

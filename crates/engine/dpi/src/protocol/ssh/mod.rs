@@ -5,7 +5,7 @@ pub(crate) mod samples;
 
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{Context, Probe, Step};
+use crate::protocol::{Context, Probe, Step, read};
 use crate::threat::Threat;
 
 /// Longest identification, in bytes; the standard has 255.
@@ -20,15 +20,10 @@ pub(crate) fn probe(input: &[u8]) -> Probe {
 
 /// Reads the line.
 pub(crate) fn step(context: &mut Context<'_>, input: &[u8]) -> Step {
-    let window = input.get(..MAX_LINE_BYTES.min(input.len())).unwrap_or(input);
-    let Some(end) = memchr::memchr(b'\n', window) else {
-        return if window.len() == MAX_LINE_BYTES {
-            Step::Reject
-        } else {
-            Step::More(input.len().saturating_add(1))
-        };
+    let (line, _) = match read::line(input, MAX_LINE_BYTES) {
+        Ok((line, taken)) => (line.trim_ascii_end(), taken),
+        Err(step) => return step,
     };
-    let line = window.get(..end).unwrap_or_default().trim_ascii_end();
     let Some(rest) = line.strip_prefix(b"SSH-") else { return Step::Done };
     let mut words = rest.splitn(2, |byte| *byte == b'-');
     let version = words.next().unwrap_or_default();

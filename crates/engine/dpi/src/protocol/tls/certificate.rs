@@ -20,13 +20,7 @@ pub(super) fn first(body: &[u8]) -> Option<&[u8]> {
 /// Tag and content of the next element.
 fn element<'a>(cursor: &mut Cursor<'a>) -> Option<(u8, &'a [u8])> {
     let tag = cursor.u8()?;
-    let length = match cursor.u8()? {
-        short @ 0..=0x7F => usize::from(short),
-        0x81 => usize::from(cursor.u8()?),
-        0x82 => usize::from(cursor.u16()?),
-        0x83 => cursor.u24()?,
-        _ => return None,
-    };
+    let length = cursor.ber_length(3)?;
     Some((tag, cursor.bytes(length)?))
 }
 
