@@ -111,6 +111,17 @@ impl Inventory {
         self.workloads.values()
     }
 
+    /// Those that share a network: the one that holds it, and the containers of its pod.
+    pub(crate) fn members(&self, network: &WorkloadId) -> Vec<WorkloadId> {
+        let own =
+            |workload: &Workload| workload.id == *network || workload.pod_sandbox.as_ref() == Some(network);
+        self.all()
+            .map(|local| &local.workload)
+            .filter(|workload| own(workload))
+            .map(|workload| workload.id.clone())
+            .collect()
+    }
+
     /// The workload whose packets carry this endpoint number.
     pub(crate) fn endpoint(&self, number: u32) -> Option<&WorkloadId> {
         self.endpoints.get(&number)

@@ -75,14 +75,7 @@ impl Agent {
 
     /// A pod's ports are those of all its containers: their sockets are in one namespace.
     pub(super) fn ports(&mut self, network: &WorkloadId, ports: &[ListeningPort]) {
-        let members: Vec<WorkloadId> = self
-            .inventory
-            .all()
-            .map(|local| &local.workload)
-            .filter(|workload| workload.id == *network || workload.pod_sandbox.as_ref() == Some(network))
-            .map(|workload| workload.id.clone())
-            .collect();
-        for id in members {
+        for id in self.inventory.members(network) {
             let Some(local) = self.inventory.get_mut(&id) else { continue };
             let ports = with_mapped(ports, &local.workload.ports);
             if local.provisional || local.workload.ports == ports {

@@ -177,14 +177,7 @@ impl Agent {
         if !self.guarded.insert(network.clone()) {
             return;
         }
-        let members: Vec<WorkloadId> = self
-            .inventory
-            .all()
-            .map(|local| &local.workload)
-            .filter(|workload| workload.id == *network || workload.pod_sandbox.as_ref() == Some(network))
-            .map(|workload| workload.id.clone())
-            .collect();
-        for id in members {
+        for id in self.inventory.members(network) {
             self.place_connects(&id);
         }
     }

@@ -67,14 +67,7 @@ impl Agent {
         if self.apart.insert(network.clone(), veths) == Some(veths) {
             return;
         }
-        let members: Vec<WorkloadId> = self
-            .inventory
-            .all()
-            .map(|local| &local.workload)
-            .filter(|workload| workload.id == *network || workload.pod_sandbox.as_ref() == Some(network))
-            .map(|workload| workload.id.clone())
-            .collect();
-        for id in members {
+        for id in self.inventory.members(network) {
             self.look_at_sockets(&id);
             self.place_connects(&id);
         }
