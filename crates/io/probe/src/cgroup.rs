@@ -75,13 +75,21 @@ pub fn mount_namespace(pid: Option<u32>) -> io::Result<u32> {
     u32::try_from(inode).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Inode of the host's mount namespace: that of process 1, or the caller's own where that may not be looked at.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn host_mount_namespace() -> io::Result<u32> {
+    mount_namespace(Some(1)).or_else(|_| mount_namespace(None))
+}
+
 /// Device of a container's root file system, as the kernel's super blocks number them, by a process in it; `None` for
 /// one in the host's mount namespace.
 ///
 /// # Errors
 /// The process is gone, or may not be looked at.
 pub fn root_device(pid: u32) -> io::Result<Option<u32>> {
-    if mount_namespace(Some(pid))? == mount_namespace(Some(1))? {
+    if mount_namespace(Some(pid))? == host_mount_namespace()? {
         return Ok(None);
     }
     let device = fs::metadata(format!("/proc/{pid}/root"))?.dev();

@@ -29,13 +29,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// Pins under `pin_dir`, or not at all. The mount namespace of process 1 is taken for the host's, or the caller's own where that
-    /// may not be looked at.
+    /// Pins under `pin_dir`, or not at all.
     ///
     /// # Errors
     /// `/proc` cannot be read.
     pub fn new(pin_dir: Option<PathBuf>, mechanism: Option<Mechanism>) -> io::Result<Self> {
-        let host = cgroup::mount_namespace(Some(1)).or_else(|_| cgroup::mount_namespace(None))?;
+        let host = cgroup::host_mount_namespace()?;
         Ok(Self { pin_dir, mechanism, files: None, host_mount_namespace: host })
     }
 }

@@ -132,6 +132,11 @@ impl Container {
         result.recv().unwrap()
     }
 
+    /// A process (of this program, a thread of it) that is in the container's namespaces, as one that runs there is.
+    pub(crate) fn pid(&self) -> u32 {
+        self.inside(|| rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned())
+    }
+
     /// Runs a program by its path in the container, in cgroup `below` of the container's own, and waits.
     pub(crate) fn run_in(&self, below: &str, path: &str, args: &[&str]) -> (u32, End) {
         let mut command = Command::new(path);

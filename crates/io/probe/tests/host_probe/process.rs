@@ -178,6 +178,30 @@ fn a_root_of_its_own_does_not_make_another_file_the_one_that_is_listed() {
 }
 
 #[test]
+fn a_container_from_before_the_programs_is_judged_by_the_root_that_is_told_of_it() {
+    let (bench, container) = (Bench::new(), Container::new(&["/bin/good"]));
+    bench.profile(1, Mode::Protect, Baseline::ZeroDrift);
+    bench.cover(&container, 1);
+    let root = cgroup::root_device(container.pid()).unwrap().expect("it is in the host's mount namespace");
+    assert_eq!(cgroup::root_device(std::process::id()).unwrap(), None, "the host has no image");
+    bench.tables.tell_root(container.id, root).unwrap();
+    assert_eq!(container.run("/bin/good", &["/marks/own"]).1, End::Code(0), "the root told is the kernel's");
+
+    // What is known stays, whatever is told later and whichever profile comes.
+    bench.tables.tell_root(container.id, root ^ 1).unwrap();
+    bench.cover(&container, 1);
+    assert_eq!(container.run("/bin/good", &["/marks/still"]).1, End::Code(0));
+
+    let other = Container::new(&["/bin/good"]);
+    bench.cover(&other, 1);
+    bench.tables.tell_root(other.id, root).unwrap();
+    assert!(
+        other.run("/bin/good", &["/marks/x"]).1.stopped(),
+        "a file of another root passes for the image's"
+    );
+}
+
+#[test]
 fn zero_drift_runs_the_image_and_nothing_that_came_later() {
     let image = ["/bin/good", "/bin/replaced", "/bin/modified", "/bin/excused", "/bin/denied"];
     let (mut bench, container) = (Bench::new(), Container::new(&image));
