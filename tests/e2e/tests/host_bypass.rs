@@ -36,7 +36,7 @@ struct Way {
     script: &'static str,
     /// What runs is a file of the image, as it was there: the zero-drift baseline has nothing against it.
     of_image: bool,
-    /// What runs has the path of a listed program: the basic baseline, which knows paths alone, tells of it and no more.
+    /// What runs has the path of a listed program, and the basic baseline knows paths alone.
     listed: bool,
 }
 
@@ -172,7 +172,7 @@ fn writer(container: &Container, path: &str) -> Option<String> {
 }
 
 impl Stage {
-    /// Goes every way under a baseline. Those by which an unlisted program ran, and whether each was to be told only.
+    /// Goes every way under a baseline. Those by which an unlisted program ran.
     async fn go(&self, baseline: &str) -> Result<Vec<&'static Way>> {
         let body = json!({"config": {"services": ["client.shop"], "baseline_profile": baseline}});
         self.scene.api.patch("/v1/service/config", &body).await?;
@@ -210,7 +210,7 @@ fn names(ways: &[&Way]) -> Vec<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_the_basic_baseline_only_what_takes_a_listed_path_runs_and_is_told() -> Result<()> {
+async fn under_the_basic_baseline_only_what_takes_a_listed_path_runs_and_the_change_is_told() -> Result<()> {
     let stage = Stage::start("bypass-basic").await?;
     let passed = stage.go("basic").await?;
     let wrong: Vec<&Way> = passed.iter().filter(|way| !way.listed).copied().collect();
@@ -219,7 +219,7 @@ async fn under_the_basic_baseline_only_what_takes_a_listed_path_runs_and_is_told
         let list = answer.get("incidents")?.as_array()?;
         let of = |one: &&Value| {
             one.get("proc_path").is_some_and(|path| path == TOOL)
-                && one.get("name").is_some_and(|name| name == "Container.Suspicious.Process")
+                && one.get("behaviour").is_some_and(|behaviour| behaviour == "changed_executable")
         };
         list.iter().find(of).map(drop)
     };
