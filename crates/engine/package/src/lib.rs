@@ -7,13 +7,25 @@
 
 pub mod apk;
 pub mod distribution;
+pub mod dotnet;
 pub mod dpkg;
 mod ecosystem;
+mod file_kind;
+pub mod go;
+mod inflate;
 mod inventory;
+pub mod java;
+pub mod node;
+pub mod php;
+pub mod program;
 pub mod purl;
+pub mod python;
 mod read;
 pub mod rpm;
+pub mod ruby;
+pub mod rust;
 pub mod version;
 
 pub use ecosystem::Ecosystem;
+pub use file_kind::FileKind;
 pub use inventory::{Fault, Inventory, MAX_PACKAGES, Package, Source};

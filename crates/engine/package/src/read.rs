@@ -33,3 +33,32 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, std::borrow::C
         .enumerate()
         .map(|(at, line)| (at + 1, String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line))))
 }
+
+/// JSON, or a fault.
+pub(crate) fn json<'a, T: serde::Deserialize<'a>>(
+    format: &'static str,
+    bytes: &'a [u8],
+    inventory: &mut crate::Inventory,
+) -> Option<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| {
+            inventory.fault(
+                format,
+                format!("line {}, column {}", error.line(), error.column()),
+                error.to_string(),
+            );
+        })
+        .ok()
+}
+
+/// TOML, or a fault.
+pub(crate) fn toml<T: serde::de::DeserializeOwned>(
+    format: &'static str,
+    bytes: &[u8],
+    inventory: &mut crate::Inventory,
+) -> Option<T> {
+    let read = std::str::from_utf8(bytes)
+        .map_err(|error| error.to_string())
+        .and_then(|text| ::toml::from_str(text).map_err(|error| error.message().to_owned()));
+    read.map_err(|why| inventory.fault(format, "file", why)).ok()
+}

@@ -1,0 +1,172 @@
+//! Which files say what is installed, by their paths.
+
+use crate::inventory::Inventory;
+use crate::{dotnet, java, node, php, python, ruby, rust};
+
+/// A file that lists packages of a language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// `*.dist-info/METADATA`, `*.egg-info/PKG-INFO`, `*.egg-info`: one installed Python package.
+    PythonMetadata,
+    /// `requirements.txt`: versions pinned with `==`.
+    Requirements,
+    /// `Pipfile.lock`.
+    PipfileLock,
+    /// `poetry.lock`, `uv.lock`, `pdm.lock`, `pylock.toml`.
+    PythonLock,
+    /// `node_modules/**/package.json`: one installed npm package.
+    NodePackage,
+    /// `package-lock.json`, `npm-shrinkwrap.json`.
+    NpmLock,
+    /// `yarn.lock`.
+    YarnLock,
+    /// `pnpm-lock.yaml`.
+    PnpmLock,
+    /// `*.jar`, `*.war`, `*.ear`.
+    JavaArchive,
+    /// `go.mod`.
+    GoMod,
+    /// `Cargo.lock`.
+    CargoLock,
+    /// `specifications/**/*.gemspec`: one installed gem.
+    Gemspec,
+    /// `Gemfile.lock`.
+    GemfileLock,
+    /// `composer.lock`.
+    ComposerLock,
+    /// `vendor/composer/installed.json`.
+    ComposerInstalled,
+    /// `*.deps.json` of .NET.
+    DotnetDeps,
+    /// `packages.lock.json` of NuGet.
+    NugetLock,
+}
+
+/// Folders of installed packages: a lock file in there is of the package's own development and locks nothing here.
+const INSTALLED: [&str; 7] =
+    ["node_modules/", "site-packages/", "dist-packages/", "gems/", "vendor/", "usr/share/", ".cargo/"];
+
+impl FileKind {
+    /// The kind of a file by its path below the root.
+    pub fn of(path: &str) -> Option<Self> {
+        let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = folder.rsplit('/').next().unwrap_or_default();
+        let installed = match file {
+            "METADATA" if parent.ends_with(".dist-info") => Some(Self::PythonMetadata),
+            "PKG-INFO" if parent.ends_with(".egg-info") || parent == "EGG-INFO" => Some(Self::PythonMetadata),
+            "package.json" => is_npm_package(folder).then_some(Self::NodePackage),
+            "installed.json" if parent == "composer" => Some(Self::ComposerInstalled),
+            _ if file.ends_with(".egg-info") => Some(Self::PythonMetadata),
+            _ if file.ends_with(".deps.json") => Some(Self::DotnetDeps),
+            _ if file.ends_with(".gemspec") && folder.contains("specifications") => Some(Self::Gemspec),
+            _ if [".jar", ".war", ".ear"].iter().any(|kind| file.ends_with(kind)) => Some(Self::JavaArchive),
+            _ => None,
+        };
+        installed.or_else(|| {
+            let kind = match file {
+                "requirements.txt" => Self::Requirements,
+                "Pipfile.lock" => Self::PipfileLock,
+                "poetry.lock" | "uv.lock" | "pdm.lock" | "pylock.toml" => Self::PythonLock,
+                "package-lock.json" | "npm-shrinkwrap.json" => Self::NpmLock,
+                "yarn.lock" => Self::YarnLock,
+                "pnpm-lock.yaml" => Self::PnpmLock,
+                "go.mod" => Self::GoMod,
+                "Cargo.lock" => Self::CargoLock,
+                "Gemfile.lock" => Self::GemfileLock,
+                "composer.lock" => Self::ComposerLock,
+                "packages.lock.json" => Self::NugetLock,
+                _ => return None,
+            };
+            (!INSTALLED.iter().any(|known| path.contains(known))).then_some(kind)
+        })
+    }
+
+    /// Largest file of the kind that is read, in bytes.
+    pub fn cap(self) -> u64 {
+        match self {
+            Self::JavaArchive => java::MAX_ARCHIVE,
+            _ => 64 * 1024 * 1024,
+        }
+    }
+
+    /// Reads the file. `path` is its path below the root.
+    pub fn parse(self, path: &str, bytes: &[u8]) -> Inventory {
+        match self {
+            Self::PythonMetadata => python::parse_metadata(bytes),
+            Self::Requirements => python::parse_requirements(bytes),
+            Self::PipfileLock => python::parse_pipfile_lock(bytes),
+            Self::PythonLock => python::parse_lock(bytes),
+            Self::NodePackage => node::parse_package(bytes),
+            Self::NpmLock => node::parse_npm_lock(bytes),
+            Self::YarnLock => node::parse_yarn_lock(bytes),
+            Self::PnpmLock => node::parse_pnpm_lock(bytes),
+            Self::JavaArchive => java::parse_archive(path, bytes),
+            Self::GoMod => crate::go::parse_mod(bytes),
+            Self::CargoLock => rust::parse_lock(bytes),
+            Self::Gemspec => ruby::parse_gemspec(bytes),
+            Self::GemfileLock => ruby::parse_lock(bytes),
+            Self::ComposerLock | Self::ComposerInstalled => php::parse(bytes),
+            Self::DotnetDeps => dotnet::parse_deps(bytes),
+            Self::NugetLock => dotnet::parse_lock(bytes),
+        }
+    }
+}
+
+/// `node_modules/name` and `node_modules/@scope/name`, at any depth: the folder of a package, not one inside of it.
+fn is_npm_package(folder: &str) -> bool {
+    let inside = match folder.rsplit_once("node_modules/") {
+        Some((before, inside)) if before.is_empty() || before.ends_with('/') => inside,
+        _ => return false,
+    };
+    match inside.split_once('/') {
+        None => !inside.starts_with('@'),
+        Some((scope, name)) => scope.starts_with('@') && !name.contains('/'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn files_are_known_by_their_paths() {
+        for (path, want) in [
+            ("usr/lib/python3/dist-packages/x-1.dist-info/METADATA", Some(FileKind::PythonMetadata)),
+            ("app/METADATA", None),
+            ("usr/lib/node_modules/npm/package.json", Some(FileKind::NodePackage)),
+            ("app/node_modules/@a/b/package.json", Some(FileKind::NodePackage)),
+            ("app/node_modules/a/node_modules/b/package.json", Some(FileKind::NodePackage)),
+            ("app/node_modules/a/test/package.json", None),
+            ("app/node_modules/@a/package.json", None),
+            ("app/package.json", None),
+            ("app/package-lock.json", Some(FileKind::NpmLock)),
+            ("app/node_modules/a/package-lock.json", None),
+            ("var/lib/gems/3.1.0/specifications/rack-2.2.gemspec", Some(FileKind::Gemspec)),
+            ("var/lib/gems/3.1.0/gems/rack-2.2/rack.gemspec", None),
+            ("opt/app.war", Some(FileKind::JavaArchive)),
+            ("src/Cargo.lock", Some(FileKind::CargoLock)),
+        ] {
+            assert_eq!(FileKind::of(path), want, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_of_any_kind_give_packages_or_faults(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            text in "[ -~\n]{0,300}",
+        ) {
+            for path in [
+                "a.egg-info", "requirements.txt", "Pipfile.lock", "uv.lock", "node_modules/a/package.json",
+                "package-lock.json", "yarn.lock", "pnpm-lock.yaml", "a.jar", "go.mod", "Cargo.lock",
+                "specifications/a.gemspec", "Gemfile.lock", "composer.lock", "a.deps.json", "packages.lock.json",
+            ] {
+                let kind = FileKind::of(path).unwrap();
+                kind.parse(path, &bytes);
+                kind.parse(path, text.as_bytes());
+            }
+        }
+    }
+}

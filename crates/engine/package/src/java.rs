@@ -1,0 +1,208 @@
+//! Java archives (jar, war, ear), also in one another: Maven's `pom.properties`, else the manifest and the file's name.
+
+mod zip;
+
+use crate::ecosystem::Ecosystem;
+use crate::inventory::{Inventory, Package};
+use crate::read::lines;
+
+const FORMAT: &str = "Java archive";
+
+/// Largest archive that is read, in bytes.
+pub const MAX_ARCHIVE: u64 = 512 * 1024 * 1024;
+/// Largest text in an archive that is read, in bytes.
+const MAX_TEXT: u64 = 1024 * 1024;
+/// Archives in archives in archives are the deepest that is read.
+const MAX_DEPTH: usize = 3;
+/// Most bytes that are decompressed for one file on disk.
+const MAX_INFLATED: u64 = 1024 * 1024 * 1024;
+
+/// Reads an archive and those in it. `path` is its path; its name tells the artifact where nothing inside does.
+pub fn parse_archive(path: &str, bytes: &[u8]) -> Inventory {
+    let mut inventory = Inventory::default();
+    let mut budget = MAX_INFLATED;
+    archive(path, bytes, 0, &mut budget, &mut inventory);
+    inventory
+}
+
+fn archive(path: &str, bytes: &[u8], depth: usize, budget: &mut u64, inventory: &mut Inventory) {
+    let Some(entries) = zip::entries(bytes) else {
+        inventory.fault(FORMAT, path, "no zip archive, or its directory is damaged");
+        return;
+    };
+    let mut manifest = None;
+    let mut named = false;
+    for entry in entries {
+        let file = entry.name.rsplit('/').next().unwrap_or_default();
+        let is_archive = [".jar", ".war", ".ear"].iter().any(|kind| file.ends_with(kind));
+        let properties = file == "pom.properties" && entry.name.contains("META-INF/maven/");
+        if !is_archive && !properties && entry.name != "META-INF/MANIFEST.MF" {
+            continue;
+        }
+        let cap = if is_archive { MAX_ARCHIVE } else { MAX_TEXT };
+        let Some(content) = zip::content(bytes, &entry, cap.min(*budget)) else {
+            inventory.fault(FORMAT, format!("{path}, {}", entry.name), "damaged, or too large");
+            continue;
+        };
+        *budget = budget.saturating_sub(content.len() as u64);
+        if is_archive {
+            if depth >= MAX_DEPTH {
+                inventory.fault(FORMAT, format!("{path}, {}", entry.name), "archives are nested too deep");
+            } else {
+                archive(&format!("{path}:{}", entry.name), &content, depth + 1, budget, inventory);
+            }
+        } else if properties {
+            named |= pom_properties(path, &content, inventory);
+        } else {
+            manifest = Some(content);
+        }
+    }
+    if !named {
+        by_manifest(path, &manifest.unwrap_or_default(), inventory);
+    }
+}
+
+/// The value of a key in lines of `key` separator `value`.
+fn value(bytes: &[u8], separator: char, key: &str) -> Option<String> {
+    lines(bytes).find_map(|(_, line)| {
+        let (found, value) = line.split_once(separator)?;
+        (found.trim() == key && !value.trim().is_empty()).then(|| value.trim().to_owned())
+    })
+}
+
+fn pom_properties(path: &str, bytes: &[u8], inventory: &mut Inventory) -> bool {
+    let get = |key| value(bytes, '=', key);
+    let (Some(group), Some(artifact), Some(version)) = (get("groupId"), get("artifactId"), get("version"))
+    else {
+        return false;
+    };
+    let package = Package::new(Ecosystem::Maven, format!("{group}:{artifact}"), version);
+    inventory.add(FORMAT, || path.to_owned(), package);
+    true
+}
+
+fn by_manifest(path: &str, manifest: &[u8], inventory: &mut Inventory) {
+    let get = |keys: &[&str]| keys.iter().find_map(|key| value(manifest, ':', key));
+    let file = path.rsplit(['/', ':']).next().unwrap_or_default();
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    let (artifact, of_name) = split_name(stem);
+    let version = of_name
+        .map(str::to_owned)
+        .or_else(|| get(&["Implementation-Version", "Bundle-Version", "Specification-Version"]));
+    let Some(version) = version.filter(|version| version.starts_with(|c: char| c.is_ascii_digit())) else {
+        return;
+    };
+    let group = get(&["Implementation-Vendor-Id", "Bundle-SymbolicName", "Automatic-Module-Name"]);
+    let group = group.map(|group| group.split(';').next().unwrap_or_default().trim().to_owned());
+    let name = match group.filter(|group| group.contains('.')) {
+        // A symbolic name often is the group with the artifact behind.
+        Some(group) => {
+            format!("{}:{artifact}", group.strip_suffix(&format!(".{artifact}")).unwrap_or(&group))
+        }
+        None => artifact.to_owned(),
+    };
+    inventory.add(FORMAT, || path.to_owned(), Package::new(Ecosystem::Maven, name, version));
+}
+
+/// `commons-io-2.11.0` → `commons-io`, `2.11.0`.
+fn split_name(stem: &str) -> (&str, Option<&str>) {
+    let found = stem.match_indices('-').find(|(at, _)| {
+        stem.get(at + 1..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    match found.and_then(|(at, _)| Some((stem.get(..at)?, stem.get(at + 1..)?))) {
+        Some((name, version)) => (name, Some(version)),
+        None => (stem, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A zip archive of these files, compressed.
+    fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut directory = Vec::new();
+        for (name, content) in files {
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(content).unwrap();
+            let packed = encoder.finish().unwrap();
+            let at = file.len() as u32;
+            let mut common = vec![20, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            common.extend((packed.len() as u32).to_le_bytes());
+            common.extend((content.len() as u32).to_le_bytes());
+            common.extend((name.len() as u16).to_le_bytes());
+            common.extend([0, 0]);
+            file.extend(b"PK\x03\x04");
+            file.extend(&common);
+            file.extend(name.as_bytes());
+            file.extend(&packed);
+            directory.extend(b"PK\x01\x02\x14\0");
+            directory.extend(&common);
+            directory.extend([0; 10]);
+            directory.extend(at.to_le_bytes());
+            directory.extend(name.as_bytes());
+        }
+        let at = file.len() as u32;
+        file.extend(&directory);
+        file.extend(b"PK\x05\x06\0\0\0\0");
+        file.extend((files.len() as u16).to_le_bytes());
+        file.extend((files.len() as u16).to_le_bytes());
+        file.extend((directory.len() as u32).to_le_bytes());
+        file.extend(at.to_le_bytes());
+        file.extend([0, 0]);
+        file
+    }
+
+    const POM: &[u8] = b"#x\nversion=2.14.1\ngroupId=org.apache.logging.log4j\nartifactId=log4j-core\n";
+
+    fn names(inventory: &Inventory) -> Vec<(&str, &str)> {
+        assert_eq!(inventory.faults, []);
+        inventory.packages.iter().map(|p| (&*p.name, &*p.version)).collect()
+    }
+
+    #[test]
+    fn archives_name_what_is_in_them_and_in_archives_within() {
+        let inner = zip_of(&[("META-INF/maven/g/a/pom.properties", POM)]);
+        let manifest = b"Manifest-Version: 1.0\nBundle-SymbolicName: org.example.app;singleton:=true\n";
+        let outer = zip_of(&[("META-INF/MANIFEST.MF", manifest), ("WEB-INF/lib/log4j.jar", &inner)]);
+        assert_eq!(
+            names(&parse_archive("opt/app-1.2.3.war", &outer)),
+            [("org.apache.logging.log4j:log4j-core", "2.14.1"), ("org.example:app", "1.2.3")]
+        );
+        let plain = zip_of(&[("a.class", b"x")]);
+        assert_eq!(names(&parse_archive("lib/commons-io-2.11.0.jar", &plain)), [("commons-io", "2.11.0")]);
+        assert_eq!(names(&parse_archive("lib/unknown.jar", &plain)), []);
+    }
+
+    #[test]
+    fn archives_nested_too_deep_and_bombs_are_faults() {
+        let mut archive = zip_of(&[("META-INF/maven/g/a/pom.properties", POM)]);
+        for _ in 0..6 {
+            archive = zip_of(&[("a.jar", &archive)]);
+        }
+        assert_eq!(parse_archive("a.jar", &archive).fault_count, 1);
+        let zeros = vec![0; 4 * 1024 * 1024];
+        let bomb = zip_of(&[("META-INF/MANIFEST.MF", &zeros)]);
+        assert!(bomb.len() < 64 * 1024);
+        assert_eq!(parse_archive("a.jar", &bomb).fault_count, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_archive_gives_packages_or_faults(
+            flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
+        ) {
+            let mut archive = zip_of(&[("META-INF/maven/g/a/pom.properties", POM), ("b.jar", b"x")]);
+            for (at, value) in flips {
+                let at = at.index(archive.len());
+                archive[at] = value;
+            }
+            parse_archive("a.jar", &archive);
+        }
+    }
+}
