@@ -44,7 +44,7 @@ const listSearch = (search: Record<string, unknown>) => ({ q: text(search.q), so
 const nodes = createRoute({
   getParentRoute: () => root,
   path: "/nodes",
-  validateSearch: optional((search) => ({ ...listSearch(search), id: text(search.id) })),
+  validateSearch: optional((search) => ({ ...listSearch(search), id: text(search.id), tab: oneOf(search.tab, ["processes"]) })),
   component: lazyRouteComponent(() => import("./assets/nodes")),
 });
 const containers = createRoute({

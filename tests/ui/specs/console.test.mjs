@@ -131,6 +131,19 @@ describe("console", { concurrency: 1 }, () => {
     await context.close();
   });
 
+  test("a node shows what runs on it beside its containers", async () => {
+    const { context, page, complaints } = await signedIn();
+    const answer = await page.request.get(`${product.url}/v1/host`);
+    const [host] = (await answer.json()).hosts;
+    await page.goto(`${product.url}/nodes?id=${host.id}`);
+    await page.getByRole("tab", { name: "Processes" }).click();
+    // The product itself is one of them.
+    await page.locator("aside.drawer tbody tr", { hasText: "neuvector" }).first().waitFor();
+    assert.match(page.url(), /tab=processes/);
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
   test("a group's file rules are added, changed and deleted, and what the API refuses is said", async () => {
     const { context, page, complaints } = await signedIn();
     const group = `files-${Date.now()}`;

@@ -84,9 +84,10 @@ function useOne<T>(path: string, pick: (answer: Record<string, unknown>) => T, e
 
 export const useWorkload = (id: string) =>
   useOne(`/v1/workload/${encodeURIComponent(id)}`, (answer) => answer.workload as Workload);
-export const useProcesses = (workload: string, history: boolean) =>
+/** Processes of a container, or of a host with its containers left out. */
+export const useProcesses = (of: "workload" | "host", id: string, history: boolean) =>
   useOne(
-    `/v1/workload/${encodeURIComponent(workload)}/${history ? "process_history" : "process"}`,
+    `/v1/${of}/${encodeURIComponent(id)}/${history ? "process_history" : "process"}`,
     (answer) => (answer.processes ?? []) as Process[],
   );
 export const useHost = (id: string) => useOne(`/v1/host/${encodeURIComponent(id)}`, (answer) => answer.host as Host);

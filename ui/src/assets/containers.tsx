@@ -117,7 +117,7 @@ function Details({ id, onClose }: { id: string; onClose: () => void }) {
           onSelect={(tab) => void navigate({ search: (old) => ({ ...old, tab: tab === "processes" ? tab : undefined }), replace: true })}
           items={[
             { key: "overview", label: t("detail.overview"), content: () => <Overview workload={workload} /> },
-            { key: "processes", label: t("processes.title"), content: () => <Processes id={id} /> },
+            { key: "processes", label: t("processes.title"), content: () => <Processes of="workload" id={id} /> },
           ]}
         />
       ) : null}

@@ -10,6 +10,8 @@ import { SearchBox } from "../parts/filters";
 import type { Column } from "../parts/grid";
 import { Page, QueryGrid, rowsOf } from "../parts/list";
 import { Failure, Skeleton } from "../parts/states";
+import { Tabs } from "../parts/tabs";
+import { Processes } from "./processes";
 
 const route = getRouteApi("/nodes");
 
@@ -37,7 +39,7 @@ export default function Nodes() {
       title={t("nav.nodes")}
       count={query.data ? rows.length : undefined}
       tools={<SearchBox value={search.q} onChange={(q) => set({ q })} />}
-      drawer={search.id ? <Details key={search.id} id={search.id} onClose={() => set({ id: undefined })} /> : undefined}
+      drawer={search.id ? <Details key={search.id} id={search.id} onClose={() => set({ id: undefined, tab: undefined })} /> : undefined}
     >
       <QueryGrid
         label={t("nav.nodes")}
@@ -59,40 +61,56 @@ export default function Nodes() {
 
 function Details({ id, onClose }: { id: string; onClose: () => void }) {
   const t = useT();
+  const search = route.useSearch();
+  const navigate = useNavigate({ from: "/nodes" });
   const query = useHost(id);
   const host = query.data;
   return (
-    <Drawer kind={t("column.node")} title={host?.name || id} onClose={onClose}>
+    <Drawer wide={search.tab === "processes"} kind={t("column.node")} title={host?.name || id} onClose={onClose}>
       {query.isPending ? <Skeleton /> : query.error ? <Failure error={query.error} retry={() => void query.refetch()} /> : null}
       {host ? (
-        <>
-          <h3>{t("detail.overview")}</h3>
-          <Facts
-            rows={[
-              [t("column.id"), <span key="i" className="mono wrap">{host.id}</span>],
-              [t("column.state"), host.state],
-              [t("mode.network"), <ModeBadge key="n" mode={host.policy_mode} />],
-              [t("mode.process"), <ModeBadge key="p" mode={host.profile_mode} />],
-              [t("column.service"), <Link key="g" to="/groups" search={{ name: "nodes" }}>nodes</Link>],
-              [t("column.platform"), host.platform],
-              [t("column.os"), host.os],
-              [t("column.kernel"), host.kernel],
-              [t("column.runtime"), `${host.runtime} ${host.runtime_version ?? ""}`],
-              ["cgroup", host.cgroup_version ? `v${host.cgroup_version}` : ""],
-              [t("column.containers"), host.containers],
-              [t("column.cpus"), host.cpus],
-              [t("column.memory"), bytes(host.memory ?? 0)],
-            ]}
-          />
-          <h3>{t("detail.network")}</h3>
-          <Facts
-            rows={Object.entries(host.interfaces ?? {}).map(([name, list]): [string, string] => [name, list.map((address) => `${address.ip}/${address.ip_prefix}`).join(", ")])}
-          />
-          <p>
-            <Link to="/containers" search={{ q: host.name }}>{t("nav.containers")} →</Link>
-          </p>
-        </>
+        <Tabs
+          label={t("column.node")}
+          selected={search.tab ?? "overview"}
+          onSelect={(tab) => void navigate({ search: (old) => ({ ...old, tab: tab === "processes" ? tab : undefined }), replace: true })}
+          items={[
+            { key: "overview", label: t("detail.overview"), content: () => <Overview host={host} /> },
+            { key: "processes", label: t("processes.title"), content: () => <Processes of="host" id={id} /> },
+          ]}
+        />
       ) : null}
     </Drawer>
+  );
+}
+
+function Overview({ host }: { host: Host }) {
+  const t = useT();
+  return (
+    <>
+      <Facts
+        rows={[
+          [t("column.id"), <span key="i" className="mono wrap">{host.id}</span>],
+          [t("column.state"), host.state],
+          [t("mode.network"), <ModeBadge key="n" mode={host.policy_mode} />],
+          [t("mode.process"), <ModeBadge key="p" mode={host.profile_mode} />],
+          [t("column.service"), <Link key="g" to="/groups" search={{ name: "nodes" }}>nodes</Link>],
+          [t("column.platform"), host.platform],
+          [t("column.os"), host.os],
+          [t("column.kernel"), host.kernel],
+          [t("column.runtime"), `${host.runtime} ${host.runtime_version ?? ""}`],
+          ["cgroup", host.cgroup_version ? `v${host.cgroup_version}` : ""],
+          [t("column.containers"), host.containers],
+          [t("column.cpus"), host.cpus],
+          [t("column.memory"), bytes(host.memory ?? 0)],
+        ]}
+      />
+      <h3>{t("detail.network")}</h3>
+      <Facts
+        rows={Object.entries(host.interfaces ?? {}).map(([name, list]): [string, string] => [name, list.map((address) => `${address.ip}/${address.ip_prefix}`).join(", ")])}
+      />
+      <p>
+        <Link to="/containers" search={{ q: host.name }}>{t("nav.containers")} →</Link>
+      </p>
+    </>
   );
 }

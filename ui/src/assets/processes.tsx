@@ -1,4 +1,4 @@
-/** What runs in a container, and what ran. */
+/** What runs in a container or on a host itself, and what ran. */
 import { useState } from "react";
 import { useProcesses } from "../api/queries";
 import type { Process } from "../api/types";
@@ -10,10 +10,10 @@ import { tree } from "./tree";
 
 const INDENT_EM = 1.1;
 
-export function Processes({ id }: { id: string }) {
+export function Processes({ of, id }: { of: "workload" | "host"; id: string }) {
   const t = useT();
   const [history, setHistory] = useState(false);
-  const query = useProcesses(id, history);
+  const query = useProcesses(of, id, history);
   return (
     <>
       <div className="tools">

@@ -296,6 +296,16 @@ async fn processes_and_their_history_are_asked_of_the_node() {
     );
     assert_eq!((&ended["end_timestamp"], &ended["exit_code"]), (&json!(12), &json!(137)));
 
+    // The host's own are without the containers'.
+    let of_host = fixture.get("/v1/host/n1/process", &admin).await;
+    assert_eq!(each(&of_host["processes"], "name"), ["init"]);
+    assert_eq!(
+        each(&fixture.get("/v1/host/n1/process_history", &admin).await["processes"], "name"),
+        ["init", "cron"]
+    );
+
+    let refused = fixture.call(Method::GET, "/v1/host/n9/process", &admin, None).await;
+    assert_eq!((refused.status, &refused.body["code"]), (StatusCode::NOT_FOUND, &json!(7)));
     let refused = fixture.call(Method::GET, "/v1/workload/db-1/process", &admin, None).await;
     assert_eq!((refused.status, &refused.body["code"]), (StatusCode::NOT_FOUND, &json!(7)));
 }

@@ -168,8 +168,17 @@ fn answer(question: Option<Question>) -> Result<Answer, AnswerError> {
         Some(Question::ClearSessions { id: Some(8), .. }) => return Ok(Answer::Cleared { count: 1 }),
         _ => {}
     }
-    let Some(Question::Processes { workload: Some(workload), history }) = question else {
-        return Err(AnswerError::UnknownQuestion);
+    let (workload, history) = match question {
+        Some(Question::Processes { workload: Some(workload), history }) => (workload, history),
+        Some(Question::Processes { workload: None, history }) => {
+            let named = |name: &str| ProcessEntry { name: name.into(), ..ProcessEntry::default() };
+            return Ok(Answer::Processes(if history {
+                vec![named("init"), named("cron")]
+            } else {
+                vec![named("init")]
+            }));
+        }
+        _ => return Err(AnswerError::UnknownQuestion),
     };
     if workload.as_str() == "db-1" {
         return Err(AnswerError::UnknownWorkload);
