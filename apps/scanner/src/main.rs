@@ -1,18 +1,17 @@
 //! The scanner: arguments → command → exit code.
 
+mod db;
+mod fs;
 mod line;
+mod packages;
 
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use line::{Command, DatabaseCommand, Line};
-use nv_role_scanner::{
-    BuildOptions, OpenedDatabase, Remarks, ScannerError, build_database, lookup, match_list, print_status,
-    print_version, read_root, scan_root, verify_database, write_report,
-};
+use line::{Command, Line};
+use nv_role_scanner::{Remarks, print_version};
 
 /// What upstream's scanner exits with when there is no database to tell the version of.
 const NO_DATABASE: u8 = 254;
@@ -39,37 +38,9 @@ fn run(line: Line) -> Result<()> {
         return finish(out, remarks);
     }
     match line.command.context("nothing to do: see --help")? {
-        Command::Db { command } => match command {
-            DatabaseCommand::Build { feeds, feed, out: file, version, key, allow_shrink } => {
-                let options = BuildOptions { feeds, single: feed, out: file, version, allow_shrink };
-                let key = key.as_deref().map(line::signing_key).transpose()?;
-                build_database(&options, key.as_ref(), &mut out, &mut remarks)?;
-            }
-            DatabaseCommand::Status { file } => print_status(&file, &mut out)?,
-            DatabaseCommand::Verify { file, trust } => {
-                let trust = trust.as_deref().map(line::key_bytes).transpose()?;
-                verify_database(&file, trust.as_ref(), &mut out)?;
-            }
-            DatabaseCommand::Lookup { wanted, db } => lookup(&db, &wanted, &mut out)?,
-        },
-        Command::Match { db, packages } => {
-            let opened = OpenedDatabase::open(&db)?;
-            let database = opened.database()?;
-            if packages.as_os_str() == "-" {
-                match_list(database, &mut io::stdin().lock(), &mut out, &mut remarks)?;
-            } else {
-                let file = File::open(&packages)
-                    .map_err(|source| ScannerError::Read { path: packages.clone(), source })?;
-                match_list(database, &mut BufReader::new(file), &mut out, &mut remarks)?;
-            }
-        }
-        Command::Fs { root, db, format } => {
-            let opened = OpenedDatabase::open(&db)?;
-            let database = opened.database()?;
-            let inventory = read_root(&root, &mut remarks)?;
-            let findings = scan_root(database, &inventory, &mut remarks);
-            write_report(database, &inventory, &findings, format.into(), &mut out)?;
-        }
+        Command::Db { command } => db::run(command, &mut out, &mut remarks)?,
+        Command::Match(line) => packages::run(&line, &mut out, &mut remarks)?,
+        Command::Fs(line) => fs::run(&line, &mut out, &mut remarks)?,
     }
     finish(out, remarks)
 }

@@ -6,6 +6,7 @@
 mod database;
 mod error;
 mod list;
+mod output;
 mod remark;
 mod report;
 mod root;
@@ -16,6 +17,7 @@ pub use database::{
 pub use error::ScannerError;
 pub use list::match_list;
 pub use nv_vulnerability::SigningKey;
+pub use output::{OutputFormat, write_report};
 pub use remark::Remarks;
-pub use report::{OutputFormat, write_report};
-pub use root::{RootInventory, read_root, scan_root};
+pub use report::{ImageFacts, Installed, LayerFacts, Report, Secret, SetId};
+pub use root::read_root;

@@ -1,207 +1,139 @@
-//! What was found, as JSON in the shapes of the REST contract, and as a table.
+//! What a scan found: one shape for a root file system, an image and a list of components, whichever way it is printed.
 
-use std::io::Write;
+use std::collections::BTreeMap;
 
-use nv_vulnerability::{Database, Finding, Severity};
-use serde::Serialize;
+use nv_package::Package;
+use nv_package::distribution::Distribution;
+use nv_vulnerability::{Database, Finding, Matcher};
 
-use crate::database::tenths;
-use crate::error::ScannerError;
-use crate::root::RootInventory;
+use crate::remark::Remarks;
 
-/// How a result is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputFormat {
-    /// One JSON object.
-    Json,
-    /// Counts and a table.
-    Table,
+/// What a scan found. Lists are sorted, so that the same input gives the same report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What was scanned, as the user named it.
+    pub subject: String,
+    /// Which distribution it is; none where nothing says so.
+    pub distribution: Option<Distribution>,
+    /// What is installed, by file; each package of a file once.
+    pub packages: Vec<Installed>,
+    /// What is vulnerable, each with the place of its package in `packages`.
+    pub findings: Vec<(usize, Finding)>,
+    /// Secrets in files and in an image's environment.
+    pub secrets: Vec<Secret>,
+    /// Files that run as another user or group.
+    pub set_ids: Vec<SetId>,
+    /// What the image's own configuration says; none where no image was scanned.
+    pub image: Option<ImageFacts>,
 }
 
-/// `Vulnerability` of the REST contract.
-#[derive(Serialize)]
-struct Vulnerability<'a> {
-    name: &'a str,
-    score: f64,
-    severity: &'static str,
-    vectors: &'a str,
-    description: String,
-    file_name: String,
-    package_name: &'a str,
-    package_version: &'a str,
-    fixed_version: &'a str,
-    link: &'a str,
-    score_v3: f64,
-    vectors_v3: &'a str,
-    published_timestamp: u32,
-    last_modified_timestamp: u32,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    cves: Vec<&'a str>,
-    feed_rating: &'static str,
+/// A package and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Installed {
+    /// The file that says so, below the root, without a slash at the beginning.
+    pub file: String,
+    /// The package.
+    pub package: Package,
+    /// The place in [`ImageFacts::layers`] of the layer that holds the file.
+    pub layer: Option<usize>,
 }
 
-/// `ScanModule` of the REST contract.
-#[derive(Serialize)]
-struct Module<'a> {
-    name: &'a str,
-    file: String,
-    version: &'a str,
-    source: &'a str,
+/// A secret. What it is itself is nowhere in here: `evidence` shows its first characters alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Secret {
+    /// The file, below the root; `env` with a variable's name for an image's environment.
+    pub file: String,
+    /// The line, from 1; 0 where there are none.
+    pub line: usize,
+    /// The rule that found it.
+    pub rule: String,
+    /// What kind of secret it is.
+    pub description: String,
+    /// The beginning of what was found, the rest masked.
+    pub evidence: String,
+    /// The layer that holds the file.
+    pub layer: Option<usize>,
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
-    base_os: String,
-    cvedb_version: String,
-    critical: usize,
-    high: usize,
-    medium: usize,
-    low: usize,
-    unknown: usize,
-    vulnerabilities: Vec<Vulnerability<'a>>,
-    modules: Vec<Module<'a>>,
+/// A file with the set-uid or set-gid bit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetId {
+    /// The file, below the root.
+    pub file: String,
+    /// Its permission bits, with those of set-uid (`0o4000`) and set-gid (`0o2000`).
+    pub mode: u32,
+    /// The layer that holds the file.
+    pub layer: Option<usize>,
 }
 
-/// The contract's word for a severity; what is below low is low there.
-fn word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Critical => "Critical",
-        Severity::High => "High",
-        Severity::Medium => "Medium",
-        Severity::Low | Severity::Negligible => "Low",
-        Severity::Unknown => "Unknown",
-    }
+/// What an image says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Names with tags, where the archive has them.
+    pub names: Vec<String>,
+    /// Digest of its manifest; empty for an archive of Docker, which has none.
+    pub digest: String,
+    /// Digest of its configuration, which is its id.
+    pub id: String,
+    /// `os/architecture`.
+    pub platform: String,
+    /// When it was made (RFC 3339), as it says.
+    pub created: String,
+    /// Who made it, as it says.
+    pub author: String,
+    /// The user that it runs as; empty for root.
+    pub user: String,
+    /// Environment, `NAME=value`; values that are secrets are masked.
+    pub environment: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its layers, the lowest first.
+    pub layers: Vec<LayerFacts>,
 }
 
-/// Prints findings of a root file system, the same for the same input.
-///
-/// # Errors
-/// [`ScannerError::Output`] when the result can not be written.
-pub fn write_report(
+/// One layer of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerFacts {
+    /// Digest of its blob.
+    pub digest: String,
+    /// The size of its blob in bytes.
+    pub size: u64,
+    /// The command that made it, as the image's history says.
+    pub command: String,
+    /// Findings of packages that this layer holds, whether or not an upper one takes them away: what a scan of the
+    /// layer alone would find. Places in `packages` of the layer itself.
+    pub packages: Vec<Installed>,
+    /// See `packages`.
+    pub findings: Vec<(usize, Finding)>,
+}
+
+/// Findings of packages of one distribution, each with the place of its package.
+pub(crate) fn match_packages(
     database: Database<'_>,
-    inventory: &RootInventory,
-    findings: &[(usize, Finding)],
-    format: OutputFormat,
-    out: &mut dyn Write,
-) -> Result<(), ScannerError> {
-    let count =
-        |wanted: &str| findings.iter().filter(|(_, finding)| word(finding.severity) == wanted).count();
-    let base_os =
-        inventory.distribution.as_ref().map(|d| format!("{}:{}", d.id, d.version)).unwrap_or_default();
-    let mut report = Report {
-        base_os,
-        cvedb_version: format!("{}.{:03}", database.version() / 1000, database.version() % 1000),
-        critical: count("Critical"),
-        high: count("High"),
-        medium: count("Medium"),
-        low: count("Low"),
-        unknown: count("Unknown"),
-        vulnerabilities: Vec::new(),
-        modules: Vec::new(),
-    };
-    if format == OutputFormat::Table {
-        return write_table(&report, inventory, findings, out);
-    }
-    for (place, finding) in findings {
-        let Some((path, package)) = inventory.packages.get(*place) else { continue };
-        let facts = database.facts(finding.facts);
-        report.vulnerabilities.push(Vulnerability {
-            name: &finding.id,
-            score: facts.score(2).map_or(0.0, tenths),
-            severity: word(finding.severity),
-            vectors: facts.vector(2),
-            description: facts.description(),
-            file_name: path.display().to_string(),
-            package_name: &package.name,
-            package_version: &package.version,
-            fixed_version: &finding.fixed,
-            link: facts.link(),
-            score_v3: facts.score(3).map_or(0.0, tenths),
-            vectors_v3: facts.vector(3),
-            published_timestamp: facts.published(),
-            last_modified_timestamp: facts.modified(),
-            cves: finding.aliases.iter().map(String::as_str).filter(|id| id.starts_with("CVE-")).collect(),
-            feed_rating: finding.severity.name(),
-        });
-    }
-    report.modules = inventory
-        .packages
-        .iter()
-        .map(|(path, package)| Module {
-            name: &package.name,
-            file: path.display().to_string(),
-            version: &package.version,
-            source: package.source.as_ref().map_or("", |source| &source.name),
-        })
-        .collect();
-    serde_json::to_writer_pretty(&mut *out, &report).map_err(ScannerError::Json)?;
-    writeln!(out).map_err(ScannerError::Output)
+    distribution: Option<&Distribution>,
+    packages: &[Installed],
+) -> Vec<(usize, Finding)> {
+    let matcher = Matcher::new(database, distribution);
+    let findings = packages.iter().enumerate().flat_map(|(place, installed)| {
+        matcher.findings(&installed.package).into_iter().map(move |finding| (place, finding))
+    });
+    findings.collect()
 }
 
-fn write_table(
-    report: &Report<'_>,
-    inventory: &RootInventory,
-    findings: &[(usize, Finding)],
-    out: &mut dyn Write,
-) -> Result<(), ScannerError> {
-    let mut lines = vec![
-        format!("Base OS: {}", report.base_os),
-        format!("CVE database version: {}", report.cvedb_version),
-        format!(
-            "Vulnerabilities: {}, CRITICAL: {}, HIGH: {}, MEDIUM: {}, LOW: {}, UNKNOWN: {}",
-            findings.len(),
-            report.critical,
-            report.high,
-            report.medium,
-            report.low,
-            report.unknown
-        ),
-    ];
-    let mut rows: Vec<[String; 6]> = findings
-        .iter()
-        .filter_map(|(place, finding)| {
-            let (path, package) = inventory.packages.get(*place)?;
-            Some([
-                path.display().to_string(),
-                package.name.to_string(),
-                finding.id.clone(),
-                word(finding.severity).to_owned(),
-                package.version.to_string(),
-                if finding.fixed.is_empty() {
-                    finding.status.name().to_owned()
-                } else {
-                    finding.fixed.clone()
-                },
-            ])
-        })
-        .collect();
-    rows.sort();
-    let titles = ["Package", "Vulnerability", "Severity", "Version", "Fixed Version"];
-    let mut file = "";
-    for row in &rows {
-        let [path, ..] = row;
-        let width = |column: usize| {
-            rows.iter()
-                .filter(|other| other.first() == Some(path))
-                .filter_map(|other| other.get(column + 1))
-                .map(|cell| cell.chars().count())
-                .chain(titles.get(column).map(|title| title.len()))
-                .max()
-                .unwrap_or(0)
-        };
-        let line = |cells: &mut dyn Iterator<Item = &str>, widths: &[usize]| {
-            let padded: Vec<String> =
-                cells.zip(widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-            padded.join("  ").trim_end().to_owned()
-        };
-        if path != file {
-            file = path;
-            lines.push(format!("\nFile: {path}"));
-            let widths: Vec<usize> = (0..titles.len()).map(width).collect();
-            lines.push(line(&mut titles.into_iter(), &widths));
-            let of_file = rows.iter().filter(|other| other.first() == Some(path));
-            lines.extend(of_file.map(|[_, cells @ ..]| line(&mut cells.iter().map(String::as_str), &widths)));
+impl Report {
+    /// Looks every package up, of every layer too, and remarks where the database knows nothing of the distribution.
+    pub fn judge(&mut self, database: Database<'_>, remarks: &mut Remarks<'_>) {
+        let distribution = self.distribution.as_ref();
+        let known = Matcher::new(database, distribution).system_namespace().is_some();
+        if !known && self.packages.iter().any(|found| found.package.ecosystem.is_distribution()) {
+            let name = distribution.map_or("no os-release", |found| found.pretty.as_str());
+            remarks.add(&format!(
+                "the database knows nothing of this distribution ({name}); its packages are not judged"
+            ));
+        }
+        self.findings = match_packages(database, distribution, &self.packages);
+        for layer in self.image.iter_mut().flat_map(|image| &mut image.layers) {
+            layer.findings = match_packages(database, distribution, &layer.packages);
         }
     }
-    writeln!(out, "{}", lines.join("\n")).map_err(ScannerError::Output)
 }

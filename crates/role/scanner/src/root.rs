@@ -1,35 +1,26 @@
 //! A root file system: what is installed in it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nv_layer::{Entry, Visit, walk_tree};
-use nv_package::distribution::{Distribution, parse_os_release};
-use nv_package::{Inventory, Package, apk, dpkg, rpm};
-use nv_vulnerability::{Database, Finding, Matcher};
+use nv_package::distribution::parse_os_release;
+use nv_package::{Inventory, apk, dpkg, rpm};
 
 use crate::error::ScannerError;
 use crate::remark::Remarks;
+use crate::report::{Installed, Report};
 
 /// Largest package database that is read, in bytes.
 const MAX_DATABASE: u64 = 512 * 1024 * 1024;
 /// Largest small file, in bytes.
 const MAX_SMALL: u64 = 16 * 1024 * 1024;
 
-/// What is installed in a root file system.
-#[derive(Debug, Default)]
-pub struct RootInventory {
-    /// Which distribution it is.
-    pub distribution: Option<Distribution>,
-    /// Packages with the file that lists them, below the root; sorted, each once.
-    pub packages: Vec<(PathBuf, Package)>,
-}
-
 /// Reads what is installed below `root`. Files that can not be read are remarked.
 ///
 /// # Errors
 /// [`ScannerError::Root`] when the root itself can not be read.
-pub fn read_root(root: &Path, remarks: &mut Remarks<'_>) -> Result<RootInventory, ScannerError> {
-    let mut found = RootInventory::default();
+pub fn read_root(root: &Path, remarks: &mut Remarks<'_>) -> Result<Report, ScannerError> {
+    let mut found = Report { subject: root.display().to_string(), ..Report::default() };
     let mut faults: Vec<String> = Vec::new();
     let mut unread: Vec<String> = Vec::new();
     let mut visit = |entry: &Entry<'_>| {
@@ -56,7 +47,7 @@ pub fn read_root(root: &Path, remarks: &mut Remarks<'_>) -> Result<RootInventory
 fn read_file(
     root: &Path,
     entry: &Entry<'_>,
-    found: &mut RootInventory,
+    found: &mut Report,
     faults: &mut Vec<String>,
 ) -> Result<(), nv_layer::TreeError> {
     let path = entry.path.to_string_lossy();
@@ -86,13 +77,15 @@ fn read_file(
     Ok(())
 }
 
-fn take(path: &Path, inventory: Inventory, found: &mut RootInventory, faults: &mut Vec<String>) {
+fn take(path: &Path, inventory: Inventory, found: &mut Report, faults: &mut Vec<String>) {
     faults.extend(inventory.faults.iter().map(|fault| format!("{}: {fault}", path.display())));
     let more = inventory.fault_count - inventory.faults.len();
     if more > 0 {
         faults.push(format!("{}: {more} more items could not be read", path.display()));
     }
-    found.packages.extend(inventory.packages.into_iter().map(|package| (path.to_owned(), package)));
+    let file = path.to_string_lossy();
+    let installed = |package| Installed { file: file.clone().into_owned(), package, layer: None };
+    found.packages.extend(inventory.packages.into_iter().map(installed));
 }
 
 /// rpm's databases, in the folder that rpm has used and in the one that it uses now.
@@ -108,26 +101,4 @@ fn read_log(root: &Path, database: &str) -> Vec<u8> {
         Ok(stat) if stat.is_file() && stat.len() <= MAX_DATABASE => std::fs::read(&log).unwrap_or_default(),
         _ => Vec::new(),
     }
-}
-
-/// Finds what is vulnerable in a root file system: each finding with the place of its package in the inventory.
-pub fn scan_root(
-    database: Database<'_>,
-    inventory: &RootInventory,
-    remarks: &mut Remarks<'_>,
-) -> Vec<(usize, Finding)> {
-    let matcher = Matcher::new(database, inventory.distribution.as_ref());
-    if matcher.system_namespace().is_none()
-        && inventory.packages.iter().any(|(_, p)| p.ecosystem.is_distribution())
-    {
-        let name = inventory.distribution.as_ref().map_or("no os-release", |d| d.pretty.as_str());
-        remarks.add(&format!(
-            "the database knows nothing of this distribution ({name}); its packages are not judged"
-        ));
-    }
-    let mut findings = Vec::new();
-    for (place, (_, package)) in inventory.packages.iter().enumerate() {
-        findings.extend(matcher.findings(package).into_iter().map(|finding| (place, finding)));
-    }
-    findings
 }
