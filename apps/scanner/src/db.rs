@@ -62,7 +62,7 @@ pub(crate) fn run(command: DatabaseCommand, out: &mut dyn Write, remarks: &mut R
         DatabaseCommand::Build { feeds, feed, out: file, version, key, allow_shrink } => {
             let options = BuildOptions { feeds, single: feed, out: file, version, allow_shrink };
             let key = key.as_deref().map(signing_key).transpose()?;
-            build_database(&options, key.as_ref(), &mut out, remarks)?;
+            build_database(&options, key.as_ref(), out, remarks)?;
         }
         DatabaseCommand::Status { file } => print_status(&file, out)?,
         DatabaseCommand::Verify { file, trust } => {

@@ -23,11 +23,11 @@ pub(crate) fn run(line: &MatchLine, out: &mut dyn Write, remarks: &mut Remarks<'
     let opened = OpenedDatabase::open(&line.db)?;
     let database = opened.database()?;
     if line.packages.as_os_str() == "-" {
-        match_list(database, &mut io::stdin().lock(), &mut out, remarks)?;
+        match_list(database, &mut io::stdin().lock(), out, remarks)?;
     } else {
         let file = File::open(&line.packages)
             .map_err(|source| ScannerError::Read { path: line.packages.clone(), source })?;
-        match_list(database, &mut BufReader::new(file), &mut out, remarks)?;
+        match_list(database, &mut BufReader::new(file), out, remarks)?;
     }
     Ok(())
 }
