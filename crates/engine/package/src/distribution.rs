@@ -41,6 +41,29 @@ pub fn parse_os_release(bytes: &[u8]) -> Option<Distribution> {
     (!found.id.is_empty()).then_some(found)
 }
 
+/// Reads `etc/redhat-release` of releases that have no `os-release`: `CentOS release 6.10 (Final)`.
+pub fn parse_red_hat_release(bytes: &[u8]) -> Option<Distribution> {
+    let (_, line) = lines(bytes).next()?;
+    let line = line.trim();
+    let (name, rest) = line.split_once(" release ")?;
+    let id = match name {
+        "CentOS" | "CentOS Linux" => "centos",
+        _ if name.starts_with("Red Hat") => "rhel",
+        "AlmaLinux" => "almalinux",
+        "Rocky Linux" => "rocky",
+        "Scientific Linux" => "scientific",
+        "Fedora" => "fedora",
+        _ => return None,
+    };
+    Some(Distribution {
+        id: id.to_owned(),
+        version: rest.split(' ').next().unwrap_or_default().to_owned(),
+        like: vec!["rhel".to_owned()],
+        codename: String::new(),
+        pretty: line.to_owned(),
+    })
+}
+
 fn unquote(value: &str) -> String {
     let inside = ['"', '\'']
         .into_iter()
@@ -79,5 +102,8 @@ mod tests {
         assert_eq!(found.like, ["rhel", "centos", "fedora"]);
         assert_eq!((found.major(), found.major_minor()), ("9", "9.4".to_owned()));
         assert_eq!(parse_os_release(b"NAME=nothing\n\xff\xfe"), None);
+        let found = parse_red_hat_release(b"CentOS release 6.10 (Final)\n").unwrap();
+        assert_eq!((&*found.id, found.major()), ("centos", "6"));
+        assert_eq!(parse_red_hat_release(b"Plan 9 release 4\n"), None);
     }
 }

@@ -1,9 +1,10 @@
-//! Which files say what is installed, by their paths.
+//! Which files say what is installed, by their paths below the root.
 
 use crate::inventory::Inventory;
-use crate::{dotnet, java, node, php, python, ruby, rust};
+use crate::read::read_slice;
+use crate::{apk, dotnet, dpkg, go, java, node, php, python, rpm, ruby, rust};
 
-/// A file that lists packages of a language.
+/// A file that says what is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// `*.dist-info/METADATA`, `*.egg-info/PKG-INFO`, `*.egg-info`: one installed Python package.
@@ -22,7 +23,13 @@ pub enum FileKind {
     YarnLock,
     /// `pnpm-lock.yaml`.
     PnpmLock,
-    /// `*.jar`, `*.war`, `*.ear`.
+    /// `var/lib/dpkg/status`, `var/lib/dpkg/status.d/*`.
+    Dpkg,
+    /// `lib/apk/db/installed`, `usr/lib/apk/db/installed`.
+    Apk,
+    /// `Packages`, `Packages.db` or `rpmdb.sqlite` of rpm.
+    Rpm,
+    /// `*.jar`, `*.war`, `*.ear` and others of their kind.
     JavaArchive,
     /// `go.mod`.
     GoMod,
@@ -49,6 +56,9 @@ const INSTALLED: [&str; 7] =
 impl FileKind {
     /// The kind of a file by its path below the root.
     pub fn of(path: &str) -> Option<Self> {
+        if let Some(kind) = of_system(path) {
+            return Some(kind);
+        }
         let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = folder.rsplit('/').next().unwrap_or_default();
         let installed = match file {
@@ -59,7 +69,7 @@ impl FileKind {
             _ if file.ends_with(".egg-info") => Some(Self::PythonMetadata),
             _ if file.ends_with(".deps.json") => Some(Self::DotnetDeps),
             _ if file.ends_with(".gemspec") && folder.contains("specifications") => Some(Self::Gemspec),
-            _ if [".jar", ".war", ".ear"].iter().any(|kind| file.ends_with(kind)) => Some(Self::JavaArchive),
+            _ if java::is_archive(file) => Some(Self::JavaArchive),
             _ => None,
         };
         installed.or_else(|| {
@@ -81,17 +91,21 @@ impl FileKind {
         })
     }
 
-    /// Largest file of the kind that is read, in bytes.
+    /// Largest file of the kind that is read whole, in bytes.
     pub fn cap(self) -> u64 {
         match self {
-            Self::JavaArchive => java::MAX_ARCHIVE,
+            Self::Dpkg | Self::Apk | Self::Rpm => 512 * 1024 * 1024,
             _ => 64 * 1024 * 1024,
         }
     }
 
-    /// Reads the file. `path` is its path below the root.
+    /// Reads the file, which is in memory. `path` is its path below the root.
     pub fn parse(self, path: &str, bytes: &[u8]) -> Inventory {
         match self {
+            Self::Dpkg => dpkg::parse_status(bytes),
+            Self::Apk => apk::parse_installed(bytes),
+            Self::Rpm => rpm::parse_database(bytes, &[]),
+            Self::JavaArchive => java::parse_archive(path, bytes.len() as u64, &mut read_slice(bytes)),
             Self::PythonMetadata => python::parse_metadata(bytes),
             Self::Requirements => python::parse_requirements(bytes),
             Self::PipfileLock => python::parse_pipfile_lock(bytes),
@@ -100,14 +114,28 @@ impl FileKind {
             Self::NpmLock => node::parse_npm_lock(bytes),
             Self::YarnLock => node::parse_yarn_lock(bytes),
             Self::PnpmLock => node::parse_pnpm_lock(bytes),
-            Self::JavaArchive => java::parse_archive(path, bytes),
-            Self::GoMod => crate::go::parse_mod(bytes),
+            Self::GoMod => go::parse_mod(bytes),
             Self::CargoLock => rust::parse_lock(bytes),
             Self::Gemspec => ruby::parse_gemspec(bytes),
             Self::GemfileLock => ruby::parse_lock(bytes),
             Self::ComposerLock | Self::ComposerInstalled => php::parse(bytes),
             Self::DotnetDeps => dotnet::parse_deps(bytes),
             Self::NugetLock => dotnet::parse_lock(bytes),
+        }
+    }
+}
+
+/// The databases of distributions' packages, in the folders that have been used for them.
+fn of_system(path: &str) -> Option<FileKind> {
+    match path {
+        "var/lib/dpkg/status" => Some(FileKind::Dpkg),
+        "lib/apk/db/installed" | "usr/lib/apk/db/installed" => Some(FileKind::Apk),
+        _ if path.ends_with(".md5sums") => None,
+        _ if path.starts_with("var/lib/dpkg/status.d/") => Some(FileKind::Dpkg),
+        _ => {
+            let file =
+                path.strip_prefix("var/lib/rpm/").or_else(|| path.strip_prefix("usr/lib/sysimage/rpm/"));
+            matches!(file, Some("Packages" | "Packages.db" | "rpmdb.sqlite")).then_some(FileKind::Rpm)
         }
     }
 }
@@ -147,6 +175,11 @@ mod tests {
             ("var/lib/gems/3.1.0/gems/rack-2.2/rack.gemspec", None),
             ("opt/app.war", Some(FileKind::JavaArchive)),
             ("src/Cargo.lock", Some(FileKind::CargoLock)),
+            ("var/lib/dpkg/status", Some(FileKind::Dpkg)),
+            ("var/lib/dpkg/status.d/tzdata", Some(FileKind::Dpkg)),
+            ("var/lib/dpkg/status.d/tzdata.md5sums", None),
+            ("usr/lib/sysimage/rpm/rpmdb.sqlite", Some(FileKind::Rpm)),
+            ("copy/var/lib/rpm/Packages", None),
         ] {
             assert_eq!(FileKind::of(path), want, "{path}");
         }

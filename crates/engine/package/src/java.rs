@@ -4,12 +4,12 @@ mod zip;
 
 use crate::ecosystem::Ecosystem;
 use crate::inventory::{Inventory, Package};
-use crate::read::lines;
+use crate::read::{ReadAt, lines, read_slice};
 
 const FORMAT: &str = "Java archive";
 
-/// Largest archive that is read, in bytes.
-pub const MAX_ARCHIVE: u64 = 512 * 1024 * 1024;
+/// Largest archive in an archive that is read, in bytes.
+const MAX_ARCHIVE: u64 = 128 * 1024 * 1024;
 /// Largest text in an archive that is read, in bytes.
 const MAX_TEXT: u64 = 1024 * 1024;
 /// Archives in archives in archives are the deepest that is read.
@@ -17,41 +17,57 @@ const MAX_DEPTH: usize = 3;
 /// Most bytes that are decompressed for one file on disk.
 const MAX_INFLATED: u64 = 1024 * 1024 * 1024;
 
-/// Reads an archive and those in it. `path` is its path; its name tells the artifact where nothing inside does.
-pub fn parse_archive(path: &str, bytes: &[u8]) -> Inventory {
+/// How the names of archives end.
+const ARCHIVES: [&str; 6] = [".jar", ".war", ".ear", ".par", ".hpi", ".jpi"];
+const MANIFEST: &str = "META-INF/MANIFEST.MF";
+
+/// Reads an archive of `size` bytes and those in it. `path` is its path; its name tells the artifact where nothing
+/// inside does. Only the directory and what names packages are read.
+pub fn parse_archive(path: &str, size: u64, read: ReadAt<'_>) -> Inventory {
     let mut inventory = Inventory::default();
     let mut budget = MAX_INFLATED;
-    archive(path, bytes, 0, &mut budget, &mut inventory);
+    archive(path, size, read, 0, &mut budget, &mut inventory);
     inventory
 }
 
-fn archive(path: &str, bytes: &[u8], depth: usize, budget: &mut u64, inventory: &mut Inventory) {
-    let Some(entries) = zip::entries(bytes) else {
+/// Whether a file is an archive that is read, by its name.
+pub(crate) fn is_archive(file: &str) -> bool {
+    ARCHIVES.iter().any(|kind| file.ends_with(kind))
+}
+
+fn is_properties(path: &str) -> bool {
+    path.ends_with("/pom.properties") && path.contains("META-INF/maven/")
+}
+
+fn archive(
+    path: &str,
+    size: u64,
+    read: ReadAt<'_>,
+    depth: usize,
+    budget: &mut u64,
+    inventory: &mut Inventory,
+) {
+    let wants = |name: &str| is_archive(name) || is_properties(name) || name == MANIFEST;
+    let Some(entries) = zip::entries(size, read, &wants) else {
         inventory.fault(FORMAT, path, "no zip archive, or its directory is damaged");
         return;
     };
     let mut manifest = None;
     let mut named = false;
     for entry in entries {
-        let file = entry.name.rsplit('/').next().unwrap_or_default();
-        let is_archive = [".jar", ".war", ".ear"].iter().any(|kind| file.ends_with(kind));
-        let properties = file == "pom.properties" && entry.name.contains("META-INF/maven/");
-        if !is_archive && !properties && entry.name != "META-INF/MANIFEST.MF" {
-            continue;
-        }
-        let cap = if is_archive { MAX_ARCHIVE } else { MAX_TEXT };
-        let Some(content) = zip::content(bytes, &entry, cap.min(*budget)) else {
+        let inner = is_archive(&entry.name);
+        let cap = if inner { MAX_ARCHIVE } else { MAX_TEXT };
+        let Some(content) = zip::content(read, &entry, cap.min(*budget)) else {
             inventory.fault(FORMAT, format!("{path}, {}", entry.name), "damaged, or too large");
             continue;
         };
         *budget = budget.saturating_sub(content.len() as u64);
-        if is_archive {
-            if depth >= MAX_DEPTH {
-                inventory.fault(FORMAT, format!("{path}, {}", entry.name), "archives are nested too deep");
-            } else {
-                archive(&format!("{path}:{}", entry.name), &content, depth + 1, budget, inventory);
-            }
-        } else if properties {
+        if inner && depth >= MAX_DEPTH {
+            inventory.fault(FORMAT, format!("{path}, {}", entry.name), "archives are nested too deep");
+        } else if inner {
+            let within = format!("{path}:{}", entry.name);
+            archive(&within, content.len() as u64, &mut read_slice(&content), depth + 1, budget, inventory);
+        } else if is_properties(&entry.name) {
             named |= pom_properties(path, &content, inventory);
         } else {
             manifest = Some(content);
@@ -158,6 +174,10 @@ mod tests {
         file
     }
 
+    fn read(path: &str, bytes: &[u8]) -> Inventory {
+        parse_archive(path, bytes.len() as u64, &mut read_slice(bytes))
+    }
+
     const POM: &[u8] = b"#x\nversion=2.14.1\ngroupId=org.apache.logging.log4j\nartifactId=log4j-core\n";
 
     fn names(inventory: &Inventory) -> Vec<(&str, &str)> {
@@ -171,12 +191,12 @@ mod tests {
         let manifest = b"Manifest-Version: 1.0\nBundle-SymbolicName: org.example.app;singleton:=true\n";
         let outer = zip_of(&[("META-INF/MANIFEST.MF", manifest), ("WEB-INF/lib/log4j.jar", &inner)]);
         assert_eq!(
-            names(&parse_archive("opt/app-1.2.3.war", &outer)),
+            names(&read("opt/app-1.2.3.war", &outer)),
             [("org.apache.logging.log4j:log4j-core", "2.14.1"), ("org.example:app", "1.2.3")]
         );
         let plain = zip_of(&[("a.class", b"x")]);
-        assert_eq!(names(&parse_archive("lib/commons-io-2.11.0.jar", &plain)), [("commons-io", "2.11.0")]);
-        assert_eq!(names(&parse_archive("lib/unknown.jar", &plain)), []);
+        assert_eq!(names(&read("lib/commons-io-2.11.0.jar", &plain)), [("commons-io", "2.11.0")]);
+        assert_eq!(names(&read("lib/unknown.jar", &plain)), []);
     }
 
     #[test]
@@ -185,11 +205,11 @@ mod tests {
         for _ in 0..6 {
             archive = zip_of(&[("a.jar", &archive)]);
         }
-        assert_eq!(parse_archive("a.jar", &archive).fault_count, 1);
+        assert_eq!(read("a.jar", &archive).fault_count, 1);
         let zeros = vec![0; 4 * 1024 * 1024];
         let bomb = zip_of(&[("META-INF/MANIFEST.MF", &zeros)]);
         assert!(bomb.len() < 64 * 1024);
-        assert_eq!(parse_archive("a.jar", &bomb).fault_count, 1);
+        assert_eq!(read("a.jar", &bomb).fault_count, 1);
     }
 
     proptest! {
@@ -202,7 +222,7 @@ mod tests {
                 let at = at.index(archive.len());
                 archive[at] = value;
             }
-            parse_archive("a.jar", &archive);
+            read("a.jar", &archive);
         }
     }
 }

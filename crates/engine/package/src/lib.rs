@@ -29,3 +29,4 @@ pub mod version;
 pub use ecosystem::Ecosystem;
 pub use file_kind::FileKind;
 pub use inventory::{Fault, Inventory, MAX_PACKAGES, Package, Source};
+pub use read::{ReadAt, read_slice};

@@ -2,7 +2,7 @@
 
 use crate::go;
 use crate::inventory::Inventory;
-use crate::read::index;
+use crate::read::{ReadAt, index};
 use crate::rust;
 
 /// Most sections and segments that are looked at.
@@ -12,9 +12,6 @@ const MAX_SECTION: u64 = 16 * 1024 * 1024;
 
 /// The first bytes of an ELF file.
 pub const ELF_MAGIC: &[u8] = b"\x7fELF";
-
-/// Reads bytes of the program: offset, length. None where the file ends before.
-pub type ReadAt<'a> = &'a mut dyn FnMut(u64, usize) -> Option<Vec<u8>>;
 
 struct Elf<'a> {
     read: ReadAt<'a>,
@@ -134,10 +131,7 @@ mod tests {
     }
 
     fn read(file: &[u8]) -> Inventory {
-        inspect(&mut |at, length| {
-            let at = usize::try_from(at).ok()?;
-            file.get(at..at.checked_add(length)?).map(<[u8]>::to_vec)
-        })
+        inspect(&mut crate::read::read_slice(file))
     }
 
     fn go_program() -> Vec<u8> {

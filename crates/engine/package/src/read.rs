@@ -1,5 +1,13 @@
 //! Numbers at a place in bytes; none where the bytes end before.
 
+/// Reads bytes of a file: offset, length. None where the file ends before, or can not be read.
+pub type ReadAt<'a> = &'a mut dyn FnMut(u64, usize) -> Option<Vec<u8>>;
+
+/// Reads a file that is in memory.
+pub fn read_slice(bytes: &[u8]) -> impl FnMut(u64, usize) -> Option<Vec<u8>> {
+    |at, length| slice(bytes, usize::try_from(at).ok()?, length).map(<[u8]>::to_vec)
+}
+
 pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|raw| u16::from_be_bytes(*raw))
 }

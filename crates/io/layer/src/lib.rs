@@ -2,9 +2,11 @@
 //! link is followed, and no file is read beyond the cap that its reader sets.
 
 mod archive;
+mod content;
 mod mapped;
 mod tree;
 
 pub use archive::{ArchiveError, Content, walk_archive};
+pub use content::ReadFile;
 pub use mapped::{MapError, MappedFile};
 pub use tree::{Entry, TreeError, Visit, walk_tree};

@@ -3,13 +3,14 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
+
+use crate::content::{FolderFile, ReadFile};
 
 /// Deepest folder; deeper ones are faults.
 const MAX_DEPTH: usize = 200;
@@ -71,19 +72,28 @@ impl Entry<'_> {
         Ok(File::from(file))
     }
 
+    /// Opens the file to read it whole or at places.
+    ///
+    /// # Errors
+    /// As [`Entry::open`].
+    pub fn content(&self) -> Result<impl ReadFile + use<>, TreeError> {
+        FolderFile::new(self.open()?).map_err(|e| self.error(e))
+    }
+
     /// Its content, if it is not larger than `cap` bytes.
     ///
     /// # Errors
     /// As [`Entry::open`], and when it is larger.
     pub fn read(&self, cap: u64) -> Result<Vec<u8>, TreeError> {
-        let file = self.open()?;
-        let size = file.metadata().map_err(|e| self.error(e))?.len();
-        if size > cap {
-            return Err(self.error(std::io::Error::other(format!("{size} bytes, at most {cap} are read"))));
-        }
-        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        file.take(cap).read_to_end(&mut content).map_err(|e| self.error(e))?;
-        Ok(content)
+        self.content()?.whole(cap).map_err(|e| self.error(e))
+    }
+
+    /// The content of another regular file of the same folder, if it is not larger than `cap` bytes.
+    ///
+    /// # Errors
+    /// As [`Entry::read`].
+    pub fn beside(&self, name: &CStr, cap: u64) -> Result<Vec<u8>, TreeError> {
+        Entry { path: self.path, is_folder: false, folder: self.folder, name }.read(cap)
     }
 
     fn error(&self, source: std::io::Error) -> TreeError {
@@ -185,9 +195,10 @@ mod tests {
         let mut visit = |entry: &Entry<'_>| {
             seen.push(entry.path.display().to_string());
             if !entry.is_folder {
-                assert_eq!(entry.read(5).unwrap(), b"12345");
-                let refused = entry.read(4).unwrap_err();
-                assert!(refused.source.to_string().contains("5 bytes"), "{refused:?}");
+                let mut content = entry.content().unwrap();
+                assert_eq!(content.whole(5).unwrap(), b"12345");
+                let refused = content.whole(4).unwrap_err();
+                assert!(refused.to_string().contains("5 bytes"), "{refused:?}");
             }
             if entry.path.ends_with("skipped") { Visit::Skip } else { Visit::On }
         };

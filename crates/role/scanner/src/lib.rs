@@ -3,6 +3,7 @@
 //! Each command is a function that writes what it found to a writer, and hands what it could not read to a [`Remarks`],
 //! so that one bad file, line or feed hides no other.
 
+mod collect;
 mod database;
 mod error;
 mod list;

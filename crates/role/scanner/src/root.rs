@@ -1,104 +1,57 @@
-//! A root file system: what is installed in it.
+//! A root file system: one walk over its files.
 
 use std::path::Path;
 
 use nv_layer::{Entry, Visit, walk_tree};
-use nv_package::distribution::parse_os_release;
-use nv_package::{Inventory, apk, dpkg, rpm};
+use nv_package::FileKind;
 
+use crate::collect::{Records, text};
 use crate::error::ScannerError;
 use crate::remark::Remarks;
-use crate::report::{Installed, Report};
+use crate::report::Report;
 
-/// Largest package database that is read, in bytes.
+/// What the kernel shows at a running system's root; no file of it is stored.
+const KERNEL: [&str; 3] = ["proc", "sys", "dev"];
+/// Largest database of rpm and largest log beside it, in bytes.
 const MAX_DATABASE: u64 = 512 * 1024 * 1024;
-/// Largest small file, in bytes.
-const MAX_SMALL: u64 = 16 * 1024 * 1024;
 
 /// Reads what is installed below `root`. Files that can not be read are remarked.
 ///
 /// # Errors
 /// [`ScannerError::Root`] when the root itself can not be read.
 pub fn read_root(root: &Path, remarks: &mut Remarks<'_>) -> Result<Report, ScannerError> {
-    let mut found = Report { subject: root.display().to_string(), ..Report::default() };
-    let mut faults: Vec<String> = Vec::new();
+    let mut records = Records::default();
     let mut unread: Vec<String> = Vec::new();
     let mut visit = |entry: &Entry<'_>| {
         if entry.is_folder {
-            // What the kernel shows is no file of the image.
-            let kernel = ["proc", "sys", "dev"].iter().any(|name| entry.path == Path::new(name));
+            let kernel = KERNEL.iter().any(|name| entry.path == Path::new(name));
             return if kernel { Visit::Skip } else { Visit::On };
         }
-        if let Err(error) = read_file(root, entry, &mut found, &mut faults) {
-            faults.push(nv_telemetry::chain(&error));
+        match entry.stat() {
+            Ok((_, mode)) => {
+                let path = text(entry.path);
+                if let Some(log) = log_of(entry, &path) {
+                    records.offer_rpm(&path, &log, || entry.read(MAX_DATABASE));
+                    return Visit::On;
+                }
+                records.offer(&path, mode, || entry.content().map_err(|error| error.source));
+            }
+            Err(error) => records.fault(nv_telemetry::chain(&error)),
         }
         Visit::On
     };
     walk_tree(root, &mut visit, &mut |error| unread.push(nv_telemetry::chain(&error)))
         .map_err(ScannerError::Root)?;
-    for fault in faults.iter().chain(&unread) {
+    for fault in records.faults.iter().chain(&unread) {
         remarks.add(fault);
     }
-    found.packages.sort();
-    found.packages.dedup();
-    Ok(found)
+    let mut report = Report { subject: root.display().to_string(), ..Report::default() };
+    records.report(&mut report, |_| None);
+    Ok(report)
 }
 
-fn read_file(
-    root: &Path,
-    entry: &Entry<'_>,
-    found: &mut Report,
-    faults: &mut Vec<String>,
-) -> Result<(), nv_layer::TreeError> {
-    let path = entry.path.to_string_lossy();
-    let inventory = match &*path {
-        "etc/os-release" | "usr/lib/os-release" => {
-            let read = parse_os_release(&entry.read(MAX_SMALL)?);
-            // The one in etc is the administrator's, and stands before the vendor's.
-            if &*path == "etc/os-release" || found.distribution.is_none() {
-                found.distribution = read.or(found.distribution.take());
-            }
-            return Ok(());
-        }
-        "var/lib/dpkg/status" => dpkg::parse_status(&entry.read(MAX_DATABASE)?),
-        "lib/apk/db/installed" | "usr/lib/apk/db/installed" => {
-            apk::parse_installed(&entry.read(MAX_DATABASE)?)
-        }
-        other if other.starts_with("var/lib/dpkg/status.d/") && !other.ends_with(".md5sums") => {
-            dpkg::parse_status(&entry.read(MAX_SMALL)?)
-        }
-        other if is_rpm(other) => {
-            let log = if other.ends_with("rpmdb.sqlite") { read_log(root, other) } else { Vec::new() };
-            rpm::parse_database(&entry.read(MAX_DATABASE)?, &log)
-        }
-        _ => return Ok(()),
-    };
-    take(entry.path, inventory, found, faults);
-    Ok(())
-}
-
-fn take(path: &Path, inventory: Inventory, found: &mut Report, faults: &mut Vec<String>) {
-    faults.extend(inventory.faults.iter().map(|fault| format!("{}: {fault}", path.display())));
-    let more = inventory.fault_count - inventory.faults.len();
-    if more > 0 {
-        faults.push(format!("{}: {more} more items could not be read", path.display()));
-    }
-    let file = path.to_string_lossy();
-    let installed = |package| Installed { file: file.clone().into_owned(), package, layer: None };
-    found.packages.extend(inventory.packages.into_iter().map(installed));
-}
-
-/// rpm's databases, in the folder that rpm has used and in the one that it uses now.
-fn is_rpm(path: &str) -> bool {
-    let file = path.strip_prefix("var/lib/rpm/").or_else(|| path.strip_prefix("usr/lib/sysimage/rpm/"));
-    matches!(file, Some("Packages" | "Packages.db" | "rpmdb.sqlite"))
-}
-
-/// The write-ahead log beside a database; empty where there is none.
-fn read_log(root: &Path, database: &str) -> Vec<u8> {
-    let log = root.join(format!("{database}-wal"));
-    match std::fs::symlink_metadata(&log) {
-        Ok(stat) if stat.is_file() && stat.len() <= MAX_DATABASE => std::fs::read(&log).unwrap_or_default(),
-        _ => Vec::new(),
-    }
+/// The write-ahead log beside rpm's database in SQLite, whose last packages may be in there alone.
+fn log_of(entry: &Entry<'_>, path: &str) -> Option<Vec<u8>> {
+    let database = path.ends_with("/rpmdb.sqlite") && FileKind::of(path) == Some(FileKind::Rpm);
+    if database { entry.beside(c"rpmdb.sqlite-wal", MAX_DATABASE).ok() } else { None }
 }

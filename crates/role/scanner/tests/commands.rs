@@ -149,3 +149,31 @@ fn a_list_answers_with_a_line_a_finding_and_a_bad_line_stops_nothing() {
     assert_eq!(known["affected"][0]["package"], "openssl");
     assert!(lookup(&out, "CVE-1999-1", &mut Vec::new()).is_err());
 }
+
+#[test]
+fn one_walk_finds_packages_of_languages_and_files_that_run_as_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    put(&root, "usr/lib/os-release", "ID=alpine\nVERSION_ID=3.20.3\n");
+    put(&root, "etc/redhat-release", "CentOS release 6.10 (Final)\n");
+    put(&root, "app/node_modules/@a/b/package.json", r#"{"name":"@a/b","version":"1.0.0"}"#);
+    put(&root, "app/requirements.txt", "flask==2.0.1\n");
+    put(&root, "app/Cargo.lock", "not TOML");
+    put(&root, "bin/su", "x");
+    fs::set_permissions(root.join("bin/su"), fs::Permissions::from_mode(0o4755)).unwrap();
+    std::os::unix::fs::symlink("..", root.join("app/up")).unwrap();
+    std::os::unix::fs::symlink("/etc", root.join("app/out")).unwrap();
+    let mut errors = Vec::new();
+    let mut remarks = Remarks::new(&mut errors);
+    let report = read_root(&root, &mut remarks).unwrap();
+    let packages: Vec<_> =
+        report.packages.iter().map(|p| (&*p.file, &*p.package.name, &*p.package.version)).collect();
+    assert_eq!(
+        packages,
+        [("app/node_modules/@a/b/package.json", "@a/b", "1.0.0"), ("app/requirements.txt", "flask", "2.0.1"),]
+    );
+    assert_eq!(report.distribution.unwrap().id, "alpine");
+    assert_eq!(report.set_ids, [SetId { file: "bin/su".to_owned(), mode: 0o4755, layer: None }]);
+    assert!(String::from_utf8(errors).unwrap().contains("app/Cargo.lock"));
+}

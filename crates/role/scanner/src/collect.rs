@@ -1,0 +1,154 @@
+//! One file at a time to what it says: the same for a folder and for a layer of an image.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nv_layer::{ReadFile, TreeError};
+use nv_package::distribution::{Distribution, parse_os_release, parse_red_hat_release};
+use nv_package::{FileKind, Inventory, Package, java, program, rpm};
+
+use crate::report::{Installed, Report, SetId};
+
+/// Largest small file, in bytes.
+const MAX_SMALL: u64 = 1024 * 1024;
+/// Permission bits, with those of set-uid, set-gid and sticky.
+const PERMISSIONS: u32 = 0o7777;
+/// Set-uid and set-gid.
+const SET_ID: u32 = 0o6000;
+/// Execution by anyone.
+const EXECUTABLE: u32 = 0o111;
+
+/// The files that name the distribution; an earlier one stands before a later one. The one in etc is the
+/// administrator's.
+const RELEASE_FILES: [&str; 3] = ["etc/os-release", "usr/lib/os-release", "etc/redhat-release"];
+
+/// What one file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileRecord {
+    /// Packages that it lists or is.
+    pub(crate) packages: Vec<Package>,
+    /// The distribution that it names.
+    pub(crate) distribution: Option<Distribution>,
+    /// Its permission bits, where they let it run as another user or group.
+    pub(crate) set_id: Option<u32>,
+}
+
+impl FileRecord {
+    fn is_empty(&self) -> bool {
+        self.packages.is_empty() && self.distribution.is_none() && self.set_id.is_none()
+    }
+}
+
+/// What the files of a folder or layer say, by their paths below the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Records {
+    pub(crate) files: BTreeMap<String, FileRecord>,
+    /// What could not be read.
+    pub(crate) faults: Vec<String>,
+}
+
+/// Most faults that are kept of one folder or layer.
+const MAX_FAULTS: usize = 10_000;
+
+impl Records {
+    pub(crate) fn fault(&mut self, fault: String) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Takes a regular file of `mode` at `path`. `open` is called where its content is wanted.
+    pub(crate) fn offer<F: ReadFile>(
+        &mut self,
+        path: &str,
+        mode: u32,
+        open: impl FnOnce() -> std::io::Result<F>,
+    ) {
+        let mut record = FileRecord::default();
+        if mode & SET_ID != 0 {
+            record.set_id = Some(mode & PERMISSIONS);
+        }
+        let release = RELEASE_FILES.contains(&path);
+        let kind = FileKind::of(path);
+        if release || kind.is_some() || mode & EXECUTABLE != 0 {
+            let read = open().and_then(|mut file| self.read(path, release, kind, &mut file, &mut record));
+            if let Err(error) = read {
+                self.fault(format!("{path}: {error}"));
+            }
+        }
+        if !record.is_empty() {
+            self.files.insert(path.to_owned(), record);
+        }
+    }
+
+    /// Takes rpm's database in SQLite with the log beside it.
+    pub(crate) fn offer_rpm(
+        &mut self,
+        path: &str,
+        log: &[u8],
+        read: impl FnOnce() -> Result<Vec<u8>, TreeError>,
+    ) {
+        let mut record = FileRecord::default();
+        match read() {
+            Ok(bytes) => self.take(path, rpm::parse_database(&bytes, log), &mut record),
+            Err(error) => self.fault(nv_telemetry::chain(&error)),
+        }
+        if !record.is_empty() {
+            self.files.insert(path.to_owned(), record);
+        }
+    }
+
+    fn read(
+        &mut self,
+        path: &str,
+        release: bool,
+        kind: Option<FileKind>,
+        file: &mut dyn ReadFile,
+        record: &mut FileRecord,
+    ) -> std::io::Result<()> {
+        if release {
+            let bytes = file.whole(MAX_SMALL)?;
+            record.distribution = parse_os_release(&bytes).or_else(|| parse_red_hat_release(&bytes));
+            return Ok(());
+        }
+        let inventory = match kind {
+            Some(FileKind::JavaArchive) => {
+                java::parse_archive(path, file.size(), &mut |at, length| file.read_at(at, length).ok())
+            }
+            Some(kind) => kind.parse(path, &file.whole(kind.cap())?),
+            None => program::inspect(&mut |at, length| file.read_at(at, length).ok()),
+        };
+        self.take(path, inventory, record);
+        Ok(())
+    }
+
+    fn take(&mut self, path: &str, inventory: Inventory, record: &mut FileRecord) {
+        for fault in &inventory.faults {
+            self.fault(format!("{path}: {fault}"));
+        }
+        let more = inventory.fault_count - inventory.faults.len();
+        if more > 0 {
+            self.fault(format!("{path}: {more} more items could not be read"));
+        }
+        record.packages = inventory.packages;
+        record.packages.sort();
+        record.packages.dedup();
+    }
+
+    /// Puts what the files say into a report, as of the layer at a place.
+    pub(crate) fn report(self, report: &mut Report, layer: impl Fn(&str) -> Option<usize>) {
+        let mut files = self.files;
+        report.distribution = RELEASE_FILES.iter().find_map(|path| files.get_mut(*path)?.distribution.take());
+        for (file, record) in files {
+            let layer = layer(&file);
+            let installed = |package| Installed { file: file.clone(), package, layer };
+            report.packages.extend(record.packages.into_iter().map(installed));
+            report.set_ids.extend(record.set_id.map(|mode| SetId { file: file.clone(), mode, layer }));
+        }
+    }
+}
+
+/// A path as text; bytes that are no UTF-8 are replaced.
+pub(crate) fn text(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.to_string_lossy()
+}
