@@ -26,14 +26,16 @@ setup-packages:
 	elif [ "$$(id -u)" != 0 ]; then echo "setup: as root, run: apt-get install -y --no-install-recommends" $$missing >&2; exit 1; \
 	else echo "setup: installing" $$missing; apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
 
-# Docker Engine for tests, unpacked only: the installed package starts a daemon that changes the machine's firewall.
+# Docker Engine and an image registry for tests, unpacked only: the installed packages start daemons, and Docker's changes
+# the machine's firewall.
 DOCKER := $(TARGET)/docker
+DOCKER_PACKAGES := docker.io docker-registry
 
-$(DOCKER)/usr/sbin/dockerd:
-	@echo "setup: unpacking docker.io into $(DOCKER)"
+$(DOCKER)/usr/bin/docker-registry:
+	@echo "setup: unpacking $(DOCKER_PACKAGES) into $(DOCKER)"
 	rm -rf $(DOCKER) $(DOCKER).part && mkdir -p $(DOCKER).part
-	cd $(DOCKER).part && { apt-get download -q docker.io || { apt-get update -q && apt-get download -q docker.io; }; }
-	cd $(DOCKER).part && dpkg -x docker.io_*.deb . && rm docker.io_*.deb
+	cd $(DOCKER).part && { apt-get download -q $(DOCKER_PACKAGES) || { apt-get update -q && apt-get download -q $(DOCKER_PACKAGES); }; }
+	cd $(DOCKER).part && for package in *.deb; do dpkg -x $$package . || exit 1; done && rm *.deb
 	mv $(DOCKER).part $(DOCKER)
 
 setup-ui: ui/node_modules/.installed
@@ -64,7 +66,7 @@ test-unit: setup ui/dist/index.html ## everything that needs no kernel, runtime 
 	$(CARGO_TEST) --lib --bins --test '[!h]*'
 	cd ui && npm test
 
-test-host: build $(DOCKER)/usr/sbin/dockerd ## root, BPF, containerd, Docker: this machine's kernel and runtime
+test-host: build $(DOCKER)/usr/bin/docker-registry ## root, BPF, containerd, Docker, a registry: this machine's kernel and runtime
 	@test "$$(id -u)" = 0 || { echo "test-host: needs root" >&2; exit 1; }
 	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
 

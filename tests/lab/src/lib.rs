@@ -20,7 +20,7 @@
 //! ```
 //!
 //! It needs root and the Debian packages `containerd`, `runc`, `containernetworking-plugins` and
-//! `busybox-static`, for Docker the programs of `docker.io`; [`LabError::Missing`] says which one is not there.
+//! `busybox-static`, for Docker the programs of `docker.io`, for a registry ([`Registry`]) that of `docker-registry`; [`LabError::Missing`] says which one is not there.
 
 mod cgroup;
 mod cleanup;
@@ -31,6 +31,7 @@ mod lab;
 mod options;
 mod plain;
 mod pod;
+mod registry;
 mod runtime;
 
 pub use docker::Docker;
@@ -40,4 +41,5 @@ pub use lab::Lab;
 pub use options::LabOptions;
 pub use plain::PlainSpec;
 pub use pod::{Container, ContainerSpec, Output, Pod, PodSpec};
+pub use registry::Registry;
 pub use runtime::HOOKED;

@@ -1,0 +1,25 @@
+//! Registries of container images, read over the OCI distribution specification 1.1 and Docker's registry API V2.
+//!
+//! ```text
+//! Registry ── repositories, tags (page by page) ─┐
+//!          ── manifest (whole, capped) ──────────┼── get: token → request → 401? token anew → 429, 5xx? later
+//!          ── blob (piece by piece, resumed) ────┘
+//! ```
+//!
+//! What a registry says is not trusted: manifests and lists are capped, a blob or manifest asked for by digest is only
+//! given whole when its bytes have that digest, and credentials go to the registry and to the authority that it names
+//! over TLS alone, and never along a redirection.
+
+mod blob;
+mod challenge;
+mod error;
+mod list;
+mod name;
+mod request;
+mod token;
+
+pub use blob::Blob;
+pub use error::RegistryError;
+pub use list::Pages;
+pub use name::{Digest, NameError, Reference, Repository};
+pub use request::{Credentials, Manifest, Options, Proxy, Registry};

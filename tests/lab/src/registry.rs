@@ -1,0 +1,108 @@
+//! A private image registry on loopback: Debian's `docker-registry`.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::LabError;
+use crate::runtime::program;
+
+/// How long it may take to listen.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Debian package.
+const PACKAGE: &str = "docker-registry";
+
+/// A running registry; dropping it ends it, what was pushed stays in its folder.
+#[derive(Debug)]
+pub struct Registry {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Registry {
+    /// The user that it lets in when it asks for one, and the password.
+    pub const USER: (&'static str, &'static str) = ("reader", "reads-only");
+    /// bcrypt of the password: the one form that it takes.
+    const PASSWORD_FILE: &'static str =
+        "reader:$2y$05$abcdefghijklmnopqrstuuPbEJLHpU/sIB/Nb5buWOg2WmCfLMDMm\n";
+
+    /// Starts one that keeps its images in `folder`, on a port of its own choice. With `closed` it lets nobody in but
+    /// [`Registry::USER`].
+    ///
+    /// # Errors
+    /// [`LabError::Missing`] without the program; [`LabError::Program`] with its log when it does not come up.
+    pub async fn start(folder: &Path, closed: bool) -> Result<Self, LabError> {
+        let path = program("docker-registry", PACKAGE)?;
+        let users = folder.join("users");
+        fs::write(&users, Self::PASSWORD_FILE).map_err(LabError::io("write", &users))?;
+        let auth = if closed {
+            format!("auth:\n  htpasswd:\n    realm: lab\n    path: {}\n", users.display())
+        } else {
+            String::new()
+        };
+        let config = folder.join("registry.yml");
+        let data = folder.join("data");
+        let text = format!(
+            "version: 0.1\nlog:\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    \
+             enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{auth}",
+            data.display()
+        );
+        fs::write(&config, text).map_err(LabError::io("write", &config))?;
+        let log = folder.join("registry.log");
+        let file = File::create(&log).map_err(LabError::io("create", &log))?;
+        let errors = file.try_clone().map_err(LabError::io("open", &log))?;
+        let child = Command::new(&path)
+            .arg("serve")
+            .arg(&config)
+            // It would look for names of other services in the environment.
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn()
+            .map_err(LabError::io("run", &path))?;
+        let mut started = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child };
+        started.address = started.listening(&log).await?;
+        Ok(started)
+    }
+
+    /// Where it listens, over plain HTTP.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The port that it took, once its log says so.
+    async fn listening(&mut self, log: &Path) -> Result<SocketAddr, LabError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read_to_string(log).map_err(LabError::io("read", log))?;
+            let address = text
+                .lines()
+                .filter_map(|line| line.split_once("listening on "))
+                .find_map(|(_, rest)| rest.split(['"', ' ', ',']).next()?.parse().ok());
+            if let Some(address) = address {
+                return Ok(address);
+            }
+            let ended = self.child.try_wait().map_err(LabError::io("wait for", log))?.is_some();
+            if ended || Instant::now() > deadline {
+                return Err(LabError::Program {
+                    program: "docker-registry",
+                    arguments: format!("serve; not listening within {} s", PATIENCE.as_secs()),
+                    output: text,
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().unwrap_or_default();
+        drop(self.child.wait());
+    }
+}
