@@ -33,11 +33,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
-	return handle(skb, true, skb->ifindex, ETH_HLEN);
+	return handle(skb, true, skb->ifindex, ETH_HLEN, true, true);
 }
 
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
-	return handle(skb, false, skb->ifindex, ETH_HLEN);
+	return handle(skb, false, skb->ifindex, ETH_HLEN, true, true);
 }

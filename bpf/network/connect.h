@@ -30,6 +30,8 @@ static __always_inline __u8 judge_connect(const struct connect_key *to)
 	__u32 zero = 0;
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct judgement j = {};
+	__u32 peer[4];
+	__be16 peer_port;
 
 	if (!place || !set || (place->flags & AT_INTERFACE))
 		return OPEN;
@@ -41,12 +43,12 @@ static __always_inline __u8 judge_connect(const struct connect_key *to)
 		.identity = place->identity,
 		.quarantined = place->flags & PLACE_QUARANTINED,
 	};
-	struct flow_key key = {
-		.remote = { to->address[0], to->address[1], to->address[2], to->address[3] },
-		.remote_port = to->port,
-		.protocol = to->protocol,
-	};
-	judge(&key, true, &endpoint, set, &j);
+	if (!judge_service(to->address, to->port, to->protocol, &endpoint, set, &j, peer, &peer_port)) {
+		j.remote = identity_of(to->address);
+		j.port = to->port;
+		j.protocol = to->protocol;
+		judge(true, &endpoint, set, &j);
+	}
 	/* Its own address, which no packet leaves for; a sibling's is judged at the sibling's end. What passes here and is
 	 * seen at its socket is told there. */
 	if (!j.quarantined && (j.client == j.server || (place->endpoint && j.verdict != DENY)))
@@ -66,6 +68,7 @@ static __always_inline int attribute(struct bpf_sock_addr *ctx, const __u32 addr
 	};
 	__u64 *last = bpf_map_lookup_elem(&connects, &key);
 	__u8 verdict = judge_connect(&key);
+	__u32 decision_ns = bpf_ktime_get_ns() - now;
 	int pass = verdict != DENY;
 
 	count(CONNECTS);
@@ -88,6 +91,8 @@ static __always_inline int attribute(struct bpf_sock_addr *ctx, const __u32 addr
 	event->port = key.port;
 	event->protocol = key.protocol;
 	event->verdict = verdict;
+	event->decision_ns = decision_ns;
+	event->zero = 0;
 	event->uid = (__u32)bpf_get_current_uid_gid();
 	if (bpf_get_current_comm(event->command, sizeof(event->command)))
 		event->command[0] = 0;

@@ -7,6 +7,7 @@
 
 #include "judge.h"
 #include "packet.h"
+#include "translation.h"
 
 /* Who is the client when the first packet of a flow is seen; sets *guessed when the packet does not say. */
 static __always_inline bool find_local_client(const struct packet *p, bool from_pod, bool *guessed)
@@ -29,8 +30,8 @@ static __always_inline bool find_local_client(const struct packet *p, bool from_
 	return p->echo_reply ? !from_pod : from_pod;
 }
 
-static __always_inline bool report(__u32 kind, const struct flow_key *key, const struct flow *flow, __u32 rule,
-				   __u8 verdict, __u8 previous, bool urgent)
+static __always_inline bool report(__u32 kind, const struct flow_key *key, const struct flow *flow,
+				   const struct judgement *j, __u8 previous, __u32 decision_ns, bool urgent)
 {
 	struct flow_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
@@ -44,13 +45,28 @@ static __always_inline bool report(__u32 kind, const struct flow_key *key, const
 	event->flags = flow->flags;
 	event->client = flow->client;
 	event->server = flow->server;
-	event->rule = rule;
+	event->rule = j->rule;
 	event->generation = flow->generation;
-	event->verdict = verdict;
+	event->verdict = j->verdict;
 	event->previous = previous;
-	__builtin_memset(event->zero, 0, sizeof(event->zero));
+	event->peer_port = flow->peer_port;
+	event->decision_ns = decision_ns;
+	__builtin_memcpy(event->peer, flow->peer, sizeof(event->peer));
 	bpf_ringbuf_submit(event, wake(urgent));
 	return true;
+}
+
+/* Judges a flow by its ends as they are behind a translation of addresses. */
+static __always_inline void judge_ends(const struct flow_key *key, const __u32 peer[4], __be16 peer_port,
+				       bool local_client, const struct endpoint *endpoint,
+				       const struct settings *set, struct judgement *j)
+{
+	bool translated = is_set(peer);
+
+	j->remote = identity_of(translated ? peer : key->remote);
+	j->port = !local_client ? key->local_port : translated ? peer_port : key->remote_port;
+	j->protocol = key->protocol;
+	judge(local_client, endpoint, set, j);
 }
 
 static __always_inline int answer(__u8 verdict)
@@ -75,6 +91,36 @@ static __always_inline int answer_untracked(__u32 ifindex, enum parsed parsed)
 	bool deny = endpoint->quarantined ||
 		    (parsed == UNKNOWN && !set->disabled && mode_of(endpoint->identity) == PROTECT);
 	return answer(deny ? DENY : OPEN);
+}
+
+/* The kernel has chosen who serves the flow by the time of the first answer: it is judged by that from here on. */
+static __noinline void settle_peer(struct __sk_buff *skb, struct packet *p, struct flow *flow,
+				   const struct settings *set)
+{
+	struct service_key key = { .port = p->key.remote_port, .protocol = p->key.protocol };
+	bool assumed = flow->flags & ASSUMED, same = true;
+	bool translated = find_peer(skb, p);
+
+	if (!translated && !assumed)
+		return;
+	__builtin_memcpy(key.address, p->key.remote, sizeof(key.address));
+	if (translated) {
+		struct service service = { .identity = identity_of(p->peer), .peer_port = p->peer_port };
+		__builtin_memcpy(service.peer, p->peer, sizeof(service.peer));
+		bpf_map_update_elem(&services, &key, &service, BPF_ANY);
+	} else {
+		bpf_map_delete_elem(&services, &key);
+	}
+	for (int i = 0; i < 4; i++) {
+		same = same && flow->peer[i] == p->peer[i];
+		flow->peer[i] = p->peer[i];
+	}
+	same = same && flow->peer_port == p->peer_port;
+	flow->peer_port = p->peer_port;
+	__sync_fetch_and_and(&flow->flags, ~ASSUMED);
+	/* Judged by the identity that the last one had, or by another end: again, as after a change of the tables. */
+	if (!same || assumed)
+		flow->generation = set->generation - 1;
 }
 
 static __always_inline void tally(struct flow *flow, struct __sk_buff *skb, const struct packet *p, bool from_pod,
@@ -102,46 +148,60 @@ static __always_inline void tally(struct flow *flow, struct __sk_buff *skb, cons
 		__sync_fetch_and_or(&flow->flags, add);
 }
 
-/* The first packet of a flow. Not inlined, like the others off the fast path: it runs once a flow. */
-static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool from_pod, const struct settings *set,
-				__u64 now)
+/* Judges the first packet of a flow, and says who opened it and how that is known. False when the interface is not ours.
+ * Not inlined, like the others off the fast path: it runs once a flow. */
+static __noinline bool judge_first(struct packet *p, bool from_pod, const struct settings *set)
 {
 	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &p->key.ifindex);
-	struct judgement j = {};
+	__u64 begin = bpf_ktime_get_ns();
+	struct judgement *j = &p->first;
 	bool guessed;
 
 	if (!endpoint) {
 		count(NO_ENDPOINT);
-		return TC_ACT_UNSPEC;
+		return false;
 	}
 	bool local_client = find_local_client(p, from_pod, &guessed);
-	judge(&p->key, local_client, endpoint, set, &j);
-	if (guessed && p->key.protocol == IPPROTO_TCP && !j.matched && !j.quarantined) {
+	/* At a socket an answer carries the service's address as well, and who is behind it cannot be asked. */
+	bool assumed = local_client && (from_pod || p->key.ifindex >> 31) &&
+		       judge_service(p->key.remote, p->key.remote_port, p->key.protocol, endpoint, set, j, p->peer,
+				     &p->peer_port);
+	if (!assumed)
+		judge_ends(&p->key, p->peer, p->peer_port, local_client, endpoint, set, j);
+	if (guessed && p->key.protocol == IPPROTO_TCP && !j->matched && !j->quarantined) {
 		/* The ports told nothing that a rule knows. Without a SYN nothing can be opened, so that the other
 		 * way round may be taken where a rule allows it. */
 		struct judgement turned = {};
-		judge(&p->key, !local_client, endpoint, set, &turned);
-		if (turned.matched && turned.verdict != DENY && turned.verdict != VIOLATE) {
+		judge_ends(&p->key, p->peer, p->peer_port, !local_client, endpoint, set, &turned);
+		if (turned.matched && passes(&turned)) {
 			local_client = !local_client;
-			j = turned;
+			*j = turned;
 		}
 	}
-	/* A stray reset is not a connection. */
-	if (p->rst)
-		return answer(j.verdict);
+	p->flags = (local_client ? LOCAL_CLIENT : 0) | (guessed ? MID_STREAM : 0) | (assumed ? ASSUMED : 0) |
+		   (j->quarantined ? QUARANTINED : 0);
+	p->endpoint = endpoint->number;
+	p->decision_ns = bpf_ktime_get_ns() - begin;
+	return true;
+}
 
+/* Keeps a flow whose first packet is judged. */
+static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool from_pod, __u32 generation, __u64 now)
+{
+	const struct judgement *j = &p->first;
 	struct flow fresh = {
 		.first_ns = bpf_ktime_get_ns(),
 		.last_ns = now,
-		.generation = set->generation,
-		.rule = j.rule,
-		.client = j.client,
-		.server = j.server,
-		.flags = (local_client ? LOCAL_CLIENT : 0) | (guessed ? MID_STREAM : 0) |
-			 (j.quarantined ? QUARANTINED : 0),
+		.generation = generation,
+		.rule = j->rule,
+		.client = j->client,
+		.server = j->server,
+		.flags = p->flags,
 		.sessions = 1,
-		.endpoint = endpoint->number,
-		.verdict = j.verdict,
+		.endpoint = p->endpoint,
+		.verdict = j->verdict,
+		.peer_port = p->peer_port,
+		.peer = { p->peer[0], p->peer[1], p->peer[2], p->peer[3] },
 	};
 	bool created = !bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST);
 	struct flow *flow = bpf_map_lookup_elem(&flows, &p->key);
@@ -149,13 +209,13 @@ static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool fr
 		count(FLOWS_CREATED);
 	if (!flow) {
 		count(FLOWS_NOT_STORED);
-		return answer(j.verdict);
+		return answer(j->verdict);
 	}
-	if (created && report(FLOW_NEW, &p->key, flow, j.rule, j.verdict, NO_VERDICT,
-			      j.verdict != ALLOW && j.verdict != OPEN))
+	if (created && report(FLOW_NEW, &p->key, flow, j, NO_VERDICT, p->decision_ns,
+			      j->verdict != ALLOW && j->verdict != OPEN))
 		__sync_fetch_and_or(&flow->flags, REPORTED);
 	tally(flow, skb, p, from_pod, now);
-	return answer(j.verdict);
+	return answer(j->verdict);
 }
 
 /* The tables have changed since the flow was judged. The roles stay. False when the interface is ours no more. */
@@ -167,7 +227,7 @@ static __noinline bool judge_again(struct packet *p, struct flow *flow, const st
 
 	if (!endpoint)
 		return false;
-	judge(&p->key, flow->flags & LOCAL_CLIENT, endpoint, set, &j);
+	judge_ends(&p->key, flow->peer, flow->peer_port, flow->flags & LOCAL_CLIENT, endpoint, set, &j);
 	__u8 previous = flow->verdict;
 	flow->client = j.client;
 	flow->server = j.server;
@@ -183,20 +243,54 @@ static __noinline bool judge_again(struct packet *p, struct flow *flow, const st
 		count(FLOWS_REEVALUATED);
 		__sync_fetch_and_and(&flow->flags, ~TURNED);
 		if (previous != j.verdict)
-			report(FLOW_CHANGED, &p->key, flow, j.rule, j.verdict, previous, true);
+			report(FLOW_CHANGED, &p->key, flow, &j, previous, 0, true);
 	}
 	return true;
 }
 
-/* A packet at `ifindex` whose network header begins at `at`, tags apart. */
-static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 ifindex, const __u32 at)
+/* The server opens towards the client on the very ports of a live connection. It is judged as its own attempt, and does
+ * not touch the connection unless it is allowed: true. */
+static __noinline bool judge_attempt(struct packet *p, struct flow *flow, const struct settings *set, bool from_pod,
+				     __u8 *verdict)
+{
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &p->key.ifindex);
+	struct judgement j = {};
+
+	*verdict = OPEN;
+	if (!endpoint)
+		return false;
+	judge_ends(&p->key, flow->peer, flow->peer_port, from_pod, endpoint, set, &j);
+	*verdict = j.verdict;
+	if (passes(&j))
+		return true;
+	if (!(__sync_fetch_and_or(&flow->flags, TURNED) & TURNED))
+		report(FLOW_TURNED, &p->key, flow, &j, NO_VERDICT, 0, true);
+	return false;
+}
+
+/* The ring was full when it began. */
+static __noinline void report_late(struct packet *p, struct flow *flow)
+{
+	struct judgement j = { .rule = flow->rule, .verdict = flow->verdict };
+
+	if (report(FLOW_NEW, &p->key, flow, &j, NO_VERDICT, 0, true))
+		__sync_fetch_and_or(&flow->flags, REPORTED);
+}
+
+/* A packet at `ifindex` whose network header begins at `at`, tags apart. With `tracked` the kernel is asked whether it
+ * translates the flow's addresses, which programs at interfaces can; without, the loopback is not judged. */
+static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 ifindex, const __u32 at,
+				  const bool tracked, bool loopback_open)
 {
 	struct packet p = { .key.ifindex = ifindex, .bytes = skb->len - at };
 	enum parsed parsed = parse(skb, from_pod, at, &p);
 	__u32 zero = 0;
+	__u8 verdict;
 
 	if (parsed == LINK)
 		return TC_ACT_UNSPEC;
+	if (!tracked && parsed != UNKNOWN && (is_loopback(p.key.local) || is_loopback(p.key.remote)))
+		return answer(loopback_open ? OPEN : DENY);
 	if (parsed != TRACKED)
 		return answer_untracked(p.key.ifindex, parsed);
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
@@ -206,8 +300,14 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 	/* The exact time costs more than the rest of the packet; it is read once a flow. */
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct flow *flow = bpf_map_lookup_elem(&flows, &p.key);
-	if (!flow)
-		return open_flow(skb, &p, from_pod, set, now);
+	if (!flow) {
+		if (tracked && !from_pod)
+			find_peer(skb, &p);
+		goto first;
+	}
+	/* The server's first answer. */
+	if (tracked && !from_pod && (flow->flags & (LOCAL_CLIENT | REPLIED)) == LOCAL_CLIENT)
+		settle_peer(skb, &p, flow, set);
 
 	if (p.syn && !p.ack) {
 		__u32 flags = flow->flags;
@@ -222,35 +322,30 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 			}
 		} else if (flags & (CLOSED | MID_STREAM)) {
 			bpf_map_delete_elem(&flows, &p.key);
-			return open_flow(skb, &p, from_pod, set, now);
+			goto first;
 		} else {
-			/* The server opens towards the client on the very ports of a live connection. It is judged as
-			 * its own attempt, and does not touch the connection unless it is allowed. */
-			struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &p.key.ifindex);
-			struct judgement j = {};
-			if (!endpoint)
-				return TC_ACT_UNSPEC;
-			judge(&p.key, from_pod, endpoint, set, &j);
-			if (j.verdict != DENY && j.verdict != VIOLATE) {
-				bpf_map_delete_elem(&flows, &p.key);
-				return open_flow(skb, &p, from_pod, set, now);
-			}
-			if (!(__sync_fetch_and_or(&flow->flags, TURNED) & TURNED))
-				report(FLOW_TURNED, &p.key, flow, j.rule, j.verdict, NO_VERDICT, true);
-			return answer(j.verdict);
+			if (!judge_attempt(&p, flow, set, from_pod, &verdict))
+				return answer(verdict);
+			bpf_map_delete_elem(&flows, &p.key);
+			goto first;
 		}
 	}
 	if (flow->generation != set->generation && !judge_again(&p, flow, set)) {
 		bpf_map_delete_elem(&flows, &p.key);
 		return TC_ACT_UNSPEC;
 	}
-	__u8 verdict = flow->verdict;
-	/* The ring was full when it began. */
-	if (!(flow->flags & REPORTED) && verdict >= VIOLATE &&
-	    report(FLOW_NEW, &p.key, flow, flow->rule, verdict, NO_VERDICT, true))
-		__sync_fetch_and_or(&flow->flags, REPORTED);
+	verdict = flow->verdict;
+	if (!(flow->flags & REPORTED) && verdict >= VIOLATE)
+		report_late(&p, flow);
 	tally(flow, skb, &p, from_pod, now);
 	return answer(verdict);
+first:
+	if (!judge_first(&p, from_pod, set))
+		return TC_ACT_UNSPEC;
+	/* A stray reset is not a connection. */
+	if (p.rst)
+		return answer(p.first.verdict);
+	return open_flow(skb, &p, from_pod, set->generation, now);
 }
 
 #endif

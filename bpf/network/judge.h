@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
  *
- * A flow key becomes a verdict.
+ * Two ends, a protocol and a port become a verdict.
  */
 #ifndef NV_NETWORK_JUDGE_H
 #define NV_NETWORK_JUDGE_H
@@ -8,6 +8,11 @@
 #include "maps.h"
 
 struct judgement {
+	/* Given: the other end's identity, the server's port, the protocol. */
+	__u32 remote;
+	__be16 port;
+	__u8 protocol;
+	/* Found. */
 	__u32 client;
 	__u32 server;
 	__u32 rule;
@@ -63,12 +68,11 @@ static __always_inline __u32 between(__u32 one, __u32 other, bool strict)
 	return (one < other) == strict ? other : one;
 }
 
-static __noinline void judge(const struct flow_key *key, bool local_client, const struct endpoint *endpoint,
-			     const struct settings *set, struct judgement *j)
+static __noinline void judge(bool local_client, const struct endpoint *endpoint, const struct settings *set,
+			     struct judgement *j)
 {
-	__u32 remote = identity_of(key->remote);
-	j->client = local_client ? endpoint->identity : remote;
-	j->server = local_client ? remote : endpoint->identity;
+	j->client = local_client ? endpoint->identity : j->remote;
+	j->server = local_client ? j->remote : endpoint->identity;
 	j->rule = 0;
 	j->matched = false;
 	j->quarantined = endpoint->quarantined;
@@ -77,18 +81,18 @@ static __noinline void judge(const struct flow_key *key, bool local_client, cons
 		return;
 	}
 	j->verdict = OPEN;
-	if (set->disabled || key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6)
+	if (set->disabled || j->protocol == IPPROTO_ICMP || j->protocol == IPPROTO_ICMPV6)
 		return;
 
 	__u32 client_mode = mode_of(j->client), server_mode = mode_of(j->server);
 	__u32 mode = between(client_mode, server_mode, set->strict);
-	bool ported = key->protocol == IPPROTO_TCP || key->protocol == IPPROTO_UDP;
+	bool ported = j->protocol == IPPROTO_TCP || j->protocol == IPPROTO_UDP;
 	struct rule_key rule_key = {
 		.prefix_bits = 96,
 		.client = j->client,
 		.server = j->server,
-		.protocol = ported ? key->protocol : 0,
-		.port = ported ? (local_client ? key->remote_port : key->local_port) : 0,
+		.protocol = ported ? j->protocol : 0,
+		.port = ported ? j->port : 0,
 	};
 	struct rule *rule = bpf_map_lookup_elem(&rules, &rule_key);
 	__u32 action = rule ? rule->action : 0;
@@ -110,6 +114,47 @@ static __noinline void judge(const struct flow_key *key, bool local_client, cons
 		j->verdict = DENY;
 	if (j->verdict == DENY && ((client_mode | server_mode) & NEVER_BLOCK))
 		j->verdict = VIOLATE;
+}
+
+static __always_inline bool is_set(const __u32 address[4])
+{
+	return address[0] | address[1] | address[2] | address[3];
+}
+
+static __always_inline bool passes(const struct judgement *j)
+{
+	return j->verdict != DENY && j->verdict != VIOLATE;
+}
+
+/*
+ * The first packet to a service goes out before the kernel has chosen who serves it. It is judged by whoever served its
+ * last connection: by the address that this one had or by its identity then, whichever is allowed, as a pod's address may
+ * be another's by now. The answer tells who it is, and the flow is judged by that. False where it is no service that is
+ * known here.
+ */
+static __always_inline bool judge_service(const __u32 address[4], __be16 port, __u8 protocol,
+					  const struct endpoint *endpoint, const struct settings *set,
+					  struct judgement *j, __u32 peer[4], __be16 *peer_port)
+{
+	struct service_key key = { .port = port, .protocol = protocol };
+
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	struct service *service = bpf_map_lookup_elem(&services, &key);
+	if (!service)
+		return false;
+	__builtin_memcpy(peer, service->peer, sizeof(service->peer));
+	*peer_port = service->peer_port;
+	j->remote = identity_of(peer);
+	j->port = service->peer_port;
+	j->protocol = protocol;
+	judge(true, endpoint, set, j);
+	if (!passes(j) && !j->quarantined && service->identity != j->remote) {
+		struct judgement then = { .remote = service->identity, .port = j->port, .protocol = protocol };
+		judge(true, endpoint, set, &then);
+		if (passes(&then))
+			*j = then;
+	}
+	return true;
 }
 
 #endif

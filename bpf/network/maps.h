@@ -37,6 +37,7 @@ enum flag {
 	REPLIED = 1 << 6, /* the server has sent something */
 	QUARANTINED = 1 << 7,
 	TURNED = 1 << 8, /* an attempt to open it the other way was reported */
+	ASSUMED = 1 << 9, /* its peer is that of the service's last connection, and not yet its own */
 };
 
 enum counter {
@@ -124,7 +125,25 @@ struct flow {
 	__u32 sessions;
 	__u32 endpoint;
 	__u8 verdict;
-	__u8 zero[3];
+	__u8 zero;
+	__be16 peer_port;
+	__u32 peer[4]; /* the other end behind a translation of addresses; zero where there is none */
+};
+
+/* A service as its clients ask for it. */
+struct service_key {
+	__u32 address[4];
+	__be16 port;
+	__u8 protocol;
+	__u8 zero;
+};
+
+/* Who was behind it last. */
+struct service {
+	__u32 peer[4];
+	__u32 identity;
+	__be16 peer_port;
+	__u8 zero[2];
 };
 
 struct fragment_key {
@@ -156,7 +175,9 @@ struct flow_event {
 	__u32 generation;
 	__u8 verdict;
 	__u8 previous;
-	__u8 zero[6];
+	__be16 peer_port;
+	__u32 decision_ns; /* from the packet's arrival at the program to the verdict; 0 for a change */
+	__u32 peer[4];
 };
 
 struct connect_event {
@@ -170,6 +191,8 @@ struct connect_event {
 	__u8 verdict; /* OPEN where it is not judged here */
 	__u32 uid;
 	char command[16];
+	__u32 decision_ns;
+	__u32 zero;
 };
 
 struct connect_key {
@@ -234,6 +257,13 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct service_key);
+	__type(value, struct service);
+} services SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -5,7 +5,7 @@
 #ifndef NV_NETWORK_PACKET_H
 #define NV_NETWORK_PACKET_H
 
-#include "maps.h"
+#include "judge.h"
 
 enum parsed {
 	TRACKED,  /* the key is complete */
@@ -16,12 +16,19 @@ enum parsed {
 
 struct packet {
 	struct flow_key key;
+	__u32 peer[4];	  /* the other end behind a translation of addresses; zero where there is none */
+	__be16 peer_port;
 	__u32 bytes; /* from the network header on, tags included */
 	__u32 fragment_id;
 	bool fragment;	     /* not the first of its datagram */
 	bool more_fragments; /* the first of its datagram */
 	bool syn, ack, fin, rst;
 	bool echo_reply;
+	/* Of a flow's first packet. */
+	struct judgement first;
+	__u32 flags;
+	__u32 endpoint;
+	__u32 decision_ns;
 };
 
 /* Headers lie in the linear part nearly always; reading them there saves the call. False when the frame is too short. */

@@ -26,31 +26,14 @@ static __always_inline struct place *place_of_socket(struct __sk_buff *skb)
 	return place;
 }
 
-/* The other end is on this machine's loopback. The network header comes first here. */
-static __always_inline bool is_at_loopback(struct __sk_buff *skb)
-{
-	struct ipv6hdr six;
-	struct iphdr four;
-
-	if (skb->protocol == bpf_htons(ETH_P_IP) && load(skb, 0, &four, sizeof(four)))
-		return bpf_ntohl(four.daddr) >> 24 == 127 || bpf_ntohl(four.saddr) >> 24 == 127;
-	return skb->protocol == bpf_htons(ETH_P_IPV6) && load(skb, 0, &six, sizeof(six)) &&
-	       is_loopback(six.daddr.in6_u.u6_addr32);
-}
-
 static __always_inline int at_socket(struct __sk_buff *skb, bool from_pod)
 {
 	struct place *place = place_of_socket(skb);
 
 	if (!place || !place->endpoint || skb->ifindex == place->veths[0] || skb->ifindex == place->veths[1])
 		return PASS;
-	if (is_at_loopback(skb)) {
-		if (!is_cut_off(place))
-			return PASS;
-		count(DENIED_PACKETS);
-		return DROP;
-	}
-	return handle(skb, from_pod, place->endpoint, 0) == TC_ACT_SHOT ? DROP : PASS;
+	int answer = handle(skb, from_pod, place->endpoint, 0, false, !is_cut_off(place));
+	return answer == TC_ACT_SHOT ? DROP : PASS;
 }
 
 SEC("cgroup_skb/egress")

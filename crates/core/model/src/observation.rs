@@ -197,6 +197,10 @@ pub struct ConnectionObservation {
     pub process: String,
     /// Its executable.
     pub process_path: String,
+    /// The container that the process is in, when it is known.
+    pub container: Option<WorkloadId>,
+    /// Time that the decision on the first packet took in the kernel, in nanoseconds; 0 when unknown.
+    pub decision_nanos: u64,
     /// When it was first seen.
     pub first: Timestamp,
     /// When it was last seen.

@@ -344,6 +344,9 @@ pub struct Violation {
     /// Its executable; ours, beside the contract.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub proc_path: String,
+    /// Nanoseconds that the decision took in the kernel; ours, beside the contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_nanos: Option<u64>,
 }
 
 /// A process or file against the profile.

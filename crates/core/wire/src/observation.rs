@@ -152,6 +152,8 @@ impl TryFrom<proto::ConnectionObservation> for ConnectionObservation {
             rule: RuleId(raw.rule),
             process: text("process", raw.process, MAX_TEXT_BYTES)?,
             process_path: text("process_path", raw.process_path, MAX_TEXT_BYTES)?,
+            container: parse_optional("container", &raw.container)?,
+            decision_nanos: raw.decision_nanos,
             first: time(raw.first),
             last: time(raw.last),
         })
@@ -173,6 +175,8 @@ impl From<ConnectionObservation> for proto::ConnectionObservation {
             rule: model.rule.0,
             process: clip(model.process, MAX_TEXT_BYTES),
             process_path: clip(model.process_path, MAX_TEXT_BYTES),
+            container: model.container.map(String::from).unwrap_or_default(),
+            decision_nanos: model.decision_nanos,
             first: model.first.nanos(),
             last: model.last.nanos(),
         }

@@ -31,6 +31,8 @@ pub(crate) fn seen(from: &str, to: &str, port: u16, sessions: u32, at: i64) -> C
         rule: RuleId::DEFAULT,
         process: String::new(),
         process_path: String::new(),
+        container: None,
+        decision_nanos: 0,
         first: Timestamp::from_seconds(at),
         last: Timestamp::from_seconds(at),
     }

@@ -65,6 +65,18 @@ pub fn pod_of(workload: &Workload) -> &WorkloadId {
     workload.pod_sandbox.as_ref().unwrap_or(&workload.id)
 }
 
+/// Pods of exactly one container, by their sandbox: what a pod's connections do is this container's doing.
+#[must_use]
+pub fn only_containers(state: &State) -> BTreeMap<&WorkloadId, &Arc<Workload>> {
+    let mut found: BTreeMap<&WorkloadId, Option<&Arc<Workload>>> = BTreeMap::new();
+    for workload in state.workloads.values().filter(|workload| is_live(workload)) {
+        if let Some(pod) = &workload.pod_sandbox {
+            found.entry(pod).and_modify(|only| *only = None).or_insert(Some(workload));
+        }
+    }
+    found.into_iter().filter_map(|(pod, only)| Some((pod, only?))).collect()
+}
+
 /// The group whose modes and profile hold for the workload: the learned one, or `nodes`.
 #[must_use]
 pub fn home_group(workload: &Workload) -> GroupName {

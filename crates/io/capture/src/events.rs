@@ -68,6 +68,8 @@ pub struct FlowEvent {
     pub mid_stream: bool,
     /// It is dropped because the pod is cut off.
     pub quarantined: bool,
+    /// Time that the decision took in the kernel, in nanoseconds; 0 for a change.
+    pub decision_nanos: u32,
 }
 
 /// A process that connects, or sends to an address. Like ones within 10 seconds are told once. It comes before the flow.
@@ -91,6 +93,8 @@ pub struct ConnectEvent {
     pub port: u16,
     /// What was decided where it was asked for; `Open` for the host's programs and for what an interface judges.
     pub verdict: Verdict,
+    /// Time that the decision took in the kernel, in nanoseconds.
+    pub decision_nanos: u32,
 }
 
 /// Reader of the ring.
@@ -174,6 +178,7 @@ fn parse(record: &[u8], anchor: Anchor) -> Option<Event> {
             address: address(record.address),
             port: record.port.get(),
             verdict: verdict(record.verdict),
+            decision_nanos: record.decision_nanos,
         }));
     }
     let record = FlowRecord::read_from_bytes(record).ok()?;
@@ -183,11 +188,12 @@ fn parse(record: &[u8], anchor: Anchor) -> Option<Event> {
         FLOW_TURNED => FlowChange::Turned,
         _ => return None,
     };
-    let mut ends = Ends::new(&record.key, record.flags);
+    let peer = (record.peer, record.peer_port);
+    let mut ends = Ends::new(&record.key, record.flags, peer);
     let (mut client, mut server) = (IdentityId(record.client), IdentityId(record.server));
     if change == FlowChange::Turned {
         // Told as the attempt was: from the server of the live connection to its client.
-        ends = Ends::new(&record.key, record.flags ^ flag::LOCAL_CLIENT);
+        ends = Ends::new(&record.key, record.flags ^ flag::LOCAL_CLIENT, peer);
         std::mem::swap(&mut client, &mut server);
     }
     Some(Event::Flow(FlowEvent {
@@ -202,6 +208,7 @@ fn parse(record: &[u8], anchor: Anchor) -> Option<Event> {
         generation: record.generation,
         mid_stream: record.flags & flag::MID_STREAM != 0,
         quarantined: record.flags & flag::QUARANTINED != 0,
+        decision_nanos: record.decision_nanos,
     }))
 }
 
@@ -251,7 +258,7 @@ mod tests {
             drop(parse(&record, Anchor::now()));
         }
         #[test]
-        fn any_record_of_the_right_length_is_read(kind in 1_u32..4, mut bytes in proptest::collection::vec(any::<u8>(), 88)) {
+        fn any_record_of_the_right_length_is_read(kind in 1_u32..4, mut bytes in proptest::collection::vec(any::<u8>(), 104)) {
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
             prop_assert!(parse(&bytes, Anchor::now()).is_some());
         }

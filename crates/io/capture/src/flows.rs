@@ -12,6 +12,7 @@ use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use zerocopy::FromZeros;
+use zerocopy::network_endian::U16;
 
 use crate::clock::{Anchor, monotonic_nanos};
 use crate::map::{Map, TableError, name};
@@ -36,12 +37,19 @@ pub struct Ends {
     pub protocol_number: u8,
     /// The pod is the server.
     pub ingress: bool,
+    /// The other end as its packets say, address and port, where the kernel translates them: a service in the place of
+    /// the server, a host in the place of the client. `client` and `server` are who is behind it.
+    pub translated: Option<(IpAddr, u16)>,
 }
 
 impl Ends {
-    pub(crate) fn new(key: &FlowKey, flags: u32) -> Self {
+    pub(crate) fn new(key: &FlowKey, flags: u32, peer: ([u8; 16], U16)) -> Self {
         let local = (address(key.local), key.local_port.get());
-        let remote = (address(key.remote), key.remote_port.get());
+        let said = (address(key.remote), key.remote_port.get());
+        let (remote, translated) = match peer {
+            ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], _) => (said, None),
+            (peer, port) => ((address(peer), port.get()), Some(said)),
+        };
         let ingress = flags & flag::LOCAL_CLIENT == 0;
         let (client, server) = if ingress { (remote, local) } else { (local, remote) };
         Self {
@@ -53,6 +61,7 @@ impl Ends {
             protocol: Protocol::from_number(key.protocol),
             protocol_number: key.protocol,
             ingress,
+            translated,
         }
     }
 }
@@ -299,7 +308,7 @@ fn since(key: &FlowKey, row: &FlowRow, earlier: Option<&FlowRow>, anchor: Anchor
     let base = earlier.filter(|earlier| earlier.first_ns == row.first_ns);
     let less = |now: u64, then: fn(&FlowRow) -> u64| now.saturating_sub(base.map_or(0, then));
     let flow = Flow {
-        ends: Ends::new(key, row.flags),
+        ends: Ends::new(key, row.flags, (row.peer, row.peer_port)),
         endpoint: row.endpoint,
         client: IdentityId(row.client),
         server: IdentityId(row.server),
@@ -375,11 +384,20 @@ mod tests {
 
     #[test]
     fn the_ends_are_turned_so_that_the_client_comes_first() {
-        let out = Ends::new(&key(), flag::LOCAL_CLIENT);
+        let out = Ends::new(&key(), flag::LOCAL_CLIENT, ([0; 16], 0.into()));
         assert_eq!((out.client_port, out.server_port, out.ingress), (40_000, 80, false));
         assert_eq!(out.client.to_string(), "10.0.0.2");
-        let into = Ends::new(&key(), 0);
+        let into = Ends::new(&key(), 0, ([0; 16], 0.into()));
         assert_eq!((into.client_port, into.server_port, into.ingress), (80, 40_000, true));
+        assert_eq!(into.translated, None);
+    }
+
+    #[test]
+    fn the_other_end_is_who_is_behind_a_translated_address() {
+        let peer = (octets("10.0.0.9".parse().unwrap()), 8080.into());
+        let out = Ends::new(&key(), flag::LOCAL_CLIENT, peer);
+        assert_eq!((out.server.to_string(), out.server_port), ("10.0.0.9".to_owned(), 8080));
+        assert_eq!(out.translated, Some(("10.0.0.3".parse().unwrap(), 80)));
     }
 
     #[test]

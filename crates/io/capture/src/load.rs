@@ -87,6 +87,7 @@ pub struct Loaded {
     cgroup_links: Vec<OwnedFd>,
     attribution: Result<(), String>,
     sockets: Result<Sockets, String>,
+    translations: Result<(), String>,
     pin_dir: Option<PathBuf>,
     adopted: bool,
 }
@@ -115,10 +116,15 @@ impl Loaded {
         let mut attribution = if options.attribution { Ok(()) } else { Err("not asked for".to_owned()) };
         let mut at_sockets = attribution.clone();
         let mut wanted = if options.attribution { Wanted::All } else { Wanted::Interfaces };
+        let mut translations = Ok(());
         // A kernel that does not take the cgroup programs still gets the verdicts.
         let (object, adopted) = loop {
-            match (open_and_load(options.flows, tables, wanted), wanted) {
+            match (open_and_load(options.flows, tables, wanted, translations.is_ok()), wanted) {
                 (Ok(loaded), _) => break loaded,
+                (Err(LoadError::Object { detail, .. }), _) if translations.is_ok() => {
+                    translations =
+                        Err(format!("the kernel does not let its connection tracking be asked: {detail}"));
+                }
                 (Err(LoadError::Object { detail, .. }), Wanted::All) => {
                     at_sockets = Err(format!("the kernel does not take the programs of sockets: {detail}"));
                     wanted = Wanted::Connects;
@@ -154,7 +160,17 @@ impl Loaded {
             let root = cgroup_root(options.cgroup_root.as_deref())?;
             Sockets::adopt([out, into], &root, links).map_err(|error| format!("{}: {error}", root.display()))
         });
-        Ok(Self { programs, tables, attachments, cgroup_links, attribution, sockets, pin_dir, adopted })
+        Ok(Self {
+            programs,
+            tables,
+            attachments,
+            cgroup_links,
+            attribution,
+            sockets,
+            translations,
+            pin_dir,
+            adopted,
+        })
     }
     /// The tables of an earlier process were adopted, with what they hold.
     #[must_use]
@@ -190,6 +206,14 @@ impl Loaded {
     /// The reason, a sentence.
     pub fn sockets(&self) -> Result<(), &str> {
         self.sockets.as_ref().map(|_| ()).map_err(String::as_str)
+    }
+    /// Whether ends behind a translation of addresses (services, masquerading) are found, or why not. Needs the functions of
+    /// Linux 5.18, and connection tracking that is built in or was loaded before.
+    ///
+    /// # Errors
+    /// The reason, a sentence.
+    pub fn translations(&self) -> Result<(), &str> {
+        self.translations.as_ref().copied().map_err(String::as_str)
     }
     /// Judges what the sockets of a cgroup, and of all below it, send and are sent, by its row in `places`. Replaces the
     /// programs when they are attached already, without a gap.
@@ -275,6 +299,9 @@ pub fn shape() -> Result<String, LoadError> {
     Ok(lines.join("\n"))
 }
 
+/// Section of the constant by which programs ask the kernel's connection tracking.
+const TRANSLATIONS: &str = ".rodata.nat";
+
 /// Which programs are loaded.
 #[derive(Clone, Copy)]
 enum Wanted {
@@ -298,7 +325,12 @@ impl Wanted {
 }
 
 /// The loaded object, and whether the tables of an earlier process were adopted.
-fn open_and_load(flows: u32, tables: Option<&Path>, wanted: Wanted) -> Result<(Object, bool), LoadError> {
+fn open_and_load(
+    flows: u32,
+    tables: Option<&Path>,
+    wanted: Wanted,
+    translations: bool,
+) -> Result<(Object, bool), LoadError> {
     let mut open = ObjectBuilder::default()
         .open_memory(&OBJECT.0)
         .map_err(|source| LoadError::Object { detail: "it cannot be read".to_owned(), source })?;
@@ -308,6 +340,13 @@ fn open_and_load(flows: u32, tables: Option<&Path>, wanted: Wanted) -> Result<(O
                 detail: format!("the flow table cannot have {flows} rows"),
                 source,
             })?;
+        }
+    }
+    for mut map in open.maps_mut() {
+        if map.name().to_string_lossy().ends_with(TRANSLATIONS)
+            && let Some(switch) = map.initial_value_mut().and_then(|value| value.first_mut())
+        {
+            *switch = u8::from(translations);
         }
     }
     for mut program in open.progs_mut() {

@@ -249,7 +249,9 @@ pub(crate) struct FlowRow {
     pub(crate) sessions: u32,
     pub(crate) endpoint: u32,
     pub(crate) verdict: u8,
-    pub(crate) zero: [u8; 3],
+    pub(crate) zero: u8,
+    pub(crate) peer_port: U16,
+    pub(crate) peer: [u8; 16],
 }
 
 /// Bits of a flow's flags that are told outside.
@@ -276,7 +278,9 @@ pub(crate) struct FlowRecord {
     pub(crate) generation: u32,
     pub(crate) verdict: u8,
     pub(crate) previous: u8,
-    pub(crate) zero: [u8; 6],
+    pub(crate) peer_port: U16,
+    pub(crate) decision_nanos: u32,
+    pub(crate) peer: [u8; 16],
 }
 
 /// Record of a connecting process in the ring.
@@ -293,6 +297,8 @@ pub(crate) struct ConnectRecord {
     pub(crate) verdict: u8,
     pub(crate) uid: u32,
     pub(crate) command: [u8; 16],
+    pub(crate) decision_nanos: u32,
+    pub(crate) zero: u32,
 }
 
 /// Sixteen bytes of an address, IPv4 as `::ffff:a.b.c.d`.
@@ -320,9 +326,9 @@ mod tests {
         assert_eq!(size_of::<RuleKey>(), 16);
         assert_eq!(size_of::<RuleRow>(), 8);
         assert_eq!(size_of::<FlowKey>(), 44);
-        assert_eq!(size_of::<FlowRow>(), 80);
-        assert_eq!(size_of::<FlowRecord>(), 88);
-        assert_eq!(size_of::<ConnectRecord>(), 64);
+        assert_eq!(size_of::<FlowRow>(), 96);
+        assert_eq!(size_of::<FlowRecord>(), 104);
+        assert_eq!(size_of::<ConnectRecord>(), 72);
     }
 
     #[test]

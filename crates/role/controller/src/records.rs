@@ -13,7 +13,7 @@ use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_model::workload::Workload;
 use nv_policy::file::is_package_database;
-use nv_policy::state::State;
+use nv_policy::state::{State, is_live, pod_of};
 
 /// What a record is made from: the hub's state as it is now, which the published view follows a little later.
 #[derive(Clone, Copy)]
@@ -301,7 +301,25 @@ struct End {
     service: String,
 }
 
-fn end(scene: Scene<'_>, endpoint: &EndpointId) -> End {
+/// The container that an end is, where a pod is: the one that the node named, that of the program that opened the
+/// connection, or the pod's only one.
+fn container<'a>(
+    scene: Scene<'a>,
+    pod: &WorkloadId,
+    named: [Option<&WorkloadId>; 2],
+) -> Option<&'a Arc<Workload>> {
+    let of_pod = |id: &WorkloadId| {
+        let found = scene.workload(id)?;
+        (pod_of(found) == pod && !found.is_sandbox).then_some(found)
+    };
+    named.into_iter().flatten().find_map(of_pod).or_else(|| {
+        let mut members = scene.state.workloads.values().filter(|one| one.pod_sandbox.as_ref() == Some(pod));
+        let only = members.find(|one| is_live(one))?;
+        members.all(|other| !is_live(other)).then_some(only)
+    })
+}
+
+fn end(scene: Scene<'_>, endpoint: &EndpointId, named: [Option<&WorkloadId>; 2]) -> End {
     let plain = |name: String| End {
         id: endpoint.to_string(),
         name,
@@ -310,9 +328,9 @@ fn end(scene: Scene<'_>, endpoint: &EndpointId) -> End {
         service: String::new(),
     };
     match endpoint {
-        EndpointId::Workload(id) => match scene.workload(id) {
+        EndpointId::Workload(id) => match container(scene, id, named).or_else(|| scene.workload(id)) {
             Some(workload) => End {
-                id: id.to_string(),
+                id: workload.id.to_string(),
                 name: workload.display_name().to_owned(),
                 domain: domain(workload),
                 image: workload.image.clone(),
@@ -340,7 +358,8 @@ pub(crate) fn violation(
     ends: (&EndpointId, &EndpointId),
     seen: &ConnectionObservation,
 ) -> Violation {
-    let (client, server) = (end(scene, ends.0), end(scene, ends.1));
+    let client = end(scene, ends.0, [seen.client.workload.as_ref(), seen.container.as_ref()]);
+    let server = end(scene, ends.1, [seen.server.workload.as_ref(), None]);
     Violation {
         common: common(scene, Some(node), "", level(seen.verdict), seen.last.max(seen.first)),
         id,
@@ -369,6 +388,7 @@ pub(crate) fn violation(
         },
         proc_name: seen.process.clone(),
         proc_path: seen.process_path.clone(),
+        decision_nanos: (seen.decision_nanos > 0).then_some(seen.decision_nanos),
         ..Violation::default()
     }
 }

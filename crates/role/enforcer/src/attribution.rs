@@ -20,6 +20,8 @@ pub(crate) struct Opener {
     pub(crate) name: String,
     /// Its executable; empty when it is not known.
     pub(crate) path: String,
+    /// Its container; `None` for the host's programs.
+    pub(crate) container: Option<WorkloadId>,
 }
 
 /// Where a connection leads to, and from whose network.
@@ -81,7 +83,7 @@ mod tests {
     #[test]
     fn a_connection_is_attributed_for_a_while() {
         let mut attribution = Attribution::default();
-        let curl = Opener { name: "curl".into(), path: "/usr/bin/curl".into() };
+        let curl = Opener { name: "curl".into(), path: "/usr/bin/curl".into(), container: None };
         attribution.note(to(80), curl.clone(), Duration::from_secs(10));
         assert_eq!(attribution.opener(&to(80), Duration::from_secs(20)), Some(&curl));
         assert_eq!(attribution.opener(&to(81), Duration::from_secs(20)), None);

@@ -91,6 +91,8 @@ mod tests {
             rule: RuleId::DEFAULT,
             process: String::new(),
             process_path: String::new(),
+            container: None,
+            decision_nanos: 0,
             first: Timestamp::from_seconds(5),
             last: Timestamp::from_seconds(6),
         }

@@ -13,6 +13,8 @@ mod records;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]
+mod translation;
+#[cfg(test)]
 mod verdicts;
 #[cfg(test)]
 mod vlan;

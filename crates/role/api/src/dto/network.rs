@@ -1,11 +1,15 @@
 //! Conversations.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use nv_graph::link::{Entry, EntryKey};
 use nv_graph::view::Conversation as Model;
 use nv_model::application::ApplicationId;
 use nv_model::conversation::EndpointId;
-use nv_model::name::GroupName;
+use nv_model::name::{GroupName, WorkloadId};
 use nv_model::port::Protocol;
+use nv_model::workload::Workload;
 use nv_role_controller::View;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -266,9 +270,9 @@ impl From<&Model<'_>> for ConversationReport {
 }
 
 impl ConversationEndpoint {
-    /// As the view has it.
+    /// As the view has it. A pod of one container (`pods`) has this one's image, as its sandbox' says nothing.
     #[must_use]
-    pub fn of(view: &View, end: &EndpointId) -> Self {
+    pub fn of(view: &View, pods: &BTreeMap<&WorkloadId, &Arc<Workload>>, end: &EndpointId) -> Self {
         let id = end.to_string();
         let named = |name: String| WorkloadHead {
             id: id.clone(),
@@ -278,7 +282,17 @@ impl ConversationEndpoint {
         };
         let head = match end {
             EndpointId::Workload(workload) => match view.workload(workload) {
-                Some(known) => WorkloadHead::of(view, known),
+                Some(known) => {
+                    let head = WorkloadHead::of(view, known);
+                    match pods.get(workload).filter(|_| known.is_sandbox) {
+                        Some(only) => WorkloadHead {
+                            image: only.image.clone(),
+                            image_id: only.image_id.clone(),
+                            ..head
+                        },
+                        None => head,
+                    }
+                }
                 None => WorkloadHead { state: "exit".to_owned(), ..named(workload.to_string()) },
             },
             EndpointId::Host(node) => {

@@ -48,6 +48,26 @@ pub struct Session {
     pub ingress: bool,
 }
 
+/// How many connections are open on a node.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct SessionSummary {
+    /// All of them.
+    pub cur_sessions: u32,
+    /// TCP.
+    pub cur_tcp_sessions: u32,
+    /// UDP.
+    pub cur_udp_sessions: u32,
+    /// ICMP, for IPv4 and IPv6.
+    pub cur_icmp_sessions: u32,
+    /// Other IP protocols.
+    pub cur_ip_sessions: u32,
+}
+
+impl Named for SessionSummary {
+    const ONE: &'static str = "summary";
+    const MANY: &'static str = "summaries";
+}
+
 impl Named for Session {
     const ONE: &'static str = "session";
     const MANY: &'static str = "sessions";

@@ -8,7 +8,7 @@ use nv_identity::permission::{Category, Operation};
 use nv_model::conversation::EndpointId;
 use nv_model::name::GroupName;
 use nv_policy::membership;
-use nv_policy::state::is_host;
+use nv_policy::state::{is_host, only_containers};
 use nv_role_controller::View;
 
 use crate::answer::{Either, Empty, Json, List, One};
@@ -124,13 +124,14 @@ async fn list(
             .map(|workload| EndpointId::Workload(workload.id.clone()))
             .filter(|end| wanted.as_ref().is_none_or(|ends| ends.contains(end))),
     );
-    let endpoints = ends.iter().map(|end| ConversationEndpoint::of(&view, end)).collect();
+    let pods = only_containers(&view.state);
+    let endpoints = ends.iter().map(|end| ConversationEndpoint::of(&view, &pods, end)).collect();
     if call.query.switch("verbose") {
         let conversations = conversations
             .into_iter()
             .map(|(from, to, report, entries)| Conversation {
-                from: ConversationEndpoint::of(&view, &from),
-                to: ConversationEndpoint::of(&view, &to),
+                from: ConversationEndpoint::of(&view, &pods, &from),
+                to: ConversationEndpoint::of(&view, &pods, &to),
                 report,
                 entries,
             })
@@ -188,9 +189,10 @@ async fn get(call: Call) -> Result<One<ConversationDetail>, ApiError> {
     let seen = graph
         .conversation(&from, &to)
         .ok_or_else(|| ApiError::not_found("conversation", &format!("{from} to {to}")))?;
+    let pods = only_containers(&view.state);
     Ok(One(ConversationDetail {
-        from: ConversationEndpoint::of(&view, &from),
-        to: ConversationEndpoint::of(&view, &to),
+        from: ConversationEndpoint::of(&view, &pods, &from),
+        to: ConversationEndpoint::of(&view, &pods, &to),
         report: ConversationReport::from(&seen),
         entries: ConversationEntry::all(&seen),
     }))
@@ -214,8 +216,10 @@ async fn endpoints(call: Call) -> Result<List<ConversationEndpoint>, ApiError> {
         let graph = call.app.controller.graph();
         graph.endpoints().into_iter().filter(|end| call.sees(domain_of(&view, end))).cloned().collect()
     };
-    let ends = call.query.inventory(ends, |end| ConversationEndpoint::of(&view, end));
-    Ok(List::new(ends.into_iter().map(move |end| ConversationEndpoint::of(&view, &end))))
+    let pods = only_containers(&view.state);
+    let ends = call.query.inventory(ends, |end| ConversationEndpoint::of(&view, &pods, end));
+    let ends: Vec<_> = ends.iter().map(|end| ConversationEndpoint::of(&view, &pods, end)).collect();
+    Ok(List::new(ends.into_iter()))
 }
 
 async fn forget_endpoint(call: Call) -> Result<Empty, ApiError> {

@@ -6,9 +6,9 @@ use nv_model::name::{NodeId, WorkloadId};
 use nv_model::question::{Answer, Question};
 use nv_policy::state::is_host;
 
-use crate::answer::{Empty, List};
+use crate::answer::{Empty, List, One};
 use crate::call::Call;
-use crate::dto::session::Session;
+use crate::dto::session::{Session, SessionSummary};
 use crate::error::{ApiError, Code};
 use crate::route::Route;
 
@@ -17,6 +17,7 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![
         Route::get("/v1/session", RtPolicies, "List open connections of an enforcer or a workload", list),
         Route::delete("/v1/session", Debug, "Have connections judged anew", clear),
+        Route::get("/v1/session/summary", Debug, "Count the open connections of an enforcer", summary),
     ]
 }
 
@@ -71,6 +72,31 @@ async fn clear(mut call: Call) -> Result<Empty, ApiError> {
         Answer::Cleared { .. } => Ok(Empty),
         Answer::Processes(_) | Answer::Sessions { .. } | Answer::Counters(_) => Err(strange()),
     }
+}
+
+async fn summary(mut call: Call) -> Result<One<SessionSummary>, ApiError> {
+    let (node, workload) = whose(&mut call, Operation::Read)?;
+    if workload.is_some() {
+        return Err(ApiError::new(
+            Code::MoreCriteria,
+            "connections are counted by node: name an enforcer, f_enforcer",
+        ));
+    }
+    let Answer::Counters(counters) = call.ask(&node, Question::Counters).await? else {
+        return Err(strange());
+    };
+    let count = |protocol: &str| {
+        let name = format!("sessions.{protocol}");
+        counters.get(&name).map_or(0, |count| u32::try_from(*count).unwrap_or(u32::MAX))
+    };
+    let (tcp, udp, icmp, other) = (count("tcp"), count("udp"), count("icmp"), count("other"));
+    Ok(One(SessionSummary {
+        cur_sessions: tcp.saturating_add(udp).saturating_add(icmp).saturating_add(other),
+        cur_tcp_sessions: tcp,
+        cur_udp_sessions: udp,
+        cur_icmp_sessions: icmp,
+        cur_ip_sessions: other,
+    }))
 }
 
 fn strange() -> ApiError {

@@ -123,6 +123,8 @@ pub(crate) fn connected(
         rule: RuleId::DEFAULT,
         process: "wget".into(),
         process_path: "/usr/bin/wget".into(),
+        container: None,
+        decision_nanos: 0,
         first: now(),
         last: now(),
     }))

@@ -244,6 +244,8 @@ pub(super) fn connected(
         rule: RuleId::DEFAULT,
         process: "wget".into(),
         process_path: "/usr/bin/wget".into(),
+        container: None,
+        decision_nanos: 0,
         first: now(),
         last: now(),
     }))

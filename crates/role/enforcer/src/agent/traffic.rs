@@ -38,8 +38,14 @@ impl Agent {
         }
         *self.reported.entry(flow.ends).or_insert(0) += 1;
         let seen = self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
-        let seen =
-            ConnectionObservation { rule: flow.rule, sessions: 1, first: flow.at, last: flow.at, ..seen };
+        let seen = ConnectionObservation {
+            rule: flow.rule,
+            sessions: 1,
+            decision_nanos: flow.decision_nanos.into(),
+            first: flow.at,
+            last: flow.at,
+            ..seen
+        };
         self.tell(Observation::Connection(Box::new(seen)));
     }
 
@@ -54,14 +60,19 @@ impl Agent {
         let other = |address: IpAddr| self.inventory.by_address(address).cloned();
         let (client, server) =
             if ends.ingress { (other(ends.client), local) } else { (local, other(ends.server)) };
+        // What the program asked for may be a service, and the server who is behind it.
+        let asked = match ends.translated {
+            Some(asked) if !ends.ingress => asked,
+            _ => (ends.server, ends.server_port),
+        };
         let opener = self
             .attribution
             .opener(
                 &Destination {
                     from: client.as_ref().map(|id| self.inventory.sender(id)),
                     protocol: ends.protocol,
-                    address: ends.server,
-                    port: ends.server_port,
+                    address: asked.0,
+                    port: asked.1,
                 },
                 self.setup.clock.monotonic(),
             )
@@ -80,6 +91,8 @@ impl Agent {
             rule: Default::default(),
             process: opener.name,
             process_path: opener.path,
+            container: opener.container,
+            decision_nanos: 0,
             first: Timestamp::NEVER,
             last: Timestamp::NEVER,
         }
@@ -123,11 +136,11 @@ impl Agent {
         self.scanned(connect);
         let path =
             self.processes.get(connect.pid).map(|process| process.program.path.clone()).unwrap_or_default();
-        let opener = Opener { name: connect.command.clone(), path };
         let workload = match self.inventory.owner(connect.cgroup) {
             Owner::Host => None,
             Owner::Workload(id) => Some(id),
         };
+        let opener = Opener { name: connect.command.clone(), path, container: workload.clone() };
         let network = workload.as_ref().and_then(|id| self.inventory.network_of(id));
         let sender = workload.as_ref().map(|id| self.inventory.sender(id));
         let destination = Destination {
@@ -193,6 +206,8 @@ impl Agent {
             rule: decision.rule,
             process: opener.name,
             process_path: opener.path,
+            container: opener.container,
+            decision_nanos: connect.decision_nanos.into(),
             first: connect.at,
             last: connect.at,
         };
@@ -254,6 +269,8 @@ impl Agent {
             rule: decision.rule,
             process: opener.name,
             process_path: opener.path,
+            container: opener.container,
+            decision_nanos: connect.decision_nanos.into(),
             first: connect.at,
             last: connect.at,
         })));

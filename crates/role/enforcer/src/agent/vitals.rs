@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nv_model::observation::Observation;
+use nv_model::port::Protocol;
 use nv_model::time::Timestamp;
 use nv_model::vitals::{Drops, Vitals};
 use nv_telemetry::ProcessUse;
@@ -159,6 +160,25 @@ impl Agent {
                 ("network.connects_denied", network.connects_denied),
             ]);
         }
+        let mut open = [0_u64; 4];
+        for session in kernel.flows.sessions() {
+            let kind = match session.flow.ends.protocol {
+                Protocol::Tcp => 0,
+                Protocol::Udp => 1,
+                Protocol::Icmp => 2,
+                Protocol::Other => 3,
+            };
+            if let Some(count) = open.get_mut(kind) {
+                *count = count.saturating_add(1);
+            }
+        }
+        let [tcp, udp, icmp, other] = open;
+        named.extend([
+            ("sessions.tcp", tcp),
+            ("sessions.udp", udp),
+            ("sessions.icmp", icmp),
+            ("sessions.other", other),
+        ]);
         named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
     }
 }

@@ -181,7 +181,15 @@ fn load(
         Ok((Kernel { pins: pins.clone(), process, network }, handed.0, handed.1))
     };
     match attempt() {
-        Ok((kernel, process, network)) => Ok((kernel, capabilities, process, network)),
+        Ok((kernel, process, network)) => {
+            if let Err(reason) = kernel.network.translations() {
+                capabilities.lost.push(format!(
+                    "Connections through addresses that the kernel translates (services, masquerading) are judged by \
+                     these addresses and not by who is behind them: {reason}"
+                ));
+            }
+            Ok((kernel, capabilities, process, network))
+        }
         Err(reason) => Err((capabilities, reason)),
     }
 }
