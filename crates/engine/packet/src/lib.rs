@@ -9,6 +9,8 @@
 //!
 //! Fragments are collected by [`defragment`], and what comes out is read on from where the first header ended.
 //!
+//! [`filter`] says which frames of a capture somebody wants.
+//!
 //! A frame that lies about itself gives a [`error::DecodeError`] that names the layer; a frame of a protocol that is
 //! not ours is no error. Each outcome is counted in [`decode::Counters`].
 #![forbid(unsafe_code)]
@@ -19,6 +21,7 @@ pub mod checksum;
 pub mod decode;
 pub mod defragment;
 pub mod error;
+pub mod filter;
 pub mod link;
 pub mod network;
 mod read;

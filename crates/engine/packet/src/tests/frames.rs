@@ -15,18 +15,18 @@ fn join(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     join(&[&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], &ether_type.to_be_bytes(), payload])
 }
 
 /// 10.0.0.1 to 10.0.0.2.
-fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     let total = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
     join(&[&[0x45, 0], &total, &[0, 7, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2], payload])
 }
 
 /// fd00::1 to fd00::2.
-fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     let mut address = [0_u8; 16];
     address[0] = 0xFD;
     let (mut source, mut destination) = (address, address);
@@ -35,13 +35,13 @@ fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     join(&[&[0x60, 0, 0, 0], &length, &[next, 64], &source, &destination, payload])
 }
 
-fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + payload.len()).unwrap().to_be_bytes();
     join(&[&[0xC0, 0x00], &port.to_be_bytes(), &length, &[0, 0], payload])
 }
 
 /// Port 49152 to 80, sequence 1, PSH and ACK, with an MSS, a window scale and a padded end of options.
-fn tcp(payload: &[u8]) -> Vec<u8> {
+pub(super) fn tcp(payload: &[u8]) -> Vec<u8> {
     let head = [0xC0, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x70, 0x18, 0x20, 0, 0, 0, 0, 0];
     join(&[&head, &[2, 4, 0x05, 0xB4, 3, 3, 7, 0], payload])
 }
