@@ -7,6 +7,7 @@
 
 #include "judge.h"
 #include "packet.h"
+#include "tap.h"
 #include "translation.h"
 
 /* Who is the client when the first packet of a flow is seen; sets *guessed when the packet does not say. */
@@ -207,6 +208,8 @@ static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool fr
 	struct flow *flow = bpf_map_lookup_elem(&flows, &p->key);
 	if (created)
 		count(FLOWS_CREATED);
+	if (created && !from_pod)
+		find_other_end(skb, p);
 	if (!flow) {
 		count(FLOWS_NOT_STORED);
 		return answer(j->verdict);
@@ -318,7 +321,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 				/* The same ports again: another session of the flow. */
 				__sync_fetch_and_add(&flow->sessions, 1);
 				__sync_fetch_and_and(&flow->flags,
-						     ~(CLOSED | FIN_CLIENT | FIN_SERVER | REPLIED | MID_STREAM));
+						     ~(CLOSED | FIN_CLIENT | FIN_SERVER | REPLIED | MID_STREAM | INSPECTED));
 			}
 		} else if (flags & (CLOSED | MID_STREAM)) {
 			bpf_map_delete_elem(&flows, &p.key);
@@ -338,6 +341,8 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 	if (!(flow->flags & REPORTED) && verdict >= VIOLATE)
 		report_late(&p, flow);
 	tally(flow, skb, &p, from_pod, now);
+	if (at && verdict != DENY)
+		tap(skb, &p, flow, now);
 	return answer(verdict);
 first:
 	if (!judge_first(&p, from_pod, set))
@@ -345,7 +350,14 @@ first:
 	/* A stray reset is not a connection. */
 	if (p.rst)
 		return answer(p.first.verdict);
-	return open_flow(skb, &p, from_pod, set->generation, now);
+	int opened = open_flow(skb, &p, from_pod, set->generation, now);
+	/* A copy can be made at interfaces alone. */
+	if (at && opened != TC_ACT_SHOT) {
+		flow = bpf_map_lookup_elem(&flows, &p.key);
+		if (flow)
+			tap(skb, &p, flow, now);
+	}
+	return opened;
 }
 
 #endif

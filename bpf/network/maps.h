@@ -38,6 +38,8 @@ enum flag {
 	QUARANTINED = 1 << 7,
 	TURNED = 1 << 8, /* an attempt to open it the other way was reported */
 	ASSUMED = 1 << 9, /* its peer is that of the service's last connection, and not yet its own */
+	INSPECTED = 1 << 10, /* its bytes tell inspection nothing more */
+	ELSEWHERE = 1 << 11, /* the other end's interface, on this node, hands its packets to inspection */
 };
 
 enum counter {
@@ -52,6 +54,8 @@ enum counter {
 	CONNECTS,
 	CONNECTS_FOLDED,
 	CONNECTS_DENIED,
+	TAPPED,
+	TAP_FAILED,
 	COUNTERS,
 };
 
@@ -204,6 +208,24 @@ struct connect_key {
 	__u8 zero;
 };
 
+/* Where copies of packets go to be inspected, and until when (monotonic): whoever inspects has to say again and again
+ * that he lives. */
+struct tap {
+	__u64 until_ns;
+	__u32 ifindex;
+	__u32 zero;
+};
+
+/* A flow whoever's interface it is at. */
+struct inspected_key {
+	__u32 local[4];
+	__u32 remote[4];
+	__be16 local_port;
+	__be16 remote_port;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -278,6 +300,21 @@ struct {
 	__type(key, struct connect_key);
 	__type(value, __u64);
 } connects SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tap);
+} taps SEC(".maps");
+
+/* Flows of which inspection has seen enough, and when it said so (monotonic). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct inspected_key);
+	__type(value, __u64);
+} inspected SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

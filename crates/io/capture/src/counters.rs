@@ -30,6 +30,10 @@ pub struct Totals {
     pub connects_folded: u64,
     /// Connects and sends that were refused.
     pub connects_denied: u64,
+    /// Packets that were copied for inspection.
+    pub tapped: u64,
+    /// Packets of which no copy could be made.
+    pub tap_failed: u64,
 }
 
 /// Reads the counters.
@@ -40,7 +44,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    const COUNT: usize = 11;
+    const COUNT: usize = 13;
 
     /// From what the loader has handed over.
     ///
@@ -87,6 +91,8 @@ impl Counters {
             connects,
             connects_folded,
             connects_denied,
+            tapped,
+            tap_failed,
         ] = sums;
         Ok(Totals {
             denied_packets,
@@ -100,6 +106,8 @@ impl Counters {
             connects,
             connects_folded,
             connects_denied,
+            tapped,
+            tap_failed,
         })
     }
 }

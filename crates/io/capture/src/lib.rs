@@ -2,7 +2,7 @@
 //!
 //! Two processes use this crate. The **keeper** ([`Loaded`]) loads `bpf/network.bpf.c`, attaches it to the host ends of
 //! the pods' veths, or to the cgroups of containers without one, and pins everything, so that it enforces without any process. The **agent** is handed descriptors
-//! and works with five things:
+//! and works with six things:
 //!
 //! ```text
 //! policy   → Tables   → endpoints, addresses, modes, rules, settings → verdict of every packet in the kernel
@@ -10,6 +10,7 @@
 //! Events   ← ring     ← flows that began or changed, processes that connect
 //! Flows    ← sweep    ← bytes, packets and sessions of every flow since the last sweep
 //! Counters ←          ← what was dropped or lost
+//! Tap      → copies of packets → an interface → Frames, in whoever inspects
 //! ```
 //!
 //! A change of mode is one row and the generation; no interface, route or socket is touched. [`netns`] says which
@@ -21,6 +22,7 @@ mod clock;
 mod counters;
 mod events;
 mod flows;
+mod frames;
 mod listening;
 mod load;
 mod map;
@@ -32,6 +34,7 @@ mod rows;
 mod sockets;
 mod sys;
 mod tables;
+mod tap;
 pub mod trial;
 
 pub use attach::{AttachError, Hook};
@@ -39,6 +42,7 @@ pub use clock::monotonic_nanos;
 pub use counters::{Counters, Totals};
 pub use events::{ConnectEvent, Event, Events, FlowChange, FlowEvent};
 pub use flows::{Ends, Flow, Flows, IdleLimits, Session, Sweep};
+pub use frames::Frames;
 pub use listening::Listening;
 pub use load::{LoadError, Loaded, Options, shape};
 pub use map::TableError;
@@ -48,3 +52,4 @@ pub use rows::{
 };
 pub use sockets::SocketsError;
 pub use tables::{Applied, Rows, Tables};
+pub use tap::{Tap, TapError, TapInterface};

@@ -20,9 +20,11 @@ pub(crate) mod name {
     pub(crate) const FLOWS: &str = "flows";
     pub(crate) const COUNTERS: &str = "counters";
     pub(crate) const EVENTS: &str = "events";
+    pub(crate) const TAPS: &str = "taps";
+    pub(crate) const INSPECTED: &str = "inspected";
     /// Those that the agent works with; the others are the kernel side's own.
-    pub(crate) const HANDED_OUT: [&str; 9] =
-        [ENDPOINTS, PLACES, ADDRESSES, MODES, RULES, SETTINGS, FLOWS, COUNTERS, EVENTS];
+    pub(crate) const HANDED_OUT: [&str; 11] =
+        [ENDPOINTS, PLACES, ADDRESSES, MODES, RULES, SETTINGS, FLOWS, COUNTERS, EVENTS, TAPS, INSPECTED];
 }
 
 /// Why a table cannot be used.

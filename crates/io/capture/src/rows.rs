@@ -254,6 +254,27 @@ pub(crate) struct FlowRow {
     pub(crate) peer: [u8; 16],
 }
 
+/// The one row of `taps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct TapRow {
+    pub(crate) until_ns: u64,
+    pub(crate) ifindex: u32,
+    pub(crate) zero: u32,
+}
+
+/// Key of `inspected`: a flow, whoever's interface it is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct InspectedKey {
+    pub(crate) local: [u8; 16],
+    pub(crate) remote: [u8; 16],
+    pub(crate) local_port: U16,
+    pub(crate) remote_port: U16,
+    pub(crate) protocol: u8,
+    pub(crate) zero: [u8; 3],
+}
+
 /// Bits of a flow's flags that are told outside.
 pub(crate) mod flag {
     pub(crate) const LOCAL_CLIENT: u32 = 1;
@@ -329,6 +350,8 @@ mod tests {
         assert_eq!(size_of::<FlowRow>(), 96);
         assert_eq!(size_of::<FlowRecord>(), 104);
         assert_eq!(size_of::<ConnectRecord>(), 72);
+        assert_eq!(size_of::<TapRow>(), 16);
+        assert_eq!(size_of::<InspectedKey>(), 40);
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod records;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]
+mod tap;
+#[cfg(test)]
 mod translation;
 #[cfg(test)]
 mod verdicts;

@@ -158,6 +158,8 @@ impl Agent {
                 ("network.connects", network.connects),
                 ("network.connects_folded", network.connects_folded),
                 ("network.connects_denied", network.connects_denied),
+                ("network.tapped", network.tapped),
+                ("network.tap_failed", network.tap_failed),
             ]);
         }
         let mut open = [0_u64; 4];

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * Copies of packets for inspection, of those flows whose bytes still tell something, while somebody inspects.
+ *
+ * A copy goes out as it is, without a word on where it was taken: whoever reads it knows the flow by its addresses and
+ * ports, and this node's flows by the same. So no packet of a pod is ever written to or marked, and each is copied at
+ * one place only: a flow between two pods of the node is left to the end that saw it first.
+ */
+#ifndef NV_NETWORK_TAP_H
+#define NV_NETWORK_TAP_H
+
+#include "packet.h"
+
+/* The first packet of a flow comes to a pod: was it copied at the interface that it came in by? Under other addresses,
+ * translated on the way, it is another flow, and copied here as well. */
+static __always_inline void find_other_end(struct __sk_buff *skb, const struct packet *p)
+{
+	struct flow_key key = {
+		.ifindex = skb->ingress_ifindex,
+		.local_port = p->key.remote_port,
+		.remote_port = p->key.local_port,
+		.protocol = p->key.protocol,
+	};
+	__builtin_memcpy(key.local, p->key.remote, 16);
+	__builtin_memcpy(key.remote, p->key.local, 16);
+	__builtin_memcpy(key.vlan, p->key.vlan, 3);
+	struct flow *there = bpf_map_lookup_elem(&flows, &key);
+	if (!there || (there->flags & ELSEWHERE))
+		return;
+	struct flow *here = bpf_map_lookup_elem(&flows, &p->key);
+	if (here)
+		__sync_fetch_and_or(&here->flags, ELSEWHERE);
+}
+
+/* Whether inspection has said that it knows enough of the flow, since it began. */
+static __always_inline bool is_inspected(const struct packet *p, struct flow *flow)
+{
+	struct inspected_key key = {
+		.local_port = p->key.local_port,
+		.remote_port = p->key.remote_port,
+		.protocol = p->key.protocol,
+	};
+	__builtin_memcpy(key.local, p->key.local, 16);
+	__builtin_memcpy(key.remote, p->key.remote, 16);
+	__u64 *said = bpf_map_lookup_elem(&inspected, &key);
+	if (!said)
+		return false;
+	bool is_ours = *said > flow->first_ns;
+	bpf_map_delete_elem(&inspected, &key);
+	if (is_ours)
+		__sync_fetch_and_or(&flow->flags, INSPECTED);
+	return is_ours;
+}
+
+/* Beginnings and ends are always copied, so that inspection does not keep flows that are over. */
+static __noinline void tap(struct __sk_buff *skb, const struct packet *p, struct flow *flow, __u64 now)
+{
+	bool is_end = p->syn || p->fin || p->rst;
+	__u32 zero = 0, flags = flow->flags;
+
+	if ((flags & ELSEWHERE) || ((flags & INSPECTED) && !is_end))
+		return;
+	struct tap *to = bpf_map_lookup_elem(&taps, &zero);
+	if (!to || to->until_ns < now)
+		return;
+	if (!(flags & INSPECTED) && is_inspected(p, flow) && !is_end)
+		return;
+	count(bpf_clone_redirect(skb, to->ifindex, 0) ? TAP_FAILED : TAPPED);
+}
+
+#endif
