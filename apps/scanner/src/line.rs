@@ -7,6 +7,7 @@ use nv_role_scanner::OutputFormat;
 
 use crate::db::DatabaseCommand;
 use crate::fs::FsLine;
+use crate::image::ImageLine;
 use crate::packages::MatchLine;
 
 /// Finds what is vulnerable: databases of feeds, root file systems, lists of packages.
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Match(MatchLine),
     /// Scan a root file system
     Fs(FsLine),
+    /// Scan an image on disk: an OCI layout, or an archive of docker save
+    Image(ImageLine),
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -2,6 +2,7 @@
 
 mod db;
 mod fs;
+mod image;
 mod line;
 mod packages;
 
@@ -41,6 +42,7 @@ fn run(line: Line) -> Result<()> {
         Command::Db { command } => db::run(command, &mut out, &mut remarks)?,
         Command::Match(line) => packages::run(&line, &mut out, &mut remarks)?,
         Command::Fs(line) => fs::run(&line, &mut out, &mut remarks)?,
+        Command::Image(line) => image::run(line, &mut out, &mut remarks)?,
     }
     finish(out, remarks)
 }

@@ -1,9 +1,11 @@
 //! Which distribution a root file system is.
 
+use serde::{Deserialize, Serialize};
+
 use crate::read::lines;
 
 /// A distribution and its release, as `os-release` names them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Distribution {
     /// `ID`, in lower case: `debian`, `ubuntu`, `alpine`, `rhel`, `almalinux`.
     pub id: String,

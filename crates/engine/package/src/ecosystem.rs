@@ -1,9 +1,11 @@
 //! Where a package comes from, and whose rules hold for it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::version::Scheme;
 
 /// A system of packages with names and versions of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Ecosystem {
     /// Debian's packages, also of Ubuntu.
     Deb,

@@ -1,5 +1,7 @@
 //! What a parser answers.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ecosystem::Ecosystem;
 
 /// Most packages that are read from one file; what is beyond is a fault.
@@ -12,7 +14,7 @@ const MAX_FAULTS: usize = 100;
 const MAX_TEXT: usize = 1024;
 
 /// The package that a binary package was built from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Source {
     /// Its name.
     pub name: Box<str>,
@@ -21,7 +23,7 @@ pub struct Source {
 }
 
 /// One installed package.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
     /// Where it comes from.
     pub ecosystem: Ecosystem,

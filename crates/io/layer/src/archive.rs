@@ -59,7 +59,7 @@ pub fn walk_archive(
     let file = File::open(path).map_err(open)?;
     let mut decoder = zstd::Decoder::new(file).map_err(open)?;
     decoder.window_log_max(WINDOW).map_err(open)?;
-    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, decoder));
+    let mut archive = ::tar::Archive::new(BufReader::with_capacity(1 << 20, decoder));
     let damaged = |entries| move |source| ArchiveError::Damaged { path: path.to_owned(), entries, source };
     let mut content = Vec::new();
     for (number, entry) in archive.entries().map_err(damaged(0))?.enumerate() {

@@ -72,12 +72,9 @@ impl Entry<'_> {
         Ok(File::from(file))
     }
 
-    /// Opens the file to read it whole or at places.
-    ///
-    /// # Errors
-    /// As [`Entry::open`].
-    pub fn content(&self) -> Result<impl ReadFile + use<>, TreeError> {
-        FolderFile::new(self.open()?).map_err(|e| self.error(e))
+    /// Its content, opened when it is first read.
+    pub fn content(&self) -> impl ReadFile {
+        FolderFile::new(|| self.open().map_err(|error| error.source))
     }
 
     /// Its content, if it is not larger than `cap` bytes.
@@ -85,7 +82,7 @@ impl Entry<'_> {
     /// # Errors
     /// As [`Entry::open`], and when it is larger.
     pub fn read(&self, cap: u64) -> Result<Vec<u8>, TreeError> {
-        self.content()?.whole(cap).map_err(|e| self.error(e))
+        self.content().whole(cap).map_err(|e| self.error(e))
     }
 
     /// The content of another regular file of the same folder, if it is not larger than `cap` bytes.
@@ -195,7 +192,7 @@ mod tests {
         let mut visit = |entry: &Entry<'_>| {
             seen.push(entry.path.display().to_string());
             if !entry.is_folder {
-                let mut content = entry.content().unwrap();
+                let mut content = entry.content();
                 assert_eq!(content.whole(5).unwrap(), b"12345");
                 let refused = content.whole(4).unwrap_err();
                 assert!(refused.to_string().contains("5 bytes"), "{refused:?}");

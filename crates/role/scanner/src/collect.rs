@@ -6,6 +6,7 @@ use std::path::Path;
 use nv_layer::{ReadFile, TreeError};
 use nv_package::distribution::{Distribution, parse_os_release, parse_red_hat_release};
 use nv_package::{FileKind, Inventory, Package, java, program, rpm};
+use serde::{Deserialize, Serialize};
 
 use crate::report::{Installed, Report, SetId};
 
@@ -23,7 +24,7 @@ const EXECUTABLE: u32 = 0o111;
 const RELEASE_FILES: [&str; 3] = ["etc/os-release", "usr/lib/os-release", "etc/redhat-release"];
 
 /// What one file says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileRecord {
     /// Packages that it lists or is.
     pub(crate) packages: Vec<Package>,
@@ -40,7 +41,7 @@ impl FileRecord {
 }
 
 /// What the files of a folder or layer say, by their paths below the root.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Records {
     pub(crate) files: BTreeMap<String, FileRecord>,
     /// What could not be read.
@@ -57,24 +58,18 @@ impl Records {
         }
     }
 
-    /// Takes a regular file of `mode` at `path`. `open` is called where its content is wanted.
-    pub(crate) fn offer<F: ReadFile>(
-        &mut self,
-        path: &str,
-        mode: u32,
-        open: impl FnOnce() -> std::io::Result<F>,
-    ) {
+    /// Takes a regular file of `mode` at `path`, whose content is read only where it is wanted.
+    pub(crate) fn offer(&mut self, path: &str, mode: u32, file: &mut dyn ReadFile) {
         let mut record = FileRecord::default();
         if mode & SET_ID != 0 {
             record.set_id = Some(mode & PERMISSIONS);
         }
-        let release = RELEASE_FILES.contains(&path);
+        let release = is_release(path);
         let kind = FileKind::of(path);
-        if release || kind.is_some() || mode & EXECUTABLE != 0 {
-            let read = open().and_then(|mut file| self.read(path, release, kind, &mut file, &mut record));
-            if let Err(error) = read {
-                self.fault(format!("{path}: {error}"));
-            }
+        if (release || kind.is_some() || mode & EXECUTABLE != 0)
+            && let Err(error) = self.read(path, release, kind, file, &mut record)
+        {
+            self.fault(format!("{path}: {error}"));
         }
         if !record.is_empty() {
             self.files.insert(path.to_owned(), record);
@@ -113,7 +108,7 @@ impl Records {
         }
         let inventory = match kind {
             Some(FileKind::JavaArchive) => {
-                java::parse_archive(path, file.size(), &mut |at, length| file.read_at(at, length).ok())
+                java::parse_archive(path, file.size()?, &mut |at, length| file.read_at(at, length).ok())
             }
             Some(kind) => kind.parse(path, &file.whole(kind.cap())?),
             None => program::inspect(&mut |at, length| file.read_at(at, length).ok()),
@@ -146,6 +141,11 @@ impl Records {
             report.set_ids.extend(record.set_id.map(|mode| SetId { file: file.clone(), mode, layer }));
         }
     }
+}
+
+/// Whether a file names the distribution.
+pub(crate) fn is_release(path: &str) -> bool {
+    RELEASE_FILES.contains(&path)
 }
 
 /// A path as text; bytes that are no UTF-8 are replaced.

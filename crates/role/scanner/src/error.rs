@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use nv_layer::{MapError, TreeError};
+use nv_layer::{ImageError, MapError, TreeError};
 use nv_vulnerability::{BuildError, DatabaseError};
 
 /// Why a command failed as a whole.
@@ -63,6 +63,9 @@ pub enum ScannerError {
     /// A root file system could not be read at all.
     #[error("the root file system could not be read")]
     Root(#[source] TreeError),
+    /// A folder or archive of images could not be read at all.
+    #[error("the image could not be read")]
+    Image(#[source] ImageError),
     /// A key file does not hold 64 hexadecimal digits.
     #[error("{} holds no Ed25519 key: 64 hexadecimal digits are expected", path.display())]
     Key {

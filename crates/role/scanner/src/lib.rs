@@ -3,19 +3,23 @@
 //! Each command is a function that writes what it found to a writer, and hands what it could not read to a [`Remarks`],
 //! so that one bad file, line or feed hides no other.
 
+mod cache;
 mod collect;
 mod database;
 mod error;
+mod image;
 mod list;
 mod output;
 mod remark;
 mod report;
 mod root;
 
+pub use cache::LayerCache;
 pub use database::{
     BuildOptions, OpenedDatabase, build_database, lookup, print_status, print_version, verify_database,
 };
 pub use error::ScannerError;
+pub use image::{ImageChoice, open_image, read_image};
 pub use list::match_list;
 pub use nv_vulnerability::SigningKey;
 pub use output::{OutputFormat, write_report};

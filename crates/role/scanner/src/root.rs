@@ -34,7 +34,7 @@ pub fn read_root(root: &Path, remarks: &mut Remarks<'_>) -> Result<Report, Scann
                     records.offer_rpm(&path, &log, || entry.read(MAX_DATABASE));
                     return Visit::On;
                 }
-                records.offer(&path, mode, || entry.content().map_err(|error| error.source));
+                records.offer(&path, mode, &mut entry.content());
             }
             Err(error) => records.fault(nv_telemetry::chain(&error)),
         }

@@ -1,0 +1,138 @@
+//! The documents of images: indexes, manifests and configurations of OCI (image-spec 1.1) and Docker, and the list in
+//! archives of `docker save`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{Image, ImageError, ImageLayer};
+
+/// An index or a manifest.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Document {
+    pub(super) manifests: Vec<Descriptor>,
+    pub(super) config: Option<Descriptor>,
+    pub(super) layers: Vec<Descriptor>,
+    artifact_type: String,
+}
+
+/// What another document is named by.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Descriptor {
+    media_type: String,
+    pub(super) digest: String,
+    pub(super) size: u64,
+    platform: Option<Platform>,
+    annotations: BTreeMap<String, String>,
+    artifact_type: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Platform {
+    os: String,
+    architecture: String,
+}
+
+impl Descriptor {
+    /// Attestations say so in their platform, which is none.
+    pub(super) fn is_no_image(&self) -> bool {
+        let attestation = self.annotations.contains_key("vnd.docker.reference.type");
+        let nowhere =
+            self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
+        attestation || nowhere || !self.artifact_type.is_empty()
+    }
+
+    pub(super) fn names(&self) -> Option<String> {
+        let keys = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+        keys.iter().find_map(|key| self.annotations.get(*key)).cloned()
+    }
+}
+
+impl Document {
+    /// Charts, signatures and other artefacts have configurations of their own kinds.
+    pub(super) fn is_no_image(&self) -> bool {
+        let kinds = [
+            "application/vnd.oci.image.config.v1+json",
+            "application/vnd.docker.container.image.v1+json",
+            "",
+        ];
+        let image = self.config.as_ref().is_some_and(|config| kinds.contains(&config.media_type.as_str()));
+        !image || !self.artifact_type.is_empty()
+    }
+}
+
+/// What an image says of itself.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Config {
+    created: Option<String>,
+    author: Option<String>,
+    architecture: String,
+    os: String,
+    config: Option<Execution>,
+    pub(super) rootfs: RootFs,
+    history: Option<Vec<Step>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct Execution {
+    user: String,
+    env: Option<Vec<String>>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RootFs {
+    pub(super) diff_ids: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Step {
+    created_by: String,
+    empty_layer: bool,
+}
+
+/// An image in an archive of `docker save`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DockerImage {
+    pub(super) config: String,
+    #[serde(rename = "RepoTags")]
+    pub(super) names: Option<Vec<String>>,
+    pub(super) layers: Vec<String>,
+}
+
+impl Config {
+    /// The image with these layers, each with the command that made it.
+    pub(super) fn image(self, id: String, mut layers: Vec<ImageLayer>) -> Image {
+        let made = self.history.unwrap_or_default().into_iter().filter(|step| !step.empty_layer);
+        for (layer, step) in layers.iter_mut().zip(made) {
+            layer.command = step.created_by;
+        }
+        let execution = self.config.unwrap_or_default();
+        Image {
+            names: Vec::new(),
+            digest: String::new(),
+            id,
+            os: self.os,
+            architecture: self.architecture,
+            created: self.created.unwrap_or_default(),
+            author: self.author.unwrap_or_default(),
+            user: execution.user,
+            environment: execution.env.unwrap_or_default(),
+            labels: execution.labels.unwrap_or_default(),
+            layers,
+        }
+    }
+}
+
+pub(super) fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, ImageError> {
+    serde_json::from_slice(bytes).map_err(|source| ImageError::Document { name: name.to_owned(), source })
+}

@@ -1,0 +1,333 @@
+//! An image: each layer once as a stream, then the layers over one another.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use nv_layer::{
+    Image, ImageLayer, ImageStore, LayerChange, LayerDigests, LayerEntry, LayerError, ReadFile, walk_layer,
+};
+use nv_package::FileKind;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::cache::LayerCache;
+use crate::collect::{FileRecord, Records, is_release};
+use crate::error::ScannerError;
+use crate::remark::Remarks;
+use crate::report::{ImageFacts, LayerFacts, Report};
+
+/// Most whiteouts and links of a layer that are kept.
+const MAX_KEPT: usize = 1_000_000;
+
+/// What a layer holds and what it takes away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    pub(crate) records: Records,
+    /// Marks of its paths that are no folders, sorted: what a layer below has there or further down is gone.
+    covered: Vec<u64>,
+    /// Marks of its folders, sorted: what a layer below has there, if it is none, is gone.
+    folders: Vec<u64>,
+    /// Paths that it takes away.
+    whiteouts: Vec<String>,
+    /// Folders whose content it takes away.
+    opaque: Vec<String>,
+    /// Further names of files of layers below: name, first name.
+    links: Vec<(String, String)>,
+}
+
+/// A mark of a path: the first bytes of its SHA-256, so that no two paths of a layer have the same one.
+fn mark(path: &str) -> u64 {
+    let sum = Sha256::digest(path.as_bytes());
+    sum.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+/// The images of a folder or archive.
+///
+/// # Errors
+/// [`ScannerError::Image`] when it can not be read at all.
+pub fn open_image(
+    path: &Path,
+    wanted: &ImageChoice,
+    remarks: &mut Remarks<'_>,
+) -> Result<(ImageStore, Image), ScannerError> {
+    let store = ImageStore::open(path).map_err(ScannerError::Image)?;
+    let (images, errors) = store.images().map_err(ScannerError::Image)?;
+    for error in &errors {
+        remarks.add(&format!("{}: {}", path.display(), nv_telemetry::chain(error)));
+    }
+    let fits = |image: &Image| {
+        wanted.platform.as_ref().is_none_or(|platform| *platform == platform_of(image))
+            && wanted
+                .name
+                .as_ref()
+                .is_none_or(|name| image.names.contains(name) || image.digest == *name || image.id == *name)
+    };
+    let mut fitting: Vec<Image> = images.into_iter().filter(fits).collect();
+    // Of one image for several platforms, this machine's is meant where none is named.
+    if fitting.len() > 1 && wanted.platform.is_none() {
+        let own = own_platform();
+        let of_own: Vec<Image> = fitting.iter().filter(|image| platform_of(image) == own).cloned().collect();
+        if of_own.len() == 1 {
+            fitting = of_own;
+        }
+    }
+    match (fitting.pop(), fitting.is_empty()) {
+        (Some(image), true) => Ok((store, image)),
+        (None, _) => Err(ScannerError::Argument(format!("{} holds no such image", path.display()))),
+        (Some(last), false) => {
+            let names = fitting
+                .iter()
+                .chain([&last])
+                .map(|image| format!("{} {} {}", image.digest, platform_of(image), image.names.join(" ")));
+            let names: Vec<String> = names.collect();
+            Err(ScannerError::Argument(format!(
+                "{} holds several images, name one with --name or --platform:\n{}",
+                path.display(),
+                names.join("\n")
+            )))
+        }
+    }
+}
+
+/// Which of several images is meant.
+#[derive(Clone, Debug, Default)]
+pub struct ImageChoice {
+    /// A name with its tag, the digest of a manifest or of a configuration.
+    pub name: Option<String>,
+    /// `os/architecture`.
+    pub platform: Option<String>,
+}
+
+fn platform_of(image: &Image) -> String {
+    format!("{}/{}", image.os, image.architecture)
+}
+
+fn own_platform() -> String {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("linux/{architecture}")
+}
+
+/// What is in an image. A layer that can not be read to its end is remarked, and the others are read nevertheless.
+pub fn read_image(
+    store: &ImageStore,
+    image: &Image,
+    cache: Option<&LayerCache>,
+    remarks: &mut Remarks<'_>,
+) -> Report {
+    let mut squashed: BTreeMap<String, (usize, FileRecord)> = BTreeMap::new();
+    let mut facts = facts_of(image);
+    for (place, layer) in image.layers.iter().enumerate() {
+        let record = read_layer(store, layer, cache, remarks);
+        for fault in &record.records.faults {
+            remarks.add(&format!("layer {}: {fault}", layer.digest()));
+        }
+        if let Some(layer) = facts.layers.get_mut(place) {
+            let mut alone = Report::default();
+            record.records.clone().report(&mut alone, |_| Some(place));
+            layer.packages = alone.packages;
+        }
+        put_over(&mut squashed, place, record);
+    }
+    let places: BTreeMap<String, usize> =
+        squashed.iter().map(|(file, (place, _))| (file.clone(), *place)).collect();
+    let files = squashed.into_iter().map(|(file, (_, record))| (file, record)).collect();
+    let mut report = Report { subject: subject_of(image), image: Some(facts), ..Report::default() };
+    Records { files, faults: Vec::new() }.report(&mut report, |file| places.get(file).copied());
+    report
+}
+
+fn subject_of(image: &Image) -> String {
+    image.names.first().cloned().unwrap_or_else(|| image.id.clone())
+}
+
+fn facts_of(image: &Image) -> ImageFacts {
+    let layers = image.layers.iter().map(|layer| LayerFacts {
+        digest: layer.digest().to_owned(),
+        size: layer.size,
+        command: layer.command.clone(),
+        ..LayerFacts::default()
+    });
+    ImageFacts {
+        names: image.names.clone(),
+        digest: image.digest.clone(),
+        id: image.id.clone(),
+        platform: platform_of(image),
+        created: image.created.clone(),
+        author: image.author.clone(),
+        user: image.user.clone(),
+        environment: image.environment.clone(),
+        labels: image.labels.clone(),
+        layers: layers.collect(),
+    }
+}
+
+fn read_layer(
+    store: &ImageStore,
+    layer: &ImageLayer,
+    cache: Option<&LayerCache>,
+    remarks: &mut Remarks<'_>,
+) -> LayerRecord {
+    if let Some(known) = cache.and_then(|cache| cache.get(layer.digest())) {
+        return known;
+    }
+    let mut fault = |why: String| remarks.add(&format!("layer {}: {why}", layer.digest()));
+    let open = || store.layer(layer).map_err(|error| nv_telemetry::chain(&error));
+    match open().map(|blob| walk(blob, &layer.digests, open)) {
+        Ok((record, Ok(()))) => {
+            if let Some(Err(error)) = cache.map(|cache| cache.put(layer.digest(), &record)) {
+                fault(format!("could not be kept: {error}"));
+            }
+            record
+        }
+        Ok((record, Err(error))) => {
+            fault(nv_telemetry::chain(&error));
+            record
+        }
+        Err(why) => {
+            fault(why);
+            LayerRecord::default()
+        }
+    }
+}
+
+/// Reads a layer. `again` opens it a second time, where a hard link gives a file that was passed over a name that makes
+/// it wanted.
+pub(crate) fn walk<R: std::io::Read>(
+    blob: R,
+    digests: &LayerDigests,
+    again: impl FnOnce() -> Result<R, String>,
+) -> (LayerRecord, Result<(), LayerError>) {
+    let mut record = LayerRecord::default();
+    let mut later: Vec<(String, String, u32)> = Vec::new();
+    let mut refused = Vec::new();
+    let mut take = |entry: &LayerEntry<'_>, file: &mut dyn ReadFile| record.take(entry, file, &mut later);
+    let mut result = walk_layer(blob, digests, &mut take, &mut |path| refused.push(path.to_owned()));
+    for path in refused.iter().take(100) {
+        record.records.fault(format!("{path:?} leads out of the root, left out"));
+    }
+    record.finish();
+    let mut names: HashMap<String, Vec<(String, u32)>> = HashMap::new();
+    for (path, target, mode) in later {
+        if record.covered.binary_search(&mark(&target)).is_ok() {
+            names.entry(target).or_default().push((path, mode));
+        } else {
+            record
+                .records
+                .fault(format!("{path} is a name of {target}, which is in a layer below: not read"));
+        }
+    }
+    if !names.is_empty() && result.is_ok() {
+        let mut named = |entry: &LayerEntry<'_>, file: &mut dyn ReadFile| {
+            if entry.change == LayerChange::File {
+                for (path, mode) in names.get(entry.path).into_iter().flatten() {
+                    record.records.offer(path, *mode, file);
+                }
+            }
+        };
+        match again() {
+            Ok(blob) => result = walk_layer(blob, digests, &mut named, &mut |_| {}),
+            Err(why) => record.records.fault(why),
+        }
+    }
+    (record, result)
+}
+
+impl LayerRecord {
+    fn take(
+        &mut self,
+        entry: &LayerEntry<'_>,
+        file: &mut dyn ReadFile,
+        later: &mut Vec<(String, String, u32)>,
+    ) {
+        let path = entry.path;
+        match entry.change {
+            LayerChange::Folder => {
+                self.folders.push(mark(path));
+                return;
+            }
+            LayerChange::Whiteout => {
+                keep(&mut self.whiteouts, path.to_owned(), &mut self.records);
+                return;
+            }
+            LayerChange::Opaque => {
+                keep(&mut self.opaque, path.to_owned(), &mut self.records);
+                return;
+            }
+            LayerChange::File | LayerChange::HardLink | LayerChange::Other => {}
+        }
+        // Of two entries of one path, the later counts.
+        self.records.files.remove(path);
+        self.covered.push(mark(path));
+        match entry.change {
+            LayerChange::File => self.records.offer(path, entry.mode, file),
+            LayerChange::HardLink => {
+                let wanted = FileKind::of(path);
+                if wanted == FileKind::of(entry.target) && !is_release(path) {
+                    match self.records.files.get(entry.target).cloned() {
+                        Some(same) => {
+                            self.records.files.insert(path.to_owned(), same);
+                        }
+                        None => {
+                            let link = (path.to_owned(), entry.target.to_owned());
+                            keep(&mut self.links, link, &mut self.records);
+                        }
+                    }
+                } else if wanted.is_some() || is_release(path) {
+                    let link = (path.to_owned(), entry.target.to_owned(), entry.mode);
+                    keep(later, link, &mut self.records);
+                }
+            }
+            LayerChange::Folder | LayerChange::Other | LayerChange::Whiteout | LayerChange::Opaque => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        for marks in [&mut self.covered, &mut self.folders] {
+            marks.sort_unstable();
+            marks.dedup();
+        }
+        self.whiteouts.sort_unstable();
+        self.opaque.sort_unstable();
+        // What the layer itself has of them needs no layer below.
+        let covered = &self.covered;
+        self.links.retain(|(_, target)| covered.binary_search(&mark(target)).is_err());
+    }
+
+    /// Whether a file of a layer below is gone.
+    fn hides(&self, file: &str) -> bool {
+        let has =
+            |sorted: &[String], path: &str| sorted.binary_search_by(|known| (**known).cmp(path)).is_ok();
+        let gone = |path: &str| has(&self.whiteouts, path);
+        let emptied = |path: &str| has(&self.opaque, path);
+        let covers = |path: &str| self.covered.binary_search(&mark(path)).is_ok();
+        if gone(file) || covers(file) || self.folders.binary_search(&mark(file)).is_ok() || emptied("") {
+            return true;
+        }
+        let mut above = file.match_indices('/').filter_map(|(at, _)| file.get(..at));
+        above.any(|folder| gone(folder) || emptied(folder) || covers(folder))
+    }
+}
+
+fn keep<T>(list: &mut Vec<T>, item: T, records: &mut Records) {
+    if list.len() < MAX_KEPT {
+        list.push(item);
+    } else {
+        records.fault(format!("more than {MAX_KEPT} whiteouts or links"));
+    }
+}
+
+/// Puts a layer over those below it.
+fn put_over(squashed: &mut BTreeMap<String, (usize, FileRecord)>, place: usize, layer: LayerRecord) {
+    let linked: Vec<(String, FileRecord)> = layer
+        .links
+        .iter()
+        .filter_map(|(path, target)| Some((path.clone(), squashed.get(target)?.1.clone())))
+        .collect();
+    squashed.retain(|file, _| !layer.hides(file));
+    let own = layer.records.files.into_iter().chain(linked);
+    squashed.extend(own.map(|(file, record)| (file, (place, record))));
+}
