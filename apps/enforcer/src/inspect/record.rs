@@ -231,7 +231,7 @@ impl Sink for Lines<'_> {
             Kind::Lost { .. } => self.count(event.session, |open| &mut open.lost),
             Kind::Conflict { .. } => self.count(event.session, |open| &mut open.conflicts),
             // The summary has it.
-            Kind::Identified(_) => {}
+            Kind::Identified(_) | Kind::Settled => {}
         }
     }
 }

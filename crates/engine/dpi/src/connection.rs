@@ -94,13 +94,15 @@ pub(crate) fn handshake(flow: &mut Flow, side: Side, segment: &Tcp<'_>, threats:
 }
 
 pub(crate) fn teardown(flow: &mut Flow, side: Side, segment: &Tcp<'_>) {
+    let settled = flow.settled;
     let other = *flow.half(side.other());
     let half = flow.half_mut(side);
     if segment.has(Tcp::RST) {
         // Who does not see the stream can only guess its number (RFC 5961 §3).
         let near = (-1..=1 << 20).contains(&distance(segment.sequence, half.next));
         let answers = segment.has(Tcp::ACK) && other.started && segment.acknowledgment == other.next;
-        if !half.started || near || answers {
+        // Of a flow of which nothing is read the stream is not followed.
+        if !half.started || near || answers || settled {
             flow.phase = Phase::Closed;
         }
         return;

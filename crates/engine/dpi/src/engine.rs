@@ -8,7 +8,7 @@ use nv_packet::transport::{Icmp, Tcp, Udp};
 
 use crate::connection::{Threats, digest, handshake, invalid_flags, teardown};
 use crate::counters::{Counters, bump};
-use crate::event::{End, Event, Kind, SessionId, Sink};
+use crate::event::{Current, End, Event, Kind, SessionId, Sink};
 use crate::flow::{Flow, Phase};
 use crate::key::{Endpoint, Endpoints, Key, Side, Transport};
 use crate::limits::Limits;
@@ -36,6 +36,8 @@ pub struct Engine {
     /// Packet time, which never goes back.
     now: u64,
     sessions: u64,
+    /// Slot of the flow of the last frame.
+    current: Option<u32>,
 }
 
 /// A packet on its way.
@@ -58,6 +60,7 @@ impl Engine {
             counters: Counters::default(),
             now: 0,
             sessions: 0,
+            current: None,
         }
     }
 
@@ -82,9 +85,16 @@ impl Engine {
         (self.streams.reader.used(), self.streams.segments.used())
     }
 
+    /// The flow that the last frame belongs to, as it is now; `None` when it has none, or has ended it.
+    #[must_use]
+    pub fn current(&self) -> Option<Current> {
+        self.table.get(self.current?).filter(|flow| flow.live).map(Flow::current)
+    }
+
     /// Takes a frame that was captured at `at` (nanoseconds since 1970).
     pub fn frame<S: Sink>(&mut self, at: u64, link: Link, frame: &[u8], sink: &mut S) {
         self.advance(at, sink);
+        self.current = None;
         let bytes = frame.len() as u64;
         match self.frames.decode(link, frame) {
             Ok(Decoded::Packet(packet)) => self.packet(&packet, bytes, sink),
@@ -224,7 +234,17 @@ impl Engine {
         let half = flow.half_mut(side);
         half.packets = half.packets.saturating_add(1);
         half.bytes = half.bytes.saturating_add(passing.bytes);
+        self.current = Some(slot);
         Some((slot, side))
+    }
+
+    /// Tells, once, that nothing more is read of a flow.
+    fn look_whether_read<S: Sink>(&mut self, slot: u32, sink: &mut S) {
+        let Some(flow) = self.table.get_mut(slot).filter(|flow| !flow.settled && flow.is_read()) else {
+            return;
+        };
+        flow.settled = true;
+        sink.event(&Event { at: self.now, session: flow.id, kind: Kind::Settled });
     }
 
     fn close<S: Sink>(&mut self, slot: u32, end: End, sink: &mut S) {
@@ -293,6 +313,7 @@ impl Engine {
         if ended != phase {
             self.table.hurry(slot);
         }
+        self.look_whether_read(slot, sink);
     }
 
     /// Ends a flow whose ports a new connection takes.
@@ -322,6 +343,7 @@ impl Engine {
         flow.phase = Phase::Open;
         let mut moment = Moment { at: self.now, sink, counters: &mut self.counters };
         self.streams.reader.datagram(&mut moment, flow, side, datagram.payload);
+        self.look_whether_read(slot, sink);
     }
 
     fn icmp<S: Sink>(&mut self, passing: &Passing, message: &Icmp<'_>, sink: &mut S) {

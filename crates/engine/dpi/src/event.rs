@@ -78,6 +78,9 @@ pub enum Kind<'a> {
         /// Who sent it.
         side: Side,
     },
+    /// Nothing more will be read of the flow's bytes: their sender's protocol tells no more (TLS behind its handshake),
+    /// or it is none that is known. Its packets need not be brought any more, but for those that end it. Told once.
+    Settled,
     /// The flow is over.
     Closed(Summary),
 }
@@ -115,6 +118,17 @@ pub struct Volume {
     pub packets: u32,
     /// Bytes of their frames.
     pub bytes: u64,
+}
+
+/// A flow that is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// Which one.
+    pub session: SessionId,
+    /// Who talks to whom.
+    pub endpoints: Endpoints,
+    /// Its application, when identified.
+    pub application: Option<ApplicationId>,
 }
 
 /// A flow at its end.

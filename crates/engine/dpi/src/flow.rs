@@ -2,10 +2,13 @@
 
 use nv_model::application::ApplicationId;
 
-use crate::event::{End, SessionId, Summary, Volume};
+use crate::event::{Current, End, SessionId, Summary, Volume};
 use crate::key::{Endpoints, Key, Side, Transport};
 use crate::pool::NONE;
 use crate::protocol::ProtocolSet;
+
+/// Bytes of one side, unrecognised and without an answer, after which none is expected.
+const ONE_SIDED_BYTES: u64 = 64 * 1024;
 
 /// How far a flow has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,8 @@ pub(crate) struct Flow {
     pub(crate) midstream: bool,
     /// The client's silence has been noted.
     pub(crate) noted: bool,
+    /// That nothing more is read of it was told.
+    pub(crate) settled: bool,
     /// Whether the slot holds a flow.
     pub(crate) live: bool,
     /// Threats that are told once a flow, as bits.
@@ -146,6 +151,7 @@ impl Flow {
             client_is_low,
             midstream: false,
             noted: false,
+            settled: false,
             live: true,
             told: 0,
         }
@@ -187,6 +193,21 @@ impl Flow {
             || client.held != NONE;
         self.key.transport() == Transport::Tcp && self.phase == Phase::Open && !self.midstream && !said
     }
+    /// Whether no byte that may still come is read. Of a conversation in which one side talks all the time and the other
+    /// never, and in which nothing was recognised, nothing is expected any more.
+    pub(crate) fn is_read(&self) -> bool {
+        let over =
+            |half: &Half| half.reading == Reading::Done || (half.skip == u64::MAX && half.carry == NONE);
+        let (client, server) = (&self.client, &self.server);
+        let silent = |half: &Half| {
+            half.reading == Reading::Probing && half.tries == 0 && half.carry == NONE && half.held == NONE
+        };
+        let one_sided = |talks: &Half, other: &Half| {
+            self.parser == NONE && over(talks) && silent(other) && talks.bytes >= ONE_SIDED_BYTES
+        };
+        self.key.transport() != Transport::Icmp
+            && ((over(client) && over(server)) || one_sided(client, server) || one_sided(server, client))
+    }
     pub(crate) fn endpoints(&self) -> Endpoints {
         self.key.endpoints(self.client_is_low)
     }
@@ -196,10 +217,16 @@ impl Flow {
     pub(crate) fn client_port(&self) -> u16 {
         self.key.port(self.client_is_low)
     }
+    pub(crate) fn current(&self) -> Current {
+        Current { session: self.id, endpoints: self.endpoints(), application: self.application() }
+    }
+    fn application(&self) -> Option<ApplicationId> {
+        (self.application != 0).then_some(ApplicationId(self.application))
+    }
     pub(crate) fn summary(&self, end: End) -> Summary {
         Summary {
             endpoints: self.endpoints(),
-            application: (self.application != 0).then_some(ApplicationId(self.application)),
+            application: self.application(),
             client: self.client.volume(),
             server: self.server.volume(),
             started: self.started,

@@ -112,6 +112,7 @@ pub(crate) struct Told {
     pub(crate) gaps: Vec<(Side, u32)>,
     pub(crate) conflicts: usize,
     pub(crate) lost: usize,
+    pub(crate) settled: usize,
     pub(crate) closed: Vec<crate::event::Summary>,
 }
 
@@ -132,6 +133,7 @@ impl Told {
             Kind::Gap { side, bytes } => self.gaps.push((*side, *bytes)),
             Kind::Conflict { .. } => self.conflicts += 1,
             Kind::Lost { .. } => self.lost += 1,
+            Kind::Settled => self.settled += 1,
             Kind::Closed(summary) => self.closed.push(*summary),
         }
     }

@@ -186,3 +186,41 @@ fn clients_that_open_connections_and_say_nothing_are_told_and_those_that_speak_a
         assert_eq!(engine.flows(), 0, "until their time is over");
     }
 }
+
+#[test]
+fn it_is_told_once_that_nothing_more_is_read_of_a_flow_and_never_while_something_may_come() {
+    let noise = |byte: u8, length: usize| vec![byte; length];
+    let http = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+    for (name, flights, settled) in [
+        ("of no protocol", vec![(Side::Client, noise(0xfe, 2000)), (Side::Server, noise(0xfd, 2000))], 1),
+        ("of no protocol, the server silent", vec![(Side::Client, noise(0xfe, 100_000))], 1),
+        ("of no protocol, and the server may still answer", vec![(Side::Client, noise(0xfe, 2000))], 0),
+        ("of a protocol whose requests go on", vec![(Side::Client, http)], 0),
+    ] {
+        assert_eq!(super::conversation::talk(9, &flights).settled, settled, "{name}");
+    }
+}
+
+#[test]
+fn the_flow_of_the_last_frame_is_known_until_it_is_over() {
+    let mut engine = super::conversation::engine(OverlapPolicy::First);
+    assert_eq!(engine.current(), None);
+    engine.frame(SECOND, Link::Raw, &tcp(80, &bare(Side::Client, SYN, 0), &[]), &mut |_: &Event<'_>| {});
+    let current = engine.current().unwrap();
+    assert_eq!((current.endpoints.server.port, current.application), (80, None));
+    engine.finish(&mut |_: &Event<'_>| {});
+    assert_eq!(engine.current(), None);
+}
+
+#[test]
+fn a_settled_flow_ends_with_a_reset_from_wherever_its_stream_has_come_to() {
+    let mut packets: Vec<Vec<u8>> = Vec::new();
+    let flights = [(Side::Client, vec![0xfe; 2000]), (Side::Server, vec![0xfd; 2000])];
+    let mut all = segments(&flights);
+    // Without the FINs; millions of bytes were not brought.
+    all.truncate(all.len() - 2);
+    all.push(bare(Side::Server, RST, 900_000_000));
+    packets.extend(all.iter().map(|segment| tcp(9, segment, &[])));
+    let told = inspect(&packets);
+    assert_eq!((told.closed[0].end, told.settled), (End::Closed, 1));
+}
