@@ -17,6 +17,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+#include "probe/behaviour.h"
 #include "probe/exec.h"
 #include "probe/file.h"
 #include "probe/lineage.h"

@@ -32,8 +32,11 @@ typedef _Bool bool;
 #define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_ARRAY 2
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
+#define BPF_MAP_TYPE_LRU_HASH 9
 #define BPF_MAP_TYPE_LPM_TRIE 11
 #define BPF_MAP_TYPE_RINGBUF 27
+#define BPF_MAP_TYPE_TASK_STORAGE 29
+#define BPF_LOCAL_STORAGE_GET_F_CREATE 1
 #define BPF_NOEXIST 1
 #define BPF_F_NO_PREALLOC 1
 #define BPF_RB_NO_WAKEUP 1
@@ -80,10 +83,13 @@ struct vfsmount {
 	struct super_block *mnt_sb;
 };
 
+struct mnt_namespace;
+
 struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
 };
 
 struct path {
@@ -129,9 +135,28 @@ typedef struct {
 	__u32 val;
 } kuid_t;
 
+struct uid_gid_extent {
+	__u32 first;
+	__u32 lower_first;
+};
+
+struct uid_gid_map {
+	struct uid_gid_extent extent[5];
+};
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct user_namespace {
+	struct uid_gid_map uid_map;
+	struct ns_common ns;
+};
+
 struct cred {
 	kuid_t uid;
 	kuid_t euid;
+	struct user_namespace *user_ns;
 };
 
 struct linux_binprm {
@@ -139,10 +164,6 @@ struct linux_binprm {
 	struct cred *cred;
 	const char *filename;
 	char buf[2];
-};
-
-struct ns_common {
-	unsigned int inum;
 };
 
 struct mnt_namespace {
@@ -189,11 +210,31 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+/* 64-bit registers at the entry of a system call, as each architecture names them. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long bx;
+	unsigned long cx;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
+	unsigned long r10;
+	unsigned long orig_ax;
+};
+#endif
+
+struct thread_info {
+	__u32 status;
+};
+
 struct task_struct {
+	struct thread_info thread_info;
 	int pid;
 	int tgid;
 	int exit_code;
+	unsigned int ptrace;
 	struct task_struct *real_parent;
+	struct task_struct *parent;
 	struct mm_struct *mm;
 	const struct cred *cred;
 	char comm[16];

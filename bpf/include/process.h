@@ -26,6 +26,8 @@
 #define LOADER_NAME 32
 /* Most arguments of a program that is refused. */
 #define REFUSED_ARGUMENTS 16
+#define DEED_TYPE_BYTES 32
+#define DEED_TEXT_BYTES 128
 /* Rule of a record that no rule decided. */
 #define NO_RULE 0xffffffffU
 
@@ -117,7 +119,7 @@ struct caller_row {
 enum caller { CALLER_UNKNOWN, CALLER_OUTSIDE, CALLER_PROGRAM };
 enum arguments { ARGUMENTS_UNKNOWN, ARGUMENTS_HEAD, ARGUMENTS_WHOLE, ARGUMENTS_LATER };
 
-enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGROUP_MADE = 4, RECORD_CGROUP_GONE = 5, RECORD_FILE = 6 };
+enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGROUP_MADE = 4, RECORD_CGROUP_GONE = 5, RECORD_FILE = 6, RECORD_DEED = 7 };
 
 /* exec_record.flags */
 #define EXEC_CHANGED 1          /* the file is in the overlay's upper layer: new or changed since the image */
@@ -260,6 +262,59 @@ struct file_record {
 	char path[PATH_BYTES];
 };
 
+/* What a process of a container asked the kernel for; the numbers are nv_model's. */
+enum deed {
+	DEED_MOUNT = 1,
+	DEED_REMOUNT = 2,
+	DEED_MOVE_MOUNT = 3,
+	DEED_PIVOT_ROOT = 4,
+	DEED_MODULE_LOAD = 5,
+	DEED_BPF_LOAD = 6,
+	DEED_JOIN_NAMESPACE = 7,
+	DEED_NEW_NAMESPACE = 8,
+	DEED_BECOME_ROOT = 9,
+	DEED_PTRACE = 10,
+};
+
+/* deed_record.flags */
+#define DEED_REFUSED 1 /* the kernel's own rules did not allow it */
+
+struct deed_record {
+	struct record_head head;
+	__u32 deed;
+	__u32 flags;
+	__u64 argument; /* namespaces and mounts: the flags that it was asked with; modules, BPF: 0 */
+	__u32 parent_pid;
+	__u32 uid;
+	__u32 euid;
+	__u32 other_pid; /* the process that it was done to; 0 for none */
+	char comm[COMM_BYTES];
+	char other_comm[COMM_BYTES];
+	char type_name[DEED_TYPE_BYTES]; /* of a file system */
+	char from[DEED_TEXT_BYTES];   /* as the process said it, in its own words */
+	char target[DEED_TEXT_BYTES];
+};
+
+/* What is known of a process of a container, for as long as it lives, wherever it goes. */
+struct belonging {
+	__u64 cgroup; /* the container's, in which it, or whom it descends from, ran its first program there */
+	__u64 told_at;
+	__u64 told_argument;
+	__u32 told_deed;
+	__u32 user_namespace; /* 0: not known yet */
+};
+
+/* Records of a kind that a cgroup may make in a second. */
+struct deed_limit_key {
+	__u64 cgroup;
+	__u64 deed;
+};
+
+struct deed_limit {
+	__u64 second;
+	__u64 records;
+};
+
 /* Slots of the counters, one u64 a CPU. */
 enum counter {
 	COUNT_DROPPED_EXEC,
@@ -278,6 +333,8 @@ enum counter {
 	COUNT_DENY,
 	COUNT_DROPPED_FILE,
 	COUNT_CALLERS_FULL,   /* what a process runs found no room */
+	COUNT_DROPPED_DEED,
+	COUNT_LIMITED_DEED,   /* more of a kind than a cgroup may make in a second */
 	COUNT_SLOTS,
 };
 

@@ -47,11 +47,6 @@ static __always_inline bool has_feature(__u32 feature)
 	return value && (*value & feature);
 }
 
-static __always_inline __u32 mounts_of(struct task_struct *task)
-{
-	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-}
-
 /* What the process ran until now. Paths of another mount namespace say nothing here. */
 static __always_inline void find_caller(struct scratch *s, struct task_struct *task, bool container)
 {

@@ -6,6 +6,7 @@
 #define NV_PROBE_EXEC_H
 
 #include "arguments.h"
+#include "behaviour.h"
 #include "judge.h"
 #include "stdio.h"
 
@@ -106,6 +107,12 @@ int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linu
 
 	if (!row)
 		return 0;
+	if ((row->flags & CGROUP_CONTAINER) && mounts_of(task) != host_mount_namespace) {
+		struct belonging *known = belong(task, cgroup);
+
+		if (known)
+			notice(task, known);
+	}
 	s = take_scratch();
 	if (!s) {
 		if (refuse_unjudged(row) && bpf_send_signal(SIGKILL))

@@ -5,15 +5,28 @@
 #ifndef NV_PROBE_LINEAGE_H
 #define NV_PROBE_LINEAGE_H
 
+#include "behaviour.h"
 #include "condition.h"
 
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *child)
 {
 	__u32 pid = BPF_CORE_READ(child, pid);
+	struct belonging *known = bpf_task_storage_get(&belongings, parent, NULL, 0), *inherited;
 	__u64 cgroup;
 	struct fork_record *record;
 
+	/* Threads too, as each may ask the kernel for something. */
+	if (known) {
+		if (!known->user_namespace)
+			known->user_namespace = user_namespace_of(parent);
+		inherited = bpf_task_storage_get(&belongings, child, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (inherited) {
+			inherited->cgroup = known->cgroup;
+			inherited->user_namespace = known->user_namespace;
+			notice(child, inherited);
+		}
+	}
 	if (pid != BPF_CORE_READ(child, tgid))
 		return 0; /* a thread */
 	cgroup = cgroup_of(child);

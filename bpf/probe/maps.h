@@ -113,6 +113,8 @@ struct scratch {
 		struct cgroup_record cgroup;
 		struct file_record file;
 		struct condition_row condition;
+		struct deed_record deed;
+		enum deed deed_kind;
 		enum counter counter;
 	};
 	struct exact_key exact;
@@ -146,6 +148,12 @@ static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
 static __always_inline __u64 cgroup_of(struct task_struct *task)
 {
 	return cgroup_id(BPF_CORE_READ(task, cgroups, dfl_cgrp));
+}
+
+/* Inode of the task's mount namespace. */
+static __always_inline __u32 mounts_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 }
 
 static __always_inline __u64 wakeup(bool urgent)

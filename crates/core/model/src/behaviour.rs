@@ -101,6 +101,66 @@ pub enum Stdio {
     OtherSocket,
 }
 
+/// What a process of a container asked the kernel for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeedKind {
+    /// A mount: of a file system, or of a part of another one.
+    Mount,
+    /// Another way of a mount that is there.
+    Remount,
+    /// A mount, or a tree of them, at another place.
+    MoveMount,
+    /// Another root file system.
+    PivotRoot,
+    /// A kernel module.
+    ModuleLoad,
+    /// A BPF program.
+    BpfLoad,
+    /// Namespaces that are there already.
+    JoinNamespace,
+    /// Namespaces of its own.
+    NewNamespace,
+    /// To be root, by a user who is not.
+    BecomeRoot,
+    /// Another process' memory or course.
+    Ptrace,
+}
+
+impl DeedKind {
+    /// All of them; the place, counted from 1, is the number by which the kernel side calls it.
+    pub const ALL: [Self; 10] = [
+        Self::Mount,
+        Self::Remount,
+        Self::MoveMount,
+        Self::PivotRoot,
+        Self::ModuleLoad,
+        Self::BpfLoad,
+        Self::JoinNamespace,
+        Self::NewNamespace,
+        Self::BecomeRoot,
+        Self::Ptrace,
+    ];
+}
+
+/// Something that a process of a container asked the kernel for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// What.
+    pub kind: DeedKind,
+    /// The kernel's own rules did not allow it.
+    pub refused: bool,
+    /// The flags that it was asked with: of `mount(2)`, or the `CLONE_NEW…` of namespaces.
+    pub argument: u64,
+    /// The process that it was done to, in the host's numbering, and its name.
+    pub other: Option<(u32, String)>,
+    /// Type of a file system, as the process said it; may be empty.
+    pub file_system: String,
+    /// What is mounted, or the name of a BPF program, as the process said it; may be empty.
+    pub from: String,
+    /// Where it is mounted, as the process said it; may be empty.
+    pub target: String,
+}
+
 /// Suspicious behaviour that a node saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BehaviourObservation {

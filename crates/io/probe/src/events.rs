@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nv_model::behaviour::Stdio;
+use nv_model::behaviour::{Deed, DeedKind, Stdio};
 use nv_model::file::FileOperation;
 use nv_model::mode::{Baseline, Mode};
 use nv_model::verdict::{Mechanism, Verdict};
@@ -14,7 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 use zerocopy::FromBytes;
 
 use crate::layout::{
-    CgroupRecord, ExecRecord, ExitRecord, FileRecord, ForkRecord, NO_RULE, RecordHead, exec_flag, kind,
+    CgroupRecord, DEED_REFUSED, DeedRecord, ExecRecord, ExitRecord, FileRecord, ForkRecord, NO_RULE,
+    RecordHead, exec_flag, kind,
 };
 use crate::redact;
 use crate::ring::Ring;
@@ -26,6 +27,8 @@ pub enum Event {
     Exec(Box<Exec>),
     /// A file was opened or changed against its rule, or was kept from it.
     File(Box<FileEvent>),
+    /// A process of a container asked the kernel for something that attacks are made of.
+    Deed(Box<DeedEvent>),
     /// A process was made.
     Fork {
         /// When.
@@ -172,6 +175,27 @@ pub struct FileEvent {
     pub decision_nanos: u32,
 }
 
+/// A process of a container asked the kernel for something that attacks are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeedEvent {
+    /// When.
+    pub at: Duration,
+    /// Cgroup of the container that the process belongs to.
+    pub cgroup: u64,
+    /// Process id in the host's numbering.
+    pub pid: u32,
+    /// Parent's process id.
+    pub parent_pid: u32,
+    /// Real user id in the host's numbering.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// The task's name.
+    pub name: String,
+    /// What it asked for.
+    pub deed: Deed,
+}
+
 /// Reader of the ring. One owner reads, on a thread of its own or behind an `AsyncFd`.
 pub struct Events {
     ring: Ring,
@@ -264,6 +288,9 @@ fn parse(record: &[u8]) -> Option<Event> {
         kind::EXEC => Some(Event::Exec(Box::new(exec(&ExecRecord::read_from_prefix(record).ok()?.0)))),
         kind::FILE => {
             file(&FileRecord::read_from_prefix(record).ok()?.0).map(|event| Event::File(Box::new(event)))
+        }
+        kind::DEED => {
+            deed(&DeedRecord::read_from_prefix(record).ok()?.0).map(|event| Event::Deed(Box::new(event)))
         }
         kind::FORK => {
             let parent_pid = ForkRecord::read_from_prefix(record).ok()?.0.parent_pid;
@@ -368,6 +395,35 @@ fn file(record: &FileRecord) -> Option<FileEvent> {
     })
 }
 
+fn deed(record: &DeedRecord) -> Option<DeedEvent> {
+    let other = (record.other_pid != 0).then(|| (record.other_pid, text(&record.other_comm)));
+    Some(DeedEvent {
+        at: Duration::from_nanos(record.head.at),
+        cgroup: record.head.cgroup,
+        pid: record.head.pid,
+        parent_pid: record.parent_pid,
+        uid: record.uid,
+        euid: record.euid,
+        name: text(&record.comm),
+        deed: Deed {
+            kind: DeedKind::ALL.get(usize::try_from(record.deed).ok()?.checked_sub(1)?).copied()?,
+            refused: record.flags & DEED_REFUSED != 0,
+            argument: record.argument,
+            other,
+            file_system: said(&record.type_name),
+            // Sources of network file systems may have a password in them.
+            from: said(&record.from),
+            target: said(&record.target),
+        },
+    })
+}
+
+/// What a process said, without secrets and control characters.
+fn said(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    redact::command(bytes.get(..end).unwrap_or(bytes), end + 1 >= bytes.len())
+}
+
 /// `enum stdio`.
 const fn stdio(raw: u8) -> Stdio {
     match raw {
@@ -413,7 +469,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_give_an_event_or_nothing(mut record in proptest::collection::vec(any::<u8>(), 0..900), kind in 0_u32..7) {
+        fn any_bytes_give_an_event_or_nothing(mut record in proptest::collection::vec(any::<u8>(), 0..900), kind in 0_u32..8) {
             if let Some(head) = record.get_mut(..4) { head.copy_from_slice(&kind.to_ne_bytes()); }
             let event = parse(&record);
             prop_assert!(event.is_none() || record.len() >= size_of::<ForkRecord>());

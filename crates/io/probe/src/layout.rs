@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;
@@ -20,6 +20,12 @@ pub const ARGUMENT_BYTES: usize = 256;
 pub const CGROUP_PATH_BYTES: usize = 512;
 /// Bytes of a task's name.
 pub const COMM_BYTES: usize = 16;
+/// Bytes of a file system's name.
+pub const DEED_TYPE_BYTES: usize = 32;
+/// Bytes of what a process said that it wants.
+pub const DEED_TEXT_BYTES: usize = 128;
+/// `deed_record.flags`: the kernel's own rules did not allow it.
+pub const DEED_REFUSED: u32 = 1;
 /// Rule of a record that no rule decided.
 pub const NO_RULE: u32 = u32::MAX;
 
@@ -105,6 +111,8 @@ pub mod kind {
     pub const CGROUP_GONE: u32 = 5;
     /// [`super::FileRecord`].
     pub const FILE: u32 = 6;
+    /// [`super::DeedRecord`].
+    pub const DEED: u32 = 7;
 }
 
 /// Defines structs that can be read from and written as bytes, and lists their offsets for the test.
@@ -155,6 +163,10 @@ twins! {
     FileRow = "file_row" { rule: u32, behavior: u8, scope: u8, reserved: u16 }
     /// Key of `applications`; the value is 1.
     ApplicationKey = "application_key" { profile: u32, rule: u32, device: u32, reserved: u32, inode: u64 }
+    /// Value of `belongings`; the key is a descriptor of a process.
+    Belonging = "belonging" {
+        cgroup: u64, told_at: u64, told_argument: u64, told_deed: u32, user_namespace: u32,
+    }
     /// How every record begins.
     RecordHead = "record_head" { kind: u32, pid: u32, at: u64, cgroup: u64 }
     /// A program was run, or stopped from running.
@@ -173,6 +185,12 @@ twins! {
         head: RecordHead, profile: u32, rule: u32, parent_pid: u32, uid: u32, euid: u32, flags: u32,
         decision_nanos: u32, operation: u8, verdict: u8, mechanism: u8, reserved: u8, comm: [u8; COMM_BYTES],
         path: [u8; PATH_BYTES],
+    }
+    /// A process of a container asked the kernel for something that attacks are made of.
+    DeedRecord = "deed_record" {
+        head: RecordHead, deed: u32, flags: u32, argument: u64, parent_pid: u32, uid: u32, euid: u32, other_pid: u32,
+        comm: [u8; COMM_BYTES], other_comm: [u8; COMM_BYTES], type_name: [u8; DEED_TYPE_BYTES],
+        from: [u8; DEED_TEXT_BYTES], target: [u8; DEED_TEXT_BYTES],
     }
     /// A cgroup was made or removed.
     CgroupRecord = "cgroup_record" {
@@ -216,11 +234,15 @@ pub enum Slot {
     DroppedFile,
     /// Processes whose program found no room in `callers`.
     CallersFull,
+    /// Records of behaviour that found the ring full.
+    DroppedDeed,
+    /// Records of behaviour beyond what a cgroup may make in a second.
+    LimitedDeed,
 }
 
 impl Slot {
     /// Number of slots.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 18;
 }
 
 #[cfg(test)]

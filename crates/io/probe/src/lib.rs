@@ -27,6 +27,7 @@ mod ring;
 mod rows;
 pub mod tables;
 pub mod trial;
+mod trial_behaviour;
 mod trial_files;
 
 pub use events::{Event, Events};
@@ -34,4 +35,5 @@ pub use load::{Loaded, Options};
 pub use object::shape;
 pub use tables::Tables;
 pub use trial::Trial;
+pub use trial_behaviour::{BehaviourHooks, behaviour as try_behaviour};
 pub use trial_files::{FileHooks, files as try_files};

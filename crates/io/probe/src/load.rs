@@ -24,6 +24,8 @@ pub struct Options {
     /// What stops opens and changes of files, as the trial found: [`Mechanism::BpfLsm`] or [`Mechanism::FmodRet`]; and the
     /// hooks that it found to work.
     pub files: Option<(Mechanism, Vec<&'static str>)>,
+    /// Programs that tell of suspicious behaviour, as the trial found ([`crate::BehaviourHooks`]).
+    pub behaviour: Vec<&'static str>,
     /// Inode of the host's mount namespace, by which a runtime's own exec in a container's cgroup is told apart.
     pub host_mount_namespace: u32,
 }
@@ -35,7 +37,7 @@ impl Options {
     /// `/proc` cannot be read.
     pub fn new(pin_dir: Option<PathBuf>, mechanism: Option<Mechanism>) -> io::Result<Self> {
         let host = cgroup::host_mount_namespace()?;
-        Ok(Self { pin_dir, mechanism, files: None, host_mount_namespace: host })
+        Ok(Self { pin_dir, mechanism, files: None, behaviour: Vec::new(), host_mount_namespace: host })
     }
 }
 
@@ -116,6 +118,7 @@ impl Loaded {
         if let Some((mechanism, hooks)) = &options.files {
             wanted.extend(hooks.iter().filter_map(|hook| file_program(hook, *mechanism)));
         }
+        wanted.extend(options.behaviour.iter().map(|program| (*program).to_owned()));
         let mut object = open(&wanted, options.host_mount_namespace).map_err(refused)?;
         let dir = options.pin_dir.as_ref().map(|dir| dir.join("process"));
         let mut adopted = false;

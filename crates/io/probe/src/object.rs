@@ -13,7 +13,7 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
-pub(crate) const SHARED_MAPS: [&str; 13] = [
+pub(crate) const SHARED_MAPS: [&str; 14] = [
     "cgroup_ring",
     "cgroups",
     "profiles",
@@ -27,6 +27,7 @@ pub(crate) const SHARED_MAPS: [&str; 13] = [
     "conditions",
     "callers",
     "features",
+    "belongings",
 ];
 
 /// Programs that every tier runs.
@@ -48,6 +49,11 @@ pub(crate) const FILE_HOOKS: [&str; 12] = [
     "sb_mount",
     "move_mount",
 ];
+
+/// Programs that tell of what is asked for with a capability, the better one first.
+pub(crate) const CAPABILITY_PROGRAMS: [&str; 2] = ["capability_tracepoint", "capability_fexit"];
+/// Programs that tell of a hold on another process, the better one first.
+pub(crate) const PTRACE_PROGRAMS: [&str; 2] = ["ptrace_fexit", "ptrace_tracepoint"];
 
 /// The program of a hook for a mechanism.
 pub(crate) fn file_program(hook: &str, mechanism: Mechanism) -> Option<String> {

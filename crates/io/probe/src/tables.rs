@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::layout::{self, Slot};
@@ -46,15 +47,24 @@ pub struct Counters {
     pub deny: u64,
     pub dropped_file: u64,
     pub callers_full: u64,
+    pub dropped_deed: u64,
+    pub limited_deed: u64,
 }
 
 impl Counters {
     /// Records of any kind that found the ring full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        [self.dropped_exec, self.dropped_fork, self.dropped_exit, self.dropped_cgroup, self.dropped_file]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        [
+            self.dropped_exec,
+            self.dropped_fork,
+            self.dropped_exit,
+            self.dropped_cgroup,
+            self.dropped_file,
+            self.dropped_deed,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
     }
 }
 
@@ -113,6 +123,7 @@ pub struct Tables {
     conditions: Table,
     callers: Table,
     features: Table,
+    belongings: Table,
     counters: Table,
     cpus: usize,
 }
@@ -138,6 +149,7 @@ impl Tables {
             conditions: take("conditions", 8, size_of::<layout::ConditionRow>())?,
             callers: take("callers", 4, size_of::<layout::CallerRow>())?,
             features: take("features", 4, 4)?,
+            belongings: take("belongings", 4, size_of::<layout::Belonging>())?,
             counters: take("counters", 4, 8)?,
             cpus: possible_cpus().map_err(|source| TableError::Kernel { table: "counters", source })?,
         })
@@ -189,6 +201,20 @@ impl Tables {
     pub fn cgroups(&self) -> Result<BTreeMap<u64, CgroupRow>, TableError> {
         let rows = self.cgroups.rows::<u64, layout::CgroupRow>()?;
         Ok(rows.into_iter().map(|(id, row)| (id, read_cgroup(row))).collect())
+    }
+
+    /// Says that a process that runs already is of the container whose cgroup is `cgroup`, and so what it makes from now
+    /// on. The programs know it by themselves of what was started after them.
+    ///
+    /// # Errors
+    /// The process is gone, or the kernel refused.
+    pub fn adopt(&self, pid: u32, cgroup: u64) -> Result<(), TableError> {
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH);
+        let descriptor = process
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(|error| self.belongings.error(error.into()))?;
+        let row = layout::Belonging { cgroup, told_at: 0, told_argument: 0, told_deed: 0, user_namespace: 0 };
+        self.belongings.write(&descriptor.as_raw_fd().to_ne_bytes(), row.as_bytes())
     }
 
     /// Sets mode and baseline of a profile: one write. Its patterns are looked for whether it has any or not;
@@ -347,7 +373,19 @@ impl Tables {
             no_profile,
             rest @ ..,
         ] = sums;
-        let [kill_failed, runtime_exec, open, learn, allow, violate, deny, dropped_file, callers_full] = rest;
+        let [
+            kill_failed,
+            runtime_exec,
+            open,
+            learn,
+            allow,
+            violate,
+            deny,
+            dropped_file,
+            callers_full,
+            dropped_deed,
+            limited_deed,
+        ] = rest;
         Ok(Counters {
             dropped_exec,
             dropped_fork,
@@ -365,6 +403,8 @@ impl Tables {
             deny,
             dropped_file,
             callers_full,
+            dropped_deed,
+            limited_deed,
         })
     }
 }

@@ -169,7 +169,7 @@ pub(crate) fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), Str
         let entries = match map.name().to_string_lossy().as_ref() {
             "ring" | "cgroup_ring" => 4096,
             "cgroups" | "profiles" | "exact" | "patterns" | "file_profiles" | "files" | "applications"
-            | "conditions" | "callers" => 16,
+            | "conditions" | "callers" | "deed_limits" => 16,
             _ => continue,
         };
         map.set_max_entries(entries).map_err(refused)?;

@@ -47,7 +47,7 @@ fn try_hook(hook: &'static str, mechanism: Mechanism) -> Result<(), String> {
     attach(&object, &program).map(drop)
 }
 
-fn attach(object: &libbpf_rs::Object, program: &str) -> Result<libbpf_rs::Link, String> {
+pub(crate) fn attach(object: &libbpf_rs::Object, program: &str) -> Result<libbpf_rs::Link, String> {
     let mut programs = object.progs_mut();
     let found = programs.find(|found| found.name() == program).ok_or("the object has no such program")?;
     found.attach().map_err(|error| format!("the kernel does not attach it: {error}"))
@@ -93,7 +93,7 @@ fn fire(mechanism: Mechanism) -> Result<(), String> {
     }
 }
 
-fn own_cgroup() -> io::Result<u64> {
+pub(crate) fn own_cgroup() -> io::Result<u64> {
     let text = std::fs::read_to_string("/proc/self/cgroup")?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(io::ErrorKind::NotFound)?;
     cgroup::id(&cgroup::unified_root()?.join(Path::new(path)))

@@ -22,6 +22,7 @@ pub(crate) struct Tally {
     exec: AtomicU64,
     lifecycle: AtomicU64,
     file: AtomicU64,
+    behaviour: AtomicU64,
 }
 
 impl Tally {
@@ -36,6 +37,7 @@ impl Tally {
             exec: self.exec.load(Ordering::Relaxed),
             lifecycle: self.lifecycle.load(Ordering::Relaxed),
             file: self.file.load(Ordering::Relaxed),
+            behaviour: self.behaviour.load(Ordering::Relaxed),
             ..Drops::default()
         }
     }
@@ -83,6 +85,7 @@ impl Backlog {
             (Kind::Exec, Worth::Activity),
             (Kind::Exec, Worth::Learning),
             (Kind::File, Worth::Learning),
+            (Kind::Behaviour, Worth::Violation),
             (Kind::File, Worth::Violation),
             (Kind::Exec, Worth::Violation),
         ] {
@@ -97,6 +100,7 @@ impl Backlog {
             let counter = match kind {
                 Kind::Lifecycle => &self.tally.lifecycle,
                 Kind::File => &self.tally.file,
+                Kind::Behaviour => &self.tally.behaviour,
                 _ => &self.tally.exec,
             };
             counter.fetch_add(gone, Ordering::Relaxed);
@@ -112,6 +116,7 @@ fn of(event: &Event) -> (Kind, Worth) {
     match event {
         Event::Exec(exec) => (Kind::Exec, Worth::of(exec.verdict)),
         Event::File(file) => (Kind::File, Worth::of(file.verdict)),
+        Event::Deed(_) => (Kind::Behaviour, Worth::Violation),
         Event::Fork { .. } | Event::Exit { .. } => (Kind::Lifecycle, Worth::Activity),
         Event::CgroupMade { .. } | Event::CgroupGone { .. } => (Kind::State, Worth::State),
     }

@@ -167,7 +167,9 @@ impl Placer {
                 }
                 Some(CgroupNews::Gone { id })
             }
-            Event::Exec(_) | Event::File(_) | Event::Fork { .. } | Event::Exit { .. } => None,
+            Event::Exec(_) | Event::File(_) | Event::Deed(_) | Event::Fork { .. } | Event::Exit { .. } => {
+                None
+            }
         }
     }
 

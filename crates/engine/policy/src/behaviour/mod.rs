@@ -4,6 +4,7 @@
 //! Names catch what is used as it is; renamed tools are caught by what they do: a shell on a connection, the rights of
 //! root from nowhere, many ports of one address.
 
+mod deed;
 mod privilege;
 mod scan;
 mod shell;
@@ -12,6 +13,7 @@ mod tools;
 use nv_model::behaviour::{Behaviour, Stdio};
 use nv_model::verdict::Verdict;
 
+pub use deed::of_deed;
 pub use scan::Scans;
 
 /// Facts about one exec.

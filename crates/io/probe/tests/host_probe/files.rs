@@ -47,6 +47,7 @@ impl Scene {
             pin_dir: None,
             mechanism: None,
             files: Some((hooks.mechanism, hooks.works)),
+            behaviour: Vec::new(),
             host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
         });
         bench.profile(PROFILE, mode, Baseline::Basic);

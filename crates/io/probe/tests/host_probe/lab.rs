@@ -237,14 +237,30 @@ impl Container {
         (u32::from_ne_bytes(pid), end)
     }
 
-    /// Does something as a process of the container: in its cgroup, mount namespace and root.
+    /// Does something as the runtime does that prepares the container: in its cgroup, mount namespace and root.
     pub(crate) fn act(&self, act: fn() -> io::Result<()>) -> io::Result<()> {
+        self.act_after(|| Ok(()), act)
+    }
+
+    /// Does something as a process that the container has started.
+    pub(crate) fn act_own(&self, bench: &Bench, act: fn() -> io::Result<()>) -> io::Result<()> {
+        let tables = Tables::from_descriptors(bench.loaded.as_ref().unwrap().descriptors().unwrap()).unwrap();
+        let cgroup = self.id;
+        self.act_after(move || tables.adopt(std::process::id(), cgroup).map_err(io::Error::other), act)
+    }
+
+    fn act_after(
+        &self,
+        before: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+        act: fn() -> io::Result<()>,
+    ) -> io::Result<()> {
         /// No error number of the kernel: the deed was done.
         const DONE: i32 = 9999;
         let procs = OpenOptions::new().write(true).open(self.cgroup.join("cgroup.procs")).unwrap();
         let mut command = Command::new("/no/path");
         let child = move || {
             (&procs).write_all(b"0")?;
+            before()?;
             act()?;
             Err(io::Error::from_raw_os_error(DONE))
         };
@@ -399,6 +415,7 @@ impl Bench {
             pin_dir: None,
             mechanism: mechanism(),
             files: None,
+            behaviour: behaviour().works.clone(),
             host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
         })
     }
@@ -451,6 +468,12 @@ impl Bench {
 pub(crate) fn mechanism() -> Option<nv_model::verdict::Mechanism> {
     static FOUND: std::sync::OnceLock<Option<nv_model::verdict::Mechanism>> = std::sync::OnceLock::new();
     *FOUND.get_or_init(|| nv_probe::trial::run(&trial()).process)
+}
+
+/// What the trial finds for suspicious behaviour, once.
+pub(crate) fn behaviour() -> &'static nv_probe::BehaviourHooks {
+    static FOUND: std::sync::OnceLock<nv_probe::BehaviourHooks> = std::sync::OnceLock::new();
+    FOUND.get_or_init(nv_probe::try_behaviour)
 }
 
 /// A trial with a shell in the place of a binary of ours.

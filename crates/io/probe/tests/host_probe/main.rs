@@ -1,6 +1,8 @@
 //! Process policy on the real kernel. Needs root: without it the tests fail.
 
 #[cfg(test)]
+mod behaviour;
+#[cfg(test)]
 mod conditions;
 #[cfg(test)]
 mod files;

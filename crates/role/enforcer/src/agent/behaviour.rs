@@ -7,11 +7,13 @@ use nv_model::behaviour::{Behaviour, BehaviourObservation};
 use nv_model::name::WorkloadId;
 use nv_model::observation::{Observation, ProcessObservation};
 use nv_model::port::Protocol;
+use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_policy::behaviour::Finding;
 
 use super::{Agent, FOLD_INCIDENTS, MAX_FOLDED};
 use crate::hashes::{Hashed, Job, hex};
+use crate::inventory::Owner;
 use crate::processes::Process;
 
 /// Most scans whose process is waited for; beyond it they are told without.
@@ -107,35 +109,74 @@ impl Agent {
         }
     }
 
+    /// A process of a container asked the kernel for something.
+    pub(super) fn did(&mut self, did: &nv_probe::events::DeedEvent) {
+        let owner = self.inventory.owner(did.cgroup);
+        let who = Doer {
+            pid: did.pid,
+            parent: did.parent_pid,
+            name: did.name.clone(),
+            ids: Some((did.uid, did.euid)),
+            at: self.wall(did.at),
+        };
+        let seen = self.doer(who, owner);
+        self.suspicious(nv_policy::behaviour::of_deed(&did.deed), seen);
+        self.pump();
+    }
+
     /// Tells of a scan.
     fn scanner(&mut self, finding: Finding, connect: &nv_capture::ConnectEvent) {
-        let process = self.processes.get(connect.pid).cloned().unwrap_or_default();
-        let (workload, group) = self.named(self.inventory.owner(connect.cgroup));
-        let Process { parent, program, uid, euid, verdict, .. } = process;
-        let parent_program = self.processes.get(parent).cloned().unwrap_or_default().program;
-        let seen = ProcessObservation {
+        let who = Doer {
+            pid: connect.pid,
+            parent: self.processes.get(connect.pid).map(|process| process.parent).unwrap_or_default(),
+            name: connect.command.clone(),
+            ids: None,
+            at: connect.at,
+        };
+        let seen = self.doer(who, self.inventory.owner(connect.cgroup));
+        self.suspicious(finding, seen);
+    }
+
+    /// A process that did something, with what is known of it.
+    fn doer(&self, who: Doer, owner: Owner) -> ProcessObservation {
+        let process = self.processes.get(who.pid).cloned().unwrap_or_default();
+        let (workload, group) = self.named(owner);
+        let Process { program, uid, euid, verdict, .. } = process;
+        let (uid, euid) = who.ids.unwrap_or((uid, euid));
+        let parent = self.processes.get(who.parent).cloned().unwrap_or_default().program;
+        ProcessObservation {
             workload,
             rule_group: group.clone(),
             group,
             rule_uuid: String::new(),
-            pid: connect.pid,
-            parent_pid: parent,
-            name: if program.name.is_empty() { connect.command.clone() } else { program.name.clone() },
+            pid: who.pid,
+            parent_pid: who.parent,
+            name: if program.name.is_empty() { who.name } else { program.name.clone() },
             path: program.path.clone(),
             command: program.command.clone(),
             real_uid: uid,
             effective_uid: euid,
-            user: crate::users::name_of(connect.pid, uid),
-            parent_name: parent_program.name.clone(),
-            parent_path: parent_program.path.clone(),
+            user: crate::users::name_of(who.pid, uid),
+            parent_name: parent.name.clone(),
+            parent_path: parent.path.clone(),
             drifted: false,
             fileless: false,
             verdict: verdict.unwrap_or(Verdict::Open),
             mechanism: None,
             decision_nanos: 0,
             count: 1,
-            at: connect.at,
-        };
-        self.suspicious(finding, seen);
+            at: who.at,
+        }
     }
+}
+
+/// Who did something.
+struct Doer {
+    pid: u32,
+    parent: u32,
+    /// The task's name, should its program not be known.
+    name: String,
+    /// Real and effective user; `None` for those it had when it ran its program.
+    ids: Option<(u32, u32)>,
+    at: Timestamp,
 }

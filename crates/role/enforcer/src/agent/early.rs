@@ -1,4 +1,4 @@
-//! Programs of containers whose cgroup is not known here yet. The kernel has judged them by the row that the cgroup
+//! Programs and deeds of containers whose cgroup is not known here yet. The kernel has judged them by the row that the cgroup
 //! inherited; on a busy machine their records come before the news of the cgroup, and wait for it to have an owner.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use nv_model::name::GroupName;
 use nv_model::profile::EffectiveProfile;
 use nv_model::verdict::Verdict;
 use nv_policy::decide::{Call, ProgramFacts};
-use nv_probe::events::Exec;
+use nv_probe::events::{DeedEvent, Exec};
 
 use super::Agent;
 use crate::inventory::Owner;
@@ -16,6 +16,22 @@ use crate::inventory::Owner;
 const MAX_EARLY: usize = 1024;
 /// How long they wait.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Something that waits.
+#[derive(Debug)]
+pub(super) enum Early {
+    Exec(Box<Exec>),
+    Deed(Box<DeedEvent>),
+}
+
+impl Early {
+    fn cgroup(&self) -> u64 {
+        match self {
+            Self::Exec(exec) => exec.cgroup,
+            Self::Deed(did) => did.cgroup,
+        }
+    }
+}
 
 impl Agent {
     /// Whether a program was judged by another profile than the host's, and is in no container that is known.
@@ -27,8 +43,13 @@ impl Agent {
             && self.inventory.owner(exec.cgroup) == Owner::Host
     }
 
-    pub(super) fn hold(&mut self, exec: Box<Exec>) {
-        self.early.push((self.setup.clock.monotonic(), exec));
+    /// Whether a deed is of a container that is not known. Only containers' deeds are recorded.
+    pub(super) fn is_early_deed(&self, did: &DeedEvent) -> bool {
+        self.early.len() < MAX_EARLY && self.inventory.owner(did.cgroup) == Owner::Host
+    }
+
+    pub(super) fn hold(&mut self, early: Early) {
+        self.early.push((self.setup.clock.monotonic(), early));
     }
 
     /// Tells those whose cgroup has an owner by now, and those that have waited long enough.
@@ -37,13 +58,16 @@ impl Agent {
             return;
         }
         let now = self.setup.clock.monotonic();
-        let (told, waiting) = std::mem::take(&mut self.early).into_iter().partition(|(since, exec)| {
-            now.saturating_sub(*since) >= PATIENCE || self.inventory.owner(exec.cgroup) != Owner::Host
+        let (told, waiting) = std::mem::take(&mut self.early).into_iter().partition(|(since, early)| {
+            now.saturating_sub(*since) >= PATIENCE || self.inventory.owner(early.cgroup()) != Owner::Host
         });
         self.early = waiting;
-        let told: Vec<(Duration, Box<Exec>)> = told;
-        for (_, exec) in told {
-            self.exec(*exec);
+        let told: Vec<(Duration, Early)> = told;
+        for (_, early) in told {
+            match early {
+                Early::Exec(exec) => self.exec(*exec),
+                Early::Deed(did) => self.did(&did),
+            }
         }
     }
 

@@ -170,8 +170,8 @@ pub(crate) struct Agent {
     learned: HashMap<(GroupName, String), Duration>,
     /// Workloads that are known from their bundle alone: what runs in them was not looked at yet.
     unscanned: HashSet<WorkloadId>,
-    /// Programs of containers that are not known yet, each with when it came.
-    early: Vec<(Duration, Box<nv_probe::events::Exec>)>,
+    /// Programs and deeds of containers that are not known yet, each with when it came.
+    early: Vec<(Duration, early::Early)>,
     /// What ended a moment ago.
     leaving: Leaving,
     /// Cgroups that containers are made in.

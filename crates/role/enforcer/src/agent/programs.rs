@@ -9,6 +9,7 @@ use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::behaviour::Finding;
 
+use super::early::Early;
 use super::{Agent, LEARN_AGAIN, MAX_FOLDED, MAX_LEARNED};
 use crate::inventory::Owner;
 use crate::kernel::new_services;
@@ -19,9 +20,11 @@ impl Agent {
     pub(crate) fn process_events(&mut self, events: Vec<nv_probe::Event>) {
         for event in events {
             match event {
-                nv_probe::Event::Exec(exec) if self.is_early(&exec) => self.hold(exec),
+                nv_probe::Event::Exec(exec) if self.is_early(&exec) => self.hold(Early::Exec(exec)),
                 nv_probe::Event::Exec(exec) => self.exec(*exec),
                 nv_probe::Event::File(file) => self.file_record(*file),
+                nv_probe::Event::Deed(did) if self.is_early_deed(&did) => self.hold(Early::Deed(did)),
+                nv_probe::Event::Deed(did) => self.did(&did),
                 nv_probe::Event::Fork { at, cgroup, pid, parent_pid } => {
                     self.processes.fork(parent_pid, pid, cgroup, at);
                 }

@@ -87,6 +87,7 @@ impl Agent {
                 exec: counters.dropped_exec,
                 file: counters.dropped_file,
                 lifecycle: counters.dropped_fork.saturating_add(counters.dropped_exit),
+                behaviour: counters.dropped_deed.saturating_add(counters.limited_deed),
                 ..Drops::default()
             });
         }

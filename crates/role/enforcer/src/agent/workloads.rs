@@ -6,6 +6,7 @@ use nv_model::profile::EffectiveProfile;
 use nv_model::verdict::Verdict;
 use nv_model::workload::Workload;
 use nv_runtime::{Api, RuntimeEvent};
+use nv_telemetry::chain;
 
 use super::interfaces::with_mapped;
 use super::{Agent, Later, MAX_RUNNING, RETIRE_AFTER_LIST};
@@ -103,6 +104,19 @@ impl Agent {
         }
     }
 
+    /// Tells the kernel that a process that ran before is the container's.
+    fn adopt(&self, pid: u32, cgroup: u64) {
+        let Some(kernel) = &self.setup.kernel else { return };
+        // The runtime on its way into the container is still the host's; one that has ended is nobody's.
+        let host = nv_probe::cgroup::mount_namespace(Some(1)).ok();
+        if nv_probe::cgroup::mount_namespace(Some(pid)).ok().is_none_or(|own| Some(own) == host) {
+            return;
+        }
+        if let Err(error) = kernel.process.adopt(pid, cgroup) {
+            tracing::debug!(error = chain(&error), pid, "whose a process is cannot be told");
+        }
+    }
+
     /// What ran before this enforcer watched is learned too, as far as the profile learns.
     pub(super) fn learn_running(&mut self, workload: &Workload) {
         let Some(root) = &self.setup.cgroup_root else { return };
@@ -122,6 +136,7 @@ impl Agent {
         let mut seen = Vec::new();
         let pids = crate::node::read_small(members);
         for pid in pids.lines().take(MAX_RUNNING).filter_map(|line| line.trim().parse::<u32>().ok()) {
+            self.adopt(pid, workload.cgroup_id);
             // It may have ended since; then the next one of its kind tells.
             let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) else { continue };
             let path = path.to_string_lossy().into_owned();

@@ -25,6 +25,7 @@ struct Kernel {
 pub struct Tried {
     capabilities: Capabilities,
     hooks: Option<FileHooks>,
+    behaviour: Vec<&'static str>,
 }
 
 /// Runs the keeper on the control socket that is its standard input, until the other end closes.
@@ -169,6 +170,7 @@ fn load(
             .filter(|mechanism| matches!(mechanism, Mechanism::BpfLsm | Mechanism::FmodRet));
         let mut options = nv_probe::Options::new(versioned.clone(), mechanism)
             .map_err(|error| format!("the host's mount namespace: {error}"))?;
+        options.behaviour.clone_from(&tried.behaviour);
         options.files = hooks.map(|hooks| (hooks.mechanism, hooks.works.clone()));
         let process = nv_probe::Loaded::load(&options).map_err(|error| chain(&error))?;
         let network = nv_capture::Loaded::load(&nv_capture::Options {
@@ -219,7 +221,9 @@ pub fn try_each(trial: &nv_probe::Trial) -> Tried {
         ));
     }
     let hooks = try_files(&mut capabilities);
-    Tried { capabilities, hooks }
+    let behaviour = nv_probe::try_behaviour();
+    capabilities.lost.extend(behaviour.lost);
+    Tried { capabilities, hooks, behaviour: behaviour.works }
 }
 
 /// What keeps files: the hooks of whatever refuses programs, else fanotify.

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * What processes of containers ask the kernel for that attacks are made of: mounts, namespaces, modules, BPF programs,
+ * the rights of root, another process's memory. Told, never stopped.
+ *
+ * All but the last need a capability, so what is looked at are the kernel's checks of capabilities, and the system call
+ * that they are made for. Tracepoints of system calls, one by one or all, would slow down every call of every process
+ * of the machine (by a third for the shortest); checks of these capabilities are rare.
+ */
+#ifndef NV_PROBE_BEHAVIOUR_H
+#define NV_PROBE_BEHAVIOUR_H
+
+#include "belonging.h"
+
+/* Records of a kind that a cgroup may make in a second; more are counted. */
+#define DEEDS_PER_SECOND 20
+/* Within it the same request is the same system call: several checks may be made for one. */
+#define SAME_CALL_NANOS 1000000
+
+/* uapi/linux/capability.h */
+#define CAP_SETUID 7
+#define CAP_SYS_MODULE 16
+#define CAP_SYS_PTRACE 19
+#define CAP_SYS_ADMIN 21
+#define CAP_BPF 39
+
+#define SIGSTOP 19
+#define PTRACE_MODE_ATTACH 2
+#define TS_COMPAT 2
+#define X32_CALL 0x40000000
+#define BPF_PROG_LOAD 5
+#define PROGRAM_NAME_AT 48 /* union bpf_attr: prog_name */
+#define MS_REMOUNT 0x20
+#define OPEN_TREE_CLONE 1
+#define NEW_NAMESPACES 0x7e020080 /* CLONE_NEW… (uapi/linux/sched.h) */
+#define CLONE_NEWUSER 0x10000000
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct deed_limit_key);
+	__type(value, struct deed_limit);
+} deed_limits SEC(".maps");
+
+/* What was asked for; kernel side only. */
+struct request {
+	__u32 deed;
+	__u32 flags;
+	__u64 argument;
+	const char *type; /* in the process' memory */
+	const char *from;
+	const char *target;
+};
+
+static __always_inline bool within_limit(__u64 cgroup, __u32 deed)
+{
+	struct deed_limit_key key = { .cgroup = cgroup, .deed = deed };
+	struct deed_limit fresh = { .second = bpf_ktime_get_boot_ns() / 1000000000, .records = 1 };
+	struct deed_limit *limit = bpf_map_lookup_elem(&deed_limits, &key);
+
+	if (!limit) {
+		bpf_map_update_elem(&deed_limits, &key, &fresh, 0);
+		return true;
+	}
+	if (limit->second != fresh.second) {
+		limit->second = fresh.second;
+		limit->records = 0;
+	}
+	return __sync_fetch_and_add(&limit->records, 1) < DEEDS_PER_SECOND;
+}
+
+/* Tells of it. `actor` did it in the name of `cgroup`; `other` is whom it was done to. */
+static __always_inline void tell_deed(struct task_struct *actor, __u64 cgroup, struct request *request,
+				      struct task_struct *other)
+{
+	struct deed_record *record;
+
+	if (!within_limit(cgroup, request->deed)) {
+		count(COUNT_LIMITED_DEED);
+		return;
+	}
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count(COUNT_DROPPED_DEED);
+		return;
+	}
+	__builtin_memset(record, 0, sizeof(*record));
+	record->head.kind = RECORD_DEED;
+	record->head.pid = BPF_CORE_READ(actor, tgid);
+	record->head.at = bpf_ktime_get_boot_ns();
+	record->head.cgroup = cgroup;
+	record->deed = request->deed;
+	record->flags = request->flags;
+	record->argument = request->argument;
+	record->parent_pid = BPF_CORE_READ(actor, real_parent, tgid);
+	record->uid = BPF_CORE_READ(actor, cred, uid.val);
+	record->euid = BPF_CORE_READ(actor, cred, euid.val);
+	bpf_core_read(record->comm, COMM_BYTES, &actor->comm);
+	if (other) {
+		record->other_pid = BPF_CORE_READ(other, tgid);
+		bpf_core_read(record->other_comm, COMM_BYTES, &other->comm);
+	}
+	if (request->type)
+		bpf_probe_read_user_str(record->type_name, DEED_TYPE_BYTES, request->type);
+	if (request->from)
+		bpf_probe_read_user_str(record->from, DEED_TEXT_BYTES, request->from);
+	if (request->target)
+		bpf_probe_read_user_str(record->target, DEED_TEXT_BYTES, request->target);
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+}
+
+/* Tells of it once for each system call. */
+static __always_inline void tell_once(struct task_struct *task, struct belonging *known, struct request *request,
+				      struct task_struct *other)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (known->told_deed == request->deed && known->told_argument == request->argument &&
+	    now - known->told_at < SAME_CALL_NANOS)
+		return;
+	known->told_deed = request->deed;
+	known->told_argument = request->argument;
+	known->told_at = now;
+	tell_deed(task, known->cgroup, request, other);
+}
+
+/* The system calls of interest, whichever table their numbers are of. */
+enum call {
+	CALL_CLONE = 1,
+	CALL_CLONE3,
+	CALL_UNSHARE,
+	CALL_SETNS,
+	CALL_MOUNT,
+	CALL_FSOPEN,
+	CALL_FSPICK,
+	CALL_MOUNT_SETATTR,
+	CALL_OPEN_TREE,
+	CALL_MOVE_MOUNT,
+	CALL_PIVOT_ROOT,
+	CALL_MODULE,
+	CALL_BPF,
+	CALL_SETUID,
+	CALL_SETREUID,
+	CALL_SETRESUID,
+	CALL_PTRACE,
+	CALL_PROCESS_MEMORY,
+};
+
+#if defined(__TARGET_ARCH_x86)
+/* arch/x86/entry/syscalls/syscall_64.tbl and syscall_32.tbl */
+static __always_inline __u32 call_of(__u64 number, bool compat)
+{
+	switch (number) {
+	case 428: return CALL_OPEN_TREE;
+	case 429: return CALL_MOVE_MOUNT;
+	case 430: return CALL_FSOPEN;
+	case 433: return CALL_FSPICK;
+	case 435: return CALL_CLONE3;
+	case 442: return CALL_MOUNT_SETATTR;
+	}
+	if (compat) {
+		switch (number) {
+		case 21: return CALL_MOUNT;
+		case 23: case 213: return CALL_SETUID;
+		case 26: return CALL_PTRACE;
+		case 70: case 203: return CALL_SETREUID;
+		case 120: return CALL_CLONE;
+		case 128: case 350: return CALL_MODULE;
+		case 164: case 208: return CALL_SETRESUID;
+		case 217: return CALL_PIVOT_ROOT;
+		case 310: return CALL_UNSHARE;
+		case 346: return CALL_SETNS;
+		case 347: case 348: return CALL_PROCESS_MEMORY;
+		case 357: return CALL_BPF;
+		}
+		return 0;
+	}
+	switch (number) {
+	case 56: return CALL_CLONE;
+	case 101: case 521: return CALL_PTRACE;
+	case 105: return CALL_SETUID;
+	case 113: return CALL_SETREUID;
+	case 117: return CALL_SETRESUID;
+	case 155: return CALL_PIVOT_ROOT;
+	case 165: return CALL_MOUNT;
+	case 175: case 313: return CALL_MODULE;
+	case 272: return CALL_UNSHARE;
+	case 308: return CALL_SETNS;
+	case 310: case 311: case 539: case 540: return CALL_PROCESS_MEMORY;
+	case 321: return CALL_BPF;
+	}
+	return 0;
+}
+
+static __always_inline __u32 current_call(struct task_struct *task, unsigned long *argument)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	__u64 number = BPF_CORE_READ(regs, orig_ax);
+	bool compat = BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
+	__u32 call = call_of(compat ? (__u32)number : number & ~(__u64)X32_CALL, compat);
+
+	if (!call)
+		return 0;
+	if (compat) {
+		argument[0] = (__u32)BPF_CORE_READ(regs, bx);
+		argument[1] = (__u32)BPF_CORE_READ(regs, cx);
+		argument[2] = (__u32)BPF_CORE_READ(regs, dx);
+		argument[3] = (__u32)BPF_CORE_READ(regs, si);
+	} else {
+		argument[0] = BPF_CORE_READ(regs, di);
+		argument[1] = BPF_CORE_READ(regs, si);
+		argument[2] = BPF_CORE_READ(regs, dx);
+		argument[3] = BPF_CORE_READ(regs, r10);
+	}
+	return call;
+}
+#else
+/* Which call it is cannot be read on this architecture; the trial, which makes one, finds that it is not told. */
+static __always_inline __u32 current_call(struct task_struct *task, unsigned long *argument)
+{
+	return 0;
+}
+#endif
+
+/* A user who is not root in its user namespace asks to be root there. */
+static __always_inline bool rises(struct task_struct *task, __u32 wanted)
+{
+	const struct cred *cred = BPF_CORE_READ(task, cred);
+	__u32 root = 0;
+
+	if (wanted)
+		return false;
+	if (!BPF_CORE_READ(cred, user_ns, uid_map.extent[0].first))
+		root = BPF_CORE_READ(cred, user_ns, uid_map.extent[0].lower_first);
+	return BPF_CORE_READ(cred, uid.val) != root && BPF_CORE_READ(cred, euid.val) != root;
+}
+
+/* What a system call asks for; false for what is of no interest. */
+static __always_inline bool read_request(struct request *request, struct task_struct *task, __u32 call,
+					 unsigned long *argument)
+{
+	switch (call) {
+	case CALL_MOUNT:
+		request->deed = argument[3] & MS_REMOUNT ? DEED_REMOUNT : DEED_MOUNT;
+		request->argument = argument[3];
+		request->from = (const char *)argument[0];
+		request->target = (const char *)argument[1];
+		request->type = (const char *)argument[2];
+		return true;
+	case CALL_FSOPEN:
+		request->deed = DEED_MOUNT;
+		request->type = (const char *)argument[0];
+		return true;
+	case CALL_OPEN_TREE:
+		request->deed = DEED_MOUNT;
+		request->from = (const char *)argument[1];
+		return argument[2] & OPEN_TREE_CLONE;
+	case CALL_FSPICK:
+	case CALL_MOUNT_SETATTR:
+		request->deed = DEED_REMOUNT;
+		request->target = (const char *)argument[1];
+		return true;
+	case CALL_MOVE_MOUNT:
+		request->deed = DEED_MOVE_MOUNT;
+		request->from = (const char *)argument[1];
+		request->target = (const char *)argument[3];
+		return true;
+	case CALL_PIVOT_ROOT:
+		request->deed = DEED_PIVOT_ROOT;
+		request->target = (const char *)argument[0];
+		return true;
+	case CALL_MODULE:
+		request->deed = DEED_MODULE_LOAD;
+		return true;
+	case CALL_BPF:
+		request->deed = DEED_BPF_LOAD;
+		request->from = (const char *)argument[1] + PROGRAM_NAME_AT;
+		return (__u32)argument[0] == BPF_PROG_LOAD;
+	case CALL_SETNS:
+		request->deed = DEED_JOIN_NAMESPACE;
+		request->argument = (__u32)argument[1];
+		return true;
+	case CALL_CLONE3:
+		if (bpf_probe_read_user(&request->argument, sizeof(request->argument), (void *)argument[0]))
+			return false;
+		break;
+	case CALL_CLONE:
+	case CALL_UNSHARE:
+		request->argument = argument[0];
+		break;
+	case CALL_SETUID:
+		request->deed = DEED_BECOME_ROOT;
+		return rises(task, argument[0]);
+	case CALL_SETREUID:
+		request->deed = DEED_BECOME_ROOT;
+		return rises(task, argument[0]) || rises(task, argument[1]);
+	case CALL_SETRESUID:
+		request->deed = DEED_BECOME_ROOT;
+		return rises(task, argument[0]) || rises(task, argument[1]) || rises(task, argument[2]);
+	case CALL_PTRACE:
+	case CALL_PROCESS_MEMORY:
+		request->deed = DEED_PTRACE;
+		return true;
+	default:
+		return false;
+	}
+	request->deed = DEED_NEW_NAMESPACE;
+	request->argument &= NEW_NAMESPACES;
+	return request->argument != 0;
+}
+
+/* The kernel was asked whether the current process has a capability. */
+static __always_inline void checked(int cap, int answer)
+{
+	struct task_struct *task;
+	struct request request = {};
+	unsigned long argument[4] = {};
+	struct belonging *known;
+	__u32 call;
+
+	switch (cap) {
+	case CAP_SETUID:
+	case CAP_SYS_MODULE:
+	case CAP_SYS_PTRACE:
+	case CAP_SYS_ADMIN:
+	case CAP_BPF:
+		break;
+	default:
+		return;
+	}
+	task = bpf_get_current_task_btf();
+	call = current_call(task, argument);
+	if (!call || !(known = own(task)) || !read_request(&request, task, call, argument))
+		return;
+	/* Programs that try to be root, just in case, and are not let have gained nothing. */
+	if (answer && request.deed == DEED_BECOME_ROOT)
+		return;
+	request.flags = answer ? DEED_REFUSED : 0;
+	tell_once(task, known, &request, NULL);
+}
+
+/* From 6.14, whatever else the kernel allows. */
+SEC("?tp_btf/cap_capable")
+int BPF_PROG(capability_tracepoint, const struct cred *cred, struct user_namespace *target,
+	     const struct user_namespace *capable, int cap, int answer)
+{
+	checked(cap, answer);
+	return 0;
+}
+
+SEC("?fexit/security_capable")
+int BPF_PROG(capability_fexit, const struct cred *cred, struct user_namespace *target, int cap, unsigned int options,
+	     int answer)
+{
+	checked(cap, answer);
+	return 0;
+}
+
+static __always_inline void traces(struct task_struct *other, int answer)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct request request = { .deed = DEED_PTRACE, .flags = answer ? DEED_REFUSED : 0 };
+	struct belonging *known = own(task);
+
+	if (!known)
+		return;
+	request.argument = BPF_CORE_READ(other, tgid);
+	tell_once(task, known, &request, other);
+}
+
+/* ptrace(2), process_vm_writev(2), /proc/<pid>/mem: whatever reads or steers another process. */
+SEC("?fexit/security_ptrace_access_check")
+int BPF_PROG(ptrace_fexit, struct task_struct *other, unsigned int mode, int answer)
+{
+	if (mode & PTRACE_MODE_ATTACH)
+		traces(other, answer);
+	return 0;
+}
+
+/* Where the kernel has no such hook: PTRACE_ATTACH stops the other process by a signal. */
+SEC("?tp_btf/signal_generate")
+int BPF_PROG(ptrace_tracepoint, int signal, void *info, struct task_struct *other)
+{
+	unsigned long argument[4];
+
+	if (signal == SIGSTOP && current_call(bpf_get_current_task_btf(), argument) == CALL_PTRACE)
+		traces(other, 0);
+	return 0;
+}
+
+/* `task` runs a program, or was made: is it traced, by a process of its container? And has it made a user namespace for
+ * itself, for which no capability is asked? */
+static __always_inline void notice(struct task_struct *task, struct belonging *known)
+{
+	struct request request = { .deed = DEED_PTRACE };
+	__u32 namespace = user_namespace_of(task);
+	struct task_struct *tracer;
+	__u64 cgroup;
+
+	if (BPF_CORE_READ(task, ptrace)) {
+		struct cgroup_row *row;
+
+		tracer = BPF_CORE_READ(task, parent);
+		cgroup = cgroup_of(tracer);
+		row = bpf_map_lookup_elem(&cgroups, &cgroup);
+		if (row && (row->flags & CGROUP_CONTAINER))
+			tell_deed(tracer, cgroup, &request, task);
+	}
+	if (namespace != known->user_namespace) {
+		bool first = !known->user_namespace;
+
+		known->user_namespace = namespace;
+		if (first)
+			return;
+		request.deed = DEED_NEW_NAMESPACE;
+		request.argument = CLONE_NEWUSER;
+		tell_deed(task, known->cgroup, &request, NULL);
+	}
+}
+
+#endif

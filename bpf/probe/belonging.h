@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * Which container a process belongs to, wherever it moves.
+ *
+ * A process belongs to a container from the first program that it runs in the container's cgroup and in a mount
+ * namespace of its own, and so does whatever it makes. Until then it is the runtime's: it prepares mounts, namespaces
+ * and rights, and what it does is not the container's doing. Names play no part in it.
+ */
+#ifndef NV_PROBE_BELONGING_H
+#define NV_PROBE_BELONGING_H
+
+#include "path.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct belonging);
+} belongings SEC(".maps");
+
+static __always_inline __u32 user_namespace_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, cred, user_ns, ns.inum);
+}
+
+/* `task` is the container's from now on; NULL when there is no memory for it. */
+static __always_inline struct belonging *belong(struct task_struct *task, __u64 cgroup)
+{
+	struct belonging *known = bpf_task_storage_get(&belongings, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (known && !known->cgroup) {
+		known->user_namespace = user_namespace_of(task);
+		known->cgroup = cgroup;
+	}
+	return known;
+}
+
+/* Whether a process that ran before these programs is the container's own: its program is of its own mounts. A runtime
+ * that prepares a container was started from the host's. */
+static __always_inline bool runs_own_program(struct task_struct *task)
+{
+	struct vfsmount *mnt = BPF_CORE_READ(task, mm, exe_file, f_path.mnt);
+
+	return mnt && BPF_CORE_READ(mount_of(mnt), mnt_ns) == BPF_CORE_READ(task, nsproxy, mnt_ns) &&
+	       mounts_of(task) != host_mount_namespace;
+}
+
+/* What the current process belongs to; NULL for the host's processes and the runtime's. */
+static __always_inline struct belonging *own(struct task_struct *task)
+{
+	struct belonging *known = bpf_task_storage_get(&belongings, task, NULL, 0);
+	struct cgroup_row *row;
+	__u64 cgroup;
+
+	if (known)
+		return known;
+	cgroup = cgroup_of(task);
+	row = bpf_map_lookup_elem(&cgroups, &cgroup);
+	if (!row || !(row->flags & CGROUP_CONTAINER) || !runs_own_program(task))
+		return NULL;
+	return belong(task, cgroup);
+}
+
+#endif
