@@ -198,3 +198,53 @@ async fn a_container_that_enters_the_hosts_file_system_is_an_escape() -> Result<
     ensure!(text(&record, "workload_id") == pod.container().id, "{record}");
     scene.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_container_asks_the_kernel_for_is_told_and_how_it_was_answered() -> Result<()> {
+    let scene = Scene::start("deeds").await?;
+    let container = nv_lab::ContainerSpec::new("main", nv_scene::CLIENT_IMAGE, &[]).privileged();
+    let spec = nv_lab::PodSpec::new("agent-6c8d7b9f4-d33d5", nv_scene::NAMESPACE);
+    let pod = scene.lab.run_pod(&spec.container(container)).await?;
+    let (free, bound) = (pod.container(), scene.client.container());
+    scene.lab.exec(free, &["/bin/mkdir", "-p", "/tmp/m"]).await?;
+    for command in [
+        &["/bin/mount", "-t", "tmpfs", "none", "/tmp/m"][..],
+        &["/bin/unshare", "-m", "-i", "/bin/true"],
+        &["/bin/nsenter", "-t", "1", "-u", "/bin/true"],
+    ] {
+        let done = scene.lab.exec(free, command).await?;
+        ensure!(done.exit_code == 0, "{command:?}: {done:?}");
+    }
+    let refused = scene.lab.exec(bound, &["/bin/mount", "-t", "tmpfs", "none", "/tmp"]).await?;
+    ensure!(refused.exit_code != 0, "a container without privileges mounts: {refused:?}");
+    for (container, behaviour, says) in [
+        (free, "mount", r#"mounts a file system "tmpfs" of "none" on "/tmp/m""#),
+        (free, "namespace_change", "makes namespaces of its own: mount, ipc"),
+        (free, "namespace_change", "enters namespaces that are there: uts"),
+        (bound, "mount", r#"on "/tmp", and is not allowed to by the kernel"#),
+    ] {
+        let is_it = |record: &&Value| {
+            text(record, "behaviour") == behaviour
+                && text(record, "workload_id") == container.id
+                && text(record, "message").contains(says)
+        };
+        let find = |answer: &Value| answer.get("incidents")?.as_array()?.iter().find(is_it).cloned();
+        let (record, _) = scene
+            .api
+            .wait_for("/v1/log/incident", SOON, find)
+            .await
+            .with_context(|| format!("it is not told that a container {says}"))?;
+        ensure!(text(&record, "name") == "Container.Suspicious.Process", "{record}");
+        ensure!(text(&record, "mitre_attack") == "T1611", "{record}");
+        ensure!(text(&record, "proc_path") == "/bin/busybox", "{record}");
+    }
+    // What the runtime did to start containers is not their doing.
+    let answer = scene.api.get("/v1/log/incident").await?;
+    let wrong = |record: &&Value| {
+        ["mount", "namespace_change", "escalation"].contains(&text(record, "behaviour"))
+            && (text(record, "proc_path") != "/bin/busybox" || text(record, "message").contains("root file system"))
+    };
+    let wrong = answer.get("incidents").and_then(Value::as_array).and_then(|list| list.iter().find(wrong).cloned());
+    ensure!(wrong.is_none(), "{wrong:?}");
+    scene.stop().await
+}
