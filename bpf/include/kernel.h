@@ -236,6 +236,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *parent;
 	struct mm_struct *mm;
+	const struct cred *real_cred;
 	const struct cred *cred;
 	char comm[16];
 	struct fs_struct *fs;

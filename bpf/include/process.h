@@ -51,7 +51,7 @@ struct cgroup_row {
 	__u32 profile;
 	__u32 flags;
 	__u32 root;     /* device of the container's root file system; 0 until the first program in it tells */
-	__u32 reserved;
+	__u32 mounted;  /* the container has made mounts of its own */
 };
 
 struct profile_row {
@@ -130,6 +130,7 @@ enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGR
 #define EXEC_RUNTIME 32         /* the runtime's own exec in a container's cgroup, before it enters the container */
 #define EXEC_ORIGIN_UNKNOWN 64  /* this kernel does not tell whether an overlay's file is from the image */
 #define EXEC_CONTAINER 128      /* the cgroup is a container's */
+#define EXEC_FOREIGN 256        /* the path may be of the container's own making: a mount of its own, or the host's file system */
 #define EXEC_SCRIPT 512         /* the file is a script, which its interpreter is run for */
 
 /* exec_record.stdio: what standard input and output are, of the process and of its parent. */
@@ -274,6 +275,7 @@ enum deed {
 	DEED_NEW_NAMESPACE = 8,
 	DEED_BECOME_ROOT = 9,
 	DEED_PTRACE = 10,
+	DEED_LEAVE_CGROUP = 11,
 };
 
 /* deed_record.flags */
@@ -283,7 +285,7 @@ struct deed_record {
 	struct record_head head;
 	__u32 deed;
 	__u32 flags;
-	__u64 argument; /* namespaces and mounts: the flags that it was asked with; modules, BPF: 0 */
+	__u64 argument; /* namespaces and mounts: the flags that it was asked with; a cgroup: its id */
 	__u32 parent_pid;
 	__u32 uid;
 	__u32 euid;
@@ -298,6 +300,7 @@ struct deed_record {
 /* What is known of a process of a container, for as long as it lives, wherever it goes. */
 struct belonging {
 	__u64 cgroup; /* the container's, in which it, or whom it descends from, ran its first program there */
+	struct cgroup_row row; /* that cgroup's when it last counted, should the cgroup be gone */
 	__u64 told_at;
 	__u64 told_argument;
 	__u32 told_deed;

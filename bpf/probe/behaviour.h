@@ -50,6 +50,7 @@ struct request {
 	const char *type; /* in the process' memory */
 	const char *from;
 	const char *target;
+	const char *cgroup; /* in the kernel's memory */
 };
 
 static __always_inline bool within_limit(__u64 cgroup, __u32 deed)
@@ -106,6 +107,8 @@ static __always_inline void tell_deed(struct task_struct *actor, __u64 cgroup, s
 		bpf_probe_read_user_str(record->from, DEED_TEXT_BYTES, request->from);
 	if (request->target)
 		bpf_probe_read_user_str(record->target, DEED_TEXT_BYTES, request->target);
+	if (request->cgroup)
+		bpf_probe_read_kernel_str(record->target, DEED_TEXT_BYTES, request->cgroup);
 	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
 }
 
@@ -310,7 +313,7 @@ static __always_inline bool read_request(struct request *request, struct task_st
 }
 
 /* The kernel was asked whether the current process has a capability. */
-static __always_inline void checked(int cap, int answer)
+static __always_inline void checked(const struct cred *cred, int cap, int answer)
 {
 	struct task_struct *task;
 	struct request request = {};
@@ -329,6 +332,9 @@ static __always_inline void checked(int cap, int answer)
 		return;
 	}
 	task = bpf_get_current_task_btf();
+	/* A file system asks for itself meanwhile, as an overlay does with the rights of who mounted it. */
+	if (cred != BPF_CORE_READ(task, real_cred))
+		return;
 	call = current_call(task, argument);
 	if (!call || !(known = own(task)) || !read_request(&request, task, call, argument))
 		return;
@@ -336,7 +342,32 @@ static __always_inline void checked(int cap, int answer)
 	if (answer && request.deed == DEED_BECOME_ROOT)
 		return;
 	request.flags = answer ? DEED_REFUSED : 0;
+	if (!answer && (request.deed == DEED_MOUNT || request.deed == DEED_MOVE_MOUNT || request.deed == DEED_PIVOT_ROOT)) {
+		struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &known->cgroup);
+
+		if (row)
+			row->mounted = 1;
+		known->row.mounted = 1;
+	}
 	tell_once(task, known, &request, NULL);
+}
+
+/* Most cgroups between one and the container's. */
+#define NESTED 16
+
+/* `task` is in another cgroup now. Within its container that is its own business. */
+static __always_inline void moved(struct task_struct *task, struct belonging *known, struct cgroup *cgroup,
+				  const char *path)
+{
+	struct request request = { .deed = DEED_LEAVE_CGROUP, .cgroup = path };
+
+	request.argument = cgroup_id(cgroup);
+	for (int step = 0; step < NESTED && cgroup; step++) {
+		if (cgroup_id(cgroup) == known->cgroup)
+			return;
+		cgroup = BPF_CORE_READ(cgroup, self.parent, cgroup);
+	}
+	tell_deed(task, known->cgroup, &request, NULL);
 }
 
 /* From 6.14, whatever else the kernel allows. */
@@ -344,7 +375,7 @@ SEC("?tp_btf/cap_capable")
 int BPF_PROG(capability_tracepoint, const struct cred *cred, struct user_namespace *target,
 	     const struct user_namespace *capable, int cap, int answer)
 {
-	checked(cap, answer);
+	checked(cred, cap, answer);
 	return 0;
 }
 
@@ -352,7 +383,7 @@ SEC("?fexit/security_capable")
 int BPF_PROG(capability_fexit, const struct cred *cred, struct user_namespace *target, int cap, unsigned int options,
 	     int answer)
 {
-	checked(cap, answer);
+	checked(cred, cap, answer);
 	return 0;
 }
 

@@ -35,6 +35,22 @@ static __always_inline struct belonging *belong(struct task_struct *task, __u64 
 	return known;
 }
 
+/* Whose rules count for a process, and in which cgroup's name: those of the container that it belongs to, wherever it
+ * was moved; for any other process those of the cgroup that it is in. */
+static __always_inline struct cgroup_row *judged_by(struct belonging *known, __u64 *cgroup)
+{
+	struct cgroup_row *row;
+
+	if (!known)
+		return bpf_map_lookup_elem(&cgroups, cgroup);
+	*cgroup = known->cgroup;
+	row = bpf_map_lookup_elem(&cgroups, cgroup);
+	if (!row)
+		return known->row.profile ? &known->row : NULL;
+	known->row = *row;
+	return row;
+}
+
 /* Whether a process that ran before these programs is the container's own: its program is of its own mounts. A runtime
  * that prepares a container was started from the host's. */
 static __always_inline bool runs_own_program(struct task_struct *task)

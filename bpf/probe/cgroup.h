@@ -5,7 +5,7 @@
 #ifndef NV_PROBE_CGROUP_H
 #define NV_PROBE_CGROUP_H
 
-#include "maps.h"
+#include "behaviour.h"
 
 static __always_inline void report_cgroup(__u32 kind, __u64 id, __u64 parent, struct cgroup_row *row,
 					  const char *path)
@@ -68,6 +68,20 @@ int BPF_PROG(cgroup_gone, struct cgroup *cgroup, const char *path)
 	parent = cgroup_id(BPF_CORE_READ(cgroup, self.parent, cgroup));
 	bpf_map_delete_elem(&cgroups, &id);
 	report_cgroup(RECORD_CGROUP_GONE, id, parent, NULL, path);
+	return 0;
+}
+
+/* The host may put a process anywhere; a container's process that goes, or sends another one, is on its way out. */
+SEC("?tp_btf/cgroup_attach_task")
+int BPF_PROG(cgroup_joined, struct cgroup *cgroup, const char *path, struct task_struct *task)
+{
+	struct belonging *known;
+
+	if (!is_unified(cgroup) || !own(bpf_get_current_task_btf()))
+		return 0;
+	known = bpf_task_storage_get(&belongings, task, NULL, 0);
+	if (known)
+		moved(task, known, cgroup, path);
 	return 0;
 }
 

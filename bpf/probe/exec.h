@@ -59,8 +59,9 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 {
 	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
-	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct belonging *known = bpf_task_storage_get(&belongings, task, NULL, 0);
+	struct cgroup_row *row = judged_by(known, &cgroup);
 	struct scratch *s;
 	char magic[2] = {};
 	__u8 verdict;
@@ -75,7 +76,7 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 	if (!s)
 		return refuse_unjudged(row) ? -EPERM : 0;
 	s->early = script ? EARLY_SCRIPT : EARLY_PROGRAM;
-	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), script);
+	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), script, known != NULL);
 	if (verdict == VERDICT_DENY || (script && verdict == VERDICT_VIOLATE)) {
 		s->record.verdict = verdict;
 		s->record.decision_nanos = bpf_ktime_get_ns() - begin;
@@ -102,17 +103,16 @@ SEC("?tp_btf/sched_process_exec")
 int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
-	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
+	struct belonging *known = bpf_task_storage_get(&belongings, task, NULL, 0);
+	struct cgroup_row *row = judged_by(known, &cgroup);
 	struct scratch *s;
 
 	if (!row)
 		return 0;
-	if ((row->flags & CGROUP_CONTAINER) && mounts_of(task) != host_mount_namespace) {
-		struct belonging *known = belong(task, cgroup);
-
-		if (known)
-			notice(task, known);
-	}
+	if (!known && (row->flags & CGROUP_CONTAINER) && mounts_of(task) != host_mount_namespace)
+		known = belong(task, cgroup);
+	if (known)
+		notice(task, known);
 	s = take_scratch();
 	if (!s) {
 		if (refuse_unjudged(row) && bpf_send_signal(SIGKILL))
@@ -120,7 +120,7 @@ int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linu
 		return 0;
 	}
 	s->early = 0;
-	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), false);
+	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), false, known != NULL);
 	/* In the caller's own context: the signal is pending before the first user instruction. */
 	if (s->record.verdict == VERDICT_DENY && bpf_send_signal(SIGKILL))
 		count(COUNT_KILL_FAILED);

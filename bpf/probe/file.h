@@ -12,7 +12,7 @@
 #ifndef NV_PROBE_FILE_H
 #define NV_PROBE_FILE_H
 
-#include "path.h"
+#include "belonging.h"
 
 /* How far up a recursive rule is looked for. Folders that were there have rows of their own; this is for new ones. */
 #define ABOVE 8
@@ -156,6 +156,12 @@ static __always_inline bool has_rules(struct asker *asker)
 	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
 	struct file_profile_row *has;
 
+	if (!row || !(row->flags & CGROUP_CONTAINER)) {
+		struct belonging *known = bpf_task_storage_get(&belongings, bpf_get_current_task_btf(), NULL, 0);
+
+		if (known)
+			row = judged_by(known, &cgroup);
+	}
 	if (!row)
 		return false;
 	asker->profile = row->profile;
@@ -183,10 +189,10 @@ static __always_inline int judge_file(struct asker *asker, struct file_row *own,
 		itself |= SCOPE_IN | SCOPE_BELOW | SCOPE_ABOVE;
 	if (!find_file(&found, own, number, asker->files, dentry, itself))
 		return 0;
-	task = (struct task_struct *)bpf_get_current_task();
+	task = bpf_get_current_task_btf();
 	/* The runtime prepares the container's root in its cgroup, before it enters it. */
-	if ((asker->cgroup_flags & CGROUP_CONTAINER) &&
-	    BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mount_namespace)
+	if ((asker->cgroup_flags & CGROUP_CONTAINER) && mounts_of(task) == host_mount_namespace &&
+	    !bpf_task_storage_get(&belongings, task, NULL, 0))
 		return 0;
 	if (found.behavior == FILE_MONITOR) {
 		if (operation == FILE_OPEN)

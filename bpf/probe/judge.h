@@ -83,17 +83,22 @@ static __always_inline bool is_loader(struct scratch *s)
 /* Decides about `file` for the cgroup's row; everything about it lands in `s->record`. A script is judged beside its
  * interpreter: it needs no line of its own, but what is denied or not from the image is not run by it either. */
 static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, struct task_struct *task,
-				  struct file *file, bool script)
+				  struct file *file, bool script, bool own)
 {
 	struct exec_record *record = &s->record;
 	bool container = row->flags & CGROUP_CONTAINER, whole;
 	struct profile_row *profile;
 	__u32 number = row->profile;
 	bool host_mounts = mounts_of(task) == host_mount_namespace;
-	bool drifted, allowed;
+	bool drifted, allowed, excused;
 	__u8 action;
 
 	record->flags = origin(file, container && !host_mounts ? root_of(row, task) : 0);
+	/* Names are the container's own to give where it has mounted something, and mean other files on the host. */
+	if (container && (host_mounts || (row->mounted && (record->flags & EXEC_OTHER_MOUNT))))
+		record->flags |= EXEC_FOREIGN;
+	if (container && host_mounts)
+		record->flags |= EXEC_OTHER_MOUNT;
 	walk(s, file, task, container && !host_mounts && !(record->flags & EXEC_OTHER_MOUNT));
 	whole = write_path(s);
 	record->profile = number;
@@ -108,8 +113,9 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 		record->flags |= EXEC_SCRIPT;
 	if (host_mounts) {
 		record->flags |= EXEC_HOST_MOUNTS;
-		/* runc starts itself anew in the container's cgroup, from a memfd; refusing that fails every start. */
-		if (container) {
+		/* runc starts itself anew in the container's cgroup, from a memfd; refusing that fails every start. What
+		 * belongs to the container is no runtime, even if it has found its way out. */
+		if (container && !own) {
 			record->flags |= EXEC_RUNTIME;
 			count(COUNT_RUNTIME_EXEC);
 			return VERDICT_OPEN;
@@ -130,12 +136,13 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	record->rule = s->found.rule;
 	if (action == ACTION_DENY)
 		return profile->mode == MODE_PROTECT ? VERDICT_DENY : VERDICT_VIOLATE;
+	excused = action == ACTION_ALLOW && (s->found.flags & RULE_ALLOW_UPDATE);
 	if (profile->baseline == BASELINE_ZERO_DRIFT)
-		allowed = drifted ? s->found.flags & RULE_ALLOW_UPDATE : action == ACTION_ALLOW || !is_loader(s);
+		allowed = drifted ? excused : action == ACTION_ALLOW || !is_loader(s);
 	else if (script)
 		return VERDICT_OPEN;
 	else
-		allowed = action == ACTION_ALLOW;
+		allowed = action == ACTION_ALLOW && (!(record->flags & EXEC_FOREIGN) || excused);
 	if (allowed)
 		return VERDICT_ALLOW;
 	if (profile->mode == MODE_DISCOVER)

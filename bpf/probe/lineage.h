@@ -24,13 +24,17 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 		if (inherited) {
 			inherited->cgroup = known->cgroup;
 			inherited->user_namespace = known->user_namespace;
+			inherited->row = known->row;
 			notice(child, inherited);
 		}
 	}
 	if (pid != BPF_CORE_READ(child, tgid))
 		return 0; /* a thread */
 	cgroup = cgroup_of(child);
-	if (!bpf_map_lookup_elem(&cgroups, &cgroup))
+	/* By clone3(2) into another cgroup. */
+	if (known && cgroup != cgroup_of(parent))
+		moved(child, known, BPF_CORE_READ(child, cgroups, dfl_cgrp), NULL);
+	if (!judged_by(known, &cgroup))
 		return 0;
 	inherit_caller(BPF_CORE_READ(parent, tgid), pid);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
@@ -55,7 +59,8 @@ int BPF_PROG(exit_tracepoint, struct task_struct *task)
 	__u64 cgroup = bpf_get_current_cgroup_id();
 	struct exit_record *record;
 
-	if (pid != BPF_CORE_READ(task, tgid) || !bpf_map_lookup_elem(&cgroups, &cgroup))
+	if (pid != BPF_CORE_READ(task, tgid) ||
+	    !judged_by(bpf_task_storage_get(&belongings, task, NULL, 0), &cgroup))
 		return 0;
 	forget_caller(pid);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);

@@ -242,9 +242,11 @@ async fn what_a_container_asks_the_kernel_for_is_told_and_how_it_was_answered() 
     let answer = scene.api.get("/v1/log/incident").await?;
     let wrong = |record: &&Value| {
         ["mount", "namespace_change", "escalation"].contains(&text(record, "behaviour"))
-            && (text(record, "proc_path") != "/bin/busybox" || text(record, "message").contains("root file system"))
+            && (text(record, "proc_path") != "/bin/busybox"
+                || text(record, "message").contains("root file system"))
     };
-    let wrong = answer.get("incidents").and_then(Value::as_array).and_then(|list| list.iter().find(wrong).cloned());
+    let wrong =
+        answer.get("incidents").and_then(Value::as_array).and_then(|list| list.iter().find(wrong).cloned());
     ensure!(wrong.is_none(), "{wrong:?}");
     scene.stop().await
 }

@@ -98,16 +98,16 @@ const WAYS: [Way; 22] = [
         "cp -p $L /tmp/kept; cp $P /tmp/new; mv /tmp/new $L; $L write $O; mv /tmp/kept $L",
     ),
     replaced("linked over a listed one", "mv $L /tmp/kept2; ln $P $L; $L write $O; rm $L; mv /tmp/kept2 $L"),
-    replaced(
+    foreign(
         "mounted over the folder of a listed one",
         "mkdir -p /mnt; unshare -m sh -c \"mount -t tmpfs t /mnt; cp $P /mnt/report; mount --bind /mnt /usr/bin; $L write $O\"",
     ),
-    replaced(
+    foreign(
         "after pivot_root",
         "mkdir -p /tmp/v; unshare -m sh -c \"mount -t tmpfs t /tmp/v; mkdir -p /tmp/v/usr/bin /tmp/v/out /tmp/v/old; \
          mount --bind /out /tmp/v/out; cp $P /tmp/v$L; cd /tmp/v; pivot_root . old; exec $L write $O\"",
     ),
-    replaced(
+    foreign(
         "on an overlay of its own",
         "mkdir -p /tmp/o; unshare -m sh -c \"mount -t tmpfs t /tmp/o; mkdir -p /tmp/o/low/usr/bin /tmp/o/low/out /tmp/o/up \
          /tmp/o/work /tmp/o/all; cp $P /tmp/o/low$L; mount -t overlay -o \

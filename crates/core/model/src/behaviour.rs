@@ -68,6 +68,8 @@ behaviours! {
     NamespaceChange = "namespace_change", "T1611", Process;
     /// A program of a container in the host's namespaces (Escape to Host).
     NamespaceEscape = "namespace_escape", "T1611", Escalation;
+    /// A process of a container in a cgroup outside of it (Escape to Host).
+    CgroupEscape = "cgroup_escape", "T1611", Escalation;
 }
 
 /// Which incident of the contract a behaviour is.
@@ -124,11 +126,13 @@ pub enum DeedKind {
     BecomeRoot,
     /// Another process' memory or course.
     Ptrace,
+    /// To be in a cgroup outside of its container, whose id is [`Deed::argument`].
+    LeaveCgroup,
 }
 
 impl DeedKind {
     /// All of them; the place, counted from 1, is the number by which the kernel side calls it.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Mount,
         Self::Remount,
         Self::MoveMount,
@@ -139,6 +143,7 @@ impl DeedKind {
         Self::NewNamespace,
         Self::BecomeRoot,
         Self::Ptrace,
+        Self::LeaveCgroup,
     ];
 }
 
@@ -149,7 +154,7 @@ pub struct Deed {
     pub kind: DeedKind,
     /// The kernel's own rules did not allow it.
     pub refused: bool,
-    /// The flags that it was asked with: of `mount(2)`, or the `CLONE_NEW…` of namespaces.
+    /// The flags that it was asked with: of `mount(2)`, or the `CLONE_NEW…` of namespaces; the id of a cgroup.
     pub argument: u64,
     /// The process that it was done to, in the host's numbering, and its name.
     pub other: Option<(u32, String)>,
@@ -157,7 +162,7 @@ pub struct Deed {
     pub file_system: String,
     /// What is mounted, or the name of a BPF program, as the process said it; may be empty.
     pub from: String,
-    /// Where it is mounted, as the process said it; may be empty.
+    /// Where it is mounted, as the process said it, or the path of the cgroup; may be empty.
     pub target: String,
 }
 

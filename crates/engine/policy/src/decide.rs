@@ -184,6 +184,8 @@ pub fn matches(rule: &ResolvedRule, flow: Flow) -> bool {
 pub struct ProgramFacts<'a> {
     /// The file is not from the image: new, changed or in memory only.
     pub drifted: bool,
+    /// Its path may be of the workload's own making: on a mount of its own, or in the host's file system.
+    pub foreign: bool,
     /// It is a script: its interpreter is judged on its own.
     pub script: bool,
     /// What conditions ask for.
@@ -256,6 +258,8 @@ pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts<'_>) 
     let speaks = |rule: &ProcessRule| rule.matches(path) && condition::lets_speak(rule, facts.call);
     let matched = profile.rules.iter().enumerate().find(|(_, (_, rule))| speaks(rule));
     let zero_drift = profile.baseline == Baseline::ZeroDrift;
+    // What a rule for the path means only when it says so.
+    let excepted = if zero_drift { facts.drifted } else { facts.foreign };
     // Whether it is allowed, and if not, whether someone said so.
     let (allowed, explicit, reason) = match matched {
         Some((_, (_, rule))) if rule.action == Action::Deny => (false, true, ProcessReason::Rule),
@@ -266,7 +270,7 @@ pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts<'_>) 
                 rule: None,
             };
         }
-        Some((_, (_, rule))) if zero_drift && facts.drifted && !rule.allow_update => {
+        Some((_, (_, rule))) if excepted && !rule.allow_update => {
             (false, false, ProcessReason::DriftedDespiteRule)
         }
         Some(_) => (true, true, ProcessReason::Rule),

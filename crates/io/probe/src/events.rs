@@ -114,6 +114,8 @@ pub struct Exec {
     pub other_mount: bool,
     /// Whether it is from the image cannot be told on this kernel.
     pub origin_unknown: bool,
+    /// Its path may be of the container's own making: on a mount of its own, or in the host's file system.
+    pub foreign: bool,
     /// The caller is in the host's mount namespace.
     pub host_mounts: bool,
     /// The container runtime itself, before it enters the container; not judged.
@@ -334,6 +336,7 @@ fn exec(record: &ExecRecord) -> Exec {
         fileless: has(exec_flag::FILELESS),
         other_mount: has(exec_flag::OTHER_MOUNT),
         origin_unknown: has(exec_flag::ORIGIN_UNKNOWN),
+        foreign: has(exec_flag::FOREIGN),
         host_mounts: has(exec_flag::HOST_MOUNTS),
         runtime: has(exec_flag::RUNTIME),
         script: has(exec_flag::SCRIPT),

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 5;
+pub const ABI: u32 = 6;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;
@@ -93,6 +93,8 @@ pub mod exec_flag {
     pub const ORIGIN_UNKNOWN: u32 = 64;
     /// The cgroup is a container's.
     pub const CONTAINER: u32 = 128;
+    /// The path may be of the container's own making.
+    pub const FOREIGN: u32 = 256;
     /// The file is a script.
     pub const SCRIPT: u32 = 512;
 }
@@ -137,7 +139,7 @@ macro_rules! twins {
 
 twins! {
     /// Value of `cgroups`; the key is the cgroup id.
-    CgroupRow = "cgroup_row" { profile: u32, flags: u32, root: u32, reserved: u32 }
+    CgroupRow = "cgroup_row" { profile: u32, flags: u32, root: u32, mounted: u32 }
     /// Value of `profiles`; the key is the profile's number.
     ProfileRow = "profile_row" { mode: u32, baseline: u32, flags: u32 }
     /// Key of `exact`.
@@ -165,7 +167,7 @@ twins! {
     ApplicationKey = "application_key" { profile: u32, rule: u32, device: u32, reserved: u32, inode: u64 }
     /// Value of `belongings`; the key is a descriptor of a process.
     Belonging = "belonging" {
-        cgroup: u64, told_at: u64, told_argument: u64, told_deed: u32, user_namespace: u32,
+        cgroup: u64, row: CgroupRow, told_at: u64, told_argument: u64, told_deed: u32, user_namespace: u32,
     }
     /// How every record begins.
     RecordHead = "record_head" { kind: u32, pid: u32, at: u64, cgroup: u64 }

@@ -31,8 +31,8 @@ pub(crate) const SHARED_MAPS: [&str; 14] = [
 ];
 
 /// Programs that every tier runs.
-pub(crate) const OBSERVERS: [&str; 5] =
-    ["exec_tracepoint", "fork_tracepoint", "exit_tracepoint", "cgroup_made", "cgroup_gone"];
+pub(crate) const OBSERVERS: [&str; 6] =
+    ["exec_tracepoint", "fork_tracepoint", "exit_tracepoint", "cgroup_made", "cgroup_gone", "cgroup_joined"];
 
 /// Hooks of file rules; each has a program for either mechanism, `_lsm` or `_fmod_ret` behind its name.
 pub(crate) const FILE_HOOKS: [&str; 12] = [

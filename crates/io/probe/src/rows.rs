@@ -107,10 +107,11 @@ pub fn name_hash(name: &str) -> u64 {
     if hash == 0 { 1 } else { hash }
 }
 
-/// `root` is the device of the container's root file system, 0 while nobody has told.
-pub(crate) fn cgroup_row(row: CgroupRow, root: u32) -> layout::CgroupRow {
+/// What the kernel itself knows of a container stays: `held` is the row that is there.
+pub(crate) fn cgroup_row(row: CgroupRow, held: Option<layout::CgroupRow>) -> layout::CgroupRow {
     let flags = if row.container { CGROUP_CONTAINER } else { 0 };
-    layout::CgroupRow { profile: row.profile, flags, root, reserved: 0 }
+    let (root, mounted) = held.map_or((0, 0), |held| (held.root, held.mounted));
+    layout::CgroupRow { profile: row.profile, flags, root, mounted }
 }
 
 pub(crate) fn read_cgroup(row: layout::CgroupRow) -> CgroupRow {

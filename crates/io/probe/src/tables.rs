@@ -161,8 +161,7 @@ impl Tables {
     /// # Errors
     /// [`TableError::Full`], or the kernel refused.
     pub fn set_cgroup(&self, id: u64, row: CgroupRow) -> Result<(), TableError> {
-        let root = self.held_cgroup(id)?.map_or(0, |held| held.root);
-        self.cgroups.write(&id.to_ne_bytes(), cgroup_row(row, root).as_bytes())
+        self.cgroups.write(&id.to_ne_bytes(), cgroup_row(row, self.held_cgroup(id)?).as_bytes())
     }
 
     /// Tells which device holds the root file system of a container that ran before the programs did, as
@@ -213,7 +212,9 @@ impl Tables {
         let descriptor = process
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| self.belongings.error(error.into()))?;
-        let row = layout::Belonging { cgroup, told_at: 0, told_argument: 0, told_deed: 0, user_namespace: 0 };
+        let row = layout::CgroupRow { profile: 0, flags: 0, root: 0, mounted: 0 };
+        let row =
+            layout::Belonging { cgroup, row, told_at: 0, told_argument: 0, told_deed: 0, user_namespace: 0 };
         self.belongings.write(&descriptor.as_raw_fd().to_ne_bytes(), row.as_bytes())
     }
 

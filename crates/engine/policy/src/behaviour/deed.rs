@@ -49,6 +49,9 @@ pub fn of_deed(deed: &Deed) -> Finding {
         }
         DeedKind::BecomeRoot => (Behaviour::Escalation, "becomes root without a set-id program".to_owned()),
         DeedKind::Ptrace => (Behaviour::Ptrace, ptrace(deed)),
+        DeedKind::LeaveCgroup => {
+            (Behaviour::CgroupEscape, format!("leaves its container for the cgroup {}", quoted(&deed.target)))
+        }
     };
     let end = if deed.refused { ", and is not allowed to by the kernel" } else { "" };
     Finding::new(behaviour, format!("a process of the container {asked}{end}"))
@@ -142,7 +145,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_words_of_a_process_break_out_of_their_quotes(from in ".{0,40}", target in ".{0,40}", argument: u64, kind in 0_usize..10) {
+        fn no_words_of_a_process_break_out_of_their_quotes(from in ".{0,40}", target in ".{0,40}", argument: u64, kind in 0_usize..11) {
             let kind = DeedKind::ALL[kind];
             let found = of_deed(&Deed { from, target, argument, ..deed(kind) });
             prop_assert!(!found.message.chars().any(char::is_control));

@@ -75,6 +75,7 @@ impl Finding {
                 | Behaviour::Escalation
                 | Behaviour::Fileless
                 | Behaviour::NamespaceEscape
+                | Behaviour::CgroupEscape
         )
     }
 }

@@ -284,9 +284,10 @@ mod tests {
         let head = tables.profiles[&profile];
         let (row, drifted) = (lookup(tables, profile, path, facts.call), facts.drifted);
         let zero_drift = head.baseline_number() == 1;
+        let excepted = if zero_drift { drifted } else { facts.foreign };
         let (allowed, explicit) = match row {
             Some(row) if row.action == Action::Deny => (false, true),
-            Some(row) if zero_drift && drifted && !row.allow_update => (false, false),
+            Some(row) if excepted && !row.allow_update => (false, false),
             Some(_) => (true, true),
             None => (zero_drift && !drifted && !decide::is_loader(path), false),
         };
@@ -349,11 +350,10 @@ mod tests {
             mode in prop::sample::select(vec![Mode::Discover, Mode::Monitor, Mode::Protect]),
             baseline in prop::sample::select(vec![Baseline::Basic, Baseline::ZeroDrift]),
             path in "(/a|/b|/sh|/ab|/ld.so){1,3}",
-            script: bool,
-            drifted: bool,
+            (drifted, foreign, script) in any::<(bool, bool, bool)>(),
             call in any_call(),
         ) {
-            let facts = ProgramFacts { drifted, script, call };
+            let facts = ProgramFacts { drifted, foreign, script, call };
             let group = name("nv.x");
             let rules = rules.into_iter().enumerate().map(|(at, mut rule)| {
                 rule.uuid = at.to_string();

@@ -87,6 +87,24 @@ fn mounts_of_a_container_are_told_with_what_and_where() {
 }
 
 #[test]
+fn what_the_kernel_does_not_allow_is_told_as_such() {
+    let (mut bench, container) = covered();
+    container
+        .act_own(&bench, || {
+            // SAFETY: numbers alone. Root without any capability.
+            unsafe {
+                let (header, data) = ([0x2008_0522_u32, 0], [0_u32; 6]);
+                answer(libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()))?;
+            }
+            assert!(mount("none", "/volume", "tmpfs", MountFlags::empty(), None).is_err());
+            Ok(())
+        })
+        .unwrap();
+    let did = told(&mut bench, DeedKind::Mount);
+    assert!(did.deed.refused, "{did:?}");
+}
+
+#[test]
 fn namespaces_that_are_made_and_entered_are_told() {
     let (mut bench, container) = covered();
     // SAFETY: the child shares its descriptors with nobody, and ends.

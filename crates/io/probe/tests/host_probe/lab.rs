@@ -176,6 +176,25 @@ impl Container {
         self.start("", command, None)
     }
 
+    /// Runs a program as a process of the container that has done something first.
+    pub(crate) fn run_after(
+        &self,
+        bench: &Bench,
+        act: fn() -> io::Result<()>,
+        path: &str,
+        args: &[&str],
+    ) -> (u32, End) {
+        let tables = bench.own_tables();
+        let cgroup = self.id;
+        let mut command = Command::new(path);
+        command.args(args);
+        let before = move || {
+            tables.adopt(std::process::id(), cgroup).map_err(io::Error::other)?;
+            act()
+        };
+        self.start_after("", before, command, None)
+    }
+
     /// Runs a program that is nowhere but in memory.
     pub(crate) fn run_memfd(&self, program: &[u8], args: &[&str]) -> (u32, End) {
         let file = File::from(memfd_create("hidden", MemfdFlags::CLOEXEC).unwrap());
@@ -211,13 +230,24 @@ impl Container {
         self.start("", Command::new("/no/path"), Some((file, argv)))
     }
 
-    fn start(&self, below: &str, mut command: Command, memfd: Option<(File, Vec<CString>)>) -> (u32, End) {
+    fn start(&self, below: &str, command: Command, memfd: Option<(File, Vec<CString>)>) -> (u32, End) {
+        self.start_after(below, || Ok(()), command, memfd)
+    }
+
+    fn start_after(
+        &self,
+        below: &str,
+        before: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+        mut command: Command,
+        memfd: Option<(File, Vec<CString>)>,
+    ) -> (u32, End) {
         let procs =
             OpenOptions::new().write(true).open(self.cgroup.join(below).join("cgroup.procs")).unwrap();
         let (told, tell) = io::pipe().unwrap();
         let setup = move || {
             (&procs).write_all(b"0")?;
             (&tell).write_all(&std::process::id().to_ne_bytes())?;
+            before()?;
             let Some((file, argv)) = &memfd else { return Ok(()) };
             let mut pointers: Vec<*const libc::c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
             pointers.push(std::ptr::null());
@@ -244,7 +274,7 @@ impl Container {
 
     /// Does something as a process that the container has started.
     pub(crate) fn act_own(&self, bench: &Bench, act: fn() -> io::Result<()>) -> io::Result<()> {
-        let tables = Tables::from_descriptors(bench.loaded.as_ref().unwrap().descriptors().unwrap()).unwrap();
+        let tables = bench.own_tables();
         let cgroup = self.id;
         self.act_after(move || tables.adopt(std::process::id(), cgroup).map_err(io::Error::other), act)
     }
@@ -407,6 +437,11 @@ impl Bench {
             tables,
             pending: VecDeque::new(),
         }
+    }
+
+    /// Tables for another user of the same rows.
+    pub(crate) fn own_tables(&self) -> Tables {
+        Tables::from_descriptors(self.loaded.as_ref().unwrap().descriptors().unwrap()).unwrap()
     }
 
     /// Nothing pinned; by the best mechanism.

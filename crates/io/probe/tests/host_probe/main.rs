@@ -5,6 +5,8 @@ mod behaviour;
 #[cfg(test)]
 mod conditions;
 #[cfg(test)]
+mod escape;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod lab;

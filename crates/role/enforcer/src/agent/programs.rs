@@ -60,7 +60,8 @@ impl Agent {
                 && before.verdict.is_some()
                 && self.inventory.owner(before.origin) == owner
         };
-        let escaped = exec.runtime && before.as_ref().is_some_and(inside);
+        let left = exec.host_mounts && !exec.runtime && matches!(owner, Owner::Workload(_));
+        let escaped = left || exec.runtime && before.as_ref().is_some_and(inside);
         if exec.runtime && !escaped {
             return;
         }
