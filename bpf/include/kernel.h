@@ -210,25 +210,7 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
-/* 64-bit registers at the entry of a system call, as each architecture names them. */
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long bx;
-	unsigned long cx;
-	unsigned long dx;
-	unsigned long si;
-	unsigned long di;
-	unsigned long r10;
-	unsigned long orig_ax;
-};
-#endif
-
-struct thread_info {
-	__u32 status;
-};
-
 struct task_struct {
-	struct thread_info thread_info;
 	int pid;
 	int tgid;
 	int exit_code;

@@ -11,6 +11,7 @@
 #define NV_PROBE_BEHAVIOUR_H
 
 #include "belonging.h"
+#include "call.h"
 
 /* Records of a kind that a cgroup may make in a second; more are counted. */
 #define DEEDS_PER_SECOND 20
@@ -26,8 +27,6 @@
 
 #define SIGSTOP 19
 #define PTRACE_MODE_ATTACH 2
-#define TS_COMPAT 2
-#define X32_CALL 0x40000000
 #define BPF_PROG_LOAD 5
 #define PROGRAM_NAME_AT 48 /* union bpf_attr: prog_name */
 #define MS_REMOUNT 0x20
@@ -127,104 +126,6 @@ static __always_inline void tell_once(struct task_struct *task, struct belonging
 	tell_deed(task, known->cgroup, request, other);
 }
 
-/* The system calls of interest, whichever table their numbers are of. */
-enum call {
-	CALL_CLONE = 1,
-	CALL_CLONE3,
-	CALL_UNSHARE,
-	CALL_SETNS,
-	CALL_MOUNT,
-	CALL_FSOPEN,
-	CALL_FSPICK,
-	CALL_MOUNT_SETATTR,
-	CALL_OPEN_TREE,
-	CALL_MOVE_MOUNT,
-	CALL_PIVOT_ROOT,
-	CALL_MODULE,
-	CALL_BPF,
-	CALL_SETUID,
-	CALL_SETREUID,
-	CALL_SETRESUID,
-	CALL_PTRACE,
-	CALL_PROCESS_MEMORY,
-};
-
-#if defined(__TARGET_ARCH_x86)
-/* arch/x86/entry/syscalls/syscall_64.tbl and syscall_32.tbl */
-static __always_inline __u32 call_of(__u64 number, bool compat)
-{
-	switch (number) {
-	case 428: return CALL_OPEN_TREE;
-	case 429: return CALL_MOVE_MOUNT;
-	case 430: return CALL_FSOPEN;
-	case 433: return CALL_FSPICK;
-	case 435: return CALL_CLONE3;
-	case 442: return CALL_MOUNT_SETATTR;
-	}
-	if (compat) {
-		switch (number) {
-		case 21: return CALL_MOUNT;
-		case 23: case 213: return CALL_SETUID;
-		case 26: return CALL_PTRACE;
-		case 70: case 203: return CALL_SETREUID;
-		case 120: return CALL_CLONE;
-		case 128: case 350: return CALL_MODULE;
-		case 164: case 208: return CALL_SETRESUID;
-		case 217: return CALL_PIVOT_ROOT;
-		case 310: return CALL_UNSHARE;
-		case 346: return CALL_SETNS;
-		case 347: case 348: return CALL_PROCESS_MEMORY;
-		case 357: return CALL_BPF;
-		}
-		return 0;
-	}
-	switch (number) {
-	case 56: return CALL_CLONE;
-	case 101: case 521: return CALL_PTRACE;
-	case 105: return CALL_SETUID;
-	case 113: return CALL_SETREUID;
-	case 117: return CALL_SETRESUID;
-	case 155: return CALL_PIVOT_ROOT;
-	case 165: return CALL_MOUNT;
-	case 175: case 313: return CALL_MODULE;
-	case 272: return CALL_UNSHARE;
-	case 308: return CALL_SETNS;
-	case 310: case 311: case 539: case 540: return CALL_PROCESS_MEMORY;
-	case 321: return CALL_BPF;
-	}
-	return 0;
-}
-
-static __always_inline __u32 current_call(struct task_struct *task, unsigned long *argument)
-{
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	__u64 number = BPF_CORE_READ(regs, orig_ax);
-	bool compat = BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
-	__u32 call = call_of(compat ? (__u32)number : number & ~(__u64)X32_CALL, compat);
-
-	if (!call)
-		return 0;
-	if (compat) {
-		argument[0] = (__u32)BPF_CORE_READ(regs, bx);
-		argument[1] = (__u32)BPF_CORE_READ(regs, cx);
-		argument[2] = (__u32)BPF_CORE_READ(regs, dx);
-		argument[3] = (__u32)BPF_CORE_READ(regs, si);
-	} else {
-		argument[0] = BPF_CORE_READ(regs, di);
-		argument[1] = BPF_CORE_READ(regs, si);
-		argument[2] = BPF_CORE_READ(regs, dx);
-		argument[3] = BPF_CORE_READ(regs, r10);
-	}
-	return call;
-}
-#else
-/* Which call it is cannot be read on this architecture; the trial, which makes one, finds that it is not told. */
-static __always_inline __u32 current_call(struct task_struct *task, unsigned long *argument)
-{
-	return 0;
-}
-#endif
-
 /* A user who is not root in its user namespace asks to be root there. */
 static __always_inline bool rises(struct task_struct *task, __u32 wanted)
 {
@@ -317,7 +218,7 @@ static __always_inline void checked(const struct cred *cred, int cap, int answer
 {
 	struct task_struct *task;
 	struct request request = {};
-	unsigned long argument[4] = {};
+	unsigned long argument[CALL_ARGUMENTS] = {};
 	struct belonging *known;
 	__u32 call;
 
@@ -412,7 +313,7 @@ int BPF_PROG(ptrace_fexit, struct task_struct *other, unsigned int mode, int ans
 SEC("?tp_btf/signal_generate")
 int BPF_PROG(ptrace_tracepoint, int signal, void *info, struct task_struct *other)
 {
-	unsigned long argument[4];
+	unsigned long argument[CALL_ARGUMENTS];
 
 	if (signal == SIGSTOP && current_call(bpf_get_current_task_btf(), argument) == CALL_PTRACE)
 		traces(other, 0);

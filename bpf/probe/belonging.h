@@ -18,6 +18,15 @@ struct {
 	__type(value, struct belonging);
 } belongings SEC(".maps");
 
+/* What is known of `task`; with `create` made when nothing is. */
+static __always_inline struct belonging *belonging_of(struct task_struct *task, bool create)
+{
+	/* Before Linux 5.13 the verifier never comes by here, and there is no such table. */
+	if (!node.keeps_by_task)
+		return NULL;
+	return bpf_task_storage_get(&belongings, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
+
 static __always_inline __u32 user_namespace_of(struct task_struct *task)
 {
 	return BPF_CORE_READ(task, cred, user_ns, ns.inum);
@@ -26,7 +35,7 @@ static __always_inline __u32 user_namespace_of(struct task_struct *task)
 /* `task` is the container's from now on; NULL when there is no memory for it. */
 static __always_inline struct belonging *belong(struct task_struct *task, __u64 cgroup)
 {
-	struct belonging *known = bpf_task_storage_get(&belongings, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct belonging *known = belonging_of(task, true);
 
 	if (known && !known->cgroup) {
 		known->user_namespace = user_namespace_of(task);
@@ -58,13 +67,13 @@ static __always_inline bool runs_own_program(struct task_struct *task)
 	struct vfsmount *mnt = BPF_CORE_READ(task, mm, exe_file, f_path.mnt);
 
 	return mnt && BPF_CORE_READ(mount_of(mnt), mnt_ns) == BPF_CORE_READ(task, nsproxy, mnt_ns) &&
-	       mounts_of(task) != host_mount_namespace;
+	       mounts_of(task) != node.host_mount_namespace;
 }
 
 /* What the current process belongs to; NULL for the host's processes and the runtime's. */
 static __always_inline struct belonging *own(struct task_struct *task)
 {
-	struct belonging *known = bpf_task_storage_get(&belongings, task, NULL, 0);
+	struct belonging *known = belonging_of(task, false);
 	struct cgroup_row *row;
 	__u64 cgroup;
 

@@ -79,7 +79,7 @@ int BPF_PROG(cgroup_joined, struct cgroup *cgroup, const char *path, struct task
 
 	if (!is_unified(cgroup) || !own(bpf_get_current_task_btf()))
 		return 0;
-	known = bpf_task_storage_get(&belongings, task, NULL, 0);
+	known = belonging_of(task, false);
 	if (known)
 		moved(task, known, cgroup, path);
 	return 0;

@@ -60,7 +60,7 @@ static __always_inline void find_caller(struct scratch *s, struct task_struct *t
 		__builtin_memcpy(s->caller, row->path, PATH_BYTES);
 		if (row->mounts == mounts_of(task))
 			s->facts.caller = row->unknown ? CALLER_UNKNOWN : CALLER_PROGRAM;
-		else if (container && row->mounts == host_mount_namespace)
+		else if (container && row->mounts == node.host_mount_namespace)
 			s->facts.caller = CALLER_OUTSIDE;
 		return;
 	}

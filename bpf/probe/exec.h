@@ -60,7 +60,7 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 {
 	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct belonging *known = bpf_task_storage_get(&belongings, task, NULL, 0);
+	struct belonging *known = belonging_of(task, false);
 	struct cgroup_row *row = judged_by(known, &cgroup);
 	struct scratch *s;
 	char magic[2] = {};
@@ -103,13 +103,13 @@ SEC("?tp_btf/sched_process_exec")
 int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
-	struct belonging *known = bpf_task_storage_get(&belongings, task, NULL, 0);
+	struct belonging *known = belonging_of(task, false);
 	struct cgroup_row *row = judged_by(known, &cgroup);
 	struct scratch *s;
 
 	if (!row)
 		return 0;
-	if (!known && (row->flags & CGROUP_CONTAINER) && mounts_of(task) != host_mount_namespace)
+	if (!known && (row->flags & CGROUP_CONTAINER) && mounts_of(task) != node.host_mount_namespace)
 		known = belong(task, cgroup);
 	if (known)
 		notice(task, known);

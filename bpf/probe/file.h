@@ -157,7 +157,7 @@ static __always_inline bool has_rules(struct asker *asker)
 	struct file_profile_row *has;
 
 	if (!row || !(row->flags & CGROUP_CONTAINER)) {
-		struct belonging *known = bpf_task_storage_get(&belongings, bpf_get_current_task_btf(), NULL, 0);
+		struct belonging *known = belonging_of(bpf_get_current_task_btf(), false);
 
 		if (known)
 			row = judged_by(known, &cgroup);
@@ -191,8 +191,8 @@ static __always_inline int judge_file(struct asker *asker, struct file_row *own,
 		return 0;
 	task = bpf_get_current_task_btf();
 	/* The runtime prepares the container's root in its cgroup, before it enters it. */
-	if ((asker->cgroup_flags & CGROUP_CONTAINER) && mounts_of(task) == host_mount_namespace &&
-	    !bpf_task_storage_get(&belongings, task, NULL, 0))
+	if ((asker->cgroup_flags & CGROUP_CONTAINER) && mounts_of(task) == node.host_mount_namespace &&
+	    !belonging_of(task, false))
 		return 0;
 	if (found.behavior == FILE_MONITOR) {
 		if (operation == FILE_OPEN)

@@ -89,7 +89,7 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	bool container = row->flags & CGROUP_CONTAINER, whole;
 	struct profile_row *profile;
 	__u32 number = row->profile;
-	bool host_mounts = mounts_of(task) == host_mount_namespace;
+	bool host_mounts = mounts_of(task) == node.host_mount_namespace;
 	bool drifted, allowed, excused;
 	__u8 action;
 

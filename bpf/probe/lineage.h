@@ -12,7 +12,7 @@ SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *child)
 {
 	__u32 pid = BPF_CORE_READ(child, pid);
-	struct belonging *known = bpf_task_storage_get(&belongings, parent, NULL, 0), *inherited;
+	struct belonging *known = belonging_of(parent, false), *inherited;
 	__u64 cgroup;
 	struct fork_record *record;
 
@@ -20,7 +20,7 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 	if (known) {
 		if (!known->user_namespace)
 			known->user_namespace = user_namespace_of(parent);
-		inherited = bpf_task_storage_get(&belongings, child, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		inherited = belonging_of(child, true);
 		if (inherited) {
 			inherited->cgroup = known->cgroup;
 			inherited->user_namespace = known->user_namespace;
@@ -60,7 +60,7 @@ int BPF_PROG(exit_tracepoint, struct task_struct *task)
 	struct exit_record *record;
 
 	if (pid != BPF_CORE_READ(task, tgid) ||
-	    !judged_by(bpf_task_storage_get(&belongings, task, NULL, 0), &cgroup))
+	    !judged_by(belonging_of(task, false), &cgroup))
 		return 0;
 	forget_caller(pid);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);

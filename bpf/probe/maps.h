@@ -18,8 +18,11 @@
 #define EARLY_PROGRAM 1
 #define EARLY_SCRIPT 2
 
-/* Inode of the host's mount namespace, set by the loader. */
-const volatile __u32 host_mount_namespace = 0;
+/* What the loader tells: inode of the host's mount namespace, and whether this kernel keeps something by task. */
+const volatile struct {
+	__u32 host_mount_namespace;
+	__u32 keeps_by_task;
+} node = {};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 6;
+pub const ABI: u32 = 5;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;

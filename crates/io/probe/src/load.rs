@@ -9,7 +9,7 @@ use libbpf_rs::{Link, MapCore as _, Object};
 use nv_model::verdict::Mechanism;
 use rustix::mount::{FsOpenFlags, fsopen};
 
-use crate::object::{OBSERVERS, SHARED_MAPS, complaint, file_program, open};
+use crate::object::{Constants, OBSERVERS, SHARED_MAPS, complaint, file_program, open};
 use crate::{bpffs, cgroup};
 
 /// How to load.
@@ -28,6 +28,9 @@ pub struct Options {
     pub behaviour: Vec<&'static str>,
     /// Inode of the host's mount namespace, by which a runtime's own exec in a container's cgroup is told apart.
     pub host_mount_namespace: u32,
+    /// Whether a process is judged by the container that it belongs to, wherever it goes ([`crate::trial::belonging`]);
+    /// else by the cgroup that it is in.
+    pub belonging: bool,
 }
 
 impl Options {
@@ -37,7 +40,20 @@ impl Options {
     /// `/proc` cannot be read.
     pub fn new(pin_dir: Option<PathBuf>, mechanism: Option<Mechanism>) -> io::Result<Self> {
         let host = cgroup::host_mount_namespace()?;
-        Ok(Self { pin_dir, mechanism, files: None, behaviour: Vec::new(), host_mount_namespace: host })
+        Ok(Self {
+            pin_dir,
+            mechanism,
+            files: None,
+            behaviour: Vec::new(),
+            host_mount_namespace: host,
+            belonging: crate::trial::belonging().is_ok(),
+        })
+    }
+}
+
+impl Options {
+    fn constants(&self) -> Constants {
+        Constants { host_mount_namespace: self.host_mount_namespace, keeps_by_task: self.belonging }
     }
 }
 
@@ -119,7 +135,7 @@ impl Loaded {
             wanted.extend(hooks.iter().filter_map(|hook| file_program(hook, *mechanism)));
         }
         wanted.extend(options.behaviour.iter().map(|program| (*program).to_owned()));
-        let mut object = open(&wanted, options.host_mount_namespace).map_err(refused)?;
+        let mut object = open(&wanted, options.constants()).map_err(refused)?;
         let dir = options.pin_dir.as_ref().map(|dir| dir.join("process"));
         let mut adopted = false;
         if let Some(dir) = &dir {
@@ -129,7 +145,7 @@ impl Loaded {
             adopted = dir.join("cgroups").exists();
             for mut map in object.maps_mut() {
                 let name = map.name().to_string_lossy().into_owned();
-                if SHARED_MAPS.contains(&name.as_str()) {
+                if map.autocreate() && SHARED_MAPS.contains(&name.as_str()) {
                     map.set_pin_path(dir.join(name)).map_err(refused)?;
                 }
             }
@@ -204,7 +220,7 @@ impl Loaded {
 pub(crate) fn descriptors(object: &Object) -> io::Result<Vec<(String, OwnedFd)>> {
     object
         .maps()
-        .filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name))
+        .filter(|map| map.autocreate() && SHARED_MAPS.iter().any(|name| map.name() == *name))
         .map(|map| Ok((map.name().to_string_lossy().into_owned(), map.as_fd().try_clone_to_owned()?)))
         .collect()
 }

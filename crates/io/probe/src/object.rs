@@ -64,11 +64,26 @@ pub(crate) fn file_program(hook: &str, mechanism: Mechanism) -> Option<String> {
     }
 }
 
-/// Opens the object with the programs in `programs`, told the inode of the host's mount namespace.
-pub(crate) fn open<S: AsRef<str>>(
-    programs: &[S],
-    host_mount_namespace: u32,
-) -> libbpf_rs::Result<OpenObject> {
+/// What programs are told of the node when they are loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Constants {
+    /// Inode of the host's mount namespace; 0 for none.
+    pub(crate) host_mount_namespace: u32,
+    /// Whether the kernel lets the programs keep something by task.
+    pub(crate) keeps_by_task: bool,
+}
+
+impl Constants {
+    /// As the object lays them out.
+    fn bytes(self) -> [u8; 8] {
+        let [a, b, c, d] = self.host_mount_namespace.to_ne_bytes();
+        let [e, f, g, h] = u32::from(self.keeps_by_task).to_ne_bytes();
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+/// Opens the object with the programs in `programs`.
+pub(crate) fn open<S: AsRef<str>>(programs: &[S], constants: Constants) -> libbpf_rs::Result<OpenObject> {
     set_print(Some((PrintLevel::Info, log)));
     COMPLAINTS.with_borrow_mut(Vec::clear);
     let mut object = ObjectBuilder::default().name("nv_process")?.open_memory(&OBJECT.0)?;
@@ -78,9 +93,10 @@ pub(crate) fn open<S: AsRef<str>>(
     }
     for mut map in object.maps_mut() {
         if map.name().to_string_lossy().ends_with(".rodata") {
-            // The object has this one constant.
-            map.set_initial_value(&host_mount_namespace.to_ne_bytes())
-                .context("cannot set the host's mount namespace")?;
+            map.set_initial_value(&constants.bytes()).context("cannot set the constants of the programs")?;
+        }
+        if map.name() == "belongings" {
+            map.set_autocreate(constants.keeps_by_task)?;
         }
     }
     Ok(object)
@@ -92,7 +108,7 @@ pub(crate) fn open<S: AsRef<str>>(
 /// # Errors
 /// The object of this build cannot be read.
 pub fn shape() -> libbpf_rs::Result<String> {
-    let object = open::<&str>(&[], 0)?;
+    let object = open::<&str>(&[], Constants { host_mount_namespace: 0, keeps_by_task: true })?;
     let mut lines: Vec<String> = object
         .maps()
         .filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name))

@@ -123,7 +123,8 @@ pub struct Tables {
     conditions: Table,
     callers: Table,
     features: Table,
-    belongings: Table,
+    /// `None` where the kernel keeps nothing by process.
+    belongings: Option<Table>,
     counters: Table,
     cpus: usize,
 }
@@ -141,7 +142,12 @@ impl Tables {
             Ok(Table { name: table, map })
         };
         let rule = size_of::<layout::RuleRow>();
+        let belongings = match take("belongings", 4, size_of::<layout::Belonging>()) {
+            Err(TableError::Missing { .. }) => None,
+            held => Some(held?),
+        };
         Ok(Self {
+            belongings,
             cgroups: take("cgroups", 8, size_of::<layout::CgroupRow>())?,
             profiles: take("profiles", 4, size_of::<layout::ProfileRow>())?,
             exact: take("exact", size_of::<layout::ExactKey>(), rule)?,
@@ -149,7 +155,6 @@ impl Tables {
             conditions: take("conditions", 8, size_of::<layout::ConditionRow>())?,
             callers: take("callers", 4, size_of::<layout::CallerRow>())?,
             features: take("features", 4, 4)?,
-            belongings: take("belongings", 4, size_of::<layout::Belonging>())?,
             counters: take("counters", 4, 8)?,
             cpus: possible_cpus().map_err(|source| TableError::Kernel { table: "counters", source })?,
         })
@@ -203,19 +208,21 @@ impl Tables {
     }
 
     /// Says that a process that runs already is of the container whose cgroup is `cgroup`, and so what it makes from now
-    /// on. The programs know it by themselves of what was started after them.
+    /// on. The programs know it by themselves of what was started after them. Nothing where the kernel keeps nothing by
+    /// process ([`crate::trial::belonging`]).
     ///
     /// # Errors
     /// The process is gone, or the kernel refused.
     pub fn adopt(&self, pid: u32, cgroup: u64) -> Result<(), TableError> {
+        let Some(belongings) = &self.belongings else { return Ok(()) };
         let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH);
         let descriptor = process
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
-            .map_err(|error| self.belongings.error(error.into()))?;
+            .map_err(|error| belongings.error(error.into()))?;
         let row = layout::CgroupRow { profile: 0, flags: 0, root: 0, mounted: 0 };
         let row =
             layout::Belonging { cgroup, row, told_at: 0, told_argument: 0, told_deed: 0, user_namespace: 0 };
-        self.belongings.write(&descriptor.as_raw_fd().to_ne_bytes(), row.as_bytes())
+        belongings.write(&descriptor.as_raw_fd().to_ne_bytes(), row.as_bytes())
     }
 
     /// Sets mode and baseline of a profile: one write. Its patterns are looked for whether it has any or not;

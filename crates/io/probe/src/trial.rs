@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use nv_model::node::{Capabilities, Capability};
 use nv_model::verdict::Mechanism;
 
 use crate::cgroup;
-use crate::object::{OBSERVERS, complaint, open};
+use crate::object::{Constants, OBSERVERS, complaint, open};
 use crate::tables::{CgroupRow, ProfileRow, Tables};
 
 /// What the trial starts: a program that ends at once with [`child_main`]'s code. A binary names itself with a hidden
@@ -87,6 +88,12 @@ pub fn run(trial: &Trial) -> Capabilities {
             _ => observers(),
         };
     capabilities.lost = lost(capabilities.process, observers.as_ref().err());
+    if let (Some(_), Err(reason)) = (capabilities.process, belonging()) {
+        capabilities.lost.push(format!(
+            "Whose a process is follows from the cgroup that it is in, also when it was moved there; what it asks the \
+             kernel for is not told: {reason}"
+        ));
+    }
     capabilities
 }
 
@@ -161,10 +168,23 @@ fn observers() -> Result<(), String> {
     Ok(())
 }
 
+/// Whether this kernel lets the programs keep by process which container it belongs to (Linux 5.13), tried once.
+///
+/// # Errors
+/// A sentence, when it does not.
+pub fn belonging() -> Result<(), String> {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    FOUND.get_or_init(|| load_with(&["fork_tracepoint"], true).map(drop)).clone()
+}
+
 /// Loads `programs` with small tables.
 pub(crate) fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), String> {
+    load_with(programs, belonging().is_ok())
+}
+
+fn load_with(programs: &[&str], keeps_by_task: bool) -> Result<(libbpf_rs::Object, Tables), String> {
     let refused = |error: libbpf_rs::Error| refusal(&error);
-    let mut object = open(programs, 0).map_err(refused)?;
+    let mut object = open(programs, Constants { host_mount_namespace: 0, keeps_by_task }).map_err(refused)?;
     for mut map in object.maps_mut() {
         let entries = match map.name().to_string_lossy().as_ref() {
             "ring" | "cgroup_ring" => 4096,

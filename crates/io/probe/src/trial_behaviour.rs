@@ -9,7 +9,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use crate::events::{Event, Events};
 use crate::object::{CAPABILITY_PROGRAMS, PTRACE_PROGRAMS};
 use crate::tables::CgroupRow;
-use crate::trial::{PROFILE, load};
+use crate::trial::{PROFILE, belonging, load};
 use crate::trial_files::{attach, own_cgroup};
 
 /// What can be told of suspicious behaviour here.
@@ -28,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[must_use]
 pub fn behaviour() -> BehaviourHooks {
     let mut hooks = BehaviourHooks::default();
+    // Whose doing it is follows from where a process belongs. Without that the trial of programs says what is lost.
+    if belonging().is_err() {
+        return hooks;
+    }
     match first(&CAPABILITY_PROGRAMS, fire) {
         Ok(program) => hooks.works.push(program),
         Err(reason) => hooks.lost.push(format!(

@@ -114,3 +114,20 @@ fn a_container_that_mounts_over_a_listed_path_gains_nothing_by_it() {
     assert_eq!((exec.path.as_str(), exec.rule, exec.foreign), ("/bin/listed", Some(2), true));
     assert_eq!(container.run("/bin/good", &["/marks/good"]).1, End::Code(0), "the image's own runs on");
 }
+
+#[test]
+fn where_the_kernel_keeps_nothing_by_process_programs_are_judged_by_the_cgroup_that_they_are_in() {
+    let (_, container) = covered(&["/bin/good", "/bin/evil"]);
+    let options = nv_probe::Options { belonging: false, behaviour: Vec::new(), ..Bench::options() };
+    let mut bench = Bench::load(&options);
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.cover(&container, 1);
+    bench.rule(1, "/bin/good", Action::Allow, 1);
+    let (pid, end) = container.run("/bin/good", &["/marks/good"]);
+    assert_eq!((end, bench.exec_of(pid).verdict), (End::Code(0), Verdict::Allow));
+    let (pid, end) = container.run("/bin/evil", &["/marks/evil"]);
+    assert!(end.stopped() && !container.marked("evil"), "{end:?}");
+    assert_eq!(bench.exec_of(pid).verdict, Verdict::Deny);
+    let (_, end) = container.run_after(&bench, leave_the_cgroup, "/bin/evil", &["/marks/evil"]);
+    assert_eq!(end, End::Code(0), "nothing says any more whose it is");
+}

@@ -49,6 +49,7 @@ impl Scene {
             files: Some((hooks.mechanism, hooks.works)),
             behaviour: Vec::new(),
             host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
+            belonging: true,
         });
         bench.profile(PROFILE, mode, Baseline::Basic);
         bench.cover(&container, PROFILE);

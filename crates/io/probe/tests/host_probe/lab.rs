@@ -446,13 +446,19 @@ impl Bench {
 
     /// Nothing pinned; by the best mechanism.
     pub(crate) fn new() -> Self {
-        Self::load(&Options {
+        Self::load(&Self::options())
+    }
+
+    /// As [`Bench::new`] loads.
+    pub(crate) fn options() -> Options {
+        Options {
             pin_dir: None,
             mechanism: mechanism(),
             files: None,
             behaviour: behaviour().works.clone(),
             host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
-        })
+            belonging: true,
+        }
     }
 
     /// Events until one satisfies `last`, or 5 seconds. Those behind it are kept for the next call.
