@@ -17,6 +17,9 @@ use rustix::mount::{MountFlags, mount, mount_bind};
 static HOST_MOUNTS: OnceLock<File> = OnceLock::new();
 static HOST_CGROUP: OnceLock<File> = OnceLock::new();
 
+/// A program of the host, which every host has as a file of its own.
+const BUSYBOX: &str = "/bin/busybox";
+
 fn covered(programs: &[&str]) -> (Bench, Container) {
     let root = cgroup::unified_root().unwrap().join("cgroup.procs");
     HOST_MOUNTS.get_or_init(|| File::open("/proc/self/ns/mnt").unwrap());
@@ -39,26 +42,28 @@ fn leave_the_cgroup() -> io::Result<()> {
 #[test]
 fn what_a_container_runs_in_the_hosts_file_system_is_judged_and_no_listed_path_excuses_it() {
     let (mut bench, container) = covered(&["/bin/good"]);
-    let (pid, end) = container.run_after(&bench, enter_the_host, "/bin/true", &[]);
+    let (pid, end) = container.run_after(&bench, enter_the_host, BUSYBOX, &["true"]);
     assert!(end.stopped(), "{end:?}");
     let exec = bench.exec_of(pid);
     assert_eq!(
-        (exec.path.ends_with("/true"), exec.verdict, exec.cgroup),
+        (exec.path.ends_with("/busybox"), exec.verdict, exec.cgroup),
         (true, Verdict::Deny, container.id)
     );
     assert!(exec.host_mounts && exec.foreign && exec.drifted && !exec.runtime, "{exec:?}");
     let path = exec.path;
 
     bench.rule(1, &path, Action::Allow, 4);
-    let (pid, end) = container.run_after(&bench, enter_the_host, "/bin/true", &[]);
+    let (pid, end) = container.run_after(&bench, enter_the_host, BUSYBOX, &["true"]);
     assert!(end.stopped(), "the host's file passes for the container's: {end:?}");
     assert_eq!(bench.exec_of(pid).rule, Some(4));
     let excused = RuleRow { action: Action::Allow, allow_update: true, order: 4, rule: 4, conditional: 0 };
-    bench.tables.set_exact(&ExactKey { profile: 1, path }, excused).unwrap();
-    assert_eq!(container.run_after(&bench, enter_the_host, "/bin/true", &[]).1, End::Code(0));
+    let key = ExactKey { profile: 1, path };
+    bench.tables.set_exact(&key, excused).unwrap();
+    assert_eq!(container.run_after(&bench, enter_the_host, BUSYBOX, &["true"]).1, End::Code(0));
 
     bench.profile(1, Mode::Monitor, Baseline::ZeroDrift);
-    let (pid, end) = container.run_after(&bench, enter_the_host, "/bin/false", &[]);
+    bench.tables.remove_exact(&key).unwrap();
+    let (pid, end) = container.run_after(&bench, enter_the_host, BUSYBOX, &["false"]);
     assert_eq!((end, bench.exec_of(pid).verdict), (End::Code(1), Verdict::Violate));
 }
 
