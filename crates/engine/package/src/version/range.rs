@@ -177,6 +177,14 @@ pub fn complement(scheme: Scheme, intervals: &[Interval]) -> Vec<Interval> {
     rest
 }
 
+/// Every version that is in one of `from` and in none of `minus`; at most as many intervals as a range may have
+/// conditions.
+pub fn subtract(scheme: Scheme, from: &[Interval], minus: &[Interval]) -> Vec<Interval> {
+    let rest = complement(scheme, minus);
+    let pairs = from.iter().flat_map(|part| rest.iter().filter_map(|other| part.intersect(other, scheme)));
+    pairs.take(MAX_CONDITIONS).collect()
+}
+
 /// The conditions of one alternative, each an operator and its version without blanks between.
 fn conditions(syntax: Syntax, alternative: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -447,6 +455,12 @@ mod tests {
             assert_eq!(found, want, "{version} {affected:?}");
         }
         assert_eq!(complement(Scheme::Gem, &[]), [Interval::default()]);
+        let range = |text| parse_range(Syntax::Npm, Scheme::Semver, text).unwrap();
+        let left = subtract(Scheme::Semver, &range("14.x || 16.x"), &range("^14.20.1 || ^16.17.1"));
+        for (version, want) in [("13.0.0", false), ("14.20.0", true), ("14.20.1", false), ("16.17.0", true)] {
+            let found = left.iter().any(|interval| interval.contains(Scheme::Semver, version.as_bytes()));
+            assert_eq!(found, want, "{version} {left:?}");
+        }
     }
 
     proptest! {
