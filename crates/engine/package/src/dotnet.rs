@@ -58,6 +58,31 @@ pub fn parse_lock(bytes: &[u8]) -> Inventory {
     inventory
 }
 
+/// Reads `packages.config` and `Directory.Packages.props`: elements `<package id="" version="">` and
+/// `<PackageVersion Include="" Version="">`. Versions that are properties or ranges name none and are left out.
+pub fn parse_references(bytes: &[u8]) -> Inventory {
+    let mut inventory = Inventory::default();
+    let text = String::from_utf8_lossy(bytes);
+    for element in text
+        .split('<')
+        .filter(|element| element.starts_with("package ") || element.starts_with("PackageVersion "))
+    {
+        let attribute = |names: [&str; 2]| {
+            names.iter().find_map(|name| {
+                let (_, rest) = element.split_once(&format!(" {name}=\""))?;
+                rest.split('"').next()
+            })
+        };
+        let name = attribute(["id", "Include"]).unwrap_or_default();
+        let version = attribute(["version", "Version"]).unwrap_or_default();
+        if version.starts_with(|c: char| c.is_ascii_digit()) && !version.contains(['*', ',']) {
+            let package = Package::new(Ecosystem::Nuget, name, version);
+            inventory.add("NuGet's references", || name.to_owned(), package);
+        }
+    }
+    inventory
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +96,12 @@ mod tests {
         let text = br#"{"version":1,"dependencies":{"net6.0":{"A":{"type":"Direct","resolved":"1.0.0"},"p":{"type":"Project"}}}}"#;
         let found = parse_lock(text).packages;
         assert_eq!((found.len(), &*found[0].name, &*found[0].version), (1, "A", "1.0.0"));
+        for text in [
+            r#"<packages><package id="A" version="1.0.0" targetFramework="net48" /></packages>"#,
+            r#"<Project><ItemGroup><PackageVersion Include="A" Version="1.0.0" /><PackageVersion Include="B" Version="$(x)" /></ItemGroup></Project>"#,
+        ] {
+            let found = parse_references(text.as_bytes()).packages;
+            assert_eq!((found.len(), &*found[0].name, &*found[0].version), (1, "A", "1.0.0"));
+        }
     }
 }

@@ -33,12 +33,24 @@ pub enum Ecosystem {
     Bitnami,
     /// C and C++, from Conan.
     Conan,
+    /// Dart, from pub.dev.
+    Pub,
+    /// Swift packages; names are the repositories' addresses.
+    Swift,
+    /// CocoaPods.
+    CocoaPods,
+    /// Elixir and Erlang, from hex.pm.
+    Hex,
+    /// R, from CRAN.
+    Cran,
+    /// WordPress (`wordpress`) and its plugins.
+    WordPress,
     /// Programs that no package holds, known by themselves: `nginx`, `openssl`, `node`, `kubernetes`.
     Program,
 }
 
 /// One row an ecosystem: its type in a package URL, its name in OSV, the order of its versions.
-const TABLE: [(Ecosystem, &str, &str, Scheme); 14] = [
+const TABLE: [(Ecosystem, &str, &str, Scheme); 20] = [
     (Ecosystem::Deb, "deb", "Debian", Scheme::Deb),
     (Ecosystem::Rpm, "rpm", "Red Hat", Scheme::Rpm),
     (Ecosystem::Apk, "apk", "Alpine", Scheme::Apk),
@@ -52,6 +64,12 @@ const TABLE: [(Ecosystem, &str, &str, Scheme); 14] = [
     (Ecosystem::Nuget, "nuget", "NuGet", Scheme::Nuget),
     (Ecosystem::Bitnami, "bitnami", "Bitnami", Scheme::Semver),
     (Ecosystem::Conan, "conan", "ConanCenter", Scheme::Semver),
+    (Ecosystem::Pub, "pub", "Pub", Scheme::Semver),
+    (Ecosystem::Swift, "swift", "SwiftURL", Scheme::Semver),
+    (Ecosystem::CocoaPods, "cocoapods", "CocoaPods", Scheme::Semver),
+    (Ecosystem::Hex, "hex", "Hex", Scheme::Semver),
+    (Ecosystem::Cran, "cran", "CRAN", Scheme::Semver),
+    (Ecosystem::WordPress, "wordpress", "WordPress", Scheme::Semver),
     (Ecosystem::Program, "generic", "generic", Scheme::Semver),
 ];
 

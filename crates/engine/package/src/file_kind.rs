@@ -2,7 +2,10 @@
 
 use crate::inventory::Inventory;
 use crate::read::read_slice;
-use crate::{apk, dotnet, dpkg, go, java, node, php, python, rpm, ruby, rust};
+use crate::{
+    apk, bitnami, conan, dart, dotnet, dpkg, elixir, go, java, node, php, python, r, rpm, ruby, rust, swift,
+    wordpress,
+};
 
 /// A file that says what is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,30 @@ pub enum FileKind {
     DotnetDeps,
     /// `packages.lock.json` of NuGet.
     NugetLock,
+    /// `packages.config`, `Directory.Packages.props`.
+    NugetReferences,
+    /// `gradle.lockfile`.
+    GradleLock,
+    /// `bun.lock`.
+    BunLock,
+    /// `conan.lock`.
+    ConanLock,
+    /// `pubspec.lock`.
+    PubspecLock,
+    /// `Package.resolved`.
+    SwiftResolved,
+    /// `Podfile.lock`.
+    PodfileLock,
+    /// `mix.lock`.
+    MixLock,
+    /// `*library/NAME/DESCRIPTION`: one installed R package.
+    RDescription,
+    /// `.bitnami_components.json`.
+    BitnamiComponents,
+    /// `wp-includes/version.php`.
+    WordPressVersion,
+    /// `wp-content/plugins/NAME/NAME.php`.
+    WordPressPlugin,
 }
 
 /// Folders of installed packages: a lock file in there is of the package's own development and locks nothing here.
@@ -66,6 +93,12 @@ impl FileKind {
             "PKG-INFO" if parent.ends_with(".egg-info") || parent == "EGG-INFO" => Some(Self::PythonMetadata),
             "package.json" => is_npm_package(folder).then_some(Self::NodePackage),
             "installed.json" if parent == "composer" => Some(Self::ComposerInstalled),
+            "DESCRIPTION" if is_r_library(folder) => Some(Self::RDescription),
+            ".bitnami_components.json" => Some(Self::BitnamiComponents),
+            "version.php" if parent == "wp-includes" => Some(Self::WordPressVersion),
+            _ if file.strip_suffix(".php") == Some(parent) && folder.contains("wp-content/plugins/") => {
+                Some(Self::WordPressPlugin)
+            }
             _ if file.ends_with(".egg-info") => Some(Self::PythonMetadata),
             _ if file.ends_with(".deps.json") => Some(Self::DotnetDeps),
             _ if file.ends_with(".gemspec") && folder.contains("specifications") => Some(Self::Gemspec),
@@ -85,6 +118,14 @@ impl FileKind {
                 "Gemfile.lock" => Self::GemfileLock,
                 "composer.lock" => Self::ComposerLock,
                 "packages.lock.json" => Self::NugetLock,
+                "packages.config" | "Directory.Packages.props" => Self::NugetReferences,
+                "gradle.lockfile" => Self::GradleLock,
+                "bun.lock" => Self::BunLock,
+                "conan.lock" => Self::ConanLock,
+                "pubspec.lock" => Self::PubspecLock,
+                "Package.resolved" => Self::SwiftResolved,
+                "Podfile.lock" => Self::PodfileLock,
+                "mix.lock" => Self::MixLock,
                 _ => return None,
             };
             (!INSTALLED.iter().any(|known| path.contains(known))).then_some(kind)
@@ -121,6 +162,18 @@ impl FileKind {
             Self::ComposerLock | Self::ComposerInstalled => php::parse(bytes),
             Self::DotnetDeps => dotnet::parse_deps(bytes),
             Self::NugetLock => dotnet::parse_lock(bytes),
+            Self::NugetReferences => dotnet::parse_references(bytes),
+            Self::GradleLock => java::parse_gradle_lock(bytes),
+            Self::BunLock => node::parse_bun_lock(bytes),
+            Self::ConanLock => conan::parse_lock(bytes),
+            Self::PubspecLock => dart::parse_lock(bytes),
+            Self::SwiftResolved => swift::parse_resolved(bytes),
+            Self::PodfileLock => swift::parse_podfile_lock(bytes),
+            Self::MixLock => elixir::parse_lock(bytes),
+            Self::RDescription => r::parse_description(bytes),
+            Self::BitnamiComponents => bitnami::parse_components(bytes),
+            Self::WordPressVersion => wordpress::parse_version(bytes),
+            Self::WordPressPlugin => wordpress::parse_plugin(path, bytes),
         }
     }
 }
@@ -138,6 +191,12 @@ fn of_system(path: &str) -> Option<FileKind> {
             matches!(file, Some("Packages" | "Packages.db" | "rpmdb.sqlite")).then_some(FileKind::Rpm)
         }
     }
+}
+
+/// `library/NAME` and `site-library/NAME` below a folder of R.
+fn is_r_library(folder: &str) -> bool {
+    let (library, _) = folder.rsplit_once('/').unwrap_or_default();
+    library.ends_with("/library") || library.ends_with("/site-library")
 }
 
 /// `node_modules/name` and `node_modules/@scope/name`, at any depth: the folder of a package, not one inside of it.
@@ -175,6 +234,10 @@ mod tests {
             ("var/lib/gems/3.1.0/gems/rack-2.2/rack.gemspec", None),
             ("opt/app.war", Some(FileKind::JavaArchive)),
             ("src/Cargo.lock", Some(FileKind::CargoLock)),
+            ("usr/lib/R/site-library/ggplot2/DESCRIPTION", Some(FileKind::RDescription)),
+            ("usr/share/doc/x/DESCRIPTION", None),
+            ("srv/wp-content/plugins/a/a.php", Some(FileKind::WordPressPlugin)),
+            ("srv/wp-content/plugins/a/b.php", None),
             ("var/lib/dpkg/status", Some(FileKind::Dpkg)),
             ("var/lib/dpkg/status.d/tzdata", Some(FileKind::Dpkg)),
             ("var/lib/dpkg/status.d/tzdata.md5sums", None),
@@ -195,6 +258,10 @@ mod tests {
                 "a.egg-info", "requirements.txt", "Pipfile.lock", "uv.lock", "node_modules/a/package.json",
                 "package-lock.json", "yarn.lock", "pnpm-lock.yaml", "a.jar", "go.mod", "Cargo.lock",
                 "specifications/a.gemspec", "Gemfile.lock", "composer.lock", "a.deps.json", "packages.lock.json",
+                "packages.config", "gradle.lockfile", "bun.lock", "conan.lock", "pubspec.lock", "Package.resolved",
+                "Podfile.lock", "mix.lock", "R/library/a/DESCRIPTION", ".bitnami_components.json",
+                "wp-includes/version.php", "wp-content/plugins/a/a.php", "var/lib/dpkg/status",
+                "lib/apk/db/installed", "var/lib/rpm/Packages",
             ] {
                 let kind = FileKind::of(path).unwrap();
                 kind.parse(path, &bytes);

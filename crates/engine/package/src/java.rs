@@ -30,6 +30,20 @@ pub fn parse_archive(path: &str, size: u64, read: ReadAt<'_>) -> Inventory {
     inventory
 }
 
+/// Reads `gradle.lockfile`: lines `group:artifact:version=configurations`.
+pub fn parse_gradle_lock(bytes: &[u8]) -> Inventory {
+    let mut inventory = Inventory::default();
+    for (number, line) in lines(bytes) {
+        let Some((name, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) else { continue };
+        let Some((name, version)) = name.rsplit_once(':').filter(|(name, _)| name.contains(':')) else {
+            continue;
+        };
+        let package = Package::new(Ecosystem::Maven, name, version);
+        inventory.add("gradle.lockfile", || format!("line {number}"), package);
+    }
+    inventory
+}
+
 /// Whether a file is an archive that is read, by its name.
 pub(crate) fn is_archive(file: &str) -> bool {
     ARCHIVES.iter().any(|kind| file.ends_with(kind))
@@ -197,6 +211,12 @@ mod tests {
         let plain = zip_of(&[("a.class", b"x")]);
         assert_eq!(names(&read("lib/commons-io-2.11.0.jar", &plain)), [("commons-io", "2.11.0")]);
         assert_eq!(names(&read("lib/unknown.jar", &plain)), []);
+    }
+
+    #[test]
+    fn gradles_lock_file_names_artifacts() {
+        let text = b"# x=y\norg.apache:a:1.0=compileClasspath\nempty=annotationProcessor\n";
+        assert_eq!(names(&parse_gradle_lock(text)), [("org.apache:a", "1.0")]);
     }
 
     #[test]

@@ -6,10 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod apk;
+pub mod bitnami;
+pub mod conan;
+pub mod dart;
 pub mod distribution;
 pub mod dotnet;
 pub mod dpkg;
 mod ecosystem;
+pub mod elixir;
 mod file_kind;
 pub mod go;
 mod inflate;
@@ -20,11 +24,14 @@ pub mod php;
 pub mod program;
 pub mod purl;
 pub mod python;
+pub mod r;
 mod read;
 pub mod rpm;
 pub mod ruby;
 pub mod rust;
+pub mod swift;
 pub mod version;
+pub mod wordpress;
 
 pub use ecosystem::Ecosystem;
 pub use file_kind::FileKind;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::ecosystem::Ecosystem;
 use crate::inventory::{Inventory, Package};
-use crate::read::{json, lines};
+use crate::read::{json, lines, yaml};
 
 #[derive(Deserialize)]
 struct Manifest {
@@ -135,16 +135,7 @@ struct PnpmLock {
 /// Reads `pnpm-lock.yaml`: keys `/name/1.2.3`, `/name@1.2.3` and `name@1.2.3`, with peers in brackets behind.
 pub fn parse_pnpm_lock(bytes: &[u8]) -> Inventory {
     let mut inventory = Inventory::default();
-    let read = std::str::from_utf8(bytes)
-        .map_err(|error| error.to_string())
-        .and_then(|text| serde_saphyr::from_str::<PnpmLock>(text).map_err(|error| error.to_string()));
-    let lock = match read {
-        Ok(lock) => lock,
-        Err(why) => {
-            inventory.fault("pnpm-lock.yaml", "file", why.lines().next().unwrap_or_default());
-            return inventory;
-        }
-    };
+    let Some(lock) = yaml::<PnpmLock>("pnpm-lock.yaml", bytes, &mut inventory) else { return inventory };
     for key in lock.packages.into_iter().flatten().map(|(key, _)| key) {
         let plain = key.trim_start_matches('/').split('(').next().unwrap_or_default();
         let split = match plain.rsplit_once('@').filter(|(name, _)| !name.is_empty()) {
@@ -153,6 +144,25 @@ pub fn parse_pnpm_lock(bytes: &[u8]) -> Inventory {
         };
         if let Some((name, version)) = split {
             add_npm(name, Some(version.split('_').next().unwrap_or(version)), &mut inventory);
+        }
+    }
+    inventory
+}
+
+/// Reads `bun.lock`: below `"packages": {`, a line a package, `"key": ["name@version", …],`. It is JSON but for its
+/// commas, so that it is read by lines.
+pub fn parse_bun_lock(bytes: &[u8]) -> Inventory {
+    let mut inventory = Inventory::default();
+    let mut of_packages = false;
+    for (_, line) in lines(bytes) {
+        if !of_packages {
+            of_packages = line.trim() == "\"packages\": {";
+            continue;
+        }
+        let Some((_, entry)) = line.split_once(": [\"") else { continue };
+        let resolved = entry.split('"').next().unwrap_or_default();
+        if let Some((name, version)) = resolved.rsplit_once('@').filter(|(name, _)| !name.is_empty()) {
+            add_npm(name, Some(version), &mut inventory);
         }
     }
     inventory
@@ -183,6 +193,8 @@ mod tests {
         let text = b"# yarn\n\"@babel/core@^7.0.0\", \"@babel/core@^7.1\":\n  version \"7.2.0\"\n  dependencies:\n    version \"^1\"\n\nb@1:\n  version \"1.0.1\"\n\n\"c@npm:^2\":\n  version: 2.0.1\n\n\"own@workspace:.\":\n  version: 0.0.0\n";
         assert_eq!(names(&parse_yarn_lock(text)), [("@babel/core", "7.2.0"), ("b", "1.0.1"), ("c", "2.0.1")]);
         let text = b"lockfileVersion: '9.0'\npackages:\n  /a/1.0.0:\n    dev: true\n  /@s/b@2.0.0(react@18.0.0):\n    x: {}\n  'c@3.0.0':\n    y: 1\n";
+        let bun = b"{\n  \"workspaces\": {\n    \"\": { \"name\": \"own\" },\n  },\n  \"packages\": {\n    \"@s/b\": [\"@s/b@2.0.0\", \"\", {}, \"sha512-x\"],\n    \"w\": [\"w@workspace:packages/w\"],\n  }\n}\n";
+        assert_eq!(names(&parse_bun_lock(bun)), [("@s/b", "2.0.0")]);
         assert_eq!(names(&parse_pnpm_lock(text)), [("@s/b", "2.0.0"), ("a", "1.0.0"), ("c", "3.0.0")]);
     }
 }

@@ -70,3 +70,15 @@ pub(crate) fn toml<T: serde::de::DeserializeOwned>(
         .and_then(|text| ::toml::from_str(text).map_err(|error| error.message().to_owned()));
     read.map_err(|why| inventory.fault(format, "file", why)).ok()
 }
+
+/// YAML, or a fault.
+pub(crate) fn yaml<T: serde::de::DeserializeOwned>(
+    format: &'static str,
+    bytes: &[u8],
+    inventory: &mut crate::Inventory,
+) -> Option<T> {
+    let read = std::str::from_utf8(bytes)
+        .map_err(|error| error.to_string())
+        .and_then(|text| serde_saphyr::from_str(text).map_err(|error| error.to_string()));
+    read.map_err(|why| inventory.fault(format, "file", why.lines().next().unwrap_or_default())).ok()
+}
