@@ -9,6 +9,7 @@ use crate::db::DatabaseCommand;
 use crate::fs::FsLine;
 use crate::image::ImageLine;
 use crate::packages::MatchLine;
+use crate::sbom::SbomLine;
 
 /// Finds what is vulnerable: databases of feeds, root file systems, lists of packages.
 #[derive(Parser)]
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Fs(FsLine),
     /// Scan an image on disk: an OCI layout, or an archive of docker save
     Image(ImageLine),
+    /// Scan what a bill of materials lists
+    Sbom(SbomLine),
 }
 
 #[derive(Clone, Copy, ValueEnum)]

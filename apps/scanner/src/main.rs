@@ -5,6 +5,7 @@ mod fs;
 mod image;
 mod line;
 mod packages;
+mod sbom;
 
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ fn run(line: Line) -> Result<()> {
         Command::Match(line) => packages::run(&line, &mut out, &mut remarks)?,
         Command::Fs(line) => fs::run(&line, &mut out, &mut remarks)?,
         Command::Image(line) => image::run(line, &mut out, &mut remarks)?,
+        Command::Sbom(line) => sbom::run(&line, &mut out, &mut remarks)?,
     }
     finish(out, remarks)
 }

@@ -1,6 +1,33 @@
 //! The attacks that are recognised, with the contract's numbers, names and severities.
 
-pub use nv_model::threat::Severity;
+/// How bad an attack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+    /// Critical.
+    Critical,
+}
+
+impl Severity {
+    /// The contract's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "Info",
+            Self::Low => "Low",
+            Self::Medium => "Medium",
+            Self::High => "High",
+            Self::Critical => "Critical",
+        }
+    }
+}
 
 macro_rules! threats {
     ($($(#[$doc:meta])* $variant:ident $id:literal $name:literal $severity:ident $technique:literal,)*) => {

@@ -29,6 +29,7 @@ mod read;
 pub mod rpm;
 pub mod ruby;
 pub mod rust;
+pub mod sbom;
 pub mod swift;
 pub mod version;
 pub mod wordpress;

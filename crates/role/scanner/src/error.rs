@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use nv_layer::{ImageError, MapError, TreeError};
+use nv_package::sbom::SbomError;
 use nv_vulnerability::{BuildError, DatabaseError};
 
 /// Why a command failed as a whole.
@@ -66,6 +67,15 @@ pub enum ScannerError {
     /// A folder or archive of images could not be read at all.
     #[error("the image could not be read")]
     Image(#[source] ImageError),
+    /// A file is no bill of materials.
+    #[error("{} could not be scanned", path.display())]
+    Sbom {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SbomError,
+    },
     /// A key file does not hold 64 hexadecimal digits.
     #[error("{} holds no Ed25519 key: 64 hexadecimal digits are expected", path.display())]
     Key {

@@ -13,6 +13,7 @@ mod output;
 mod remark;
 mod report;
 mod root;
+mod sbom;
 
 pub use cache::LayerCache;
 pub use database::{
@@ -26,3 +27,4 @@ pub use output::{OutputFormat, write_report};
 pub use remark::Remarks;
 pub use report::{ImageFacts, Installed, LayerFacts, Report, Secret, SetId};
 pub use root::read_root;
+pub use sbom::read_sbom;

@@ -177,3 +177,26 @@ fn one_walk_finds_packages_of_languages_and_files_that_run_as_others() {
     assert_eq!(report.set_ids, [SetId { file: "bin/su".to_owned(), mode: 0o4755, layer: None }]);
     assert!(String::from_utf8(errors).unwrap().contains("app/Cargo.lock"));
 }
+
+#[test]
+fn a_bill_of_materials_is_judged_as_the_distribution_that_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, ..) = database(folder.path());
+    let purl = "pkg:deb/debian/libssl3@3.0.8-1?upstream=openssl";
+    let bill = format!(
+        r#"{{"bomFormat":"CycloneDX","components":[{{"type":"operating-system","name":"debian","version":"12"}},
+        {{"name":"libssl3","purl":"{purl}"}},{{"name":"twice","purl":"{purl}"}},{{"name":"bad","purl":"x"}}]}}"#
+    );
+    put(folder.path(), "bill.json", &bill);
+    let opened = OpenedDatabase::open(&out).unwrap();
+    let mut errors = Vec::new();
+    let mut remarks = Remarks::new(&mut errors);
+    let mut report = read_sbom(&folder.path().join("bill.json"), &mut remarks).unwrap();
+    report.judge(opened.database().unwrap(), &mut remarks);
+    let found: Vec<_> = report.findings.iter().map(|(place, found)| (*place, &*found.id)).collect();
+    assert_eq!(found, [(0, "CVE-2023-1")]);
+    assert!(String::from_utf8(errors).unwrap().contains("is no package URL"));
+    put(folder.path(), "other.json", "{}");
+    let mut errors = Vec::new();
+    assert!(read_sbom(&folder.path().join("other.json"), &mut Remarks::new(&mut errors)).is_err());
+}
