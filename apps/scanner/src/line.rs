@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use nv_role_scanner::OutputFormat;
+use clap::{Parser, Subcommand};
 
 use crate::db::DatabaseCommand;
 use crate::fs::FsLine;
@@ -40,19 +39,4 @@ pub(crate) enum Command {
     Image(ImageLine),
     /// Scan what a bill of materials lists
     Sbom(SbomLine),
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Shown {
-    Json,
-    Table,
-}
-
-impl From<Shown> for OutputFormat {
-    fn from(shown: Shown) -> Self {
-        match shown {
-            Shown::Json => Self::Json,
-            Shown::Table => Self::Table,
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod db;
 mod fs;
 mod image;
+mod judge;
 mod line;
 mod packages;
 mod sbom;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let line = Line::parse();
     let version = line.show_version;
     match run(line) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Standard error is the only place left to say it; if that fails too, the exit code still does.
             let _written = writeln!(io::stderr().lock(), "scanner: {error:#}");
@@ -31,22 +32,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(line: Line) -> Result<()> {
+fn run(line: Line) -> Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut errors = io::stderr().lock();
     let mut remarks = Remarks::new(&mut errors);
     if line.show_version {
         print_version(&line.folder, &mut out)?;
-        return finish(out, remarks);
+        finish(out, remarks)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    match line.command.context("nothing to do: see --help")? {
-        Command::Db { command } => db::run(command, &mut out, &mut remarks)?,
+    let code = match line.command.context("nothing to do: see --help")? {
+        Command::Db { command } => {
+            db::run(command, &mut out, &mut remarks)?;
+            ExitCode::SUCCESS
+        }
         Command::Match(line) => packages::run(&line, &mut out, &mut remarks)?,
         Command::Fs(line) => fs::run(&line, &mut out, &mut remarks)?,
-        Command::Image(line) => image::run(line, &mut out, &mut remarks)?,
+        Command::Image(line) => image::run(&line, &mut out, &mut remarks)?,
         Command::Sbom(line) => sbom::run(&line, &mut out, &mut remarks)?,
-    }
-    finish(out, remarks)
+    };
+    finish(out, remarks)?;
+    Ok(code)
 }
 
 fn finish(mut out: impl io::Write, remarks: Remarks<'_>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Package URLs (<https://github.com/package-url/purl-spec>).
 
+use crate::distribution::Distribution;
 use crate::ecosystem::Ecosystem;
 use crate::inventory::{Package, Source};
 
@@ -96,6 +97,80 @@ pub fn parse_purl(purl: &str) -> Result<Purl, PurlError> {
     Ok(Purl { package, distribution })
 }
 
+/// The URL of a package; of a distribution's package with the distribution that it is installed in.
+pub fn write_purl(package: &Package, distribution: Option<&Distribution>) -> String {
+    let ecosystem = package.ecosystem;
+    let (namespace, name) = match ecosystem {
+        Ecosystem::Maven => package.name.rsplit_once(':').unwrap_or(("", &package.name)),
+        _ if ecosystem.is_distribution() => {
+            (distribution.map_or("", |found| found.id.as_str()), &*package.name)
+        }
+        _ => package.name.rsplit_once('/').unwrap_or(("", &package.name)),
+    };
+    let normal = ecosystem.normal_name(name);
+    let name = if ecosystem == Ecosystem::Nuget { name } else { &normal };
+    let mut purl = format!("pkg:{}/", ecosystem.purl_type());
+    for part in namespace.split('/').filter(|part| !part.is_empty()) {
+        purl.push_str(&encode(part));
+        purl.push('/');
+    }
+    let (epoch, version) = match package.version.split_once(':') {
+        Some((epoch, version)) if ecosystem == Ecosystem::Rpm => (Some(epoch), version),
+        _ => (None, &*package.version),
+    };
+    purl.push_str(&encode(name));
+    if !version.is_empty() {
+        purl.push('@');
+        purl.push_str(&encode(version));
+    }
+    let mut qualifiers = Vec::new();
+    qualifiers.extend(package.arch.as_deref().map(|arch| ("arch", arch.to_owned())));
+    if let (true, Some(found)) = (ecosystem.is_distribution(), distribution) {
+        let release = if found.version.is_empty() {
+            found.id.clone()
+        } else {
+            format!("{}-{}", found.id, found.version)
+        };
+        qualifiers.push(("distro", release));
+    }
+    qualifiers.extend(epoch.filter(|epoch| *epoch != "0").map(|epoch| ("epoch", epoch.to_owned())));
+    qualifiers.extend(package.source.as_ref().map(|source| {
+        let text = match &source.version {
+            Some(version) => format!("{}@{version}", source.name),
+            None => source.name.to_string(),
+        };
+        ("upstream", text)
+    }));
+    for (number, (key, value)) in qualifiers.iter().enumerate() {
+        purl.push(if number == 0 { '?' } else { '&' });
+        purl.push_str(key);
+        purl.push('=');
+        purl.push_str(&encode(value));
+    }
+    purl
+}
+
+/// Percent-encodes all but what stands for itself in a package URL.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => {
+                encoded.push(char::from(byte));
+            }
+            other => {
+                encoded.push('%');
+                encoded.extend(
+                    [other >> 4, other & 15].map(|digit| {
+                        char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase()
+                    }),
+                );
+            }
+        }
+    }
+    encoded
+}
+
 /// Percent-encoding (RFC 3986 §2.1); what is no such code stays as it is.
 fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
@@ -150,6 +225,35 @@ mod tests {
         assert_eq!(&*found.package.version, "3.0.1+deb1");
         assert!(matches!(parse_purl("pkg:nothing/x@1"), Err(PurlError::Type { .. })));
         assert!(matches!(parse_purl("npm/x@1"), Err(PurlError::Shape { .. })));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let debian = Distribution { id: "debian".into(), version: "12".into(), ..Distribution::default() };
+        for (package, want) in [
+            (Package::new(Ecosystem::Npm, "@angular/core", "1.2.3"), "pkg:npm/%40angular/core@1.2.3"),
+            (Package::new(Ecosystem::Maven, "org.apache:log4j", "2.0"), "pkg:maven/org.apache/log4j@2.0"),
+            (Package::new(Ecosystem::Go, "github.com/a/b", "v1"), "pkg:golang/github.com/a/b@v1"),
+            (
+                Package {
+                    source: Some(Source { name: "openssl".into(), version: Some("3.0+1".into()) }),
+                    arch: Some("amd64".into()),
+                    ..Package::new(Ecosystem::Deb, "libssl3", "1:3.0")
+                },
+                "pkg:deb/debian/libssl3@1:3.0?arch=amd64&distro=debian-12&upstream=openssl%403.0%2B1",
+            ),
+            (
+                Package::new(Ecosystem::Rpm, "bash", "2:4.4-5"),
+                "pkg:rpm/debian/bash@4.4-5?distro=debian-12&epoch=2",
+            ),
+        ] {
+            let text = write_purl(&package, Some(&debian));
+            assert_eq!(text, want);
+            let read = parse_purl(&text).unwrap();
+            assert_eq!(read.package, package);
+            let of_distribution = package.ecosystem.is_distribution();
+            assert_eq!(read.distribution, of_distribution.then(|| ("debian".to_owned(), "12".to_owned())));
+        }
     }
 
     proptest! {

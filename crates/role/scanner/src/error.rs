@@ -35,6 +35,27 @@ pub enum ScannerError {
     /// The result could not be written as JSON.
     #[error("the result could not be written as JSON")]
     Json(#[source] serde_json::Error),
+    /// The template is none, or asks for what the report does not have.
+    #[error("the template could not be rendered")]
+    Template(#[source] minijinja::Error),
+    /// A VEX document is none.
+    #[error("{} is no VEX document", path.display())]
+    Vex {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: nv_vulnerability::VexError,
+    },
+    /// A vulnerability profile is none.
+    #[error("{} is refused", path.display())]
+    Acceptance {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: nv_vulnerability::AcceptanceError,
+    },
     /// The database's file could not be mapped.
     #[error("the database could not be opened")]
     Map(#[source] MapError),

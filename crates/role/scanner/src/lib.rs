@@ -13,6 +13,7 @@ mod output;
 mod remark;
 mod report;
 mod root;
+mod rules;
 mod sbom;
 
 pub use cache::LayerCache;
@@ -21,10 +22,11 @@ pub use database::{
 };
 pub use error::ScannerError;
 pub use image::{ImageChoice, open_image, read_image};
-pub use list::match_list;
-pub use nv_vulnerability::SigningKey;
+pub use list::{match_list, report_list};
+pub use nv_vulnerability::{Severity, SigningKey};
 pub use output::{OutputFormat, write_report};
 pub use remark::Remarks;
 pub use report::{ImageFacts, Installed, LayerFacts, Report, Secret, SetId};
 pub use root::read_root;
+pub use rules::{Rules, Silenced, SilencedBy, read_rules};
 pub use sbom::read_sbom;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ScannerError;
 use crate::remark::Remarks;
+use crate::report::{Installed, Report};
 
 /// Longest line, in bytes.
 const MAX_LINE: usize = 64 * 1024;
@@ -56,6 +57,52 @@ pub fn match_list(
     out: &mut dyn Write,
     remarks: &mut Remarks<'_>,
 ) -> Result<(), ScannerError> {
+    each(database, list, remarks, &mut |_, package, findings| print(&findings, package, out))
+}
+
+/// Most packages of a list that is judged as a whole.
+const MAX_PACKAGES: usize = 2_000_000;
+
+/// Matches a list as one report. The report has a distribution where all packages of distributions are of the same.
+///
+/// # Errors
+/// [`ScannerError`] when the list itself breaks off, or has too many packages.
+pub fn report_list(
+    database: Database<'_>,
+    subject: &str,
+    list: &mut dyn BufRead,
+    remarks: &mut Remarks<'_>,
+) -> Result<Report, ScannerError> {
+    let mut report = Report { subject: subject.to_owned(), ..Report::default() };
+    let mut mixed = false;
+    each(database, list, remarks, &mut |distribution, package, findings| {
+        if package.ecosystem.is_distribution() {
+            mixed |= report.distribution.get_or_insert_with(|| distribution.clone()) != distribution;
+        }
+        if report.packages.len() >= MAX_PACKAGES {
+            return Err(ScannerError::Argument(format!("the list has more than {MAX_PACKAGES} packages")));
+        }
+        let place = report.packages.len();
+        report.findings.extend(findings.into_iter().map(|finding| (place, finding)));
+        report.packages.push(Installed { file: subject.to_owned(), package: package.clone(), layer: None });
+        Ok(())
+    })?;
+    if mixed {
+        report.distribution = None;
+    }
+    Ok(report)
+}
+
+/// What is done with a package of a list and its findings.
+type Take<'t> = dyn FnMut(&Distribution, &Package, Vec<Finding>) -> Result<(), ScannerError> + 't;
+
+/// Hands each package of a list with its distribution and findings to `take`.
+fn each(
+    database: Database<'_>,
+    list: &mut dyn BufRead,
+    remarks: &mut Remarks<'_>,
+    take: &mut Take<'_>,
+) -> Result<(), ScannerError> {
     let mut matchers: HashMap<(String, String), Matcher<'_>> = HashMap::new();
     let mut line = Vec::new();
     let mut number = 0_u64;
@@ -96,7 +143,7 @@ pub fn match_list(
                 distribution.id, distribution.version
             ));
         }
-        print(&matcher.findings(&package), &package, out)?;
+        take(&distribution, &package, matcher.findings(&package))?;
     }
 }
 

@@ -7,6 +7,7 @@ use nv_package::distribution::Distribution;
 use nv_vulnerability::{Database, Finding, Matcher};
 
 use crate::remark::Remarks;
+use crate::rules::Silenced;
 
 /// What a scan found. Lists are sorted, so that the same input gives the same report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Report {
     pub packages: Vec<Installed>,
     /// What is vulnerable, each with the place of its package in `packages`.
     pub findings: Vec<(usize, Finding)>,
+    /// What was found and taken out by VEX or because it is accepted.
+    pub silenced: Vec<Silenced>,
     /// Secrets in files and in an image's environment.
     pub secrets: Vec<Secret>,
     /// Files that run as another user or group.

@@ -97,7 +97,7 @@ fn a_root_file_system_gives_vulnerabilities_in_the_contracts_shape() {
     let mut scanned = read_root(&root, &mut remarks).unwrap();
     scanned.judge(database, &mut remarks);
     let mut json = Vec::new();
-    write_report(database, &scanned, OutputFormat::Json, &mut json).unwrap();
+    write_report(database, &scanned, &OutputFormat::Json, &mut json).unwrap();
     let report: Value = serde_json::from_slice(&json).unwrap();
     let found = &report["vulnerabilities"][0];
     for (field, want) in [
@@ -113,7 +113,7 @@ fn a_root_file_system_gives_vulnerabilities_in_the_contracts_shape() {
     }
     assert_eq!((found["score_v3"].as_f64(), report["modules"].as_array().unwrap().len()), (Some(9.8), 1));
     let mut table = Vec::new();
-    write_report(database, &scanned, OutputFormat::Table, &mut table).unwrap();
+    write_report(database, &scanned, &OutputFormat::Table, &mut table).unwrap();
     let table = String::from_utf8(table).unwrap();
     assert!(table.contains("Vulnerabilities: 1, CRITICAL: 1"), "{table}");
     assert!(table.contains("File: var/lib/dpkg/status\nPackage  Vulnerability"), "{table}");

@@ -1,0 +1,119 @@
+//! What every command that scans shares: the database, what takes findings out, how the result is printed, and when it
+//! fails.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use nv_role_scanner::{
+    OpenedDatabase, OutputFormat, Remarks, Report, Rules, ScannerError, Severity, read_rules, write_report,
+};
+
+/// What the scanner exits with when it found something of the severity that `--fail-on` names, or worse.
+const FOUND: u8 = 3;
+
+#[derive(Args)]
+pub(crate) struct JudgeLine {
+    /// The database
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+    /// How the result is printed
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Shown>,
+    /// The template of --format template, in Jinja's language over what --format json prints
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// End with exit code 3 when something of this severity or worse was found
+    #[arg(long, value_name = "SEVERITY", value_parser = severity)]
+    fail_on: Option<Severity>,
+    /// A VEX document (OpenVEX, CSAF, CycloneDX) that takes out what is not affected; may be repeated
+    #[arg(long, value_name = "FILE")]
+    vex: Vec<PathBuf>,
+    /// A vulnerability profile, JSON or YAML: what is accepted; may be repeated
+    #[arg(long, value_name = "FILE")]
+    accept: Vec<PathBuf>,
+    /// A domain in which what is scanned runs, for entries of the profile that hold in some alone; may be repeated
+    #[arg(long, value_name = "NAME")]
+    domain: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shown {
+    Table,
+    Json,
+    Sarif,
+    Cyclonedx,
+    Spdx,
+    Junit,
+    Template,
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    match Severity::from_word(text) {
+        Severity::Unknown => Err("critical, high, medium or low is expected".to_owned()),
+        found => Ok(found),
+    }
+}
+
+impl JudgeLine {
+    /// What takes findings out.
+    pub(crate) fn rules(&self) -> Result<Rules> {
+        Ok(read_rules(&self.vex, &self.accept, &self.domain)?)
+    }
+
+    /// Looks a report's packages up, applies the rules, prints it, and says how the program ends.
+    pub(crate) fn judge(
+        &self,
+        opened: &OpenedDatabase,
+        report: &mut Report,
+        out: &mut dyn Write,
+        remarks: &mut Remarks<'_>,
+    ) -> Result<ExitCode> {
+        report.judge(opened.database()?, remarks);
+        self.print(opened, report, out)
+    }
+
+    /// Applies the rules to a report that was judged, prints it, and says how the program ends.
+    pub(crate) fn print(
+        &self,
+        opened: &OpenedDatabase,
+        report: &mut Report,
+        out: &mut dyn Write,
+    ) -> Result<ExitCode> {
+        let database = opened.database()?;
+        report.apply(database, &self.rules()?);
+        write_report(database, report, &self.output()?, out)?;
+        let failed = self
+            .fail_on
+            .is_some_and(|limit| report.findings.iter().any(|(_, found)| found.severity >= limit));
+        Ok(if failed { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+    }
+
+    fn output(&self) -> Result<OutputFormat> {
+        let shown = self.format.unwrap_or(Shown::Table);
+        if shown != Shown::Template && self.template.is_some() {
+            bail!("--template needs --format template");
+        }
+        Ok(match shown {
+            Shown::Table => OutputFormat::Table,
+            Shown::Json => OutputFormat::Json,
+            Shown::Sarif => OutputFormat::Sarif,
+            Shown::Cyclonedx => OutputFormat::CycloneDx,
+            Shown::Spdx => OutputFormat::Spdx,
+            Shown::Junit => OutputFormat::Junit,
+            Shown::Template => {
+                let Some(path) = &self.template else { bail!("--format template needs --template FILE") };
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ScannerError::Read { path: path.clone(), source })?;
+                OutputFormat::Template(text)
+            }
+        })
+    }
+
+    /// Whether findings are printed in another way than a line each.
+    pub(crate) fn is_report(&self) -> bool {
+        self.format.is_some() || self.fail_on.is_some() || !self.vex.is_empty() || !self.accept.is_empty()
+    }
+}

@@ -1,0 +1,174 @@
+//! JSON in the shapes of the REST contract.
+
+use nv_vulnerability::Database;
+use serde::Serialize;
+
+use super::{version_text, word};
+use crate::database::tenths;
+use crate::report::Report;
+
+/// `Vulnerability` of the REST contract.
+#[derive(Serialize)]
+struct Vulnerability<'a> {
+    name: &'a str,
+    score: f64,
+    severity: &'static str,
+    vectors: &'a str,
+    description: String,
+    file_name: &'a str,
+    package_name: &'a str,
+    package_version: &'a str,
+    fixed_version: &'a str,
+    link: &'a str,
+    score_v3: f64,
+    vectors_v3: &'a str,
+    published_timestamp: u32,
+    last_modified_timestamp: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cves: Vec<&'a str>,
+    feed_rating: &'static str,
+    /// Ours: whether there is a remedy, whether it is exploited, and how likely that is.
+    status: &'static str,
+    exploited: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epss: Option<f64>,
+}
+
+/// `ScanModule` of the REST contract.
+#[derive(Serialize)]
+struct Module<'a> {
+    name: &'a str,
+    file: &'a str,
+    version: &'a str,
+    source: &'a str,
+}
+
+/// What was found and is not counted.
+#[derive(Serialize)]
+struct Silenced<'a> {
+    name: &'a str,
+    file_name: &'a str,
+    package_name: &'a str,
+    package_version: &'a str,
+    by: &'static str,
+    reason: &'a str,
+}
+
+/// `ScanSecret` and `ScanSetIdPerm` of the REST contract.
+#[derive(Serialize)]
+struct Evidence<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    evidence: String,
+    path: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct Printed<'a> {
+    pub(super) base_os: String,
+    pub(super) cvedb_version: String,
+    pub(super) critical: usize,
+    pub(super) high: usize,
+    pub(super) medium: usize,
+    pub(super) low: usize,
+    pub(super) unknown: usize,
+    vulnerabilities: Vec<Vulnerability<'a>>,
+    modules: Vec<Module<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silenced: Vec<Silenced<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secrets: Vec<Evidence<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    setid_perms: Vec<Evidence<'a>>,
+}
+
+/// What is printed of a report, without its lists.
+pub(super) fn counts<'a>(database: Database<'_>, report: &Report) -> Printed<'a> {
+    let count =
+        |wanted: &str| report.findings.iter().filter(|(_, finding)| word(finding.severity) == wanted).count();
+    Printed {
+        base_os: report.distribution.as_ref().map(|d| format!("{}:{}", d.id, d.version)).unwrap_or_default(),
+        cvedb_version: version_text(database),
+        critical: count("Critical"),
+        high: count("High"),
+        medium: count("Medium"),
+        low: count("Low"),
+        unknown: count("Unknown"),
+        vulnerabilities: Vec::new(),
+        modules: Vec::new(),
+        silenced: Vec::new(),
+        secrets: Vec::new(),
+        setid_perms: Vec::new(),
+    }
+}
+
+/// What is printed of a report.
+pub(super) fn printed<'a>(database: Database<'a>, report: &'a Report) -> Printed<'a> {
+    let mut printed = counts(database, report);
+    for (place, finding) in &report.findings {
+        let Some(installed) = report.packages.get(*place) else { continue };
+        let facts = database.facts(finding.facts);
+        printed.vulnerabilities.push(Vulnerability {
+            name: &finding.id,
+            score: facts.score(2).map_or(0.0, tenths),
+            severity: word(finding.severity),
+            vectors: facts.vector(2),
+            description: facts.description(),
+            file_name: &installed.file,
+            package_name: &installed.package.name,
+            package_version: &installed.package.version,
+            fixed_version: &finding.fixed,
+            link: facts.link(),
+            score_v3: facts.score(3).map_or(0.0, tenths),
+            vectors_v3: facts.vector(3),
+            published_timestamp: facts.published(),
+            last_modified_timestamp: facts.modified(),
+            cves: finding.aliases.iter().map(String::as_str).filter(|id| id.starts_with("CVE-")).collect(),
+            feed_rating: finding.severity.name(),
+            status: finding.status.name(),
+            exploited: facts.exploited(),
+            epss: facts.epss().map(|epss| f64::from(epss) / 10_000.0),
+        });
+    }
+    printed.modules = report
+        .packages
+        .iter()
+        .map(|installed| Module {
+            name: &installed.package.name,
+            file: &installed.file,
+            version: &installed.package.version,
+            source: installed.package.source.as_ref().map_or("", |source| &source.name),
+        })
+        .collect();
+    printed.silenced = report
+        .silenced
+        .iter()
+        .filter_map(|silenced| {
+            let installed = report.packages.get(silenced.package)?;
+            Some(Silenced {
+                name: &silenced.finding.id,
+                file_name: &installed.file,
+                package_name: &installed.package.name,
+                package_version: &installed.package.version,
+                by: silenced.by.name(),
+                reason: &silenced.reason,
+            })
+        })
+        .collect();
+    let secrets = report.secrets.iter();
+    printed.secrets = secrets
+        .map(|found| Evidence { kind: &found.rule, evidence: found.evidence.clone(), path: &found.file })
+        .collect();
+    let set_ids = report.set_ids.iter();
+    printed.setid_perms = set_ids
+        .map(|found| {
+            let kind = match (found.mode & 0o4000 != 0, found.mode & 0o2000 != 0) {
+                (true, true) => "setuid,setgid",
+                (true, false) => "setuid",
+                _ => "setgid",
+            };
+            Evidence { kind, evidence: format!("{:o}", found.mode), path: &found.file }
+        })
+        .collect();
+    printed
+}

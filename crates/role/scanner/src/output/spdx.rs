@@ -1,0 +1,69 @@
+//! SPDX 2.3 as JSON: what is installed.
+
+use nv_package::purl::write_purl;
+use nv_vulnerability::Database;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::date_text;
+use crate::report::Report;
+
+pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
+    let mut packages = vec![json!({
+        "SPDXID": "SPDXRef-Subject",
+        "name": report.subject,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": false,
+        "primaryPackagePurpose": if report.image.is_some() { "CONTAINER" } else { "FILE" },
+    })];
+    let mut relationships = vec![json!({
+        "spdxElementId": "SPDXRef-DOCUMENT",
+        "relationshipType": "DESCRIBES",
+        "relatedSpdxElement": "SPDXRef-Subject",
+    })];
+    for (number, installed) in (1..).zip(&report.packages) {
+        let number: usize = number;
+        let id = format!("SPDXRef-Package-{number}");
+        packages.push(json!({
+            "SPDXID": id,
+            "name": installed.package.name,
+            "versionInfo": installed.package.version,
+            "downloadLocation": "NOASSERTION",
+            "filesAnalyzed": false,
+            "licenseConcluded": "NOASSERTION",
+            "licenseDeclared": "NOASSERTION",
+            "copyrightText": "NOASSERTION",
+            "sourceInfo": format!("found in {}", installed.file),
+            "externalRefs": [{
+                "referenceCategory": "PACKAGE-MANAGER",
+                "referenceType": "purl",
+                "referenceLocator": write_purl(&installed.package, report.distribution.as_ref()),
+            }],
+        }));
+        relationships.push(json!({
+            "spdxElementId": "SPDXRef-Subject",
+            "relationshipType": "CONTAINS",
+            "relatedSpdxElement": id,
+        }));
+    }
+    let packages = json!(packages);
+    let hash: String = Sha256::digest(packages.to_string().as_bytes())
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    json!({
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": report.subject,
+        "documentNamespace": format!("https://neuvector.com/spdx/{hash}"),
+        "creationInfo": {
+            // The date of the database: the same scan gives the same document.
+            "created": date_text(database.created()),
+            "creators": [format!("Tool: neuvector-scanner-{}", nv_telemetry::VERSION)],
+        },
+        "packages": packages,
+        "relationships": relationships,
+    })
+}

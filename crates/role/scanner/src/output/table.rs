@@ -1,0 +1,78 @@
+//! Counts and a table a file, as NeuVector's stand-alone scanner prints them.
+
+use std::io::Write;
+
+use nv_vulnerability::Database;
+
+use super::{contract, date_text, word};
+use crate::error::ScannerError;
+use crate::report::{Installed, Report};
+
+const TITLES: [&str; 6] = ["Package", "Vulnerability", "Severity", "Version", "Fixed Version", "Published"];
+
+pub(super) fn write(
+    database: Database<'_>,
+    report: &Report,
+    out: &mut dyn Write,
+) -> Result<(), ScannerError> {
+    let printed = contract::counts(database, report);
+    let mut lines = vec![format!("Base OS: {}", printed.base_os)];
+    lines.extend(report.image.iter().map(|image| format!("Created at: {}", image.created)));
+    lines.push(format!("CVE database version: {}", printed.cvedb_version));
+    lines.push(format!(
+        "Vulnerabilities: {}, CRITICAL: {}, HIGH: {}, MEDIUM: {}, LOW: {}, UNKNOWN: {}",
+        report.findings.len(),
+        printed.critical,
+        printed.high,
+        printed.medium,
+        printed.low,
+        printed.unknown
+    ));
+    if !report.silenced.is_empty() {
+        lines.push(format!("Not counted by VEX or because they are accepted: {}", report.silenced.len()));
+    }
+    let mut rows: Vec<(&str, [String; 6])> = report
+        .findings
+        .iter()
+        .filter_map(|(place, finding)| {
+            let Installed { file, package, .. } = report.packages.get(*place)?;
+            let published = database.facts(finding.facts).published();
+            let fixed = if finding.fixed.is_empty() {
+                finding.status.name().to_owned()
+            } else {
+                finding.fixed.clone()
+            };
+            let cells = [
+                package.name.to_string(),
+                finding.id.clone(),
+                word(finding.severity).to_owned(),
+                package.version.to_string(),
+                fixed,
+                match published {
+                    0 => String::new(),
+                    seconds => date_text(u64::from(seconds)).chars().take(10).collect(),
+                },
+            ];
+            Some((file.as_str(), cells))
+        })
+        .collect();
+    rows.sort();
+    for of_file in rows.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((file, _)) = of_file.first() else { continue };
+        let mut widths = TITLES.map(str::len);
+        for (_, cells) in of_file {
+            for (width, cell) in widths.iter_mut().zip(cells) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let padded: Vec<String> =
+                cells.zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            padded.join("  ").trim_end().to_owned()
+        };
+        lines.push(format!("\nFile: {file}"));
+        lines.push(line(&mut TITLES.into_iter()));
+        lines.extend(of_file.iter().map(|(_, cells)| line(&mut cells.iter().map(String::as_str))));
+    }
+    writeln!(out, "{}", lines.join("\n")).map_err(ScannerError::Output)
+}
