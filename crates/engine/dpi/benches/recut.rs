@@ -11,12 +11,15 @@
 )]
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nv_dpi::OverlapPolicy;
+use nv_dpi::content::{Content, Part};
 use nv_dpi::engine::Engine;
-use nv_dpi::event::{Event, Kind};
+use nv_dpi::event::{Event, Kind, Sink};
+use nv_dpi::key::Side;
 use nv_dpi::limits::Limits;
 use nv_packet::capture_stream::read_records;
 use nv_packet::link::Link;
@@ -91,11 +94,18 @@ fn captures(folder: &Path) -> Vec<(PathBuf, Frames)> {
     out
 }
 
-/// What is told of each session, without times, sizes and what only repetition shows.
-fn told(frames: &Frames) -> BTreeMap<u64, Vec<String>> {
-    let mut told: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    let mut engine = Engine::new(&Limits::default(), OverlapPolicy::First, 1);
-    let mut sink = |event: &Event<'_>| {
+/// What is told: of each session its events, and of each part of what it says its bytes.
+#[derive(Default)]
+struct Told {
+    events: BTreeMap<u64, Vec<String>>,
+    said: BTreeMap<u64, BTreeMap<(bool, u32), Vec<Said>>>,
+}
+
+/// A part of a message: which, its bytes so far.
+type Said = (u8, u64, DefaultHasher);
+
+impl Sink for Told {
+    fn event(&mut self, event: &Event<'_>) {
         let line = match &event.kind {
             Kind::Closed(summary) => {
                 format!("{:?} {:?} {}", summary.endpoints, summary.application, summary.midstream)
@@ -104,13 +114,47 @@ fn told(frames: &Frames) -> BTreeMap<u64, Vec<String>> {
             Kind::Conflict { .. } => return,
             other => format!("{other:?}"),
         };
-        told.entry(event.session.0).or_default().push(line);
-    };
+        self.events.entry(event.session.0).or_default().push(line);
+    }
+    fn content(&mut self, content: &Content<'_>) {
+        let (part, bytes) = match content.part {
+            Part::Url(bytes) => (0, bytes),
+            Part::Header(bytes) => (1, bytes),
+            Part::Body(_, bytes) => (2, bytes),
+            Part::Packet(bytes) => (3, bytes),
+            Part::Hole => (4, &b""[..]),
+            Part::End => (5, &b""[..]),
+        };
+        let said = self.said.entry(content.session.0).or_default();
+        let parts = said.entry((content.side == Side::Client, content.transaction)).or_default();
+        if parts.last().is_none_or(|(last, ..)| *last != part) {
+            parts.push((part, 0, DefaultHasher::new()));
+        }
+        if let Some((_, length, hash)) = parts.last_mut() {
+            *length += bytes.len() as u64;
+            for byte in bytes {
+                hash.write_u8(*byte);
+            }
+        }
+    }
+}
+
+/// What is told of each session, without times, sizes and what only repetition shows.
+fn told(frames: &Frames) -> BTreeMap<u64, Vec<String>> {
+    let mut sink = Told::default();
+    let mut engine = Engine::new(&Limits::default(), OverlapPolicy::First, 1);
     for (at, link, frame) in frames {
         engine.frame(*at, *link, frame, &mut sink);
     }
     engine.finish(&mut sink);
-    told
+    for (session, said) in sink.said {
+        for (message, parts) in said {
+            let parts: Vec<_> =
+                parts.iter().map(|(part, length, hash)| (part, length, hash.finish())).collect();
+            sink.events.entry(session).or_default().push(format!("said {message:?} {parts:?}"));
+        }
+    }
+    sink.events
 }
 
 /// A frame as several: parts of its TCP payload in any order, some twice. Frames of other kinds stay.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use nv_model::application::ApplicationId;
 
+use crate::content::Content;
 use crate::key::{Endpoints, Side};
 use crate::threat::Threat;
 
@@ -15,6 +16,10 @@ pub struct SessionId(pub u64);
 pub trait Sink {
     /// Takes one event.
     fn event(&mut self, event: &Event<'_>);
+    /// Takes a piece of what is said. Who looks for nothing in it need not do anything.
+    fn content(&mut self, content: &Content<'_>) {
+        let _ = content;
+    }
 }
 
 impl<F: FnMut(&Event<'_>)> Sink for F {

@@ -67,6 +67,8 @@ pub(crate) struct Half {
     pub(crate) started: bool,
     /// The side has finished.
     pub(crate) finished: bool,
+    /// The bytes of [`Half::skip`] are a body's.
+    pub(crate) in_body: bool,
     /// [`Half::acknowledged`] counts.
     pub(crate) has_acknowledged: bool,
 }
@@ -87,6 +89,7 @@ impl Half {
         tries: 0,
         started: false,
         finished: false,
+        in_body: false,
         has_acknowledged: false,
     };
 

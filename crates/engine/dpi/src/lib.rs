@@ -13,6 +13,7 @@
 
 mod attack;
 mod connection;
+pub mod content;
 pub mod counters;
 pub mod engine;
 pub mod event;

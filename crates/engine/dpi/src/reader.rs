@@ -4,13 +4,14 @@
 //! hundred, or with three others in one: what it sees depends on the stream alone, never on where it was cut. A unit
 //! within one segment is read where it lies; only a unit across a border is copied, into a buffer that is used again.
 
+use crate::content::{Content, Part};
 use crate::counters::{Counters, bump};
 use crate::event::{Event, Kind, Sink};
 use crate::flow::{Flow, Reading};
 use crate::key::Side;
 use crate::limits::{Limits, MAX_PROBE_BYTES, MAX_PROBES, MAX_UNIT_BYTES};
 use crate::pool::{NONE, Pool};
-use crate::protocol::{Context, Parser, Ports, Probe, Protocol, Step};
+use crate::protocol::{Context, Parser, Ports, Probe, Protocol, Step, Telling};
 
 /// The parsers of an engine, and the units that they wait for.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ fn tell_lost<S: Sink>(moment: &mut Moment<'_, S>, flow: &Flow, side: Side) {
     bump(&mut moment.counters.parsers_lost);
     let event = Event { at: moment.at, session: flow.id, kind: Kind::Lost { side } };
     moment.sink.event(&event);
+}
+
+fn tell<S: Sink>(moment: &mut Moment<'_, S>, flow: &Flow, side: Side, transaction: u32, part: Part<'_>) {
+    moment.sink.content(&Content { at: moment.at, session: flow.id, side, transaction, part });
 }
 
 fn ports(flow: &Flow, midstream: bool) -> Ports {
@@ -58,7 +63,7 @@ impl Reader {
         data: &[u8],
     ) {
         match flow.half(side).reading {
-            Reading::Done => {}
+            Reading::Done => self.tell_bytes(moment, flow, side, data),
             Reading::Probing => self.probe_stream(moment, flow, side, data),
             Reading::Parsing => self.parse(moment, flow, side, data),
             Reading::Seeking => {
@@ -68,7 +73,46 @@ impl Reader {
                     flow.half_mut(side).reading = Reading::Parsing;
                     bump(&mut moment.counters.parsers_resumed);
                     self.parse(moment, flow, side, data);
+                } else {
+                    self.tell_bytes(moment, flow, side, data);
                 }
+            }
+        }
+    }
+
+    /// What the parser of a flow tells.
+    fn telling(&self, flow: &Flow) -> Telling {
+        self.parsers.get(flow.parser).map_or(Telling::Nothing, Parser::telling)
+    }
+
+    /// Tells bytes of a stream as they are, unless nobody can read them.
+    fn tell_bytes<S: Sink>(&self, moment: &mut Moment<'_, S>, flow: &Flow, side: Side, data: &[u8]) {
+        if !data.is_empty() && self.telling(flow) != Telling::Encrypted {
+            tell(moment, flow, side, 0, Part::Packet(data));
+        }
+    }
+
+    /// Tells bytes that were kept, and of which nothing will come any more.
+    fn tell_kept<S: Sink>(&self, moment: &mut Moment<'_, S>, flow: &Flow, side: Side) {
+        let half = flow.half(side);
+        if let Some(kept) = self.carries.get(half.carry)
+            && (half.reading == Reading::Probing || self.telling(flow) == Telling::Nothing)
+        {
+            self.tell_bytes(moment, flow, side, kept);
+        }
+    }
+
+    /// Tells bytes of a body, and its end where there is no more.
+    fn tell_body<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side, data: &[u8]) {
+        let Some(body) = self.parsers.get(flow.parser).map(|parser| parser.body(side)) else { return };
+        if !data.is_empty() {
+            tell(moment, flow, side, body.transaction, Part::Body(body.about, data));
+        }
+        let half = flow.half_mut(side);
+        if half.skip == 0 {
+            half.in_body = false;
+            if body.last {
+                tell(moment, flow, side, body.transaction, Part::End);
             }
         }
     }
@@ -87,11 +131,24 @@ impl Reader {
         moment.sink.event(&event);
         let half = flow.half_mut(side);
         if half.carry == NONE && half.skip >= u64::from(bytes) {
-            half.skip = half.skip.saturating_sub(u64::from(bytes));
+            if half.skip != u64::MAX {
+                half.skip = half.skip.saturating_sub(u64::from(bytes));
+            }
+            if half.in_body {
+                let transaction =
+                    self.parsers.get(flow.parser).map_or(0, |parser| parser.body(side).transaction);
+                tell(moment, flow, side, transaction, Part::Hole);
+                self.tell_body(moment, flow, side, &[]);
+            }
             return;
         }
-        half.skip = 0;
-        match half.reading {
+        (half.skip, half.in_body) = (0, false);
+        if self.telling(flow) == Telling::Nothing {
+            self.tell_kept(moment, flow, side);
+            tell(moment, flow, side, 0, Part::Hole);
+            self.drop_carry(flow, side);
+        }
+        match flow.half(side).reading {
             Reading::Done | Reading::Seeking => {}
             Reading::Probing => {
                 // What comes next is a beginning in the middle.
@@ -105,6 +162,22 @@ impl Reader {
 
     /// Takes a datagram.
     pub(crate) fn datagram<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        side: Side,
+        data: &[u8],
+    ) {
+        let low = flow.client_is_low;
+        self.read_datagram(moment, flow, side, data);
+        let side = if flow.client_is_low == low { side } else { side.other() };
+        if self.telling(flow) != Telling::Encrypted && !data.is_empty() {
+            tell(moment, flow, side, 0, Part::Packet(data));
+            tell(moment, flow, side, 0, Part::End);
+        }
+    }
+
+    fn read_datagram<S: Sink>(
         &mut self,
         moment: &mut Moment<'_, S>,
         flow: &mut Flow,
@@ -151,8 +224,10 @@ impl Reader {
         }
     }
 
-    /// Gives back what a flow holds.
-    pub(crate) fn release(&mut self, flow: &mut Flow) {
+    /// Gives back what a flow holds, and tells what was kept.
+    pub(crate) fn release<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow) {
+        self.tell_kept(moment, flow, Side::Client);
+        self.tell_kept(moment, flow, Side::Server);
         self.drop_carry(flow, Side::Client);
         self.drop_carry(flow, Side::Server);
         if flow.parser != NONE {
@@ -271,6 +346,7 @@ impl Reader {
             }
             None if maybe => {
                 if !self.carry_on(moment, flow, side, data) {
+                    tell(moment, flow, side, 0, Part::Packet(data));
                     // What comes next is a beginning in the middle.
                     flow.midstream = true;
                     *flow.may_be(side) = crate::protocol::ProtocolSet::ALL;
@@ -278,6 +354,8 @@ impl Reader {
                 }
             }
             None => {
+                self.tell_kept(moment, flow, side);
+                tell(moment, flow, side, 0, Part::Packet(data));
                 self.drop_carry(flow, side);
                 let midstream = flow.midstream;
                 let half = flow.half_mut(side);
@@ -356,7 +434,14 @@ impl Reader {
     fn lost<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side) {
         self.drop_carry(flow, side);
         let half = flow.half_mut(side);
-        (half.reading, half.skip) = (Reading::Seeking, 0);
+        (half.reading, half.skip, half.in_body) = (Reading::Seeking, 0, false);
+        if let Some(parser) = self.parsers.get(flow.parser)
+            && parser.telling() == Telling::Messages
+        {
+            let transaction = parser.transaction(side);
+            tell(moment, flow, side, transaction, Part::Hole);
+            tell(moment, flow, side, transaction, Part::End);
+        }
         if let Some(parser) = self.parsers.get_mut(flow.parser) {
             parser.lost(side);
         }
@@ -373,8 +458,15 @@ impl Reader {
                 if half.skip != u64::MAX {
                     half.skip = half.skip.saturating_sub(skipped as u64);
                 }
-                data = data.get(skipped..).unwrap_or_default();
+                let (passed, rest) = data.split_at_checked(skipped).unwrap_or((data, &[]));
+                if half.in_body {
+                    self.tell_body(moment, flow, side, passed);
+                } else if self.telling(flow) == Telling::Nothing {
+                    self.tell_bytes(moment, flow, side, passed);
+                }
+                data = rest;
             }
+            let half = flow.half_mut(side);
             if data.is_empty() || half.reading != Reading::Parsing {
                 return;
             }
@@ -400,6 +492,8 @@ impl Reader {
                 self.step(moment, flow, side, unit)
             };
             let length = unit.len();
+            // As of before a switch: what it leads to tells for itself.
+            let told = self.telling(flow);
             let half = flow.half_mut(side);
             let (taken, switch) = match step {
                 Step::Took(taken) if taken > 0 => (taken.min(length), None),
@@ -407,6 +501,14 @@ impl Reader {
                     let now = usize::try_from(bytes).unwrap_or(usize::MAX).min(length);
                     half.skip = if bytes == u64::MAX { bytes } else { bytes.saturating_sub(now as u64) };
                     (now, None)
+                }
+                Step::Body(before, bytes) if before <= length && before as u64 | bytes > 0 => {
+                    let here = unit.get(before..).unwrap_or_default();
+                    let now = usize::try_from(bytes).unwrap_or(usize::MAX).min(here.len());
+                    half.skip = if bytes == u64::MAX { bytes } else { bytes.saturating_sub(now as u64) };
+                    half.in_body = true;
+                    self.tell_body(moment, flow, side, here.get(..now).unwrap_or_default());
+                    (before.saturating_add(now), None)
                 }
                 Step::Become(taken, protocol) => (taken.min(length), Some(protocol)),
                 Step::More(wanted) if length < MAX_UNIT_BYTES && wanted <= MAX_UNIT_BYTES => {
@@ -425,24 +527,33 @@ impl Reader {
                 }
                 Step::Done => {
                     half.reading = Reading::Done;
+                    self.tell_bytes(moment, flow, side, &carry);
+                    self.tell_bytes(moment, flow, side, data.get(added..).unwrap_or_default());
                     if let Some(place) = self.carries.get_mut(index) {
                         *place = carry;
                     }
                     self.drop_carry(flow, side);
                     return;
                 }
-                Step::More(_) | Step::Took(_) | Step::Skip(_) | Step::Reject => {
+                Step::More(_) | Step::Took(_) | Step::Skip(_) | Step::Body(..) | Step::Reject => {
                     if matches!(step, Step::More(_)) {
                         bump(&mut moment.counters.units_overlong);
                     }
+                    self.lost(moment, flow, side);
+                    self.tell_bytes(moment, flow, side, &carry);
+                    self.tell_bytes(moment, flow, side, data.get(added..).unwrap_or_default());
+                    carry.clear();
                     if let Some(place) = self.carries.get_mut(index) {
                         *place = carry;
                     }
-                    self.lost(moment, flow, side);
                     return;
                 }
             };
-            half.wanted = 0;
+            flow.half_mut(side).wanted = 0;
+            if told == Telling::Nothing {
+                let unit = if index == NONE { data } else { carry.as_slice() };
+                self.tell_bytes(moment, flow, side, unit.get(..taken).unwrap_or_default());
+            }
             if index == NONE {
                 data = data.get(taken..).unwrap_or_default();
             } else if taken >= old {
@@ -464,7 +575,7 @@ impl Reader {
                 let other = side.other();
                 self.drop_carry(flow, other);
                 let half = flow.half_mut(other);
-                (half.reading, half.skip) = (Reading::Parsing, 0);
+                (half.reading, half.skip, half.in_body) = (Reading::Parsing, 0, false);
             }
         }
     }

@@ -192,6 +192,6 @@ impl Streams {
         {
             self.jump(moment, flow, side);
         }
-        self.reader.release(flow);
+        self.reader.release(moment, flow);
     }
 }

@@ -1,6 +1,31 @@
 //! Sensors: what of a message looks like data that must not leave (DLP) or like an attack on what it is sent to (WAF).
 //!
-//! [`decode`] undoes what a sender may have wrapped around the bytes, piece by piece and within bounds.
+//! ```text
+//! sensors ─► [`set::SensorSet::compile`] (off the path of the packets) ─► set, swapped whole
+//!                                                                          │
+//! nv-dpi's pieces ─► [`matcher::Matcher`] ─► message ─► decoders ─► stream ─┴► [`matcher::Match`]
+//! ```
+//!
+//! A message (a request, an answer, a datagram, a stream of another protocol) has a rule's patterns or has them not,
+//! wherever its bytes were cut and whatever of [`decode`]'s was wrapped around them.
 #![forbid(unsafe_code)]
 
+mod armor;
+mod bits;
+pub mod check;
+mod compile;
 pub mod decode;
+mod literal;
+pub mod matcher;
+mod message;
+mod needles;
+pub mod predefined;
+mod program;
+pub mod sensor;
+pub mod set;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use compile::PatternError;

@@ -39,6 +39,7 @@ pub(crate) mod zookeeper;
 use nv_model::application::ApplicationId;
 
 use crate::attack::sql;
+use crate::content::{Body, Content, Part};
 use crate::event::{Event, Field, Kind, SessionId, Sink, Value};
 use crate::key::{Endpoints, Side};
 use crate::threat::Threat;
@@ -87,6 +88,9 @@ pub(crate) enum Step {
     Took(usize),
     /// So many bytes, from the first of these on, are of no interest. `u64::MAX` means all that still come.
     Skip(u64),
+    /// So many bytes were read, and so many behind them are the body that [`Parser::body`] tells of. `u64::MAX` means all
+    /// that still come.
+    Body(usize, u64),
     /// The unit is not whole: it has at least so many bytes.
     More(usize),
     /// This direction has nothing more to tell.
@@ -111,6 +115,11 @@ pub(crate) struct Context<'c> {
 impl Context<'_> {
     fn tell(&mut self, kind: Kind<'_>) {
         self.sink.event(&Event { at: self.at, session: self.session, kind });
+    }
+    /// Tells some of a message, for whoever looks for patterns.
+    pub(crate) fn content(&mut self, transaction: u32, part: Part<'_>) {
+        let (at, session, side) = (self.at, self.session, self.side);
+        self.sink.content(&Content { at, session, side, transaction, part });
     }
     pub(crate) fn text(&mut self, field: Field, transaction: u32, value: &[u8]) {
         self.tell(Kind::Field { transaction, field, value: Value::Text(value) });
@@ -142,6 +151,26 @@ impl Context<'_> {
     pub(crate) fn software(&mut self, application: u32) {
         self.tell(Kind::Software(ApplicationId(application)));
     }
+}
+
+/// The body that a direction is in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyAtHand {
+    pub(crate) transaction: u32,
+    pub(crate) about: Body,
+    /// With it the message ends.
+    pub(crate) last: bool,
+}
+
+/// What a parser tells as content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Nothing: the bytes of the stream are told as they are.
+    Nothing,
+    /// Its messages: the bytes are told while it has lost its place.
+    Messages,
+    /// Nobody can read it.
+    Encrypted,
 }
 
 /// A set of protocols.
@@ -455,6 +484,29 @@ impl Parser {
                 Step::Done
             }
             _ => Step::Done,
+        }
+    }
+    /// The body that a direction is in.
+    pub(crate) fn body(&self, side: Side) -> BodyAtHand {
+        match self {
+            Self::Http(http) => http.body_at_hand(side),
+            Self::Http2(http2) => http2.body_at_hand(side),
+            _ => BodyAtHand::default(),
+        }
+    }
+    /// How much of a direction's bytes the parser tells as content.
+    pub(crate) fn telling(&self) -> Telling {
+        match self {
+            Self::Http(_) | Self::Http2(_) => Telling::Messages,
+            Self::Tls(_) | Self::Quic(_) | Self::Plain(Protocol::Ssh) => Telling::Encrypted,
+            _ => Telling::Nothing,
+        }
+    }
+    /// The message that a direction is in, of a protocol that tells messages.
+    pub(crate) fn transaction(&self, side: Side) -> u32 {
+        match self {
+            Self::Http(http) => http.transaction(side),
+            _ => 0,
         }
     }
     /// A direction has lost its place and will go on at the beginning of a unit.

@@ -1,12 +1,14 @@
 //! A conversation as frames, and what the engine tells of it.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use nv_packet::link::Link;
 
 use crate::OverlapPolicy;
+use crate::content::{Body, Content, Part};
 use crate::engine::Engine;
-use crate::event::{Event, Field, Kind, Value};
+use crate::event::{Event, Field, Kind, Sink, Value};
 use crate::key::Side;
 use crate::limits::Limits;
 use crate::threat::Threat;
@@ -102,6 +104,9 @@ pub(crate) fn segments(flights: &[(Side, Vec<u8>)]) -> Vec<Segment> {
     out
 }
 
+/// Name of a part of a message, what is said of a body, and its bytes.
+pub(crate) type Piece = (&'static str, Body, Vec<u8>);
+
 /// What an engine told, in words that do not depend on time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Told {
@@ -114,6 +119,29 @@ pub(crate) struct Told {
     pub(crate) lost: usize,
     pub(crate) settled: usize,
     pub(crate) closed: Vec<crate::event::Summary>,
+    /// What each message says, its pieces put together, by the client's side and its number.
+    pub(crate) content: BTreeMap<(bool, u32), Vec<Piece>>,
+}
+
+impl Sink for Told {
+    fn event(&mut self, event: &Event<'_>) {
+        Told::event(self, event);
+    }
+    fn content(&mut self, content: &Content<'_>) {
+        let (name, about, bytes) = match content.part {
+            Part::Url(bytes) => ("url", Body::default(), bytes),
+            Part::Header(bytes) => ("header", Body::default(), bytes),
+            Part::Body(about, bytes) => ("body", about, bytes),
+            Part::Packet(bytes) => ("packet", Body::default(), bytes),
+            Part::Hole => ("hole", Body::default(), &b""[..]),
+            Part::End => ("end", Body::default(), &b""[..]),
+        };
+        let parts = self.content.entry((content.side == Side::Client, content.transaction)).or_default();
+        match parts.last_mut() {
+            Some((last, _, all)) if *last == name => all.extend_from_slice(bytes),
+            _ => parts.push((name, about, bytes.to_vec())),
+        }
+    }
 }
 
 impl Told {
@@ -155,11 +183,9 @@ pub(crate) fn engine(policy: OverlapPolicy) -> Engine {
 pub(crate) fn inspect(packets: &[Vec<u8>]) -> Told {
     let (mut told, mut engine) = (Told::default(), engine(OverlapPolicy::First));
     for (at, packet) in packets.iter().enumerate() {
-        engine.frame(u64::try_from(at).unwrap() * 1_000_000, Link::Raw, packet, &mut |event: &Event<'_>| {
-            told.event(event);
-        });
+        engine.frame(u64::try_from(at).unwrap() * 1_000_000, Link::Raw, packet, &mut told);
     }
-    engine.finish(&mut |event: &Event<'_>| told.event(event));
+    engine.finish(&mut told);
     assert_eq!(engine.flows(), 0, "nothing is left behind");
     assert_eq!(engine.in_use(), (0, 0), "nothing is left behind");
     told

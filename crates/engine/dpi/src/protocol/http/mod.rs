@@ -17,9 +17,10 @@ pub(crate) use probe::{probe, probe_sip};
 pub(crate) use samples::samples;
 
 use crate::attack::MAX_FIELD_BYTES;
+use crate::content::{self, Part};
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{Context, Protocol, Step, read};
+use crate::protocol::{BodyAtHand, Context, Protocol, Step, read};
 use crate::threat::Threat;
 use parse::{ChunkSize, Coding, Length, Start};
 use request::Body;
@@ -64,6 +65,8 @@ struct Direction {
     coding: Option<Coding>,
     /// What the body is, when it is a request's and can be looked into.
     body: Option<Body>,
+    /// What is said of the body.
+    about: content::Body,
     /// It offers to go on in HTTP/2.
     to_http2: bool,
     /// When the message began, and that it has been told to be slow.
@@ -85,6 +88,9 @@ pub(crate) struct Http {
     connects: u64,
     /// The request was one of HTTP/0.9: the answer is a body and nothing else.
     oldest: bool,
+    /// Bodies that the directions are in.
+    client_body: BodyAtHand,
+    server_body: BodyAtHand,
 }
 
 impl Http {
@@ -93,6 +99,36 @@ impl Http {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
         }
+    }
+
+    /// The body that a direction is in.
+    pub(crate) fn body_at_hand(&self, side: Side) -> BodyAtHand {
+        match side {
+            Side::Client => self.client_body,
+            Side::Server => self.server_body,
+        }
+    }
+
+    /// The message that a direction is in.
+    pub(crate) fn transaction(&self, side: Side) -> u32 {
+        match side {
+            Side::Client => self.client.messages,
+            Side::Server => self.server.messages,
+        }
+    }
+
+    /// The next bytes, behind `taken`, are of the body.
+    fn enter_body(&mut self, side: Side, taken: usize, bytes: u64, last: bool) -> Step {
+        let direction = self.direction(side);
+        let body = BodyAtHand { transaction: direction.messages, about: direction.about, last };
+        match side {
+            Side::Client => self.client_body = body,
+            Side::Server => self.server_body = body,
+        }
+        if last {
+            self.next_message(side);
+        }
+        Step::Body(taken, bytes)
     }
 
     /// A direction goes on at the beginning of a message.
@@ -110,7 +146,7 @@ impl Http {
         self.step(context, input);
         // A message whose end is not there ends with the datagram.
         if self.direction(context.side).place != Place::Start {
-            self.end_of_message(context.side);
+            self.next_message(context.side);
         }
         Step::Took(1)
     }
@@ -139,6 +175,7 @@ impl Http {
                         bytes.saturating_add(taken as u64)
                     });
                 }
+                Step::Body(bytes, body) => return Step::Body(taken.saturating_add(bytes), body),
                 Step::Become(bytes, protocol) => {
                     return Step::Become(taken.saturating_add(bytes), protocol);
                 }
@@ -164,16 +201,27 @@ impl Http {
             Ok(whole) => whole,
             Err(step) => return step,
         };
+        let whole = input.get(..taken).unwrap_or_default();
         match place {
             Place::Start if line.is_empty() => {} // RFC 9112 §2.2
-            Place::Start => return self.start(context, line, taken),
+            Place::Start => {
+                let transaction = self.direction(side).messages;
+                let step = self.start(context, line, taken);
+                if step != Step::Reject {
+                    context.content(transaction, Part::Url(whole));
+                }
+                return step;
+            }
             Place::Headers if line.is_empty() => return self.end_of_headers(context, taken),
-            Place::Headers => self.header(context, line),
+            Place::Headers => {
+                self.header(context, line);
+                context.content(self.direction(side).messages, Part::Header(whole));
+            }
             Place::ChunkSize => match parse::chunk_size(line) {
                 ChunkSize::Last => self.direction(side).place = Place::Trailers,
                 ChunkSize::Bytes(bytes) => {
                     self.direction(side).place = Place::ChunkEnd;
-                    return Step::Skip(bytes.saturating_add(taken as u64));
+                    return self.enter_body(side, taken, bytes, false);
                 }
                 ChunkSize::Negative => {
                     context.threat(Threat::HttpNegativeBodyLength);
@@ -184,8 +232,8 @@ impl Http {
             Place::ChunkEnd if line.is_empty() => self.direction(side).place = Place::ChunkSize,
             Place::ChunkEnd => return Step::Reject,
             Place::Body => {}
-            Place::Trailers if line.is_empty() => self.end_of_message(side),
-            Place::Trailers => {}
+            Place::Trailers if line.is_empty() => self.end_of_message(context),
+            Place::Trailers => context.content(self.direction(side).messages, Part::Header(whole)),
         }
         Step::Took(taken)
     }
@@ -252,6 +300,7 @@ impl Http {
             10 if is(b"user-agent") => context.text(Field::UserAgent, transaction, value),
             12 if is(b"content-type") => {
                 direction.body = if answer { None } else { Body::of(value) };
+                direction.about.kind = content::BodyKind::of(value);
                 context.text(Field::ContentType, transaction, value);
             }
             15 if is(b"x-forwarded-for") && !answer => {
@@ -274,6 +323,7 @@ impl Http {
                     Length::Invalid => direction.lengths_differ = true,
                 }
             }
+            16 if is(b"content-encoding") => direction.about.coding = content::Coding::of(value),
             17 if is(b"transfer-encoding") => {
                 let coding = parse::coding(value, direction.coding);
                 direction.coding = Some(if spaced { Coding::Doubtful } else { coding });
@@ -313,7 +363,7 @@ impl Http {
                 self.direction(side).place = Place::Body;
                 return Step::Took(taken);
             }
-            return self.body(side, taken, direction.coding, direction.length.or(Some(0)));
+            return self.body(context, taken, direction.coding, direction.length.or(Some(0)));
         };
         if direction.lengths_differ && direction.coding.is_none() {
             context.threat(Threat::HttpRequestSmuggling);
@@ -324,7 +374,7 @@ impl Http {
             return if direction.to_http2 {
                 Step::Become(taken, Protocol::Http2)
             } else {
-                Step::Skip(u64::MAX)
+                self.enter_body(side, taken, u64::MAX, false)
             };
         }
         if side == Side::Server && self.connects & bit != 0 && (200..300).contains(&status) {
@@ -336,11 +386,11 @@ impl Http {
             return Step::Took(taken);
         }
         if matches!(status, 204 | 304) || (side == Side::Server && self.heads & bit != 0) {
-            self.end_of_message(side);
+            self.end_of_message(context);
             return Step::Took(taken);
         }
         let length = direction.length.or((*context.application != HTTP).then_some(0));
-        self.body(side, taken, direction.coding, length)
+        self.body(context, taken, direction.coding, length)
     }
 
     /// Looks at the first bytes of a request's body, and passes over all of it.
@@ -352,30 +402,38 @@ impl Http {
         if let Some(kind) = direction.body {
             request::body(context, kind, bytes);
         }
-        self.end_of_message(context.side);
-        Step::Skip(length)
+        self.enter_body(context.side, 0, length, true)
     }
 
     /// Passes over the body: chunked before length (RFC 9112 §6.3), and to the end of the stream without either.
-    fn body(&mut self, side: Side, taken: usize, coding: Option<Coding>, length: Option<u64>) -> Step {
+    fn body(
+        &mut self,
+        context: &mut Context<'_>,
+        taken: usize,
+        coding: Option<Coding>,
+        length: Option<u64>,
+    ) -> Step {
+        let side = context.side;
         match (coding, length) {
             (Some(Coding::Chunked | Coding::Doubtful), _) => {
                 self.direction(side).place = Place::ChunkSize;
                 Step::Took(taken)
             }
             (_, Some(0)) => {
-                self.end_of_message(side);
+                self.end_of_message(context);
                 Step::Took(taken)
             }
-            (_, Some(bytes)) => {
-                self.end_of_message(side);
-                Step::Skip(bytes.saturating_add(taken as u64).min(u64::MAX - 1))
-            }
-            (_, None) => Step::Skip(u64::MAX),
+            (_, Some(bytes)) => self.enter_body(side, taken, bytes.min(u64::MAX - 1), true),
+            (_, None) => self.enter_body(side, taken, u64::MAX, false),
         }
     }
 
-    fn end_of_message(&mut self, side: Side) {
+    fn end_of_message(&mut self, context: &mut Context<'_>) {
+        context.content(self.direction(context.side).messages, Part::End);
+        self.next_message(context.side);
+    }
+
+    fn next_message(&mut self, side: Side) {
         let direction = self.direction(side);
         *direction = Direction { messages: direction.messages.saturating_add(1), ..Direction::default() };
     }

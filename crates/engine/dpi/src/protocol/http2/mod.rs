@@ -1,4 +1,4 @@
-//! HTTP/2 in clear (RFC 9113) and gRPC in it: requests and answers out of compressed headers; data is passed over.
+//! HTTP/2 in clear (RFC 9113) and gRPC in it: requests and answers out of compressed headers; data is told as bodies.
 //!
 //! A unit is a frame, or HEADERS with all their CONTINUATIONs. Where a header block cannot be read, the compression is
 //! out of step for good: that direction is told as lost.
@@ -8,10 +8,13 @@ mod huffman;
 #[cfg(test)]
 pub(crate) mod samples;
 
+use std::collections::VecDeque;
+
+use crate::content::{Body, BodyKind, Coding, Part};
 use crate::event::Field;
 use crate::key::Side;
 use crate::protocol::http::software;
-use crate::protocol::{Context, Probe, Step};
+use crate::protocol::{BodyAtHand, Context, Probe, Step};
 use crate::threat::Threat;
 use hpack::Decoder;
 
@@ -19,17 +22,22 @@ use hpack::Decoder;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADER_BYTES: usize = 9;
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const CONTINUATION: u8 = 9;
 
+const END_STREAM: u8 = 0x01;
 const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 const ACK: u8 = 0x01;
 
 const SETTING_TABLE_SIZE: u16 = 1;
+
+/// Messages of one direction whose headers are remembered for their bodies; of older ones the body is text.
+const MAX_MESSAGES: usize = 64;
 
 const HTTP: u32 = 1001;
 const GRPC: u32 = 2028;
@@ -41,6 +49,18 @@ pub(crate) struct Http2 {
     preface: bool,
     client: Decoder,
     server: Decoder,
+    client_bodies: Bodies,
+    server_bodies: Bodies,
+}
+
+/// Bodies of one direction.
+#[derive(Debug, Default)]
+struct Bodies {
+    /// What the headers of the latest messages say, the latest last.
+    known: VecDeque<(u32, Body)>,
+    at_hand: BodyAtHand,
+    /// Bytes behind the data of the frame at hand.
+    padding: u64,
 }
 
 pub(crate) fn probe(side: Side, input: &[u8]) -> Probe {
@@ -67,7 +87,28 @@ fn frame(input: &[u8]) -> Option<Frame> {
 
 impl Http2 {
     pub(crate) fn new() -> Self {
-        Self { preface: false, client: Decoder::new(), server: Decoder::new() }
+        Self {
+            preface: false,
+            client: Decoder::new(),
+            server: Decoder::new(),
+            client_bodies: Bodies::default(),
+            server_bodies: Bodies::default(),
+        }
+    }
+
+    fn bodies(&mut self, side: Side) -> &mut Bodies {
+        match side {
+            Side::Client => &mut self.client_bodies,
+            Side::Server => &mut self.server_bodies,
+        }
+    }
+
+    /// The body that a direction is in.
+    pub(crate) fn body_at_hand(&self, side: Side) -> BodyAtHand {
+        match side {
+            Side::Client => self.client_bodies.at_hand,
+            Side::Server => self.server_bodies.at_hand,
+        }
     }
 
     fn decoder(&mut self, side: Side) -> &mut Decoder {
@@ -90,10 +131,15 @@ impl Http2 {
             context.identified(HTTP);
             return Step::Took(PREFACE.len());
         }
+        let padding = std::mem::take(&mut self.bodies(context.side).padding);
+        if padding > 0 {
+            return Step::Skip(padding);
+        }
         let Some(frame) = frame(input) else { return Step::More(HEADER_BYTES) };
         let end = frame.length.saturating_add(HEADER_BYTES);
         match frame.kind {
             HEADERS | PUSH_PROMISE => self.headers(context, &frame, input),
+            DATA => self.data(context, &frame, input),
             SETTINGS if frame.flags & ACK == 0 => {
                 if frame.length > 1024 || !frame.length.is_multiple_of(6) {
                     return Step::Reject;
@@ -116,6 +162,33 @@ impl Http2 {
         }
     }
 
+    /// Reads what is in front of a frame's data (RFC 9113 §6.1).
+    fn data(&mut self, context: &mut Context<'_>, frame: &Frame, input: &[u8]) -> Step {
+        let padded = frame.flags & PADDED != 0;
+        let before = HEADER_BYTES.saturating_add(usize::from(padded));
+        if input.len() < before {
+            return Step::More(before);
+        }
+        let padding = if padded { input.get(HEADER_BYTES).copied().unwrap_or(0) } else { 0 };
+        let Some(length) = frame.length.checked_sub(usize::from(padded).saturating_add(usize::from(padding)))
+        else {
+            return Step::Reject;
+        };
+        let transaction = frame.stream.saturating_sub(1) / 2;
+        let bodies = self.bodies(context.side);
+        let about = bodies.known.iter().rev().find(|(of, _)| *of == transaction).map(|(_, body)| *body);
+        let last = frame.flags & END_STREAM != 0;
+        bodies.at_hand = BodyAtHand { transaction, about: about.unwrap_or_default(), last };
+        bodies.padding = u64::from(padding);
+        if length > 0 {
+            return Step::Body(before, length as u64);
+        }
+        if last {
+            context.content(transaction, Part::End);
+        }
+        Step::Took(before)
+    }
+
     /// Reads a header block, of this frame and those that continue it.
     fn headers(&mut self, context: &mut Context<'_>, first: &Frame, input: &[u8]) -> Step {
         let mut block = std::mem::take(context.scratch);
@@ -128,8 +201,20 @@ impl Http2 {
                 let read = self
                     .decoder(side)
                     .read(&block, |name, value| message.header(context, transaction, name, value));
+                let bodies = self.bodies(side);
+                if message.first {
+                    if bodies.known.len() >= MAX_MESSAGES {
+                        bodies.known.pop_front();
+                    }
+                    bodies.known.push_back((transaction, message.body()));
+                }
                 match read {
-                    Some(()) => Step::Took(taken),
+                    Some(()) => {
+                        if first.kind == HEADERS && first.flags & END_STREAM != 0 {
+                            context.content(transaction, Part::End);
+                        }
+                        Step::Took(taken)
+                    }
                     None => Step::Reject,
                 }
             }
@@ -172,10 +257,46 @@ fn gather(first: &Frame, input: &[u8], block: &mut Vec<u8>) -> Result<usize, Ste
 #[derive(Default)]
 struct Message {
     smuggled: bool,
+    /// These are the headers of a message, not the trailers.
+    first: bool,
+    kind: BodyKind,
+    content_encoding: Option<Coding>,
+    grpc_encoding: Option<Coding>,
 }
 
 impl Message {
+    /// What the headers say of the body.
+    fn body(&self) -> Body {
+        let grpc = self.kind == BodyKind::Grpc;
+        Body { kind: self.kind, coding: if grpc { self.grpc_encoding } else { self.content_encoding } }
+    }
+
+    /// Tells a header as it would be written in HTTP/1.
+    fn content(&mut self, context: &mut Context<'_>, transaction: u32, name: &[u8], value: &[u8]) {
+        match name {
+            b":method" => {
+                context.content(transaction, Part::Url(value));
+                context.content(transaction, Part::Url(b" "));
+            }
+            b":path" => context.content(transaction, Part::Url(value)),
+            _ if name.first() == Some(&b':') => {}
+            _ => {
+                for part in [name, b": ", value, b"\r\n"] {
+                    context.content(transaction, Part::Header(part));
+                }
+            }
+        }
+        match name {
+            b":method" | b":status" => self.first = true,
+            b"content-type" => self.kind = BodyKind::of(value),
+            b"content-encoding" => self.content_encoding = Coding::of(value),
+            b"grpc-encoding" => self.grpc_encoding = Coding::of(value),
+            _ => {}
+        }
+    }
+
     fn header(&mut self, context: &mut Context<'_>, transaction: u32, name: &[u8], value: &[u8]) {
+        self.content(context, transaction, name, value);
         // What HTTP/1 behind a proxy would take for other headers (RFC 9113 §8.2, §10.3).
         let splits = |text: &[u8]| text.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
         let colon = name.iter().skip(1).any(|byte| *byte == b':');

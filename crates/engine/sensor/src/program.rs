@@ -1,0 +1,154 @@
+//! All patterns of one context, put together so that most bytes of a stream need not be looked at.
+
+use std::collections::BTreeMap;
+
+use memchr::memmem::Finder;
+use regex_automata::dfa::dense;
+
+use crate::check::{Check, WINDOW};
+use crate::compile::{
+    Automaton, Compiled, Gate, MAX_ALWAYS_BYTES, MAX_LOOKBACK_BYTES, MAX_MATCH_BYTES, PatternError, automaton,
+};
+use crate::needles::Needles;
+
+/// From this length on needles have a table of their own: it skips further.
+const LONG: usize = 5;
+
+/// An automaton, run byte by byte.
+pub(crate) type Dfa = dense::DFA<Vec<u32>>;
+
+/// All patterns of one context.
+#[derive(Debug, Default)]
+pub(crate) struct Program {
+    pub(crate) patterns: Vec<Local>,
+    /// Needles of three bytes or more, the long ones apart from the short.
+    pub(crate) tables: Vec<(Needles, Vec<Vec<Use>>)>,
+    /// Needles of two bytes, none of them a letter or digit.
+    pub(crate) pairs: Vec<(Finder<'static>, Vec<Use>)>,
+    pub(crate) runs: Option<Runs>,
+    pub(crate) always: Option<Many>,
+    /// Bytes of a stream that are kept from piece to piece.
+    pub(crate) keep: usize,
+}
+
+/// A pattern, here.
+#[derive(Debug)]
+pub(crate) struct Local {
+    /// Its number in the set.
+    pub(crate) number: u16,
+    pub(crate) automaton: Option<Automaton>,
+    pub(crate) check: Option<Check>,
+    /// Bytes behind a needle's end where a match with it may end, and one more.
+    pub(crate) reach: u64,
+}
+
+/// A needle's pattern, and the bytes before the needle's end where a match may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Use {
+    pub(crate) pattern: u16,
+    pub(crate) back: u16,
+}
+
+/// One automaton of many patterns, by their order.
+#[derive(Debug)]
+pub(crate) struct Many {
+    pub(crate) automaton: Dfa,
+    pub(crate) patterns: Vec<u16>,
+}
+
+/// Patterns made of few bytes (digits and separators).
+#[derive(Debug)]
+pub(crate) struct Runs {
+    pub(crate) bytes: Box<[bool; 256]>,
+    /// The shortest match.
+    pub(crate) stride: u64,
+    pub(crate) many: Many,
+}
+
+impl Program {
+    /// Puts patterns together, each with its number in the set.
+    ///
+    /// # Errors
+    /// The number of a pattern that would make it too large, and why.
+    pub(crate) fn new(compiled: &[(u16, &Compiled)]) -> Result<Self, (u16, PatternError)> {
+        let mut program = Self { keep: WINDOW.saturating_add(1), ..Self::default() };
+        let mut needles: BTreeMap<&[u8], Vec<Use>> = BTreeMap::new();
+        let (mut runs, mut always) = (Vec::<(u16, &Compiled, &[bool; 256], usize)>::new(), Vec::new());
+        for (local, (number, one)) in (0_u16..).zip(compiled) {
+            let longest = one.longest.unwrap_or(MAX_MATCH_BYTES).min(MAX_MATCH_BYTES);
+            program.patterns.push(Local {
+                number: *number,
+                automaton: one.automaton.clone(),
+                check: one.check,
+                reach: (longest as u64).saturating_add(1),
+            });
+            match &one.gate {
+                Gate::Needles(required) => {
+                    let before = required.before.unwrap_or(MAX_LOOKBACK_BYTES).min(MAX_LOOKBACK_BYTES);
+                    for needle in &required.needles {
+                        let back = needle.len().saturating_add(before);
+                        program.keep = program.keep.max(back.saturating_add(1));
+                        let back = u16::try_from(back).unwrap_or(u16::MAX);
+                        needles.entry(needle).or_default().push(Use { pattern: local, back });
+                    }
+                }
+                Gate::Run(bytes, shortest) => runs.push((local, *one, &**bytes, *shortest)),
+                Gate::None => always.push((local, *one)),
+            }
+        }
+        let (mut long, mut short) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        for (needle, uses) in needles {
+            if needle.len() == 2 {
+                program.pairs.push((Finder::new(needle).into_owned(), uses));
+                continue;
+            }
+            let place = if needle.len() >= LONG { &mut long } else { &mut short };
+            place.0.push(needle.to_vec());
+            place.1.push(uses);
+        }
+        for (needles, uses) in [long, short] {
+            program.tables.extend(Needles::new(needles).map(|table| (table, uses)));
+        }
+        program.add_runs(compiled, &runs)?;
+        let all: Vec<(u16, &Compiled)> = always;
+        program.always = many(compiled, &all)?;
+        Ok(program)
+    }
+
+    fn add_runs(
+        &mut self,
+        compiled: &[(u16, &Compiled)],
+        runs: &[(u16, &Compiled, &[bool; 256], usize)],
+    ) -> Result<(), (u16, PatternError)> {
+        let Some(stride) = runs.iter().map(|(.., shortest)| *shortest).min() else { return Ok(()) };
+        let mut bytes = Box::new([false; 256]);
+        for (.., some, _) in runs {
+            for (place, has) in bytes.iter_mut().zip(some.iter()) {
+                *place |= *has;
+            }
+        }
+        let all: Vec<(u16, &Compiled)> = runs.iter().map(|(local, one, ..)| (*local, *one)).collect();
+        self.keep = self.keep.max(stride.saturating_add(1));
+        self.runs = many(compiled, &all)?.map(|many| Runs { bytes, stride: stride as u64, many });
+        Ok(())
+    }
+
+    /// Whether there is nothing to look for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+}
+
+/// One automaton for patterns; `None` for none.
+fn many(
+    compiled: &[(u16, &Compiled)],
+    all: &[(u16, &Compiled)],
+) -> Result<Option<Many>, (u16, PatternError)> {
+    let Some((last, _)) = all.last() else { return Ok(None) };
+    let expressions: Vec<_> = all.iter().map(|(_, one)| &one.hir).collect();
+    let Some(automaton) = automaton(&expressions, MAX_ALWAYS_BYTES) else {
+        let number = compiled.get(usize::from(*last)).map_or(0, |(number, _)| *number);
+        return Err((number, PatternError::Everywhere));
+    };
+    Ok(Some(Many { automaton, patterns: all.iter().map(|(local, _)| *local).collect() }))
+}

@@ -1,0 +1,361 @@
+//! One stream on its way through a program, piece by piece.
+//!
+//! Needles are found by a table that skips, numbers by looking at every ninth byte or so. Only where one is found do
+//! automata run, from the place on where a match with it can begin; they stop where no match with it can end any more.
+//! Where the stream is cut changes nothing: all places are counted from its beginning.
+
+use regex_automata::Anchored;
+use regex_automata::dfa::Automaton as _;
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::start;
+
+use crate::bits::Bits;
+use crate::check::WINDOW;
+use crate::literal::MAX_NEEDLE_BYTES;
+use crate::program::{Dfa, Many, Program, Runs, Use};
+use crate::text::Text;
+
+/// Patterns of one stream whose automata run at once.
+const MAX_ACTIVE: usize = 128;
+/// Bytes of a piece at which a needle may end that began before it.
+const EDGE: usize = MAX_NEEDLE_BYTES - 1;
+
+/// Where a stream is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    offset: u64,
+    tail: Vec<u8>,
+    active: Vec<Active>,
+    /// In a run that the last piece did not end.
+    run: Option<StateID>,
+    /// Where the next byte of a run is looked for.
+    probe: Option<u64>,
+    always: Option<StateID>,
+}
+
+/// A pattern whose automaton runs.
+#[derive(Clone, Copy, Debug)]
+struct Active {
+    pattern: u16,
+    state: StateID,
+    /// Its next byte.
+    next: u64,
+    /// Where it stops.
+    until: u64,
+}
+
+/// What scanning needs beside the stream, used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Needles that were found: the place behind each, and whose it is.
+    found: Vec<(u64, Use)>,
+    edge: Vec<u8>,
+    /// Automata that did not run because too many did.
+    pub(crate) dropped: u64,
+}
+
+impl State {
+    /// Back to the beginning of a stream.
+    pub(crate) fn reset(&mut self) {
+        (self.offset, self.run, self.probe, self.always) = (0, None, None, None);
+        self.tail.clear();
+        self.active.clear();
+    }
+    /// Whether nothing was said yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.offset == 0
+    }
+    /// Bytes so far.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+    /// The last bytes.
+    pub(crate) fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+    /// Becomes what another stream is so far.
+    pub(crate) fn become_like(&mut self, other: &Self) {
+        self.clone_from(other);
+    }
+}
+
+impl Program {
+    /// Takes the next piece; adds the numbers of patterns that have matched to `matched`.
+    pub(crate) fn scan(&self, state: &mut State, data: &[u8], matched: &mut Bits, scratch: &mut Scratch) {
+        if data.is_empty() || self.is_empty() {
+            return;
+        }
+        let text = Text { tail: &state.tail, data, offset: state.offset };
+        scratch.found.clear();
+        self.find_needles(&text, matched, scratch);
+        if !scratch.found.is_empty() {
+            scratch.found.sort_unstable();
+            for (end, this) in &scratch.found {
+                self.start(&mut state.active, &text, *end, *this, matched, &mut scratch.dropped);
+            }
+        }
+        if !state.active.is_empty() {
+            let end = text.end();
+            state.active.retain_mut(|active| {
+                self.feed(active, &text, matched);
+                active.until > end && active.next == end
+            });
+        }
+        if let Some(runs) = &self.runs {
+            self.run(runs, &mut state.run, &mut state.probe, &text, matched);
+        }
+        if let Some(many) = &self.always {
+            let mut at = state.always.unwrap_or_else(|| begin(&many.automaton, None));
+            for (position, byte) in (text.offset..).zip(data) {
+                at = self.step(many, at, *byte, position, &text, matched);
+            }
+            state.always = Some(at);
+        }
+        state.offset = text.end();
+        keep(&mut state.tail, data, self.keep);
+    }
+
+    /// The stream is over: matches that its end makes.
+    pub(crate) fn finish(&self, state: &mut State, matched: &mut Bits) {
+        let text = Text { tail: &state.tail, data: &[], offset: state.offset };
+        for active in &state.active {
+            let Some(local) = self.patterns.get(usize::from(active.pattern)) else { continue };
+            let Some(automaton) = &local.automaton else { continue };
+            if automaton.is_match_state(automaton.next_eoi_state(active.state)) {
+                self.matched(active.pattern, state.offset, &text, matched);
+            }
+        }
+        let runs = self.runs.as_ref().map(|runs| &runs.many).zip(state.run);
+        for (many, at) in [runs, self.always.as_ref().zip(state.always)].into_iter().flatten() {
+            self.tell(many, many.automaton.next_eoi_state(at), state.offset, &text, matched);
+        }
+        state.reset();
+    }
+
+    /// Looks for needles that end in the piece.
+    fn find_needles(&self, text: &Text<'_>, matched: &Bits, scratch: &mut Scratch) {
+        let Scratch { found, edge, .. } = scratch;
+        let mut add = |end: u64, uses: &[Use]| {
+            for this in uses {
+                let known = self
+                    .patterns
+                    .get(usize::from(this.pattern))
+                    .is_some_and(|local| matched.has(local.number));
+                if !known {
+                    found.push((end, *this));
+                }
+            }
+        };
+        // Those that begin before the piece, or end within its first bytes.
+        let old = text.tail.get(text.tail.len().saturating_sub(EDGE)..).unwrap_or_default();
+        let head = text.data.get(..EDGE.min(text.data.len())).unwrap_or_default();
+        edge.clear();
+        edge.extend_from_slice(old);
+        edge.extend_from_slice(head);
+        let start = text.offset.saturating_sub(old.len() as u64);
+        for (table, uses) in &self.tables {
+            let of = |index: u16| uses.get(usize::from(index)).map_or(&[][..], Vec::as_slice);
+            table.find(edge, old.len(), &mut |index, end| add(start.saturating_add(end as u64), of(index)));
+            if text.data.len() > EDGE {
+                table.find(text.data, EDGE, &mut |index, end| {
+                    add(text.offset.saturating_add(end as u64), of(index));
+                });
+            }
+        }
+        for (finder, uses) in &self.pairs {
+            if let ([.., last], [first, ..]) = (text.tail, text.data)
+                && finder.needle() == [*last, *first]
+            {
+                add(text.offset.saturating_add(1), uses);
+            }
+            for at in finder.find_iter(text.data) {
+                add(text.offset.saturating_add(at as u64).saturating_add(2), uses);
+            }
+        }
+    }
+
+    /// Starts a pattern's automaton because of a needle, or lets it run on.
+    fn start(
+        &self,
+        active: &mut Vec<Active>,
+        text: &Text<'_>,
+        end: u64,
+        this: Use,
+        matched: &mut Bits,
+        dropped: &mut u64,
+    ) {
+        let Some(local) = self.patterns.get(usize::from(this.pattern)) else { return };
+        let Some(automaton) = &local.automaton else { return };
+        if matched.has(local.number) {
+            return;
+        }
+        let until = end.saturating_add(local.reach);
+        let from = end.saturating_sub(u64::from(this.back)).max(text.start());
+        let look_behind = from.checked_sub(1).and_then(|before| text.byte(before));
+        let fresh = |state| Active { pattern: this.pattern, state, next: from, until };
+        let full = active.len() >= MAX_ACTIVE;
+        match active.iter_mut().find(|other| other.pattern == this.pattern) {
+            Some(running) if running.until >= end => running.until = running.until.max(until),
+            Some(running) => {
+                self.feed(running, text, matched);
+                *running = fresh(begin(automaton, look_behind));
+            }
+            None if !full => active.push(fresh(begin(automaton, look_behind))),
+            None => *dropped = dropped.saturating_add(1),
+        }
+    }
+
+    /// Runs a pattern's automaton over what it has not seen of the piece. One that has nothing left to do gets behind.
+    fn feed(&self, active: &mut Active, text: &Text<'_>, matched: &mut Bits) {
+        let Some(local) = self.patterns.get(usize::from(active.pattern)) else { return };
+        let Some(automaton) = &local.automaton else { return };
+        if matched.has(local.number) {
+            active.next = 0;
+            return;
+        }
+        let (old, new) = text.slices(active.next, active.until);
+        let mut at = active.state;
+        for (position, byte) in (active.next..).zip(old.iter().chain(new)) {
+            at = automaton.next_state(at, *byte);
+            if automaton.is_special_state(at)
+                && automaton.is_match_state(at)
+                && self.matched(active.pattern, position, text, matched)
+            {
+                active.next = 0;
+                return;
+            }
+        }
+        active.next = active.next.saturating_add(old.len() as u64).saturating_add(new.len() as u64);
+        active.state = at;
+    }
+
+    /// Looks for runs of few bytes, and runs their automaton over those that are long enough.
+    fn run(
+        &self,
+        runs: &Runs,
+        run: &mut Option<StateID>,
+        probe: &mut Option<u64>,
+        text: &Text<'_>,
+        matched: &mut Bits,
+    ) {
+        let is_in = |byte: u8| runs.bytes.get(usize::from(byte)).copied().unwrap_or(false);
+        let mut next = probe.unwrap_or_else(|| runs.stride.saturating_sub(1));
+        if let Some(mut at) = run.take() {
+            let mut ended = false;
+            for (position, byte) in (text.offset..).zip(text.data) {
+                at = self.step(&runs.many, at, *byte, position, text, matched);
+                if !is_in(*byte) {
+                    next = position.saturating_add(runs.stride);
+                    ended = true;
+                    break;
+                }
+            }
+            if !ended {
+                *run = Some(at);
+                return;
+            }
+        }
+        let first = usize::try_from(next.saturating_sub(text.offset)).unwrap_or(usize::MAX);
+        let mut index = first;
+        let stride = usize::try_from(runs.stride).unwrap_or(usize::MAX);
+        // Each turn goes on by a stride at least.
+        while let Some(byte) = text.data.get(index) {
+            if !is_in(*byte) {
+                index = index.saturating_add(stride);
+                continue;
+            }
+            let place = text.offset.saturating_add(index as u64);
+            let before = (1..runs.stride)
+                .take_while(|back| place.checked_sub(*back).and_then(|at| text.byte(at)).is_some_and(is_in))
+                .count();
+            let begins = place.saturating_sub(before as u64);
+            let rest = text.data.get(index..).unwrap_or_default();
+            let ends = rest.iter().position(|byte| !is_in(*byte));
+            let length = before.saturating_add(ends.unwrap_or(rest.len()));
+            if ends.is_none() || length >= stride {
+                let look_behind = begins.checked_sub(1).and_then(|at| text.byte(at));
+                let mut at = begin(&runs.many.automaton, look_behind);
+                let stop = begins.saturating_add(length as u64).saturating_add(1);
+                let (old, new) = text.slices(begins, stop);
+                for (position, byte) in (begins..).zip(old.iter().chain(new)) {
+                    at = self.step(&runs.many, at, *byte, position, text, matched);
+                }
+                if ends.is_none() {
+                    *run = Some(at);
+                    *probe = Some(place);
+                    return;
+                }
+            }
+            index = index.saturating_add(ends.unwrap_or(0)).saturating_add(stride);
+        }
+        *probe = Some(text.offset.saturating_add(index as u64));
+    }
+
+    /// One byte, at `position`, through an automaton of many patterns.
+    fn step(
+        &self,
+        many: &Many,
+        at: StateID,
+        byte: u8,
+        position: u64,
+        text: &Text<'_>,
+        matched: &mut Bits,
+    ) -> StateID {
+        let at = many.automaton.next_state(at, byte);
+        if many.automaton.is_special_state(at) {
+            self.tell(many, at, position, text, matched);
+        }
+        at
+    }
+
+    /// Takes note of all patterns that match at a state; an automaton says so one byte late, so that matches end before
+    /// `position`.
+    fn tell(&self, many: &Many, at: StateID, position: u64, text: &Text<'_>, matched: &mut Bits) {
+        if !many.automaton.is_match_state(at) {
+            return;
+        }
+        for index in 0..many.automaton.match_len(at) {
+            let pattern = many.automaton.match_pattern(at, index).as_usize();
+            if let Some(local) = many.patterns.get(pattern) {
+                self.matched(*local, position, text, matched);
+            }
+        }
+    }
+
+    /// Takes note of a match that ends before `end`, unless it is none; true when the pattern has matched.
+    fn matched(&self, pattern: u16, end: u64, text: &Text<'_>, matched: &mut Bits) -> bool {
+        let Some(local) = self.patterns.get(usize::from(pattern)) else { return false };
+        if let Some(check) = local.check {
+            let (window, count) = text.window::<WINDOW>(end);
+            if !check.holds(window.get(WINDOW.saturating_sub(count)..).unwrap_or_default()) {
+                return false;
+            }
+        }
+        matched.add(local.number);
+        true
+    }
+}
+
+/// The state before the first byte of a search, behind `look_behind`.
+fn begin(automaton: &Dfa, look_behind: Option<u8>) -> StateID {
+    let config = start::Config::new().anchored(Anchored::No).look_behind(look_behind);
+    // It fails for automata that quit at some bytes, or start anchored only; none of ours does.
+    automaton.start_state(&config).unwrap_or_default()
+}
+
+/// Keeps the last bytes of a stream.
+fn keep(tail: &mut Vec<u8>, data: &[u8], most: usize) {
+    match data.len().checked_sub(most) {
+        Some(start) => {
+            tail.clear();
+            tail.extend_from_slice(data.get(start..).unwrap_or_default());
+        }
+        None => {
+            let whole = tail.len().saturating_add(data.len());
+            if whole > most.saturating_mul(4) {
+                tail.drain(..whole.saturating_sub(most).min(tail.len()));
+            }
+            tail.extend_from_slice(data);
+        }
+    }
+}
