@@ -1,6 +1,7 @@
 //! The enforcer of a node: arguments → log → configuration → role → shutdown.
 
 mod inspect;
+mod rules;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Command {
     },
     /// Read captures as traffic would be read: applications, their fields, attacks
     Inspect(inspect::Inspect),
+    /// Check rules of a web application firewall (ModSecurity's language) before they are loaded
+    Rules(rules::Rules),
     #[command(flatten)]
     Inner(Inner),
 }
@@ -42,6 +45,10 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => match inspect::run(&inspect) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => command::failed("enforcer inspect", &format!("{error:#}")),
+        },
+        Command::Rules(rules) => match rules::run(&rules) {
+            Ok(code) => code,
+            Err(error) => command::failed("enforcer rules", &format!("{error:#}")),
         },
         Command::Run => match run(line.options) {
             Ok(()) => ExitCode::SUCCESS,
