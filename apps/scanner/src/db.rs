@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use nv_role_scanner::{
-    BuildOptions, Remarks, ScannerError, SigningKey, build_database, lookup, print_status, verify_database,
+    BuildOptions, ImportOptions, Remarks, ScannerError, SigningKey, build_database, database_in,
+    diff_databases, export_database, import_database, lookup, print_status, verify_database,
 };
 use nv_vulnerability::Format;
 
@@ -46,6 +47,41 @@ pub(crate) enum DatabaseCommand {
         #[arg(long, value_name = "FILE")]
         trust: Option<PathBuf>,
     },
+    /// Put a database in place: a whole one, a compressed one, or the delta from the one that is there
+    Import {
+        /// What export wrote, or build
+        from: PathBuf,
+        /// The database to replace, or the folder of its file cvedb
+        #[arg(long, value_name = "FILE")]
+        into: PathBuf,
+        /// Refuse a database that was not signed with this public key (a file of 64 hexadecimal digits)
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
+        /// Replace a newer database
+        #[arg(long)]
+        allow_downgrade: bool,
+        /// Replace a database that has more than twice as many rows
+        #[arg(long)]
+        allow_shrink: bool,
+    },
+    /// Write a database to be sent: compressed, or as a delta
+    Export {
+        /// The database
+        #[arg(long, value_name = "FILE")]
+        db: PathBuf,
+        /// The file to write
+        out: PathBuf,
+        /// Write what changes this older database into it
+        #[arg(long, value_name = "FILE")]
+        delta_from: Option<PathBuf>,
+    },
+    /// Print what a newer database says that an older does not, and the other way round
+    Diff {
+        /// The older database
+        old: PathBuf,
+        /// The newer database
+        new: PathBuf,
+    },
     /// Print what a database knows of a CVE, another id or a package URL
     Lookup {
         /// The id or package URL
@@ -69,6 +105,15 @@ pub(crate) fn run(command: DatabaseCommand, out: &mut dyn Write, remarks: &mut R
             let trust = trust.as_deref().map(key_bytes).transpose()?;
             verify_database(&file, trust.as_ref(), out)?;
         }
+        DatabaseCommand::Import { from, into, trust, allow_downgrade, allow_shrink } => {
+            let trusted = trust.as_deref().map(key_bytes).transpose()?;
+            let options = ImportOptions { trusted, allow_downgrade, allow_shrink };
+            import_database(&from, &database_in(&into), &options, out)?;
+        }
+        DatabaseCommand::Export { db, out: file, delta_from } => {
+            export_database(&db, &file, delta_from.as_deref(), out)?;
+        }
+        DatabaseCommand::Diff { old, new } => diff_databases(&old, &new, out)?,
         DatabaseCommand::Lookup { wanted, db } => lookup(&db, &wanted, out)?,
     }
     Ok(())

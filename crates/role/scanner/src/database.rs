@@ -8,27 +8,49 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nv_layer::{Content, Entry, MappedFile, Visit, walk_archive, walk_tree};
 use nv_package::purl::parse_purl;
+use nv_telemetry::{Clock as _, SystemClock};
 use nv_vulnerability::feed::MAX_FEED_FILE;
 use nv_vulnerability::{
-    Database, Feed, Format, Identity, Import, Signature, SigningKey, VerifyingKey, build, verify,
+    Database, Feed, Format, Identity, Import, Signature, SigningKey, VerifyingKey, build, is_packed, unpack,
+    verify,
 };
 
 use crate::error::ScannerError;
 use crate::remark::Remarks;
 
-/// A database whose file is mapped.
+/// A database: its file is mapped, or its compressed file was unpacked into memory.
 pub struct OpenedDatabase {
-    file: MappedFile,
+    bytes: Bytes,
     path: PathBuf,
 }
 
+enum Bytes {
+    Mapped(MappedFile),
+    Unpacked(Vec<u8>),
+}
+
 impl OpenedDatabase {
-    /// Maps a database's file.
+    /// Maps a database's file; one that is compressed is unpacked.
     ///
     /// # Errors
-    /// [`ScannerError::Map`].
+    /// [`ScannerError::Map`], or [`ScannerError::Pack`] when a compressed file is damaged.
     pub fn open(path: &Path) -> Result<Self, ScannerError> {
-        Ok(Self { file: MappedFile::open(path).map_err(ScannerError::Map)?, path: path.to_owned() })
+        let file = MappedFile::open(path).map_err(ScannerError::Map)?;
+        let bytes = if is_packed(file.bytes()) {
+            let refused = |source| ScannerError::Pack { path: path.to_owned(), source };
+            Bytes::Unpacked(unpack(file.bytes()).map_err(refused)?)
+        } else {
+            Bytes::Mapped(file)
+        };
+        Ok(Self { bytes, path: path.to_owned() })
+    }
+
+    /// The file's bytes, unpacked.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped(file) => file.bytes(),
+            Bytes::Unpacked(bytes) => bytes,
+        }
     }
 
     /// The database in it.
@@ -36,7 +58,7 @@ impl OpenedDatabase {
     /// # Errors
     /// [`ScannerError::Database`] when it is none, was cut or has another format.
     pub fn database(&self) -> Result<Database<'_>, ScannerError> {
-        Database::open(self.file.bytes())
+        Database::open(self.bytes())
             .map_err(|source| ScannerError::Database { path: self.path.clone(), source })
     }
 }
@@ -109,11 +131,9 @@ pub fn build_database(
     let [namespaces, packages, rows, facts] = fresh.counts();
     if let Ok(present) = OpenedDatabase::open(&options.out)
         && let Ok(present) = present.database()
+        && !options.allow_shrink
     {
-        let [_, _, before, _] = present.counts();
-        if rows < before / 2 && !options.allow_shrink {
-            return Err(ScannerError::Shrunk { rows, before });
-        }
+        refuse_shrunk(present, fresh)?;
     }
     replace(&options.out, &bytes)?;
     writeln!(
@@ -136,20 +156,43 @@ fn newest_date(feeds: &[Feed]) -> u32 {
     if dates.is_empty() { 0 } else { *dates.select_nth_unstable(place).1 }
 }
 
+/// Seconds by which a database may be dated after this machine's clock.
+const AHEAD: u64 = 86_400;
+
+/// Refuses a database that is dated into the future: its feeds or this machine's clock are wrong.
+pub(crate) fn refuse_future(path: &Path, database: Database<'_>) -> Result<(), ScannerError> {
+    let now = u64::try_from(SystemClock::new().now().seconds()).unwrap_or(0);
+    if database.created() > now.saturating_add(AHEAD) {
+        return Err(ScannerError::Future { path: path.to_owned(), created: database.created(), now });
+    }
+    Ok(())
+}
+
+/// Refuses a database with less than half of the rows of the one that it would replace.
+pub(crate) fn refuse_shrunk(present: Database<'_>, fresh: Database<'_>) -> Result<(), ScannerError> {
+    let ([_, _, before, _], [_, _, rows, _]) = (present.counts(), fresh.counts());
+    if rows < before / 2 { Err(ScannerError::Shrunk { rows, before }) } else { Ok(()) }
+}
+
 /// `4196` → `4.196`.
-fn shown_version(thousandths: u32) -> String {
+pub(crate) fn shown_version(thousandths: u32) -> String {
     format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
 /// Writes a file beside its place, and puts it there when it is on the disk as a whole.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), ScannerError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ScannerError> {
     let error = |source| ScannerError::Write { path: path.to_owned(), source };
     let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
+    beside.push(format!(".{}.tmp", std::process::id()));
     let beside = PathBuf::from(beside);
     let mut file = File::create(&beside).map_err(error)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(error)?;
-    fs::rename(&beside, path).map_err(error)
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // What could not be put in its place is of no use; the first fault is what is told.
+        let _removed = fs::remove_file(&beside);
+    }
+    written.map_err(error)
 }
 
 /// Feeds in a folder: each of its folders that is named after one.
@@ -301,8 +344,18 @@ pub fn print_status(path: &Path, out: &mut dyn Write) -> Result<(), ScannerError
     let opened = OpenedDatabase::open(path)?;
     let database = opened.database()?;
     let [namespaces, packages, rows, facts] = database.counts();
+    let size =
+        std::fs::metadata(path).map_err(|source| ScannerError::Read { path: path.to_owned(), source })?.len();
+    let unpacked = opened.bytes().len();
+    let packed = if matches!(opened.bytes, Bytes::Unpacked(_)) {
+        format!(", {size} compressed")
+    } else {
+        String::new()
+    };
     let mut lines = vec![
         format!("version          {}", shown_version(database.version())),
+        format!("size             {unpacked} bytes{packed}"),
+        format!("content          {}", hex(&database.content_hash())),
         format!("made of feeds to {} (seconds since 1970)", database.created()),
         format!("signature        {}", shown_signature(database.signature())),
         format!("vulnerabilities  {facts}"),
@@ -322,14 +375,14 @@ pub fn print_status(path: &Path, out: &mut dyn Write) -> Result<(), ScannerError
     writeln!(out, "{}", lines.join("\n")).map_err(ScannerError::Output)
 }
 
-fn shown_signature(signature: Signature) -> String {
+pub(crate) fn shown_signature(signature: Signature) -> String {
     match signature {
         Signature::Unsigned => "none".to_owned(),
         Signature::Signed(key) => format!("by {}", hex(&key)),
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -348,8 +401,9 @@ pub fn verify_database(
         .map(VerifyingKey::from_bytes)
         .transpose()
         .map_err(|_no_key| ScannerError::Argument("the trusted key is no Ed25519 public key".to_owned()))?;
-    let signature = verify(opened.file.bytes(), trusted.as_ref()).map_err(refused)?;
+    let signature = verify(opened.bytes(), trusted.as_ref()).map_err(refused)?;
     let version = opened.database()?.version();
+    refuse_future(path, opened.database()?)?;
     writeln!(
         out,
         "{}: version {} is whole; signature: {}",

@@ -68,6 +68,57 @@ pub enum ScannerError {
         #[source]
         source: DatabaseError,
     },
+    /// The compressed file is damaged, or no database.
+    #[error("{} is refused", path.display())]
+    Pack {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: nv_vulnerability::PackError,
+    },
+    /// The delta is damaged, or for another database.
+    #[error("{} is refused", path.display())]
+    Delta {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: nv_vulnerability::DeltaError,
+    },
+    /// A delta without the database that it changes.
+    #[error("{} is a delta, and there is no database at {} that it could change", path.display(), base.display())]
+    NoBase {
+        /// The delta.
+        path: PathBuf,
+        /// Where the database should be.
+        base: PathBuf,
+    },
+    /// A database that is older than the one that it would replace.
+    #[error(
+        "version {fresh} is older than version {present} that it would replace; --allow-downgrade replaces it \
+         nevertheless"
+    )]
+    Downgrade {
+        /// The version that would be put in place.
+        fresh: String,
+        /// The one that is there.
+        present: String,
+    },
+    /// A database that is dated after now.
+    #[error(
+        "{} is refused: it is dated {} days into the future; its feeds or this machine's clock are wrong",
+        path.display(),
+        created.saturating_sub(*now) / 86_400
+    )]
+    Future {
+        /// Which.
+        path: PathBuf,
+        /// Its date, in seconds since 1970.
+        created: u64,
+        /// This machine's.
+        now: u64,
+    },
     /// The database could not be built.
     #[error("the database could not be built")]
     Build(#[source] BuildError),

@@ -15,6 +15,7 @@ mod report;
 mod root;
 mod rules;
 mod sbom;
+mod transport;
 
 pub use cache::LayerCache;
 pub use database::{
@@ -30,3 +31,4 @@ pub use report::{ImageFacts, Installed, LayerFacts, Report, Secret, SetId};
 pub use root::read_root;
 pub use rules::{Rules, Silenced, SilencedBy, read_rules};
 pub use sbom::read_sbom;
+pub use transport::{ImportOptions, database_in, diff_databases, export_database, import_database};

@@ -200,3 +200,80 @@ fn a_bill_of_materials_is_judged_as_the_distribution_that_it_names() {
     let mut errors = Vec::new();
     assert!(read_sbom(&folder.path().join("other.json"), &mut Remarks::new(&mut errors)).is_err());
 }
+
+/// A second database: one vulnerability more, and a later date.
+fn later(folder: &Path) -> PathBuf {
+    let feeds = folder.join("later");
+    put(&feeds, "debian-dsa/data/DSA/list", &format!("{DSA}{}", DSA.replace("CVE-2023-1", "CVE-2023-9")));
+    put(&feeds, "vulnrichment/2023/CVE-2023-1.json", &RECORD.replace("2023-03-05", "2023-04-05"));
+    let out = folder.join("later.db");
+    let options = BuildOptions { feeds: Some(feeds), out: out.clone(), ..BuildOptions::default() };
+    build_database(&options, None, &mut Vec::new(), &mut Remarks::new(&mut Vec::new())).unwrap();
+    out
+}
+
+#[test]
+fn a_database_travels_compressed_or_as_a_delta_and_arrives_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, ..) = database(folder.path());
+    let new = later(folder.path());
+    let (packed, delta) = (folder.path().join("packed"), folder.path().join("delta"));
+    export_database(&new, &packed, None, &mut Vec::new()).unwrap();
+    export_database(&new, &delta, Some(&old), &mut Vec::new()).unwrap();
+    let mut shown = Vec::new();
+    print_status(&packed, &mut shown).unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.contains("compressed") && shown.contains("version          3.381"), "{shown}");
+    let options = ImportOptions::default();
+    for from in [&packed, &delta, &new] {
+        let into = folder.path().join("place");
+        fs::copy(&old, &into).unwrap();
+        import_database(from, &into, &options, &mut Vec::new()).unwrap();
+        assert!(fs::read(&into).unwrap() == fs::read(&new).unwrap(), "{}", from.display());
+        let mut again = Vec::new();
+        import_database(&packed, &into, &options, &mut again).unwrap();
+        assert!(String::from_utf8(again).unwrap().contains("already"));
+        // The delta's base is gone.
+        assert!(matches!(
+            import_database(&delta, &into, &options, &mut Vec::new()),
+            Err(ScannerError::Delta { .. })
+        ));
+    }
+    let nowhere = folder.path().join("nowhere");
+    assert!(matches!(
+        import_database(&delta, &nowhere, &options, &mut Vec::new()),
+        Err(ScannerError::NoBase { .. })
+    ));
+    let mut changes = Vec::new();
+    diff_databases(&old, &new, &mut changes).unwrap();
+    assert!(String::from_utf8(changes).unwrap().starts_with("+ debian:12 openssl CVE-2023-9\n"));
+}
+
+#[test]
+fn a_database_that_is_older_of_another_signer_or_from_the_future_is_not_put_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, ..) = database(folder.path());
+    let new = later(folder.path());
+    let place = folder.path().join("place");
+    fs::copy(&new, &place).unwrap();
+    let mut options = ImportOptions::default();
+    let refused = import_database(&old, &place, &options, &mut Vec::new());
+    assert!(matches!(refused, Err(ScannerError::Downgrade { .. })), "{refused:?}");
+    assert!(fs::read(&place).unwrap() == fs::read(&new).unwrap());
+    options.allow_downgrade = true;
+    import_database(&old, &place, &options, &mut Vec::new()).unwrap();
+    options.trusted = Some(SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes());
+    assert!(matches!(
+        import_database(&new, &place, &options, &mut Vec::new()),
+        Err(ScannerError::Database { .. })
+    ));
+    let feeds = folder.path().join("future");
+    put(&feeds, "debian-dsa/data/DSA/list", DSA);
+    put(&feeds, "vulnrichment/CVE-2023-1.json", &RECORD.replace("2023-03-05", "2099-03-05"));
+    let ahead = folder.path().join("ahead");
+    let build = BuildOptions { feeds: Some(feeds), out: ahead.clone(), ..BuildOptions::default() };
+    build_database(&build, None, &mut Vec::new(), &mut Remarks::new(&mut Vec::new())).unwrap();
+    let refused = import_database(&ahead, &place, &ImportOptions::default(), &mut Vec::new());
+    assert!(matches!(refused, Err(ScannerError::Future { .. })), "{refused:?}");
+    assert!(matches!(verify_database(&ahead, None, &mut Vec::new()), Err(ScannerError::Future { .. })));
+}
