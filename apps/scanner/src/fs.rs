@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use nv_role_scanner::{OpenedDatabase, Remarks, read_root};
+use nv_role_scanner::{OpenedDatabase, Remarks, SecretRules, read_root};
 
 use crate::judge::JudgeLine;
 
@@ -14,6 +14,9 @@ use crate::judge::JudgeLine;
 pub(crate) struct FsLine {
     /// The folder that is its root
     root: PathBuf,
+    /// Do not look for secrets in files
+    #[arg(long)]
+    no_secrets: bool,
     #[command(flatten)]
     judge: JudgeLine,
 }
@@ -21,6 +24,7 @@ pub(crate) struct FsLine {
 /// Carries the command out.
 pub(crate) fn run(line: &FsLine, out: &mut dyn Write, remarks: &mut Remarks<'_>) -> Result<ExitCode> {
     let opened = OpenedDatabase::open(&line.judge.db)?;
-    let mut report = read_root(&line.root, remarks)?;
+    let rules = (!line.no_secrets).then(SecretRules::built_in).transpose()?;
+    let mut report = read_root(&line.root, rules.as_ref(), remarks)?;
     line.judge.judge(&opened, &mut report, out, remarks)
 }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use nv_role_scanner::{ImageChoice, LayerCache, OpenedDatabase, Remarks, open_image, read_image};
+use nv_role_scanner::{
+    ImageChoice, ImageReading, LayerCache, OpenedDatabase, Remarks, SecretRules, open_image, read_image,
+};
 
 use crate::judge::JudgeLine;
 
@@ -25,6 +27,9 @@ pub(crate) struct ImageLine {
     /// Keep what layers hold in this folder, and read none twice
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Do not look for secrets in files
+    #[arg(long)]
+    no_secrets: bool,
 }
 
 /// Carries the command out.
@@ -34,6 +39,8 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
     let cache = line.cache.as_ref().map(open).transpose()?;
     let choice = ImageChoice { name: line.name.clone(), platform: line.platform.clone() };
     let (store, image) = open_image(&line.path, &choice, remarks)?;
-    let mut report = read_image(&store, &image, cache.as_ref(), remarks);
+    let rules = (!line.no_secrets).then(SecretRules::built_in).transpose()?;
+    let how = ImageReading { cache: cache.as_ref(), rules: rules.as_ref() };
+    let mut report = read_image(&store, &image, &how, remarks);
     line.judge.judge(&opened, &mut report, out, remarks)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::image::LayerRecord;
 
 /// Changes whenever the same layer would give another record: records of other versions are not read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 256 * 1024 * 1024;
 /// Most bytes of all records; the oldest make room.
@@ -29,15 +29,17 @@ impl LayerCache {
         Ok(Self { folder })
     }
 
-    fn place(&self, digest: &str) -> Option<PathBuf> {
+    /// A record without secrets is another one than that of a layer in which they were looked for.
+    fn place(&self, digest: &str, searched: bool) -> Option<PathBuf> {
         let digits = digest.strip_prefix("sha256:")?;
         let plain = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        plain.then(|| self.folder.join(format!("{digits}.json")))
+        let kind = if searched { "searched" } else { "packages" };
+        plain.then(|| self.folder.join(format!("{digits}.{kind}.json")))
     }
 
     /// What the layer of this digest holds; none where it is not known, or its record is damaged.
-    pub(crate) fn get(&self, digest: &str) -> Option<LayerRecord> {
-        let path = self.place(digest)?;
+    pub(crate) fn get(&self, digest: &str, searched: bool) -> Option<LayerRecord> {
+        let path = self.place(digest, searched)?;
         if fs::metadata(&path).ok()?.len() > MAX_RECORD {
             return None;
         }
@@ -45,8 +47,8 @@ impl LayerCache {
     }
 
     /// Keeps a record: written beside and renamed, so that no half of one is ever read.
-    pub(crate) fn put(&self, digest: &str, record: &LayerRecord) -> io::Result<()> {
-        let Some(path) = self.place(digest) else { return Ok(()) };
+    pub(crate) fn put(&self, digest: &str, searched: bool, record: &LayerRecord) -> io::Result<()> {
+        let Some(path) = self.place(digest, searched) else { return Ok(()) };
         let bytes = serde_json::to_vec(record)?;
         self.make_room(bytes.len() as u64)?;
         let beside = path.with_extension(format!("{}.tmp", std::process::id()));

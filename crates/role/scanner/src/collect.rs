@@ -1,4 +1,4 @@
-//! One file at a time to what it says: the same for a folder and for a layer of an image.
+//! One file at a time to what it says, and the secrets in it: the same for a folder and for a layer of an image.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,14 +6,17 @@ use std::path::Path;
 use nv_layer::{ReadFile, TreeError};
 use nv_package::distribution::{Distribution, parse_os_release, parse_red_hat_release};
 use nv_package::{FileKind, Inventory, Package, java, program, rpm};
+use nv_secret::{SecretRules, is_searched};
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Installed, Report, SetId};
+use crate::report::{Installed, Report, Secret, SetId};
 
 /// Largest small file, in bytes.
 const MAX_SMALL: u64 = 1024 * 1024;
 /// Permission bits, with those of set-uid, set-gid and sticky.
 const PERMISSIONS: u32 = 0o7777;
+/// Bytes at a file's beginning that have no zero in a text.
+const TEXT_BEGINS: usize = 1024;
 /// Set-uid and set-gid.
 const SET_ID: u32 = 0o6000;
 /// Execution by anyone.
@@ -32,11 +35,48 @@ pub(crate) struct FileRecord {
     pub(crate) distribution: Option<Distribution>,
     /// Its permission bits, where they let it run as another user or group.
     pub(crate) set_id: Option<u32>,
+    /// Secrets in it; the file is told by where the record is.
+    pub(crate) secrets: Vec<FoundSecret>,
+}
+
+/// A secret, masked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FoundSecret {
+    rule: String,
+    description: String,
+    line: usize,
+    evidence: String,
+}
+
+/// What a folder or archive says of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    /// Permission bits.
+    pub(crate) mode: u32,
+    /// Size in bytes.
+    pub(crate) size: u64,
+}
+
+/// The secrets in a text; none in what is no text.
+fn secrets_in(text: &[u8], rules: &SecretRules) -> Vec<FoundSecret> {
+    if text.iter().take(TEXT_BEGINS).any(|byte| *byte == 0) {
+        return Vec::new();
+    }
+    let told = rules.find(text).into_iter().map(|found| FoundSecret {
+        rule: found.rule.to_owned(),
+        description: found.description.to_owned(),
+        line: found.line,
+        evidence: found.evidence,
+    });
+    told.collect()
 }
 
 impl FileRecord {
     fn is_empty(&self) -> bool {
-        self.packages.is_empty() && self.distribution.is_none() && self.set_id.is_none()
+        self.packages.is_empty()
+            && self.distribution.is_none()
+            && self.set_id.is_none()
+            && self.secrets.is_empty()
     }
 }
 
@@ -58,8 +98,15 @@ impl Records {
         }
     }
 
-    /// Takes a regular file of `mode` at `path`, whose content is read only where it is wanted.
-    pub(crate) fn offer(&mut self, path: &str, mode: u32, file: &mut dyn ReadFile) {
+    /// Takes a regular file, whose content is read only where it is wanted.
+    pub(crate) fn offer(
+        &mut self,
+        path: &str,
+        stat: Stat,
+        file: &mut dyn ReadFile,
+        rules: Option<&SecretRules>,
+    ) {
+        let Stat { mode, size } = stat;
         let mut record = FileRecord::default();
         if mode & SET_ID != 0 {
             record.set_id = Some(mode & PERMISSIONS);
@@ -70,6 +117,12 @@ impl Records {
             && let Err(error) = self.read(path, release, kind, file, &mut record)
         {
             self.fault(format!("{path}: {error}"));
+        }
+        if let Some(rules) = rules.filter(|_| is_searched(path, size)) {
+            match file.whole(size) {
+                Ok(text) => record.secrets = secrets_in(&text, rules),
+                Err(error) => self.fault(format!("{path}: {error}")),
+            }
         }
         if !record.is_empty() {
             self.files.insert(path.to_owned(), record);
@@ -137,6 +190,14 @@ impl Records {
         for (file, record) in files {
             let layer = layer(&file);
             let installed = |package| Installed { file: file.clone(), package, layer };
+            report.secrets.extend(record.secrets.into_iter().map(|found| Secret {
+                file: file.clone(),
+                line: found.line,
+                rule: found.rule,
+                description: found.description,
+                evidence: found.evidence,
+                layer,
+            }));
             report.packages.extend(record.packages.into_iter().map(installed));
             report.set_ids.extend(record.set_id.map(|mode| SetId { file: file.clone(), mode, layer }));
         }

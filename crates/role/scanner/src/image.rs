@@ -7,14 +7,15 @@ use nv_layer::{
     Image, ImageLayer, ImageStore, LayerChange, LayerDigests, LayerEntry, LayerError, ReadFile, walk_layer,
 };
 use nv_package::FileKind;
+use nv_secret::SecretRules;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::cache::LayerCache;
-use crate::collect::{FileRecord, Records, is_release};
+use crate::collect::{FileRecord, Records, Stat, is_release};
 use crate::error::ScannerError;
 use crate::remark::Remarks;
-use crate::report::{ImageFacts, LayerFacts, Report};
+use crate::report::{ImageFacts, LayerFacts, Report, Secret};
 
 /// Most whiteouts and links of a layer that are kept.
 const MAX_KEPT: usize = 1_000_000;
@@ -89,6 +90,15 @@ pub fn open_image(
     }
 }
 
+/// How an image is read.
+#[derive(Clone, Copy, Default)]
+pub struct ImageReading<'a> {
+    /// Where what layers hold is kept.
+    pub cache: Option<&'a LayerCache>,
+    /// What secrets look like; none are looked for without.
+    pub rules: Option<&'a SecretRules>,
+}
+
 /// Which of several images is meant.
 #[derive(Clone, Debug, Default)]
 pub struct ImageChoice {
@@ -115,13 +125,13 @@ fn own_platform() -> String {
 pub fn read_image(
     store: &ImageStore,
     image: &Image,
-    cache: Option<&LayerCache>,
+    how: &ImageReading<'_>,
     remarks: &mut Remarks<'_>,
 ) -> Report {
     let mut squashed: BTreeMap<String, (usize, FileRecord)> = BTreeMap::new();
     let mut facts = facts_of(image);
     for (place, layer) in image.layers.iter().enumerate() {
-        let record = read_layer(store, layer, cache, remarks);
+        let record = read_layer(store, layer, how, remarks);
         for fault in &record.records.faults {
             remarks.add(&format!("layer {}: {fault}", layer.digest()));
         }
@@ -137,7 +147,37 @@ pub fn read_image(
     let files = squashed.into_iter().map(|(file, (_, record))| (file, record)).collect();
     let mut report = Report { subject: subject_of(image), image: Some(facts), ..Report::default() };
     Records { files, faults: Vec::new() }.report(&mut report, |file| places.get(file).copied());
+    if let Some(rules) = how.rules {
+        search_environment(&mut report, rules);
+    }
     report
+}
+
+fn stat_of(mode: u32, file: &mut dyn ReadFile) -> Stat {
+    Stat { mode, size: file.size().unwrap_or(0) }
+}
+
+/// Looks for secrets in the environment that an image gives its programs, and masks them there.
+fn search_environment(report: &mut Report, rules: &SecretRules) {
+    for variable in report.image.iter_mut().flat_map(|image| &mut image.environment) {
+        let Some((name, _)) = variable.split_once('=') else { continue };
+        let file = format!("env {name}");
+        let mut found = false;
+        for secret in rules.find(variable.as_bytes()) {
+            found = true;
+            report.secrets.push(Secret {
+                file: file.clone(),
+                line: 0,
+                rule: secret.rule.to_owned(),
+                description: secret.description.to_owned(),
+                evidence: secret.evidence,
+                layer: None,
+            });
+        }
+        if found {
+            *variable = format!("{name}=****");
+        }
+    }
 }
 
 fn subject_of(image: &Image) -> String {
@@ -168,17 +208,19 @@ fn facts_of(image: &Image) -> ImageFacts {
 fn read_layer(
     store: &ImageStore,
     layer: &ImageLayer,
-    cache: Option<&LayerCache>,
+    how: &ImageReading<'_>,
     remarks: &mut Remarks<'_>,
 ) -> LayerRecord {
-    if let Some(known) = cache.and_then(|cache| cache.get(layer.digest())) {
+    if let Some(known) = how.cache.and_then(|cache| cache.get(layer.digest(), how.rules.is_some())) {
         return known;
     }
     let mut fault = |why: String| remarks.add(&format!("layer {}: {why}", layer.digest()));
     let open = || store.layer(layer).map_err(|error| nv_telemetry::chain(&error));
-    match open().map(|blob| walk(blob, &layer.digests, open)) {
+    match open().map(|blob| walk(blob, &layer.digests, how.rules, open)) {
         Ok((record, Ok(()))) => {
-            if let Some(Err(error)) = cache.map(|cache| cache.put(layer.digest(), &record)) {
+            if let Some(Err(error)) =
+                how.cache.map(|cache| cache.put(layer.digest(), how.rules.is_some(), &record))
+            {
                 fault(format!("could not be kept: {error}"));
             }
             record
@@ -199,12 +241,14 @@ fn read_layer(
 pub(crate) fn walk<R: std::io::Read>(
     blob: R,
     digests: &LayerDigests,
+    rules: Option<&SecretRules>,
     again: impl FnOnce() -> Result<R, String>,
 ) -> (LayerRecord, Result<(), LayerError>) {
     let mut record = LayerRecord::default();
     let mut later: Vec<(String, String, u32)> = Vec::new();
     let mut refused = Vec::new();
-    let mut take = |entry: &LayerEntry<'_>, file: &mut dyn ReadFile| record.take(entry, file, &mut later);
+    let mut take =
+        |entry: &LayerEntry<'_>, file: &mut dyn ReadFile| record.take(entry, file, rules, &mut later);
     let mut result = walk_layer(blob, digests, &mut take, &mut |path| refused.push(path.to_owned()));
     for path in refused.iter().take(100) {
         record.records.fault(format!("{path:?} leads out of the root, left out"));
@@ -224,7 +268,7 @@ pub(crate) fn walk<R: std::io::Read>(
         let mut named = |entry: &LayerEntry<'_>, file: &mut dyn ReadFile| {
             if entry.change == LayerChange::File {
                 for (path, mode) in names.get(entry.path).into_iter().flatten() {
-                    record.records.offer(path, *mode, file);
+                    record.records.offer(path, stat_of(*mode, file), file, rules);
                 }
             }
         };
@@ -241,6 +285,7 @@ impl LayerRecord {
         &mut self,
         entry: &LayerEntry<'_>,
         file: &mut dyn ReadFile,
+        rules: Option<&SecretRules>,
         later: &mut Vec<(String, String, u32)>,
     ) {
         let path = entry.path;
@@ -263,7 +308,7 @@ impl LayerRecord {
         self.records.files.remove(path);
         self.covered.push(mark(path));
         match entry.change {
-            LayerChange::File => self.records.offer(path, entry.mode, file),
+            LayerChange::File => self.records.offer(path, stat_of(entry.mode, file), file, rules),
             LayerChange::HardLink => {
                 let wanted = FileKind::of(path);
                 if wanted == FileKind::of(entry.target) && !is_release(path) {

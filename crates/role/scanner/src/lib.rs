@@ -22,8 +22,9 @@ pub use database::{
     BuildOptions, OpenedDatabase, build_database, lookup, print_status, print_version, verify_database,
 };
 pub use error::ScannerError;
-pub use image::{ImageChoice, open_image, read_image};
+pub use image::{ImageChoice, ImageReading, open_image, read_image};
 pub use list::{match_list, report_list};
+pub use nv_secret::SecretRules;
 pub use nv_vulnerability::{Severity, SigningKey};
 pub use output::{OutputFormat, write_report};
 pub use remark::Remarks;

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use nv_layer::{Entry, Visit, walk_tree};
 use nv_package::FileKind;
+use nv_secret::SecretRules;
 
-use crate::collect::{Records, text};
+use crate::collect::{Records, Stat, text};
 use crate::error::ScannerError;
 use crate::remark::Remarks;
 use crate::report::Report;
@@ -15,11 +16,16 @@ const KERNEL: [&str; 3] = ["proc", "sys", "dev"];
 /// Largest database of rpm and largest log beside it, in bytes.
 const MAX_DATABASE: u64 = 512 * 1024 * 1024;
 
-/// Reads what is installed below `root`. Files that can not be read are remarked.
+/// Reads what is installed below `root`, and the secrets in its files where there are rules for them. Files that can not
+/// be read are remarked.
 ///
 /// # Errors
 /// [`ScannerError::Root`] when the root itself can not be read.
-pub fn read_root(root: &Path, remarks: &mut Remarks<'_>) -> Result<Report, ScannerError> {
+pub fn read_root(
+    root: &Path,
+    rules: Option<&SecretRules>,
+    remarks: &mut Remarks<'_>,
+) -> Result<Report, ScannerError> {
     let mut records = Records::default();
     let mut unread: Vec<String> = Vec::new();
     let mut visit = |entry: &Entry<'_>| {
@@ -28,13 +34,13 @@ pub fn read_root(root: &Path, remarks: &mut Remarks<'_>) -> Result<Report, Scann
             return if kernel { Visit::Skip } else { Visit::On };
         }
         match entry.stat() {
-            Ok((_, mode)) => {
+            Ok((size, mode)) => {
                 let path = text(entry.path);
                 if let Some(log) = log_of(entry, &path) {
                     records.offer_rpm(&path, &log, || entry.read(MAX_DATABASE));
                     return Visit::On;
                 }
-                records.offer(&path, mode, &mut entry.content());
+                records.offer(&path, Stat { mode, size }, &mut entry.content(), rules);
             }
             Err(error) => records.fault(nv_telemetry::chain(&error)),
         }

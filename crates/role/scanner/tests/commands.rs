@@ -94,7 +94,7 @@ fn a_root_file_system_gives_vulnerabilities_in_the_contracts_shape() {
     let database = opened.database().unwrap();
     let mut errors = Vec::new();
     let mut remarks = Remarks::new(&mut errors);
-    let mut scanned = read_root(&root, &mut remarks).unwrap();
+    let mut scanned = read_root(&root, None, &mut remarks).unwrap();
     scanned.judge(database, &mut remarks);
     let mut json = Vec::new();
     write_report(database, &scanned, &OutputFormat::Json, &mut json).unwrap();
@@ -151,7 +151,7 @@ fn a_list_answers_with_a_line_a_finding_and_a_bad_line_stops_nothing() {
 }
 
 #[test]
-fn one_walk_finds_packages_of_languages_and_files_that_run_as_others() {
+fn one_walk_finds_packages_of_languages_secrets_and_files_that_run_as_others() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
@@ -164,9 +164,12 @@ fn one_walk_finds_packages_of_languages_and_files_that_run_as_others() {
     fs::set_permissions(root.join("bin/su"), fs::Permissions::from_mode(0o4755)).unwrap();
     std::os::unix::fs::symlink("..", root.join("app/up")).unwrap();
     std::os::unix::fs::symlink("/etc", root.join("app/out")).unwrap();
+    put(&root, "app/.env", "A=b\nDB_PASSWORD=h7Gk2pQz9wLm\n");
+    put(&root, "usr/share/doc/.env", "DB_PASSWORD=h7Gk2pQz9wLm\n");
+    let rules = SecretRules::built_in().unwrap();
     let mut errors = Vec::new();
     let mut remarks = Remarks::new(&mut errors);
-    let report = read_root(&root, &mut remarks).unwrap();
+    let report = read_root(&root, Some(&rules), &mut remarks).unwrap();
     let packages: Vec<_> =
         report.packages.iter().map(|p| (&*p.file, &*p.package.name, &*p.package.version)).collect();
     assert_eq!(
@@ -175,6 +178,8 @@ fn one_walk_finds_packages_of_languages_and_files_that_run_as_others() {
     );
     assert_eq!(report.distribution.unwrap().id, "alpine");
     assert_eq!(report.set_ids, [SetId { file: "bin/su".to_owned(), mode: 0o4755, layer: None }]);
+    let secrets: Vec<_> = report.secrets.iter().map(|s| (&*s.file, s.line, &*s.evidence)).collect();
+    assert_eq!(secrets, [("app/.env", 2, "h7Gk****")]);
     assert!(String::from_utf8(errors).unwrap().contains("app/Cargo.lock"));
 }
 

@@ -59,7 +59,7 @@ fn config(layers: &[Vec<u8>]) -> Vec<u8> {
     let marks: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", digits(layer))).collect();
     let history: Vec<Value> = (0..layers.len()).map(|n| json!({"created_by": format!("RUN {n}")})).collect();
     json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": marks}, "history": history,
-        "config": {"User": "app", "Env": ["A=b"], "Labels": {"x": "y"}}})
+        "config": {"User": "app", "Env": ["A=b", "TOKEN=h7Gk2pQz9wLm"], "Labels": {"x": "y"}}})
     .to_string()
     .into_bytes()
 }
@@ -77,7 +77,9 @@ fn read(path: &Path, cache: Option<&LayerCache>) -> (Report, String) {
     let mut errors = Vec::new();
     let mut remarks = Remarks::new(&mut errors);
     let (store, image) = open_image(path, &ImageChoice::default(), &mut remarks).unwrap();
-    let report = read_image(&store, &image, cache, &mut remarks);
+    let rules = SecretRules::built_in().unwrap();
+    let how = ImageReading { cache, rules: Some(&rules) };
+    let report = read_image(&store, &image, &how, &mut remarks);
     (report, String::from_utf8(errors).unwrap())
 }
 
@@ -128,7 +130,10 @@ fn layers_lie_over_one_another_and_hard_links_give_files_further_names() {
     );
     assert_eq!(report.distribution.as_ref().unwrap().version, "3.20.3");
     assert_eq!(report.set_ids, [SetId { file: "bin/su".to_owned(), mode: 0o4755, layer: Some(0) }]);
+    let secrets: Vec<_> = report.secrets.iter().map(|s| (&*s.file, &*s.evidence)).collect();
+    assert_eq!(secrets, [("env TOKEN", "h7Gk****")]);
     let image = report.image.unwrap();
+    assert_eq!(image.environment, ["A=b", "TOKEN=****"]);
     assert_eq!((&*image.platform, &*image.user, &*image.labels["x"]), ("linux/amd64", "app", "y"));
     let of_layers: Vec<_> =
         image.layers.iter().map(|layer| (&*layer.command, layer.packages.len())).collect();

@@ -55,7 +55,7 @@ impl Scan {
         let mut remarks = Remarks::new(&mut errors);
         build_database(&options, None, &mut Vec::new(), &mut remarks).unwrap();
         let opened = OpenedDatabase::open(&options.out).unwrap();
-        let mut report = read_root(&root.join("root"), &mut remarks).unwrap();
+        let mut report = read_root(&root.join("root"), None, &mut remarks).unwrap();
         report.subject = "a root".to_owned();
         let database = opened.database().unwrap();
         report.judge(database, &mut remarks);
