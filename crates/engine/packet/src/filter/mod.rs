@@ -8,7 +8,8 @@
 //! headers compared (`tcp[tcpflags] & tcp-syn != 0`), `and`, `or`, `not` and brackets. Names of hosts are not looked up.
 //!
 //! It differs from libpcap where that surprises: VLAN tags and IPv6 extension headers are always looked through, so that
-//! `tcp port 80` also means tagged frames. Of tunnels the outer packet counts, as there.
+//! `tcp port 80` also means tagged frames, and `tcp[13]` is a byte of TCP over IPv6 too. Of tunnels the outer packet counts,
+//! as there.
 
 mod parse;
 mod view;
@@ -202,9 +203,12 @@ impl Test {
             Self::EthernetGroup { all } => view.ethernet().is_some_and(|(_, destination)| {
                 if *all { *destination == [0xff; 6] } else { destination[0] & 1 == 1 }
             }),
-            Self::Multicast(version) => view
-                .addresses()
-                .is_some_and(|(_, to)| to.is_multicast() && to.is_ipv4() == (*version == Version::V4)),
+            // As libpcap has it, with what is above the multicast addresses.
+            Self::Multicast(version) => view.addresses().is_some_and(|(_, to)| match (to, version) {
+                (IpAddr::V4(to), Version::V4) => to.octets()[0] >= 224,
+                (IpAddr::V6(to), Version::V6) => to.is_multicast(),
+                _ => false,
+            }),
             Self::Port { side, protocol, ports, version } => {
                 let found = view.protocol(*version);
                 let carried = match protocol {
