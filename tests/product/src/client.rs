@@ -84,6 +84,21 @@ impl Client {
         Ok((status, value))
     }
 
+    /// GET of something that is no JSON, which must answer 200.
+    ///
+    /// # Errors
+    /// With the status otherwise.
+    pub async fn download(&self, path: &str) -> Result<Vec<u8>> {
+        let request = self.http.get(format!("{}{path}", self.base)).header("X-Auth-Token", &self.token);
+        let answer = request.send().await.with_context(|| format!("GET {path}"))?;
+        let status = answer.status();
+        let body = answer.bytes().await.with_context(|| format!("GET {path}"))?;
+        if status != StatusCode::OK {
+            bail!("GET {path}: {status} {}", String::from_utf8_lossy(&body));
+        }
+        Ok(body.into())
+    }
+
     /// GET, which must answer 200.
     ///
     /// # Errors

@@ -41,7 +41,51 @@ pub enum Question {
     },
     /// What the enforcer counted since its start.
     Counters,
+    /// Packets of a workload that are kept for whoever looks for a fault.
+    Capture(CaptureQuestion),
 }
+
+/// About captures of packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureQuestion {
+    /// Begins one; answered with it.
+    Start {
+        /// Whose packets. It must have a network of its own.
+        workload: WorkloadId,
+        /// Which of them, in the language of pcap-filter; empty for all.
+        filter: String,
+        /// Files of 2 MiB that are kept at most (1 to 50); the oldest goes when there are more.
+        files: u32,
+        /// After how many seconds it stops by itself; 0 for not before somebody stops it.
+        seconds: u32,
+    },
+    /// Which there are.
+    List {
+        /// Whose; `None` for all of the node.
+        workload: Option<WorkloadId>,
+    },
+    /// Ends one; what it has is kept.
+    Stop {
+        /// Its number on the node.
+        id: String,
+    },
+    /// Ends one and deletes what it has.
+    Remove {
+        /// Its number on the node.
+        id: String,
+    },
+    /// A piece of what one has, as a capture file: records from `position` on, at most [`CAPTURE_PIECE`] bytes.
+    Read {
+        /// Its number on the node.
+        id: String,
+        /// In bytes of all that it ever kept. What is not kept any more is passed over.
+        position: u64,
+    },
+}
+
+/// Most bytes of a [`Answer::CapturePiece`].
+pub const CAPTURE_PIECE: usize = 512 * 1024;
 
 /// What a node answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +107,72 @@ pub enum Answer {
     },
     /// To [`Question::Counters`], by name.
     Counters(BTreeMap<String, u64>),
+    /// To every [`CaptureQuestion`] but reading: those that it is about.
+    Captures(Vec<CaptureEntry>),
+    /// To [`CaptureQuestion::Read`].
+    CapturePiece {
+        /// Where the piece begins.
+        position: u64,
+        /// Whole records of a capture file in the little-endian classic format with nanoseconds, without the file's header;
+        /// empty when there is no more now.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A capture of packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureEntry {
+    /// Its number on the node: 8 hexadecimal digits.
+    pub id: String,
+    /// Whose packets; `None` when it is not known any more.
+    pub workload: Option<WorkloadId>,
+    /// What it does.
+    pub status: CaptureStatus,
+    /// As it was given.
+    pub filter: String,
+    /// Files that are kept now.
+    pub files: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets that were kept, those that are not any more too.
+    pub packets: u64,
+    /// Packets that came faster than they could be kept.
+    pub dropped: u64,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended; `None` while it runs.
+    pub stopped: Option<Timestamp>,
+}
+
+/// What a capture does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureStatus {
+    /// It keeps packets.
+    #[default]
+    Running,
+    /// It was stopped, its time is over, or its workload has ended.
+    Stopped,
+    /// The disk or the kernel refused.
+    Failed,
+}
+
+impl CaptureStatus {
+    /// The contract's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// By the contract's word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Running, Self::Stopped, Self::Failed].into_iter().find(|status| status.as_str() == word)
+    }
 }
 
 /// Why a node does not answer.
@@ -73,6 +183,9 @@ pub enum AnswerError {
     /// The workload is not on this node, or not any more.
     #[error("no such workload on this node")]
     UnknownWorkload,
+    /// There is no such capture on this node.
+    #[error("no such capture on this node")]
+    UnknownCapture,
     /// This enforcer does not know the question; a newer one may.
     #[error("this enforcer does not know the question")]
     UnknownQuestion,

@@ -48,5 +48,7 @@ pub const MAX_PORTS_TEXT_BYTES: usize = 16 * 1024;
 pub const MAX_PROCESSES: usize = 8192;
 /// Connections in one answer.
 pub const MAX_SESSIONS: usize = 16_384;
+/// Captures of packets in one answer.
+pub const MAX_CAPTURES: usize = 256;
 /// Counters in one answer.
 pub const MAX_COUNTERS: usize = 1024;

@@ -2,14 +2,20 @@
 
 use nv_model::application::ApplicationId;
 use nv_model::port::Protocol;
-use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEntry};
+use nv_model::question::{
+    Answer, AnswerError, CAPTURE_PIECE, CaptureEntry, CaptureQuestion, CaptureStatus, ProcessEntry, Question,
+    SessionEntry,
+};
 use nv_model::rule::RuleId;
 
-use crate::bounds::{MAX_COUNTERS, MAX_PROCESSES, MAX_SESSIONS, MAX_TEXT_BYTES, MAX_WORD_BYTES};
+use crate::bounds::{
+    MAX_CAPTURES, MAX_COUNTERS, MAX_PROCESSES, MAX_SESSIONS, MAX_TEXT_BYTES, MAX_WORD_BYTES,
+};
 use crate::enforcer::v1 as proto;
 use crate::enforcer::v1::answer::Answer as AnswerKind;
 use crate::enforcer::v1::answer_error::Reason;
 use crate::enforcer::v1::ask::Question as QuestionKind;
+use crate::enforcer::v1::ask_capture::About as AboutCapture;
 use crate::error::WireError;
 use crate::observation::verdict;
 use crate::read::{Read, clip, clip_list, length, list, number, parse, parse_optional, required, text, time};
@@ -35,6 +41,7 @@ pub fn asked(raw: proto::Ask) -> Result<(u64, Option<Question>), WireError> {
             id: raw.id,
         }),
         Some(QuestionKind::Counters(proto::AskCounters {})) => Some(Question::Counters),
+        Some(QuestionKind::Capture(raw)) => capture_asked(raw)?.map(Question::Capture),
         None => None,
     };
     Ok((raw.id, question))
@@ -55,7 +62,50 @@ impl From<Question> for QuestionKind {
                 Self::ClearSessions(proto::AskClearSessions { workload: id(workload), id: session })
             }
             Question::Counters => Self::Counters(proto::AskCounters {}),
+            Question::Capture(about) => Self::Capture(about.into()),
         }
+    }
+}
+
+fn capture_asked(raw: proto::AskCapture) -> Read<Option<CaptureQuestion>> {
+    Ok(match raw.about {
+        Some(AboutCapture::Start(raw)) => Some(CaptureQuestion::Start {
+            workload: parse("capture.start.workload", &raw.workload)?,
+            filter: text("capture.start.filter", raw.filter, MAX_TEXT_BYTES)?,
+            files: raw.files,
+            seconds: raw.seconds,
+        }),
+        Some(AboutCapture::List(workload)) => {
+            Some(CaptureQuestion::List { workload: parse_optional("capture.list", &workload)? })
+        }
+        Some(AboutCapture::Stop(id)) => {
+            Some(CaptureQuestion::Stop { id: text("capture.stop", id, MAX_WORD_BYTES)? })
+        }
+        Some(AboutCapture::Remove(id)) => {
+            Some(CaptureQuestion::Remove { id: text("capture.remove", id, MAX_WORD_BYTES)? })
+        }
+        Some(AboutCapture::Read(raw)) => Some(CaptureQuestion::Read {
+            id: text("capture.read.id", raw.id, MAX_WORD_BYTES)?,
+            position: raw.position,
+        }),
+        None => None,
+    })
+}
+
+impl From<CaptureQuestion> for proto::AskCapture {
+    fn from(model: CaptureQuestion) -> Self {
+        let about = match model {
+            CaptureQuestion::Start { workload, filter, files, seconds } => {
+                AboutCapture::Start(proto::StartCapture { workload: workload.into(), filter, files, seconds })
+            }
+            CaptureQuestion::List { workload } => {
+                AboutCapture::List(workload.map(String::from).unwrap_or_default())
+            }
+            CaptureQuestion::Stop { id } => AboutCapture::Stop(id),
+            CaptureQuestion::Remove { id } => AboutCapture::Remove(id),
+            CaptureQuestion::Read { id, position } => AboutCapture::Read(proto::ReadCapture { id, position }),
+        };
+        Self { about: Some(about) }
     }
 }
 
@@ -81,8 +131,16 @@ pub fn answered(raw: proto::Answer) -> Result<(u64, Result<Answer, AnswerError>)
             }
             Ok(Answer::Counters(raw.counters.into_iter().collect()))
         }
+        AnswerKind::Captures(raw) => Ok(Answer::Captures(
+            list("captures", raw.captures, MAX_CAPTURES).map_err(|error| error.under("captures"))?,
+        )),
+        AnswerKind::CapturePiece(raw) => {
+            length("capture_piece.bytes", raw.bytes.len(), CAPTURE_PIECE)?;
+            Ok(Answer::CapturePiece { position: raw.position, bytes: raw.bytes })
+        }
         AnswerKind::Error(raw) => Err(match raw.reason() {
             Reason::UnknownWorkload => AnswerError::UnknownWorkload,
+            Reason::UnknownCapture => AnswerError::UnknownCapture,
             Reason::UnknownQuestion => AnswerError::UnknownQuestion,
             Reason::Unspecified | Reason::Failed => {
                 AnswerError::Failed(text("error.message", raw.message, MAX_TEXT_BYTES)?)
@@ -112,6 +170,13 @@ impl From<Result<Answer, AnswerError>> for AnswerKind {
                     .collect();
                 return Self::Counters(proto::Counters { counters });
             }
+            Ok(Answer::Captures(captures)) => {
+                return Self::Captures(proto::CaptureEntries { captures: clip_list(captures, MAX_CAPTURES) });
+            }
+            Ok(Answer::CapturePiece { position, bytes }) => {
+                return Self::CapturePiece(proto::CapturePiece { position, bytes });
+            }
+            Err(AnswerError::UnknownCapture) => (Reason::UnknownCapture, String::new()),
             Err(AnswerError::UnknownWorkload) => (Reason::UnknownWorkload, String::new()),
             Err(AnswerError::UnknownQuestion) => (Reason::UnknownQuestion, String::new()),
             Err(AnswerError::Failed(message)) => (Reason::Failed, clip(message, MAX_TEXT_BYTES)),
@@ -165,6 +230,42 @@ impl From<ProcessEntry> for proto::ProcessEntry {
             exit: model.exit,
             sha256: clip(model.sha256, MAX_WORD_BYTES),
             verdict: model.verdict.map(|verdict| verdict.as_str().to_owned()).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<proto::CaptureEntry> for CaptureEntry {
+    type Error = WireError;
+    fn try_from(raw: proto::CaptureEntry) -> Read<Self> {
+        Ok(Self {
+            id: text("id", raw.id, MAX_WORD_BYTES)?,
+            workload: parse_optional("workload", &raw.workload)?,
+            // A word of a later version is a capture that cannot be relied upon.
+            status: CaptureStatus::parse(&raw.status).unwrap_or(CaptureStatus::Failed),
+            filter: text("filter", raw.filter, MAX_TEXT_BYTES)?,
+            files: raw.files,
+            bytes: raw.bytes,
+            packets: raw.packets,
+            dropped: raw.dropped,
+            started: time(raw.started),
+            stopped: raw.stopped.map(time),
+        })
+    }
+}
+
+impl From<CaptureEntry> for proto::CaptureEntry {
+    fn from(model: CaptureEntry) -> Self {
+        Self {
+            id: model.id,
+            workload: model.workload.map(String::from).unwrap_or_default(),
+            status: model.status.as_str().to_owned(),
+            filter: clip(model.filter, MAX_TEXT_BYTES),
+            files: model.files,
+            bytes: model.bytes,
+            packets: model.packets,
+            dropped: model.dropped,
+            started: model.started.nanos(),
+            stopped: model.stopped.map(|stopped| stopped.nanos()),
         }
     }
 }

@@ -28,6 +28,7 @@ mod load;
 mod map;
 mod netlink;
 pub mod netns;
+mod packets;
 mod places;
 mod ring;
 mod rows;
@@ -46,6 +47,7 @@ pub use frames::Frames;
 pub use listening::Listening;
 pub use load::{LoadError, Loaded, Options, shape};
 pub use map::TableError;
+pub use packets::{Frame, Packets};
 pub use places::Places;
 pub use rows::{
     AddressKey, Endpoint, ModeRow, Place, Prefix, RuleAction, RuleKey, RuleRow, sockets_endpoint,

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use ipnet::IpNet;
@@ -117,6 +117,16 @@ pub fn interfaces(pid: u32) -> Result<Vec<Interface>, NetnsError> {
     Ok(found)
 }
 
+/// A socket that sees every packet on every interface of the network namespace of a process. It keeps the namespace alive
+/// for as long as it is open. Read it with [`crate::Packets`].
+///
+/// # Errors
+/// When there is no such process, its namespace cannot be entered, or the kernel refuses the socket (`CAP_NET_RAW`).
+pub fn packets(pid: u32) -> Result<OwnedFd, NetnsError> {
+    let namespace = open(pid)?;
+    within(&namespace, &format!("process {pid}"), crate::packets::open)
+}
+
 /// Interfaces of the namespace of the calling thread. `peer` is not resolved.
 ///
 /// # Errors
@@ -180,13 +190,22 @@ fn open(pid: u32) -> Result<File, NetnsError> {
 
 /// A netlink socket inside of the namespace.
 fn enter(namespace: &File, whose: &str) -> Result<Socket, NetnsError> {
+    within(namespace, whose, Socket::open)
+}
+
+/// What is opened inside of the namespace.
+fn within<T: Send>(
+    namespace: &File,
+    whose: &str,
+    open: impl FnOnce() -> io::Result<T> + Send,
+) -> Result<T, NetnsError> {
     let failed = |act| move |source| NetnsError::Enter { act, whose: whose.to_owned(), source };
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("netns".to_owned())
             .spawn_scoped(scope, || {
                 move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-                Socket::open()
+                open()
             })
             .map_err(failed("start a thread for"))?
             .join()

@@ -14,10 +14,15 @@ impl Call {
     /// Code 7 when the node does not have what is asked for, code 21 when it does not answer.
     pub(crate) async fn ask(&self, node: &NodeId, question: Question) -> Result<Answer, ApiError> {
         self.app.controller.ask(node, question).await.map_err(|error| match &error {
-            AskError::Node { source: AnswerError::UnknownWorkload, .. } => {
+            AskError::Node { source: AnswerError::UnknownWorkload | AnswerError::UnknownCapture, .. } => {
                 ApiError::new(Code::ObjectNotFound, error.to_string())
             }
             _ => ApiError::new(Code::Enforcer, error.to_string()),
         })
     }
+}
+
+/// An answer to something else than was asked.
+pub(crate) fn strange() -> ApiError {
+    ApiError::new(Code::Enforcer, "the enforcer answered another question")
 }

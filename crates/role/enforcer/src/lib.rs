@@ -12,6 +12,7 @@ mod agent;
 mod attribution;
 mod backlog;
 mod callers;
+mod captures;
 pub mod command;
 mod connections;
 mod gate;

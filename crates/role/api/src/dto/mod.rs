@@ -13,6 +13,7 @@ pub mod policy;
 pub mod process;
 pub mod role;
 pub mod session;
+pub mod sniffer;
 pub mod system;
 pub mod user;
 pub mod vitals;

@@ -14,6 +14,7 @@ mod process;
 mod profile;
 mod role;
 mod session;
+mod sniffer;
 mod system;
 mod user;
 mod vitals;
@@ -37,6 +38,7 @@ pub fn table() -> Table {
         workload::routes(),
         process::routes(),
         session::routes(),
+        sniffer::routes(),
         group::routes(),
         policy::routes(),
         profile::routes(),

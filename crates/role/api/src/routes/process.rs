@@ -5,9 +5,10 @@ use nv_model::name::{NodeId, WorkloadId};
 use nv_model::question::{Answer, Question};
 
 use crate::answer::List;
+use crate::ask::strange;
 use crate::call::Call;
 use crate::dto::process::ProcessInfo;
-use crate::error::{ApiError, Code};
+use crate::error::ApiError;
 use crate::route::Route;
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -76,8 +77,6 @@ async fn processes(
 ) -> Result<List<ProcessInfo>, ApiError> {
     match call.ask(node, Question::Processes { workload, history }).await? {
         Answer::Processes(processes) => Ok(List::new(processes.into_iter().map(ProcessInfo::from))),
-        Answer::Sessions { .. } | Answer::Cleared { .. } | Answer::Counters(_) => {
-            Err(ApiError::new(Code::Enforcer, "the enforcer answered another question"))
-        }
+        _ => Err(strange()),
     }
 }

@@ -7,6 +7,7 @@ use nv_model::question::{Answer, Question};
 use nv_policy::state::is_host;
 
 use crate::answer::{Empty, List, One};
+use crate::ask::strange;
 use crate::call::Call;
 use crate::dto::session::{Session, SessionSummary};
 use crate::error::{ApiError, Code};
@@ -22,7 +23,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 /// Whose sessions: `f_workload`, or `f_enforcer` for all of its node.
-fn whose(call: &mut Call, operation: Operation) -> Result<(NodeId, Option<WorkloadId>), ApiError> {
+pub(crate) fn whose(call: &mut Call, operation: Operation) -> Result<(NodeId, Option<WorkloadId>), ApiError> {
     let view = call.app.controller.view();
     let enforcer = call.query.take_filter("enforcer");
     if let Some(raw) = call.query.take_filter("workload") {
@@ -56,7 +57,7 @@ async fn list(mut call: Call) -> Result<List<Session>, ApiError> {
             let passing: Vec<Session> = sessions.into_iter().filter(|one| query.passes(one)).collect();
             Ok(List::new(passing.into_iter()))
         }
-        Answer::Processes(_) | Answer::Cleared { .. } | Answer::Counters(_) => Err(strange()),
+        _ => Err(strange()),
     }
 }
 
@@ -70,7 +71,7 @@ async fn clear(mut call: Call) -> Result<Empty, ApiError> {
     };
     match call.ask(&node, Question::ClearSessions { workload, id }).await? {
         Answer::Cleared { .. } => Ok(Empty),
-        Answer::Processes(_) | Answer::Sessions { .. } | Answer::Counters(_) => Err(strange()),
+        _ => Err(strange()),
     }
 }
 
@@ -97,8 +98,4 @@ async fn summary(mut call: Call) -> Result<One<SessionSummary>, ApiError> {
         cur_icmp_sessions: icmp,
         cur_ip_sessions: other,
     }))
-}
-
-fn strange() -> ApiError {
-    ApiError::new(Code::Enforcer, "the enforcer answered another question")
 }

@@ -311,6 +311,48 @@ async fn processes_and_their_history_are_asked_of_the_node() {
 }
 
 #[tokio::test]
+async fn captures_are_begun_and_ended_by_who_may_change_the_workload() {
+    let (fixture, admin, _reporter) = shop().await;
+    let at = "/v1/sniffer?f_workload=web-1";
+    let body = json!({"sniffer": {"filter": "tcp port 80"}});
+    let begun = fixture.done(Method::POST, at, &admin, body.clone()).await;
+    let id = begun["result"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(id, "0a1b2c3dn1", "its number and the enforcer's id");
+    assert_eq!(
+        fixture.get(&format!("/v1/sniffer/{id}"), &admin).await["sniffer"],
+        json!({
+            "id": id, "enforcer_id": "n1", "container_id": "web-1", "status": "running", "args": "tcp",
+            "file_number": 0, "size": 0, "start_time": 10, "stop_time": 0, "packets": 0, "dropped": 0,
+        })
+    );
+    fixture.done(Method::PATCH, &format!("/v1/sniffer/stop/{id}"), &admin, json!(null)).await;
+
+    let outsider = fixture.user(&admin, "outsider", "", json!({"admin": ["other"]})).await;
+    let insider = fixture.user(&admin, "insider", "", json!({"admin": ["shop"]})).await;
+    let reader = fixture.user(&admin, "looker", "", json!({"reader": ["shop"]})).await;
+    for (who, path, method, status) in [
+        (&insider, at, Method::POST, 200),
+        (&outsider, at, Method::POST, 403),
+        (&reader, at, Method::POST, 403),
+        (&reader, &format!("/v1/sniffer/{id}"), Method::GET, 200),
+        (&reader, &format!("/v1/sniffer/{id}"), Method::DELETE, 403),
+        (&outsider, &format!("/v1/sniffer/{id}"), Method::GET, 403),
+        (&admin, "/v1/sniffer/0a1b2c3dn9", Method::GET, 404),
+        (&admin, "/v1/sniffer/0a1b2c3en1", Method::GET, 404),
+        (&admin, "/v1/sniffer/1", Method::GET, 404),
+        (&admin, "/v1/sniffer", Method::POST, 400),
+    ] {
+        let body = (method == Method::POST).then(|| body.clone());
+        let answer = fixture.call(method.clone(), path, who, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}: {answer:?}");
+    }
+    let strange = json!({"sniffer": {"filter": "port http; id"}});
+    let refused = fixture.call(Method::POST, at, &admin, Some(strange)).await;
+    assert_eq!(refused.body["code"], 6);
+    assert!(refused.body["message"].as_str().unwrap().contains("\";\" at 9"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn sessions_are_asked_of_the_node_and_cleared_there() {
     let (fixture, admin, _reporter) = shop().await;
     let of_one = fixture.get("/v1/session?f_workload=web-1", &admin).await;

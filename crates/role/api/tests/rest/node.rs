@@ -7,7 +7,9 @@ use nv_model::node::{Capabilities, Node};
 use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
 use nv_model::policy::{IdentityId, NodePolicy, PolicyDelta, Revision};
 use nv_model::port::Protocol;
-use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEntry};
+use nv_model::question::{
+    Answer, AnswerError, CaptureEntry, CaptureQuestion, ProcessEntry, Question, SessionEntry,
+};
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
@@ -161,6 +163,27 @@ fn sessions(workload: Option<&WorkloadId>, start: u32, limit: u32) -> Answer {
     Answer::Sessions { sessions: asked, total: 2 }
 }
 
+/// Captures of `web-1` have the number 0a1b2c3d.
+fn captures(about: CaptureQuestion) -> Result<Answer, AnswerError> {
+    let capture = |workload: &str, filter: String| CaptureEntry {
+        id: "0a1b2c3d".into(),
+        workload: Some(workload.parse().unwrap()),
+        filter,
+        started: Timestamp::from_seconds(10),
+        ..CaptureEntry::default()
+    };
+    match about {
+        CaptureQuestion::Start { workload, filter, files: 5, seconds: 0 } => {
+            Ok(Answer::Captures(vec![capture(workload.as_str(), filter)]))
+        }
+        CaptureQuestion::List { .. } => Ok(Answer::Captures(vec![capture("web-1", "tcp".into())])),
+        CaptureQuestion::Stop { id } if id == "0a1b2c3d" => {
+            Ok(Answer::Captures(vec![capture("web-1", "tcp".into())]))
+        }
+        _ => Err(AnswerError::UnknownCapture),
+    }
+}
+
 /// Every container but `db-1`, of which this node knows nothing, has a shell; its history has what the shell ran.
 fn answer(question: Option<Question>) -> Result<Answer, AnswerError> {
     match question {
@@ -169,6 +192,9 @@ fn answer(question: Option<Question>) -> Result<Answer, AnswerError> {
         }
         Some(Question::ClearSessions { id: Some(8), .. }) => return Ok(Answer::Cleared { count: 1 }),
         _ => {}
+    }
+    if let Some(Question::Capture(about)) = question {
+        return captures(about);
     }
     let (workload, history) = match question {
         Some(Question::Processes { workload: Some(workload), history }) => (workload, history),

@@ -9,6 +9,7 @@
 //! ```
 
 mod behaviour;
+mod captures;
 mod early;
 mod files;
 mod interfaces;
@@ -48,6 +49,7 @@ use tokio::sync::mpsc;
 use crate::Budget;
 use crate::attribution::Attribution;
 use crate::backlog::Tally;
+use crate::captures::{Captures, Plan};
 use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::hashes::{Hashed, Hashes};
@@ -147,6 +149,8 @@ pub(crate) enum Later {
     Hashed(Box<Hashed>),
     /// An answer that took a while to look up.
     Answer(u64, Result<Answer, AnswerError>),
+    /// A socket for the capture that somebody asked for, or not.
+    Packets(u64, Box<Plan>, Result<OwnedFd, String>),
     /// The programs of sockets are on a cgroup of the workload, or not.
     Sockets(WorkloadId, u64, Result<(), String>),
     /// The network programs are on an interface, or not.
@@ -163,6 +167,7 @@ pub(crate) struct Agent {
     processes: Processes,
     history: History,
     hashes: Hashes,
+    captures: Captures,
     attribution: Attribution,
     connections: Connections,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
@@ -220,12 +225,14 @@ impl Agent {
     /// Enforces the held policy, and takes in what runs already.
     pub(crate) fn new(setup: Setup) -> Self {
         let hashes = Hashes::start(setup.later.clone());
+        let captures = Captures::new(setup.held_path.with_file_name("captures"), Arc::clone(&setup.clock));
         let mut agent = Self {
             setup,
             inventory: Inventory::default(),
             processes: Processes::default(),
             history: History::default(),
             hashes,
+            captures,
             attribution: Attribution::default(),
             connections: Connections::default(),
             reported: HashMap::new(),

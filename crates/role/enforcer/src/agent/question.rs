@@ -29,6 +29,10 @@ impl Agent {
                 self.sessions(workload.as_ref(), start, limit)
             }
             Some(Question::ClearSessions { workload, id }) => self.clear_sessions(workload.as_ref(), id),
+            Some(Question::Capture(about)) => match self.capture(id, about) {
+                Some(answer) => answer,
+                None => return,
+            },
             None => Err(AnswerError::UnknownQuestion),
         };
         self.answer(id, answer);

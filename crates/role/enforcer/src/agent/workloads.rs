@@ -55,6 +55,7 @@ impl Agent {
         self.apart.remove(&id);
         self.history.forget(&id);
         self.hashes.forget(&id);
+        self.captures.end_of(&id);
         self.setup.placement.service(&id, None);
         if self.inventory.remove(&id).is_some() {
             self.usage.forget(&id);
@@ -183,6 +184,7 @@ impl Agent {
         match done {
             Later::Hashed(hashed) => self.hashed(*hashed),
             Later::Answer(id, answer) => self.answer(id, answer),
+            Later::Packets(id, plan, socket) => self.packets(id, *plan, socket),
             Later::Interfaces(id, interfaces) => self.interfaces(&id, &interfaces),
             Later::Ports(network, ports) => self.ports(&network, &ports),
             Later::Keeper(Ok((keeper, renewed))) => self.new_keeper(keeper, renewed),

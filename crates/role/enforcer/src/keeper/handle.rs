@@ -134,6 +134,18 @@ impl Keeper {
             other => Err(KeeperError::Talk(format!("{other:?} is no answer about interfaces"))),
         }
     }
+    /// A socket that sees every packet of the network namespace of a process.
+    pub(crate) fn packets(&self, pid: u32) -> Result<OwnedFd, KeeperError> {
+        let request = Request::Packets { pid };
+        match self.ask_with(&request, &[])? {
+            (Reply::Done, descriptors) => descriptors
+                .into_iter()
+                .next()
+                .ok_or_else(|| KeeperError::Talk("a descriptor is missing".to_owned())),
+            (Reply::Failed { reason }, _) => Err(KeeperError::Failed(reason)),
+            (other, _) => Err(KeeperError::Talk(format!("{other:?} is no answer to {request:?}"))),
+        }
+    }
     /// Takes what other versions have pinned out of the kernel.
     pub(crate) fn retire(&self) -> Result<(), KeeperError> {
         self.done(&Request::Retire)

@@ -59,6 +59,12 @@ pub(crate) enum Request {
         /// Which process.
         pid: u32,
     },
+    /// Open a socket that sees every packet of the network namespace of a process. Answered with [`Reply::Done`] and the
+    /// socket's descriptor.
+    Packets {
+        /// Which process.
+        pid: u32,
+    },
     /// Take what other versions have pinned out of the kernel. Asked when the tables of this version have their rows
     /// and its programs are on every interface.
     Retire,

@@ -105,6 +105,10 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 };
                 protocol::send(socket, &reply, &[])
             }
+            Request::Packets { pid } => match nv_capture::netns::packets(pid) {
+                Ok(packets) => protocol::send(socket, &Reply::Done, &[packets.as_fd()]),
+                Err(error) => protocol::send(socket, &Reply::Failed { reason: chain(&error) }, &[]),
+            },
             Request::Retire => {
                 let done = match kernel.as_ref().and_then(|kernel| kernel.pins.as_ref()) {
                     Some((dir, version)) => nv_probe::bpffs::retire(dir, version)
