@@ -8,8 +8,8 @@ use nv_product::{Options, Product};
 
 /// `CAP_DAC_READ_SEARCH` and `CAP_SYS_PTRACE`.
 const READING: u64 = 1 << 2 | 1 << 19;
-/// The same, and `CAP_NET_ADMIN`, `CAP_SYS_ADMIN`, `CAP_SYS_RESOURCE`, `CAP_PERFMON`, `CAP_BPF`.
-const KEEPING: u64 = READING | 1 << 12 | 1 << 21 | 1 << 24 | 1 << 38 | 1 << 39;
+/// The same, and `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_SYS_ADMIN`, `CAP_SYS_RESOURCE`, `CAP_PERFMON`, `CAP_BPF`.
+const KEEPING: u64 = READING | 1 << 12 | 1 << 13 | 1 << 21 | 1 << 24 | 1 << 38 | 1 << 39;
 
 /// `/proc/<pid>/task/<thread>/status` of every thread, as key and value.
 fn threads(pid: u32) -> Result<Vec<BTreeMap<String, String>>> {

@@ -133,6 +133,7 @@ pub fn kept_by_keeper() -> Vec<Kept> {
         keep(CapabilitySet::BPF, "loading programs and tables"),
         keep(CapabilitySet::PERFMON, "programs at tracepoints"),
         keep(CapabilitySet::NET_ADMIN, "programs at interfaces"),
+        keep(CapabilitySet::NET_RAW, "sockets that see a container's packets, for captures"),
         keep(CapabilitySet::SYS_ADMIN, "fanotify, entering network namespaces, mounting the BPF file system"),
         keep(CapabilitySet::SYS_PTRACE, "roots of other users' processes in /proc"),
         keep(
