@@ -3,8 +3,8 @@
 use crate::inventory::Inventory;
 use crate::read::read_slice;
 use crate::{
-    apk, bitnami, conan, dart, dotnet, dpkg, elixir, go, java, node, php, python, r, rpm, ruby, rust, swift,
-    wordpress,
+    apk, bitnami, conan, dart, dotnet, dpkg, elixir, go, java, known_program, node, php, python, r, rpm,
+    ruby, rust, swift, wordpress,
 };
 
 /// A file that says what is installed.
@@ -70,6 +70,8 @@ pub enum FileKind {
     RDescription,
     /// `.bitnami_components.json`.
     BitnamiComponents,
+    /// `release` beside a Java runtime.
+    JavaRelease,
     /// `wp-includes/version.php`.
     WordPressVersion,
     /// `wp-content/plugins/NAME/NAME.php`.
@@ -95,6 +97,7 @@ impl FileKind {
             "installed.json" if parent == "composer" => Some(Self::ComposerInstalled),
             "DESCRIPTION" if is_r_library(folder) => Some(Self::RDescription),
             ".bitnami_components.json" => Some(Self::BitnamiComponents),
+            "release" if !folder.is_empty() => Some(Self::JavaRelease),
             "version.php" if parent == "wp-includes" => Some(Self::WordPressVersion),
             _ if file.strip_suffix(".php") == Some(parent) && folder.contains("wp-content/plugins/") => {
                 Some(Self::WordPressPlugin)
@@ -172,6 +175,7 @@ impl FileKind {
             Self::MixLock => elixir::parse_lock(bytes),
             Self::RDescription => r::parse_description(bytes),
             Self::BitnamiComponents => bitnami::parse_components(bytes),
+            Self::JavaRelease => known_program::parse_java_release(bytes),
             Self::WordPressVersion => wordpress::parse_version(bytes),
             Self::WordPressPlugin => wordpress::parse_plugin(path, bytes),
         }
@@ -260,7 +264,7 @@ mod tests {
                 "specifications/a.gemspec", "Gemfile.lock", "composer.lock", "a.deps.json", "packages.lock.json",
                 "packages.config", "gradle.lockfile", "bun.lock", "conan.lock", "pubspec.lock", "Package.resolved",
                 "Podfile.lock", "mix.lock", "R/library/a/DESCRIPTION", ".bitnami_components.json",
-                "wp-includes/version.php", "wp-content/plugins/a/a.php", "var/lib/dpkg/status",
+                "wp-includes/version.php", "opt/jdk/release", "wp-content/plugins/a/a.php", "var/lib/dpkg/status",
                 "lib/apk/db/installed", "var/lib/rpm/Packages",
             ] {
                 let kind = FileKind::of(path).unwrap();

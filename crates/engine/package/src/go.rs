@@ -123,7 +123,12 @@ fn modules_of(version: &[u8], modules: &[u8], inventory: &mut Inventory) {
     // The linker's marks stand before and behind the text, 16 bytes each.
     let text = modules.get(16..modules.len().saturating_sub(16)).unwrap_or_default();
     let mut found: Vec<(String, String)> = Vec::new();
+    let (mut component, mut tagged) = (String::new(), None);
     for (_, line) in lines(text) {
+        if let Some(path) = line.strip_prefix("path\tk8s.io/kubernetes/cmd/") {
+            path.clone_into(&mut component);
+        }
+        tagged = tagged.or_else(|| linked_version(&line));
         let mut fields = line.split('\t');
         let (kind, name, version) = (fields.next(), fields.next(), fields.next());
         let (Some(kind), Some(name)) = (kind, name) else { continue };
@@ -137,12 +142,39 @@ fn modules_of(version: &[u8], modules: &[u8], inventory: &mut Inventory) {
             _ => {}
         }
     }
+    if let Some(version) = tagged.filter(|_| !component.is_empty()) {
+        kubernetes(&component, &version, inventory);
+    }
     for (name, version) in found {
         // The program's own module is `(devel)` where it was not built from a tag.
         if version.starts_with('v') {
             let package = Package::new(Ecosystem::Go, name.as_str(), version);
             inventory.add("Go build information", || name.clone(), package);
         }
+    }
+}
+
+/// The version that Kubernetes' build gives its programs: `-X …/version.gitVersion=v1.28.2` among the linker's flags.
+fn linked_version(line: &str) -> Option<String> {
+    let flags = line.strip_prefix("build\t-ldflags=")?;
+    let (_, rest) = flags.split_once("version.gitVersion=v")?;
+    let version = rest.split([' ', '\'', '"', '\\']).next()?;
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
+}
+
+/// A component of Kubernetes, by the names of its own feed and of NVD.
+fn kubernetes(component: &str, version: &str, inventory: &mut Inventory) {
+    let component = match component {
+        "kube-apiserver" => "k8s.io/apiserver",
+        "kube-controller-manager" => "k8s.io/controller-manager",
+        "kube-proxy" => "k8s.io/kube-proxy",
+        "kubelet" => "k8s.io/kubelet",
+        "kubectl" => "k8s.io/kubectl",
+        _ => "k8s.io/kubernetes",
+    };
+    for name in [component, "kubernetes"] {
+        let package = Package::new(Ecosystem::Program, name, version);
+        inventory.add("Go build information", || name.to_owned(), package);
     }
 }
 
@@ -189,6 +221,15 @@ mod tests {
         for end in 0..section.len() {
             parse_build_info(&section[..end], false, &mut |_, _| None);
         }
+    }
+
+    #[test]
+    fn a_component_of_kubernetes_tells_its_version_among_the_linkers_flags() {
+        let text = "0123456789abcdefpath\tk8s.io/kubernetes/cmd/kubelet\nmod\tk8s.io/kubernetes\t(devel)\t\nbuild\t-ldflags=\" -X 'k8s.io/client-go/pkg/version.gitCommit=89a4ea3' -X 'k8s.io/component-base/version.gitVersion=v1.28.2'\"\n0123456789abcdef";
+        let mut inventory = Inventory::default();
+        modules_of(b"go1.20.8", text.as_bytes(), &mut inventory);
+        let want = [("stdlib", "1.20.8"), ("k8s.io/kubelet", "1.28.2"), ("kubernetes", "1.28.2")];
+        assert_eq!(names(&inventory), want);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod go;
 mod inflate;
 mod inventory;
 pub mod java;
+pub mod known_program;
 pub mod node;
 pub mod php;
 pub mod program;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use nv_layer::{ReadFile, TreeError};
 use nv_package::distribution::{Distribution, parse_os_release, parse_red_hat_release};
-use nv_package::{FileKind, Inventory, Package, java, program, rpm};
+use nv_package::known_program::{self, is_known, packages_of};
+use nv_package::{Ecosystem, FileKind, Inventory, Package, java, program, rpm};
 use nv_secret::{SecretRules, is_searched};
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,7 @@ impl Records {
         }
         let release = is_release(path);
         let kind = FileKind::of(path);
-        if (release || kind.is_some() || mode & EXECUTABLE != 0)
+        if (release || kind.is_some() || mode & EXECUTABLE != 0 || (path.contains(".so") && is_known(path)))
             && let Err(error) = self.read(path, release, kind, file, &mut record)
         {
             self.fault(format!("{path}: {error}"));
@@ -164,7 +165,14 @@ impl Records {
                 java::parse_archive(path, file.size()?, &mut |at, length| file.read_at(at, length).ok())
             }
             Some(kind) => kind.parse(path, &file.whole(kind.cap())?),
-            None => program::inspect(&mut |at, length| file.read_at(at, length).ok()),
+            None => {
+                let size = file.size()?;
+                let mut read = |at, length| file.read_at(at, length).ok();
+                let built_of = program::inspect(&mut read);
+                let known = known_program::inspect(path, size, &mut read);
+                self.take(path, known, record);
+                built_of
+            }
         };
         self.take(path, inventory, record);
         Ok(())
@@ -178,7 +186,7 @@ impl Records {
         if more > 0 {
             self.fault(format!("{path}: {more} more items could not be read"));
         }
-        record.packages = inventory.packages;
+        record.packages.extend(inventory.packages);
         record.packages.sort();
         record.packages.dedup();
     }
@@ -187,6 +195,12 @@ impl Records {
     pub(crate) fn report(self, report: &mut Report, layer: impl Fn(&str) -> Option<usize>) {
         let mut files = self.files;
         report.distribution = RELEASE_FILES.iter().find_map(|path| files.get_mut(*path)?.distribution.take());
+        let systems: Vec<Box<str>> = files
+            .values()
+            .flat_map(|record| &record.packages)
+            .filter(|package| package.ecosystem.is_distribution())
+            .map(|package| package.name.clone())
+            .collect();
         for (file, record) in files {
             let layer = layer(&file);
             let installed = |package| Installed { file: file.clone(), package, layer };
@@ -198,7 +212,8 @@ impl Records {
                 evidence: found.evidence,
                 layer,
             }));
-            report.packages.extend(record.packages.into_iter().map(installed));
+            let own = record.packages.into_iter().filter(|package| !held(&file, package, &systems));
+            report.packages.extend(own.map(installed));
             report.set_ids.extend(record.set_id.map(|mode| SetId { file: file.clone(), mode, layer }));
         }
     }
@@ -207,6 +222,18 @@ impl Records {
 /// Whether a file names the distribution.
 pub(crate) fn is_release(path: &str) -> bool {
     RELEASE_FILES.contains(&path)
+}
+
+/// Folders of the system's own programs.
+const SYSTEM: [&str; 6] = ["bin/", "sbin/", "lib", "usr/bin/", "usr/sbin/", "usr/lib"];
+
+/// Whether a program that is known by itself is one that a package of the distribution holds, which is judged instead.
+fn held(file: &str, package: &Package, systems: &[Box<str>]) -> bool {
+    package.ecosystem == Ecosystem::Program
+        && SYSTEM.iter().any(|folder| file.starts_with(folder))
+        && packages_of(&package.name)
+            .iter()
+            .any(|beginning| systems.iter().any(|name| name.starts_with(beginning)))
 }
 
 /// A path as text; bytes that are no UTF-8 are replaced.

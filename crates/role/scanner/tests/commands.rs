@@ -282,3 +282,31 @@ fn a_database_that_is_older_of_another_signer_or_from_the_future_is_not_put_in_p
     assert!(matches!(refused, Err(ScannerError::Future { .. })), "{refused:?}");
     assert!(matches!(verify_database(&ahead, None, &mut Vec::new()), Err(ScannerError::Future { .. })));
 }
+
+#[test]
+fn a_program_without_a_package_is_found_and_one_of_the_distributions_is_not_told_twice() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    put(
+        &root,
+        "var/lib/dpkg/status",
+        "Package: nginx-core\nStatus: install ok installed\nVersion: 1.22.1-9\n",
+    );
+    for path in ["usr/sbin/nginx", "opt/nginx/sbin/nginx", "usr/local/bin/openssl"] {
+        put(&root, path, "\0nginx version: nginx/1.25.3\0 OpenSSL 3.0.11 19 Sep 2023\0");
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut errors = Vec::new();
+    let report = read_root(&root, None, &mut Remarks::new(&mut errors)).unwrap();
+    let packages: Vec<_> =
+        report.packages.iter().map(|p| (&*p.file, &*p.package.name, &*p.package.version)).collect();
+    assert_eq!(
+        packages,
+        [
+            ("opt/nginx/sbin/nginx", "nginx", "1.25.3"),
+            ("usr/local/bin/openssl", "openssl", "3.0.11"),
+            ("var/lib/dpkg/status", "nginx-core", "1.22.1-9"),
+        ]
+    );
+}
