@@ -37,14 +37,28 @@ impl Request {
             .fields
             .extend(fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())));
         if input.autocomplete_headers.unwrap_or(true) {
-            let length = request.body.len();
-            request.complete("Connection", "close");
-            if length > 0 {
-                request.complete("Content-Length", &length.to_string());
-                request.complete("Content-Type", "application/x-www-form-urlencoded");
-            }
+            request.complete_all();
         }
         Ok(request)
+    }
+
+    /// What go-ftw's client adds: cases rely on it.
+    fn complete_all(&mut self) {
+        if !self.body.is_empty() {
+            self.complete("Content-Type", FORM);
+            let plain = !self.body.iter().any(|byte| matches!(byte, b'%' | b'+'));
+            if plain && self.field("content-type") == Some(FORM.as_bytes()) {
+                self.body = encoded(&self.body);
+            }
+        }
+        if self.field("content-type").is_some_and(|value| value.starts_with(b"multipart/form-data;")) {
+            self.body = with_crlf(&self.body);
+        }
+        self.complete("Connection", "close");
+        let may_have_body = [&b"POST"[..], b"PUT", b"PATCH", b"DELETE"].contains(&self.method.as_slice());
+        if !self.body.is_empty() || may_have_body {
+            self.complete("Content-Length", &self.body.len().to_string());
+        }
     }
 
     pub(super) fn field(&self, name: &str) -> Option<&[u8]> {
@@ -107,9 +121,56 @@ impl Request {
     }
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A form whose names and values are as they are meant, percent-encoded.
+fn encoded(form: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(form.len());
+    let mut in_name = true;
+    for byte in form {
+        match byte {
+            b'&' => {
+                in_name = true;
+                out.push(b'&');
+            }
+            b'=' if in_name => {
+                in_name = false;
+                out.push(b'=');
+            }
+            b' ' => out.push(b'+'),
+            b'-' | b'_' | b'.' | b'~' => out.push(*byte),
+            byte if byte.is_ascii_alphanumeric() => out.push(*byte),
+            byte => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    out
+}
+
+/// Line feeds alone become ends of lines.
+fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text {
+        if *byte == b'\n' && out.last() != Some(&b'\r') {
+            out.push(b'\r');
+        }
+        out.push(*byte);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_client_adds_is_added_to_a_plain_form() {
+        let input = Input { method: Some("POST".into()), data: Some("a=<b c>&d".into()), ..Input::default() };
+        let request = Request::of(&input).unwrap();
+        assert_eq!(request.body, b"a=%3Cb+c%3E&d");
+        assert_eq!(request.field("content-length"), Some(&b"13"[..]));
+        assert_eq!(request.field("content-type"), Some(FORM.as_bytes()));
+        assert_eq!(with_crlf(b"a\nb\r\n"), b"a\r\nb\r\n");
+    }
 
     #[test]
     fn a_whole_request_is_read_with_its_chunks_joined() {

@@ -84,8 +84,9 @@ pub(crate) fn compile(
                 return Err(CompileError::Rules { most: MAX_RULES });
             }
         }
-        if reading.open.take().is_some_and(|open| open.is_ok()) {
-            reading.refuse(at, 1, None, Reason::Chain("not closed at the end of the file"));
+        if let Some(Ok(draft)) = reading.open.take() {
+            let id = draft.links.first().and_then(|link| link.actions.id);
+            reading.refuse(at, draft.line, id, Reason::Chain("not closed at the end of the file"));
         }
     }
     reading.finish()
