@@ -32,7 +32,8 @@ pub(super) fn play(rules: &Arc<RuleSet>, set: &[(String, String)], case: &Case) 
             Err(error) => return Outcome::Failed(error),
         };
         let peers = Peers {
-            client: "127.0.0.1",
+            // Of another machine: rule sets make exceptions for the server itself.
+            client: "192.0.2.1",
             client_port: 50_000,
             server: stage.input.dest_addr.as_deref().unwrap_or("127.0.0.1"),
             server_port: stage.input.port.unwrap_or(80),

@@ -1,13 +1,13 @@
 //! Files into a rule set.
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
 use crate::action::{Actions, Disruptive};
 use crate::control::Which;
 use crate::error::{CompileError, Reason, Refused};
-use crate::finder::ChainBuilder;
+use crate::finder::FindersBuilder;
 use crate::operator::Operator;
-use crate::rule::{Link, Look, Pass, Rule, Step};
+use crate::rule::{Link, Look, Rule, Step};
 use crate::ruleset::{File, RuleSet};
 use crate::settings::Settings;
 use crate::transform::Transform;
@@ -336,8 +336,9 @@ impl Reading<'_> {
             // A marker that is not there is behind everything.
             rule.skip_to = Some(marker.map_or(steps.len(), |at| from.saturating_add(at)));
         }
-        let chains = tables.chains.into_iter().map(ChainBuilder::build).collect::<Result<_, _>>()?;
-        Ok((RuleSet { rules, phases, chains, targets: tables.targets, settings: self.settings }, refused))
+        let finders = tables.finders.build()?;
+        let (chains, targets) = (tables.chains, tables.targets);
+        Ok((RuleSet { rules, phases, chains, finders, targets, settings: self.settings }, refused))
     }
 }
 
@@ -363,8 +364,8 @@ fn id_of(actions: &[u8]) -> Option<u32> {
 /// What rules share.
 #[derive(Default)]
 struct Tables {
-    chains: Vec<ChainBuilder>,
-    chain_places: HashMap<Vec<Transform>, u32, foldhash::fast::RandomState>,
+    chains: Vec<Vec<Transform>>,
+    finders: FindersBuilder,
     targets: Vec<Targets>,
 }
 
@@ -381,8 +382,9 @@ impl Tables {
             };
             let look = link.targets.zip(link.operator).map(|(targets, operator)| Look {
                 changes: targets.change(),
+                slot: operator.literals.as_ref().and_then(|literals| self.finders.add(&targets, literals)),
                 targets: self.targets(targets),
-                passes: self.passes(&transforms, actions.multi_match, &operator),
+                chains: self.chains(&transforms, actions.multi_match),
                 operator,
             });
             links.push(Link {
@@ -425,24 +427,18 @@ impl Tables {
         u32::try_from(at).unwrap_or(u32::MAX)
     }
 
-    fn passes(&mut self, transforms: &[Transform], multi_match: bool, operator: &Operator) -> Vec<Pass> {
+    /// The chain of transformations; with `multi_match` also each of its beginnings.
+    fn chains(&mut self, transforms: &[Transform], multi_match: bool) -> Vec<u32> {
         let shortest = if multi_match { 0 } else { transforms.len() };
-        (shortest..=transforms.len())
-            .map(|length| {
-                let transforms = transforms.get(..length).unwrap_or_default();
-                let place = match self.chain_places.get(transforms) {
-                    Some(place) => *place,
-                    None => {
-                        let place = u32::try_from(self.chains.len()).unwrap_or(u32::MAX);
-                        self.chains.push(ChainBuilder::new(transforms.to_vec()));
-                        self.chain_places.insert(transforms.to_vec(), place);
-                        place
-                    }
-                };
-                let chain = usize::try_from(place).ok().and_then(|at| self.chains.get_mut(at));
-                let slot = chain.zip(operator.literals.as_ref()).map(|(chain, literals)| chain.add(literals));
-                Pass { chain: place, slot }
-            })
-            .collect()
+        let mut places = Vec::new();
+        for length in shortest..=transforms.len() {
+            let transforms = transforms.get(..length).unwrap_or_default();
+            let place = self.chains.iter().position(|known| known == transforms).unwrap_or_else(|| {
+                self.chains.push(transforms.to_vec());
+                self.chains.len().saturating_sub(1)
+            });
+            places.push(u32::try_from(place).unwrap_or(u32::MAX));
+        }
+        places
     }
 }

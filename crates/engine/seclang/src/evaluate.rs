@@ -136,8 +136,8 @@ impl Transaction {
         };
         let mut matched: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut before = None;
-        for pass in &look.passes {
-            let Some(chain) = usize::try_from(pass.chain).ok().and_then(|at| rules.chains.get(at)) else {
+        for chain_at in &look.chains {
+            let Some(chain) = usize::try_from(*chain_at).ok().and_then(|at| rules.chains.get(at)) else {
                 continue;
             };
             let except = self.removed_targets.get(&place).map(Vec::as_slice).unwrap_or_default();
@@ -145,13 +145,14 @@ impl Transaction {
                 targets,
                 targets_at: look.targets,
                 chain,
-                chain_at: pass.chain,
+                chain_at: *chain_at,
+                finders: &rules.finders,
                 changes: look.changes,
                 except,
             };
             let (steps, exhausted) = (&mut self.steps, &mut self.exhausted);
             let group = self.views.group(&self.store, &question, &mut |count| spend(steps, exhausted, count));
-            let slot = pass.slot.filter(|_| group.filtered);
+            let slot = look.slot.filter(|_| group.filtered);
             let previous = before.replace(Arc::clone(&group));
             if slot.is_some_and(|slot| !look.operator.negated && !group.union.has(slot)) {
                 continue;
@@ -159,11 +160,11 @@ impl Transaction {
             for (at, member) in group.members.iter().enumerate() {
                 // With `multiMatch` a value counts again only when it has changed.
                 let last = previous.as_ref().and_then(|group| group.members.get(at));
-                if last.is_some_and(|last| self.views.bytes(last.view) == self.views.bytes(member.view)) {
+                if last.is_some_and(|last| last.content == member.content) {
                     continue;
                 }
-                let found = if slot.is_none_or(|slot| self.views.has(member.view, slot)) {
-                    self.find(look, member.view, link.capture)
+                let found = if slot.is_none_or(|slot| self.views.has(member.content, slot)) {
+                    self.find(look, member.content, link.capture)
                 } else {
                     None
                 };
@@ -171,7 +172,7 @@ impl Transaction {
                     continue;
                 }
                 let name = Views::name(&self.store, targets, *member);
-                let value = self.views.bytes(member.view).to_vec();
+                let value = self.views.bytes(member.content).to_vec();
                 self.store.put(Scalar::MatchedVar, &value);
                 self.store.put(Scalar::MatchedVarName, &name);
                 if link.capture
@@ -196,8 +197,8 @@ impl Transaction {
         true
     }
 
-    fn find(&mut self, look: &Look, view: usize, capture: bool) -> Option<Found> {
-        let value = self.views.bytes(view);
+    fn find(&mut self, look: &Look, content: u32, capture: bool) -> Option<Found> {
+        let value = self.views.bytes(content);
         if !spend(&mut self.steps, &mut self.exhausted, value.len().saturating_add(1)) {
             return None;
         }

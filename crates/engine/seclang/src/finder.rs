@@ -5,21 +5,50 @@ use hashbrown::HashMap;
 
 use crate::error::CompileError;
 use crate::operator::literals::Literals;
-use crate::transform::Transform;
+use crate::variable::{Scalar, Source, Targets};
 
-/// Transformations one after the other, and the literals of all rules that look at their result.
+/// Values that are looked through for the same literals: a page has other words than a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Realm {
+    Request,
+    Response,
+}
+
+impl Realm {
+    /// Where values of a source belong.
+    pub(crate) fn of(source: Source) -> Self {
+        match source {
+            Source::One(Scalar::ResponseBody) => Self::Response,
+            Source::One(_) | Source::Values(_) | Source::Names(_) => Self::Request,
+        }
+    }
+}
+
+/// The literals of all rules.
 #[derive(Debug, Default)]
-pub(crate) struct Chain {
-    pub(crate) transforms: Vec<Transform>,
-    finder: Option<Finder>,
-    slots: usize,
+pub(crate) struct Finders {
+    request: Option<Finder>,
+    response: Option<Finder>,
+}
+
+impl Finders {
+    /// Slots of the rules whose literals `value` has.
+    pub(crate) fn find(&self, realm: Realm, value: &[u8]) -> Slots {
+        let finder = match realm {
+            Realm::Request => &self.request,
+            Realm::Response => &self.response,
+        };
+        finder.as_ref().map(|finder| finder.find(value)).unwrap_or_default()
+    }
 }
 
 #[derive(Debug)]
 struct Finder {
     automaton: AhoCorasick,
     /// The slots of each literal.
-    slots: Vec<Vec<u32>>,
+    owners: Vec<Vec<u32>>,
+    /// How many slots there are.
+    slots: usize,
 }
 
 /// Which slots have a literal in a value.
@@ -58,13 +87,11 @@ fn place(slot: u32) -> (usize, u64) {
     (usize::try_from(slot / 64).unwrap_or(usize::MAX), 1_u64 << (slot % 64))
 }
 
-impl Chain {
-    /// Slots of the rules whose literals `value` has.
-    pub(crate) fn find(&self, value: &[u8]) -> Slots {
-        let Some(finder) = &self.finder else { return Slots::default() };
+impl Finder {
+    fn find(&self, value: &[u8]) -> Slots {
         let mut found = Slots::with(self.slots);
-        for hit in finder.automaton.find_overlapping_iter(value) {
-            for slot in finder.slots.get(hit.pattern().as_usize()).into_iter().flatten() {
+        for hit in self.automaton.find_overlapping_iter(value) {
+            for slot in self.owners.get(hit.pattern().as_usize()).into_iter().flatten() {
                 found.put(*slot);
             }
         }
@@ -72,24 +99,18 @@ impl Chain {
     }
 }
 
-/// Collects the literals of a chain while rules are compiled.
+/// Collects the literals of one realm while rules are compiled.
 #[derive(Debug, Default)]
-pub(crate) struct ChainBuilder {
-    transforms: Vec<Transform>,
+struct FinderBuilder {
     literals: HashMap<Vec<u8>, Vec<u32>, foldhash::fast::RandomState>,
     slots: u32,
 }
 
-/// States that one automaton may be a full table for; a larger one is packed.
-const MAX_TABLE: usize = 20_000;
+/// Bytes of literals that one automaton may be a full table for; of more it is packed.
+const MAX_TABLE: usize = 100_000;
 
-impl ChainBuilder {
-    pub(crate) fn new(transforms: Vec<Transform>) -> Self {
-        Self { transforms, ..Self::default() }
-    }
-
-    /// Gives an operator its slot.
-    pub(crate) fn add(&mut self, literals: &Literals) -> u32 {
+impl FinderBuilder {
+    fn add(&mut self, literals: &Literals) -> u32 {
         let slot = self.slots;
         self.slots = self.slots.saturating_add(1);
         for literal in literals.iter() {
@@ -98,23 +119,48 @@ impl ChainBuilder {
         slot
     }
 
-    pub(crate) fn build(self) -> Result<Chain, CompileError> {
-        let slots = usize::try_from(self.slots).unwrap_or(0);
+    fn build(self) -> Result<Option<Finder>, CompileError> {
+        if self.literals.is_empty() {
+            return Ok(None);
+        }
         let (literals, owners): (Vec<_>, Vec<_>) = self.literals.into_iter().unzip();
         let bytes: usize = literals.iter().map(Vec::len).sum();
         let kind = if bytes > MAX_TABLE { AhoCorasickKind::ContiguousNFA } else { AhoCorasickKind::DFA };
-        let finder = if literals.is_empty() {
-            None
-        } else {
-            let automaton = AhoCorasick::builder()
-                .ascii_case_insensitive(true)
-                .match_kind(MatchKind::Standard)
-                .kind(Some(kind))
-                .build(&literals)
-                .map_err(|error| CompileError::Literals(error.to_string()))?;
-            Some(Finder { automaton, slots: owners })
+        let automaton = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::Standard)
+            .kind(Some(kind))
+            .build(&literals)
+            .map_err(|error| CompileError::Literals(error.to_string()))?;
+        Ok(Some(Finder { automaton, owners, slots: usize::try_from(self.slots).unwrap_or(0) }))
+    }
+}
+
+/// Collects the literals of all rules.
+#[derive(Debug, Default)]
+pub(crate) struct FindersBuilder {
+    request: FinderBuilder,
+    response: FinderBuilder,
+}
+
+impl FindersBuilder {
+    /// Gives an operator its slot among those that look at `targets`; none when they are of both realms.
+    pub(crate) fn add(&mut self, targets: &Targets, literals: &Literals) -> Option<u32> {
+        let mut realms =
+            targets.look.iter().flat_map(|target| target.sources).map(|source| Realm::of(*source));
+        let first = realms.next()?;
+        if realms.any(|realm| realm != first) {
+            return None;
+        }
+        let builder = match first {
+            Realm::Request => &mut self.request,
+            Realm::Response => &mut self.response,
         };
-        Ok(Chain { transforms: self.transforms, finder, slots })
+        Some(builder.add(literals))
+    }
+
+    pub(crate) fn build(self) -> Result<Finders, CompileError> {
+        Ok(Finders { request: self.request.build()?, response: self.response.build()? })
     }
 }
 
@@ -125,18 +171,23 @@ mod tests {
 
     #[test]
     fn a_value_names_the_rules_that_may_find_something_in_it() {
-        let mut chain = ChainBuilder::new(Vec::new());
+        let mut builder = FindersBuilder::default();
+        let targets = Targets::parse(b"ARGS").unwrap();
         let slots: Vec<u32> = ["@rx foo|bar", "@rx bars?", "@pm baz"]
             .iter()
             .map(|text| {
                 let operator = Operator::compile(text.as_bytes(), false, &|_| None).unwrap();
-                chain.add(&operator.literals.unwrap())
+                builder.add(&targets, &operator.literals.unwrap()).unwrap()
             })
             .collect();
-        let chain = chain.build().unwrap();
-        let of = |value: &[u8]| slots.iter().map(|slot| chain.find(value).has(*slot)).collect::<Vec<_>>();
+        let finders = builder.build().unwrap();
+        let of = |value: &[u8]| {
+            let found = finders.find(Realm::Request, value);
+            slots.iter().map(|slot| found.has(*slot)).collect::<Vec<_>>()
+        };
         assert_eq!(of(b"a BAR"), [true, true, false]);
         assert_eq!(of(b"foo baz"), [true, false, true]);
         assert_eq!(of(b"none"), [false, false, false]);
+        assert_eq!(finders.find(Realm::Response, b"foo"), Slots::default());
     }
 }

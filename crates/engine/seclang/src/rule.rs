@@ -39,16 +39,10 @@ pub(crate) struct Look {
     /// Whether rules change what it looks at.
     pub(crate) changes: bool,
     pub(crate) operator: Operator,
-    /// Each way of transforming a value before the operator sees it; several with `multiMatch`.
-    pub(crate) passes: Vec<Pass>,
-}
-
-/// One way of transforming.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pass {
-    /// The chain of transformations, by the place in the rule set's table.
-    pub(crate) chain: u32,
-    /// The operator's place among those whose literals the chain looks for.
+    /// Each way of transforming a value before the operator sees it, by the place in the rule set's table; several with
+    /// `multiMatch`.
+    pub(crate) chains: Vec<u32>,
+    /// The operator's place among those whose literals are looked for.
     pub(crate) slot: Option<u32>,
 }
 

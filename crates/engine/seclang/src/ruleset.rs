@@ -2,9 +2,10 @@
 
 use crate::compile;
 use crate::error::{CompileError, Refused};
-use crate::finder::Chain;
+use crate::finder::Finders;
 use crate::rule::{Rule, Step};
 use crate::settings::Settings;
+use crate::transform::Transform;
 use crate::variable::Targets;
 
 /// A file as the caller read it. Names that end in `.conf` or `.conf.example` hold rules, others what operators name
@@ -32,7 +33,9 @@ impl File<'_> {
 pub struct RuleSet {
     pub(crate) rules: Vec<Rule>,
     pub(crate) phases: [Vec<Step>; 5],
-    pub(crate) chains: Vec<Chain>,
+    /// Transformations one after the other.
+    pub(crate) chains: Vec<Vec<Transform>>,
+    pub(crate) finders: Finders,
     pub(crate) targets: Vec<Targets>,
     pub(crate) settings: Settings,
 }
@@ -71,7 +74,7 @@ impl RuleSet {
     pub fn prefiltered(&self) -> (usize, usize) {
         let looks = self.rules.iter().flat_map(|rule| &rule.links).filter_map(|link| link.look.as_ref());
         looks.fold((0, 0), |(with, all), look| {
-            let more = usize::from(look.operator.literals.is_some());
+            let more = usize::from(look.slot.is_some());
             (with.saturating_add(more), all.saturating_add(1))
         })
     }

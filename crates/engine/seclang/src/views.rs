@@ -4,25 +4,33 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::finder::{Chain, Slots};
+use crate::finder::{Finders, Realm, Slots};
 use crate::store::Store;
-use crate::transform;
+use crate::transform::Transform;
 use crate::variable::{List, Selector, Source, Target, Targets};
 
 /// Bytes of all transformed values of a transaction.
 const MAX_BYTES: usize = 64 << 20;
 
-/// A transformed value.
+/// Bytes that a value is, before or after transformations.
 #[derive(Debug)]
-struct View {
+struct Content {
     bytes: Vec<u8>,
-    slots: Slots,
+    realm: Realm,
+    /// Which rules may find something; looked for when it is asked for first.
+    slots: Option<Slots>,
+    /// What becomes of it by each transformation, as far as it was asked for.
+    next: Option<Box<[u32; Transform::ALL.len()]>>,
 }
+
+/// What is not known yet.
+const UNKNOWN: u32 = u32::MAX;
 
 /// One value that a rule looks at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member {
-    pub(crate) view: usize,
+    /// Its content.
+    pub(crate) content: u32,
     source: Source,
     at: usize,
     /// The part of the targets that took it.
@@ -39,13 +47,14 @@ pub(crate) struct Group {
     pub(crate) filtered: bool,
 }
 
-/// All of a transaction.
+/// All of a transaction. Transformations mostly change nothing, and then the content is the same one: it is looked
+/// through once for all rules.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
-    views: Vec<View>,
-    places: HashMap<(Source, usize, u32), usize, foldhash::fast::RandomState>,
+    contents: Vec<Content>,
+    places: HashMap<(Source, usize), u32, foldhash::fast::RandomState>,
     groups: HashMap<(u32, u32), Arc<Group>, foldhash::fast::RandomState>,
-    /// Of all views.
+    /// Of all contents.
     bytes: usize,
     scratch: Vec<u8>,
 }
@@ -55,36 +64,45 @@ pub(crate) struct Question<'q> {
     /// Its targets, and their place in the rule set.
     pub(crate) targets: &'q Targets,
     pub(crate) targets_at: u32,
-    pub(crate) chain: &'q Chain,
+    /// Transformations, and their place in the rule set.
+    pub(crate) chain: &'q [Transform],
     pub(crate) chain_at: u32,
+    pub(crate) finders: &'q Finders,
     /// Whether rules change the values.
     pub(crate) changes: bool,
     /// What a rule took away from the targets meanwhile.
     pub(crate) except: &'q [Target],
 }
 
+/// Is told of bytes that are looked at, and says whether there is budget for them.
+type Spend<'s> = &'s mut dyn FnMut(usize) -> bool;
+
 impl Views {
     /// Forgets what may have changed between phases: lists only grow, scalars change.
     pub(crate) fn next_phase(&mut self) {
         self.groups.clear();
-        self.places.retain(|(source, _, _), _| !matches!(source, Source::One(_)));
+        self.places.retain(|(source, _), _| !matches!(source, Source::One(_)));
     }
 
-    pub(crate) fn bytes(&self, view: usize) -> &[u8] {
-        self.views.get(view).map(|view| view.bytes.as_slice()).unwrap_or_default()
+    fn content(&self, at: u32) -> Option<&Content> {
+        usize::try_from(at).ok().and_then(|at| self.contents.get(at))
     }
 
-    pub(crate) fn has(&self, view: usize, slot: u32) -> bool {
-        self.views.get(view).is_some_and(|view| view.slots.has(slot))
+    fn content_mut(&mut self, at: u32) -> Option<&mut Content> {
+        usize::try_from(at).ok().and_then(|at| self.contents.get_mut(at))
     }
 
-    /// The values that a link looks at. `spend` is told of bytes that are looked at, and says whether there is budget.
-    pub(crate) fn group(
-        &mut self,
-        store: &Store,
-        question: &Question<'_>,
-        spend: &mut dyn FnMut(usize) -> bool,
-    ) -> Arc<Group> {
+    pub(crate) fn bytes(&self, content: u32) -> &[u8] {
+        self.content(content).map(|content| content.bytes.as_slice()).unwrap_or_default()
+    }
+
+    /// Whether a content has one of the literals of a slot.
+    pub(crate) fn has(&self, content: u32, slot: u32) -> bool {
+        self.content(content).and_then(|content| content.slots.as_ref()).is_some_and(|slots| slots.has(slot))
+    }
+
+    /// The values that a link looks at.
+    pub(crate) fn group(&mut self, store: &Store, question: &Question<'_>, spend: Spend<'_>) -> Arc<Group> {
         let cached = !question.changes && question.except.is_empty();
         let key = (question.targets_at, question.chain_at);
         if cached && let Some(group) = self.groups.get(&key) {
@@ -93,22 +111,21 @@ impl Views {
         let mut group = Group { filtered: !question.changes, ..Group::default() };
         for (target_at, target) in question.targets.look.iter().enumerate() {
             if target.count {
-                let count = target
-                    .sources
-                    .iter()
-                    .map(|source| count(store, *source, target, question))
-                    .sum::<usize>();
-                let view = self.push(count.to_string().as_bytes(), question, spend);
-                self.join(&mut group, view);
+                let count: usize =
+                    target.sources.iter().map(|source| count(store, *source, target, question)).sum();
                 let source = target.sources.first().copied().unwrap_or(Source::Values(List::Tx));
-                group.members.push(Member { view, source, at: usize::MAX, target: target_at });
+                let base = self.push(count.to_string().into_bytes(), Realm::of(source), spend);
+                let content = self.transformed(base, question, spend);
+                self.look_through(content, question, &mut group, spend);
+                group.members.push(Member { content, source, at: usize::MAX, target: target_at });
                 continue;
             }
             for source in target.sources {
                 each(store, *source, target, question, &mut |at| {
-                    let view = self.view(store, *source, at, question, spend);
-                    self.join(&mut group, view);
-                    group.members.push(Member { view, source: *source, at, target: target_at });
+                    let base = self.base(store, *source, at, spend);
+                    let content = self.transformed(base, question, spend);
+                    self.look_through(content, question, &mut group, spend);
+                    group.members.push(Member { content, source: *source, at, target: target_at });
                 });
             }
         }
@@ -119,47 +136,73 @@ impl Views {
         group
     }
 
-    fn join(&self, group: &mut Group, view: usize) {
-        if let Some(view) = self.views.get(view) {
-            group.union.join(&view.slots);
+    /// A value as it is.
+    fn base(&mut self, store: &Store, source: Source, at: usize, spend: Spend<'_>) -> u32 {
+        let keeps = !source.changes();
+        if keeps && let Some(place) = self.places.get(&(source, at)) {
+            return *place;
         }
+        let content = self.push(store.value(source, at).to_vec(), Realm::of(source), spend);
+        if keeps {
+            self.places.insert((source, at), content);
+        }
+        content
     }
 
-    fn view(
-        &mut self,
-        store: &Store,
-        source: Source,
-        at: usize,
-        question: &Question<'_>,
-        spend: &mut dyn FnMut(usize) -> bool,
-    ) -> usize {
-        let key = (source, at, question.chain_at);
-        if !source.changes() {
-            if let Some(place) = self.places.get(&key) {
-                return *place;
-            }
-            let place = self.push(store.value(source, at), question, spend);
-            self.places.insert(key, place);
-            return place;
+    /// Keeps bytes; what there is no budget for is empty.
+    fn push(&mut self, mut bytes: Vec<u8>, realm: Realm, spend: Spend<'_>) -> u32 {
+        let fits = self.bytes.saturating_add(bytes.len()) <= MAX_BYTES;
+        if !spend(if fits { bytes.len().saturating_add(1) } else { usize::MAX }) {
+            bytes.clear();
         }
-        self.push(store.value(source, at), question, spend)
-    }
-
-    /// Transforms a value; beyond the budget it is taken for empty.
-    fn push(&mut self, value: &[u8], question: &Question<'_>, spend: &mut dyn FnMut(usize) -> bool) -> usize {
-        let transforms = &question.chain.transforms;
-        let steps = value.len().saturating_mul(transforms.len().saturating_add(1)).saturating_add(1);
-        let value = if self.bytes.saturating_add(value.len()) <= MAX_BYTES && spend(steps) {
-            value
-        } else {
-            spend_all(spend)
-        };
-        let mut bytes = Vec::new();
-        transform::apply_all(transforms, value, &mut bytes, &mut self.scratch);
-        let slots = if question.changes { Slots::default() } else { question.chain.find(&bytes) };
         self.bytes = self.bytes.saturating_add(bytes.len());
-        self.views.push(View { bytes, slots });
-        self.views.len().saturating_sub(1)
+        self.contents.push(Content { bytes, realm, slots: None, next: None });
+        u32::try_from(self.contents.len().saturating_sub(1)).unwrap_or(UNKNOWN)
+    }
+
+    fn transformed(&mut self, mut content: u32, question: &Question<'_>, spend: Spend<'_>) -> u32 {
+        for transform in question.chain {
+            let known =
+                self.content(content).and_then(|content| content.next.as_ref()?.get(transform.index()));
+            content = match known.copied().filter(|known| *known != UNKNOWN) {
+                Some(known) => known,
+                None => self.transform(content, *transform, spend),
+            };
+        }
+        content
+    }
+
+    fn transform(&mut self, from: u32, transform: Transform, spend: Spend<'_>) -> u32 {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let Some(content) = self.content(from) else { return from };
+        let realm = content.realm;
+        if spend(content.bytes.len()) {
+            transform.apply(&content.bytes, &mut scratch);
+        }
+        let to = if content.bytes == scratch { from } else { self.push(scratch.clone(), realm, spend) };
+        self.scratch = scratch;
+        if let Some(content) = self.content_mut(from) {
+            let next = content.next.get_or_insert_with(|| Box::new([UNKNOWN; Transform::ALL.len()]));
+            if let Some(place) = next.get_mut(transform.index()) {
+                *place = to;
+            }
+        }
+        to
+    }
+
+    /// Adds the slots of a content to its group's.
+    fn look_through(&mut self, at: u32, question: &Question<'_>, group: &mut Group, spend: Spend<'_>) {
+        if question.changes {
+            return;
+        }
+        let Some(content) = self.content_mut(at) else { return };
+        if content.slots.is_none() && spend(content.bytes.len()) {
+            content.slots = Some(question.finders.find(content.realm, &content.bytes));
+        }
+        if let Some(slots) = &content.slots {
+            group.union.join(slots);
+        }
     }
 
     /// How a value is called: `ARGS:name`.
@@ -182,12 +225,6 @@ impl Views {
             source => [target.variable.as_bytes(), b":", store.name(source, member.at)].concat(),
         }
     }
-}
-
-/// Spends more than there is; what cannot be paid for is empty.
-fn spend_all(spend: &mut dyn FnMut(usize) -> bool) -> &'static [u8] {
-    spend(usize::MAX);
-    &[]
 }
 
 /// Calls `take` with each value of a source that a target takes and nothing excepts.

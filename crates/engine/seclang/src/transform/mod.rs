@@ -26,6 +26,11 @@ macro_rules! transforms {
                 match self { $(Self::$variant => $name,)* }
             }
 
+            /// Its place in a table.
+            pub(crate) const fn index(self) -> usize {
+                self as usize
+            }
+
             /// Appends what becomes of `input` to `out`.
             pub fn apply(self, input: &[u8], out: &mut Vec<u8>) {
                 match self { $(Self::$variant => $apply(input, out),)* }
@@ -85,17 +90,6 @@ impl FromStr for Transform {
         };
         let found = Self::ALL.iter().find(|known| known.name().eq_ignore_ascii_case(name));
         found.copied().ok_or_else(|| UnknownTransform(name.to_owned()))
-    }
-}
-
-/// Applies `chain` one after the other; `scratch` is used up.
-pub(crate) fn apply_all(chain: &[Transform], input: &[u8], out: &mut Vec<u8>, scratch: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(input);
-    for transform in chain {
-        std::mem::swap(out, scratch);
-        out.clear();
-        transform.apply(scratch, out);
     }
 }
 
