@@ -21,6 +21,8 @@ mod ruleset;
 mod settings;
 mod store;
 mod template;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod transform;
 mod variable;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nv_seclang::{Action, File, Peers, Reason, Refused, RuleSet, Settings, Severity, Transaction};
+use crate::{Action, File, Peers, Reason, Refused, RuleSet, Settings, Severity, Transaction};
 
 fn compile(text: &str) -> (RuleSet, Vec<Refused>) {
     let words = File { name: "lists/words.data", text: b"forbidden\n" };
