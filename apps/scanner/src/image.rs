@@ -1,4 +1,4 @@
-//! `scanner image`: an OCI layout or an archive of Docker to a report.
+//! `scanner image`: an OCI layout, an archive of Docker, or an image of a registry to a report.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,15 +7,20 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nv_role_scanner::{
-    ImageChoice, ImageReading, LayerCache, OpenedDatabase, Remarks, SecretRules, open_image, read_image,
+    ImageChoice, ImageReading, LayerCache, Layers, OpenedDatabase, RegistryImages, Remarks, SecretRules,
+    open_image, read_image,
 };
 
 use crate::judge::JudgeLine;
+use crate::registry::RegistryLine;
 
 #[derive(Args)]
 pub(crate) struct ImageLine {
-    /// An OCI layout (a folder, or a tar archive of it) or an archive of docker save
-    path: PathBuf,
+    /// An OCI layout (a folder, or a tar archive of it) or an archive of docker save; with --registry the name of an image
+    /// there: REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST
+    image: PathBuf,
+    #[command(flatten)]
+    registry: RegistryLine,
     #[command(flatten)]
     judge: JudgeLine,
     /// Which image of several: a name with its tag, or a digest
@@ -38,9 +43,19 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
     let open = |folder: &PathBuf| LayerCache::open(folder).with_context(|| folder.display().to_string());
     let cache = line.cache.as_ref().map(open).transpose()?;
     let choice = ImageChoice { name: line.name.clone(), platform: line.platform.clone() };
-    let (store, image) = open_image(&line.path, &choice, remarks)?;
+    let (store, image): (Box<dyn Layers>, _) = match line.registry.options()? {
+        Some(options) => {
+            let images = RegistryImages::new(options, &line.image.to_string_lossy())?;
+            let image = images.image(&choice)?;
+            (Box::new(images), image)
+        }
+        None => {
+            let (store, image) = open_image(&line.image, &choice, remarks)?;
+            (Box::new(store), image)
+        }
+    };
     let rules = (!line.no_secrets).then(SecretRules::built_in).transpose()?;
     let how = ImageReading { cache: cache.as_ref(), rules: rules.as_ref() };
-    let mut report = read_image(&store, &image, &how, remarks);
+    let mut report = read_image(store.as_ref(), &image, &how, remarks);
     line.judge.judge(&opened, &mut report, out, remarks)
 }

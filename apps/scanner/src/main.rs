@@ -6,6 +6,7 @@ mod image;
 mod judge;
 mod line;
 mod packages;
+mod registry;
 mod sbom;
 
 use std::io::{self, BufWriter, Write as _};

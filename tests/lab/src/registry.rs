@@ -6,11 +6,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::LabError;
 use crate::runtime::program;
 
 /// How long it may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Kind of the manifest of an image.
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Debian package.
 const PACKAGE: &str = "docker-registry";
 
@@ -74,6 +78,54 @@ impl Registry {
         format!("http://{}", self.address)
     }
 
+    /// Pushes an image of these layers, not compressed, as the OCI distribution specification 1.1 says under "Pushing", and
+    /// gives its manifest.
+    ///
+    /// # Errors
+    /// [`LabError::Program`] with what the registry answered.
+    pub async fn push_image(
+        &self,
+        name: &str,
+        tag: &str,
+        config: &[u8],
+        layers: &[&[u8]],
+    ) -> Result<Vec<u8>, LabError> {
+        let mut described = Vec::new();
+        for layer in layers {
+            described.push(self.push_blob(name, "application/vnd.oci.image.layer.v1.tar", layer).await?);
+        }
+        let config = self.push_blob(name, "application/vnd.oci.image.config.v1+json", config).await?;
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": described,
+        })
+        .to_string()
+        .into_bytes();
+        self.put(&format!("{}/v2/{name}/manifests/{tag}", self.url()), MANIFEST, &manifest).await?;
+        Ok(manifest)
+    }
+
+    /// Pushes a blob in one piece, and gives its descriptor.
+    async fn push_blob(&self, name: &str, kind: &str, bytes: &[u8]) -> Result<serde_json::Value, LabError> {
+        let (user, password) = Self::USER;
+        let url = format!("{}/v2/{name}/blobs/uploads/", self.url());
+        let begun = reqwest::Client::new().post(&url).basic_auth(user, Some(password)).send().await;
+        let begun = begun.map_err(|error| refused(&url, &error))?;
+        let place = begun.headers().get("location").and_then(|place| place.to_str().ok());
+        let place = place.ok_or_else(|| refused(&url, &begun.status()))?;
+        let place = if place.starts_with('/') { format!("{}{place}", self.url()) } else { place.to_owned() };
+        let digest = digest(bytes);
+        self.put(&format!("{place}&digest={digest}"), "application/octet-stream", bytes).await?;
+        Ok(serde_json::json!({ "mediaType": kind, "digest": digest, "size": bytes.len() }))
+    }
+
+    async fn put(&self, url: &str, kind: &str, bytes: &[u8]) -> Result<(), LabError> {
+        let (user, password) = Self::USER;
+        let request = reqwest::Client::new().put(url).basic_auth(user, Some(password));
+        let answer = request.header("content-type", kind).body(bytes.to_vec()).send().await;
+        let answer = answer.map_err(|error| refused(url, &error))?;
+        if answer.status().is_success() { Ok(()) } else { Err(refused(url, &answer.status())) }
+    }
+
     /// The port that it took, once its log says so.
     async fn listening(&mut self, log: &Path) -> Result<SocketAddr, LabError> {
         let deadline = Instant::now() + PATIENCE;
@@ -97,6 +149,16 @@ impl Registry {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn refused(url: &str, why: &dyn std::fmt::Display) -> LabError {
+    LabError::Program { program: "docker-registry", arguments: url.to_owned(), output: why.to_string() }
+}
+
+/// `sha256:` and the digits.
+fn digest(bytes: &[u8]) -> String {
+    let sum = Sha256::digest(bytes);
+    sum.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 impl Drop for Registry {

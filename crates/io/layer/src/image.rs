@@ -224,21 +224,7 @@ impl ImageStore {
 
     fn oci_image(&self, manifest: &Document) -> Result<Image, ImageError> {
         let id = manifest.config.as_ref().map_or("", |config| &config.digest);
-        let config: Config = parse(id, &self.blob(id)?)?;
-        if manifest.layers.len() > MAX_IMAGES {
-            return Err(ImageError::Many);
-        }
-        let mut layers = Vec::new();
-        for (at, layer) in manifest.layers.iter().enumerate() {
-            let archive = config.rootfs.diff_ids.get(at).cloned().unwrap_or_default();
-            layers.push(ImageLayer {
-                part: place(&layer.digest)?,
-                digests: LayerDigests { blob: layer.digest.clone(), archive },
-                size: layer.size,
-                command: String::new(),
-            });
-        }
-        Ok(config.image(id.to_owned(), layers))
+        assemble(manifest, id, &self.blob(id)?)
     }
 
     fn docker(&self) -> Result<Vec<DockerImage>, ImageError> {
@@ -263,6 +249,89 @@ impl ImageStore {
         let layers = layers.collect();
         let mut image = config.image(digest_of(&bytes), layers);
         image.names = docker.names.unwrap_or_default();
+        Ok(image)
+    }
+}
+
+/// An image of its manifest and its configuration.
+fn assemble(manifest: &Document, id: &str, config: &[u8]) -> Result<Image, ImageError> {
+    let config: Config = parse(id, config)?;
+    if manifest.layers.len() > MAX_IMAGES {
+        return Err(ImageError::Many);
+    }
+    let mut layers = Vec::new();
+    for (at, layer) in manifest.layers.iter().enumerate() {
+        let archive = config.rootfs.diff_ids.get(at).cloned().unwrap_or_default();
+        layers.push(ImageLayer {
+            part: place(&layer.digest)?,
+            digests: LayerDigests { blob: layer.digest.clone(), archive },
+            size: layer.size,
+            command: String::new(),
+        });
+    }
+    Ok(config.image(id.to_owned(), layers))
+}
+
+/// What a manifest turned out to be, where it does not lie beside its parts: in a registry.
+pub enum Manifest {
+    /// Several images, of which one may be chosen by its platform.
+    Index(Vec<IndexEntry>),
+    /// An image.
+    Image(Box<ImageManifest>),
+    /// Neither: a chart, a signature, an attestation, a format of before 2016.
+    Other,
+}
+
+/// An image of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Digest of its manifest.
+    pub digest: String,
+    /// `os/architecture`; empty where the index does not say.
+    pub platform: String,
+}
+
+/// The manifest of an image.
+pub struct ImageManifest {
+    digest: String,
+    document: Document,
+}
+
+impl Manifest {
+    /// Reads a manifest or an index with this digest.
+    ///
+    /// # Errors
+    /// [`ImageError::Document`] when it is neither.
+    pub fn parse(digest: &str, bytes: &[u8]) -> Result<Self, ImageError> {
+        let document: Document = parse(digest, bytes)?;
+        Ok(if document.config.is_none() && !document.manifests.is_empty() {
+            let images = document.manifests.iter().filter(|one| !one.is_no_image()).take(MAX_IMAGES);
+            Self::Index(
+                images
+                    .map(|one| IndexEntry { digest: one.digest.clone(), platform: one.platform() })
+                    .collect(),
+            )
+        } else if document.is_no_image() {
+            Self::Other
+        } else {
+            Self::Image(Box::new(ImageManifest { digest: digest.to_owned(), document }))
+        })
+    }
+}
+
+impl ImageManifest {
+    /// Digest and size in bytes of its configuration.
+    pub fn config(&self) -> (&str, u64) {
+        self.document.config.as_ref().map_or(("", 0), |config| (&config.digest, config.size))
+    }
+
+    /// The image, once its configuration is there.
+    ///
+    /// # Errors
+    /// [`ImageError`] when the configuration is none, or a layer's digest can not be checked.
+    pub fn image(&self, config: &[u8]) -> Result<Image, ImageError> {
+        let mut image = assemble(&self.document, self.config().0, config)?;
+        image.digest.clone_from(&self.digest);
         Ok(image)
     }
 }

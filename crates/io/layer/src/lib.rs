@@ -12,7 +12,9 @@ mod tree;
 
 pub use archive::{ArchiveError, Content, walk_archive};
 pub use content::ReadFile;
-pub use image::{Image, ImageError, ImageLayer, ImageStore, Part, PartError};
+pub use image::{
+    Image, ImageError, ImageLayer, ImageManifest, ImageStore, IndexEntry, Manifest, Part, PartError,
+};
 pub use layer::{LayerChange, LayerDigests, LayerEntry, LayerError, walk_layer};
 pub use mapped::{MapError, MappedFile};
 pub use tree::{Entry, TreeError, Visit, walk_tree};

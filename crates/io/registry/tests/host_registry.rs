@@ -47,42 +47,10 @@ async fn whole(
     Ok(bytes)
 }
 
-/// Pushes a blob as the specification's "Pushing a blob monolithically" says.
-async fn push_blob(url: &str, name: &str, bytes: &[u8]) {
-    let (user, password) = Lab::USER;
-    let client = reqwest::Client::new();
-    let begin = client.post(format!("{url}/v2/{name}/blobs/uploads/")).basic_auth(user, Some(password));
-    let begun = begin.send().await.unwrap();
-    let place = begun.headers()["location"].to_str().unwrap().to_owned();
-    let place = if place.starts_with('/') { format!("{url}{place}") } else { place };
-    let end = client
-        .put(format!("{place}&digest={}", digest(bytes)))
-        .basic_auth(user, Some(password))
-        .header("content-type", "application/octet-stream")
-        .body(bytes.to_vec());
-    assert_eq!(end.send().await.unwrap().status(), 201);
-}
-
-/// An image of one layer.
-async fn push_image(url: &str, name: &str, tag: &str, layer: &[u8]) -> Vec<u8> {
+/// An image of one layer; its manifest.
+async fn push_image(lab: &Lab, name: &str, tag: &str, layer: &[u8]) -> Vec<u8> {
     let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    push_blob(url, name, layer).await;
-    push_blob(url, name, config).await;
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":{}}}]}}"#,
-        digest(config),
-        config.len(),
-        digest(layer),
-        layer.len(),
-    );
-    let (user, password) = Lab::USER;
-    let put = reqwest::Client::new()
-        .put(format!("{url}/v2/{name}/manifests/{tag}"))
-        .basic_auth(user, Some(password))
-        .header("content-type", "application/vnd.oci.image.manifest.v1+json")
-        .body(manifest.clone());
-    assert_eq!(put.send().await.unwrap().status(), 201);
-    manifest.into_bytes()
+    lab.push_image(name, tag, config, &[layer]).await.unwrap()
 }
 
 #[tokio::test]
@@ -90,9 +58,9 @@ async fn what_a_closed_registry_has_is_listed_and_read_with_its_digests() {
     let folder = tempfile::tempdir().unwrap();
     let lab = Lab::start(folder.path(), true).await.unwrap();
     let layer: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
-    let manifest = push_image(&lab.url(), "shop/web", "1.0", &layer).await;
-    push_image(&lab.url(), "shop/web", "latest", &layer).await;
-    push_image(&lab.url(), "tools", "1", b"tools").await;
+    let manifest = push_image(&lab, "shop/web", "1.0", &layer).await;
+    push_image(&lab, "shop/web", "latest", &layer).await;
+    push_image(&lab, "tools", "1", b"tools").await;
 
     let registry = registry(&lab.url(), reader());
     registry.check().await.unwrap();
@@ -132,7 +100,7 @@ async fn a_changed_blob_and_one_longer_than_its_manifest_says_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let lab = Lab::start(folder.path(), false).await.unwrap();
     let layer = b"a layer that somebody changes in the registry's own folder";
-    push_image(&lab.url(), "shop/web", "1", layer).await;
+    push_image(&lab, "shop/web", "1", layer).await;
     let registry = registry(&lab.url(), None);
     let error = whole(&registry, "shop/web", &digest(layer), layer.len() - 1).await.unwrap_err();
     assert!(matches!(error, RegistryError::TooLarge { .. }), "{error}");

@@ -56,6 +56,9 @@ pub enum ScannerError {
         #[source]
         source: nv_vulnerability::AcceptanceError,
     },
+    /// A registry could not be read.
+    #[error("the registry could not be read")]
+    Registry(#[from] nv_registry::RegistryError),
     /// The database's file could not be mapped.
     #[error("the database could not be opened")]
     Map(#[source] MapError),

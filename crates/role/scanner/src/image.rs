@@ -1,6 +1,7 @@
 //! An image: each layer once as a stream, then the layers over one another.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 
 use nv_layer::{
@@ -90,6 +91,22 @@ pub fn open_image(
     }
 }
 
+/// Where the layers of an image are.
+pub trait Layers {
+    /// The bytes of a layer as they lie there, from its begin; they are checked by who reads them. The error is a sentence.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn open_layer(&self, layer: &ImageLayer) -> Result<Box<dyn Read + '_>, String>;
+}
+
+impl Layers for ImageStore {
+    fn open_layer(&self, layer: &ImageLayer) -> Result<Box<dyn Read + '_>, String> {
+        let part = self.layer(layer).map_err(|error| nv_telemetry::chain(&error))?;
+        Ok(Box::new(part))
+    }
+}
+
 /// How an image is read.
 #[derive(Clone, Copy, Default)]
 pub struct ImageReading<'a> {
@@ -112,7 +129,7 @@ fn platform_of(image: &Image) -> String {
     format!("{}/{}", image.os, image.architecture)
 }
 
-fn own_platform() -> String {
+pub(crate) fn own_platform() -> String {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -123,7 +140,7 @@ fn own_platform() -> String {
 
 /// What is in an image. A layer that can not be read to its end is remarked, and the others are read nevertheless.
 pub fn read_image(
-    store: &ImageStore,
+    store: &dyn Layers,
     image: &Image,
     how: &ImageReading<'_>,
     remarks: &mut Remarks<'_>,
@@ -206,7 +223,7 @@ fn facts_of(image: &Image) -> ImageFacts {
 }
 
 fn read_layer(
-    store: &ImageStore,
+    store: &dyn Layers,
     layer: &ImageLayer,
     how: &ImageReading<'_>,
     remarks: &mut Remarks<'_>,
@@ -215,7 +232,7 @@ fn read_layer(
         return known;
     }
     let mut fault = |why: String| remarks.add(&format!("layer {}: {why}", layer.digest()));
-    let open = || store.layer(layer).map_err(|error| nv_telemetry::chain(&error));
+    let open = || store.open_layer(layer);
     match open().map(|blob| walk(blob, &layer.digests, how.rules, open)) {
         Ok((record, Ok(()))) => {
             if let Some(Err(error)) =

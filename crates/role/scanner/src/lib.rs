@@ -10,6 +10,7 @@ mod error;
 mod image;
 mod list;
 mod output;
+mod registry;
 mod remark;
 mod report;
 mod root;
@@ -22,11 +23,12 @@ pub use database::{
     BuildOptions, OpenedDatabase, build_database, lookup, print_status, print_version, verify_database,
 };
 pub use error::ScannerError;
-pub use image::{ImageChoice, ImageReading, open_image, read_image};
+pub use image::{ImageChoice, ImageReading, Layers, open_image, read_image};
 pub use list::{match_list, report_list};
 pub use nv_secret::SecretRules;
 pub use nv_vulnerability::{Severity, SigningKey};
 pub use output::{OutputFormat, write_report};
+pub use registry::{Credentials, RegistryImages, RegistryOptions, RegistryProxy};
 pub use remark::Remarks;
 pub use report::{ImageFacts, Installed, LayerFacts, Report, Secret, SetId};
 pub use root::read_root;

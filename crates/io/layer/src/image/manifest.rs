@@ -46,6 +46,11 @@ impl Descriptor {
         attestation || nowhere || !self.artifact_type.is_empty()
     }
 
+    pub(super) fn platform(&self) -> String {
+        let platform = self.platform.as_ref().filter(|platform| !platform.os.is_empty());
+        platform.map(|platform| format!("{}/{}", platform.os, platform.architecture)).unwrap_or_default()
+    }
+
     pub(super) fn names(&self) -> Option<String> {
         let keys = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
         keys.iter().find_map(|key| self.annotations.get(*key)).cloned()

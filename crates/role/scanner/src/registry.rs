@@ -1,0 +1,154 @@
+//! Images in a registry: only the manifest, the configuration and the layers that are not known yet are pulled, as streams
+//! that end in nothing but a report.
+
+use std::io::{self, Read};
+use std::str::FromStr;
+
+use nv_layer::{Image, ImageLayer, Manifest};
+use nv_registry::{Blob, Digest, NameError, Reference, Registry, RegistryError, Repository};
+pub use nv_registry::{Credentials, Options as RegistryOptions, Proxy as RegistryProxy};
+use tokio::runtime::Runtime;
+
+use crate::error::ScannerError;
+use crate::image::{ImageChoice, Layers, own_platform};
+
+/// Largest configuration: it has the history of every layer.
+const MAX_CONFIG: u64 = 16 * 1024 * 1024;
+/// The tag that is meant where none is given.
+const DEFAULT_TAG: &str = "latest";
+
+/// A repository of a registry.
+pub struct RegistryImages {
+    registry: Registry,
+    repository: Repository,
+    reference: Reference,
+    /// Requests run on it while the thread that scans waits: layers are read one after the other.
+    runtime: Runtime,
+}
+
+impl RegistryImages {
+    /// `name` is `repository`, `repository:tag` or `repository@digest`.
+    ///
+    /// # Errors
+    /// [`ScannerError::Argument`] for a name that is none, [`ScannerError::Registry`] for an address that is none.
+    pub fn new(options: RegistryOptions, name: &str) -> Result<Self, ScannerError> {
+        let argument = |error: NameError| ScannerError::Argument(error.to_string());
+        let (repository, reference) = match name.split_once('@') {
+            Some((repository, digest)) => (repository, Reference::Digest(digest.parse().map_err(argument)?)),
+            None => match name.split_once(':') {
+                Some((repository, tag)) => (repository, Reference::from_str(tag).map_err(argument)?),
+                None => (name, Reference::Tag(DEFAULT_TAG.to_owned())),
+            },
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| ScannerError::Read { path: "the registry".into(), source })?;
+        let repository = repository.parse().map_err(argument)?;
+        Ok(Self { registry: Registry::new(options)?, repository, reference, runtime })
+    }
+
+    /// The image that is meant; of several the one of the chosen platform, or of this machine's.
+    ///
+    /// # Errors
+    /// [`ScannerError`] when it cannot be read, is none, or is not there for the platform.
+    pub fn image(&self, choice: &ImageChoice) -> Result<Image, ScannerError> {
+        let found = self.runtime.block_on(self.registry.manifest(&self.repository, &self.reference))?;
+        let manifest = Manifest::parse(found.digest.as_str(), &found.bytes).map_err(ScannerError::Image)?;
+        let manifest = match manifest {
+            Manifest::Index(images) => {
+                let own = own_platform();
+                let wanted = choice.platform.as_deref().unwrap_or(&own);
+                let meant = images.iter().find(|image| image.platform == wanted);
+                // One image alone needs no choice.
+                let alone = images.first().filter(|_| images.len() == 1 && choice.platform.is_none());
+                let meant = meant.or(alone).ok_or_else(|| {
+                    let there: Vec<&str> = images.iter().map(|image| image.platform.as_str()).collect();
+                    self.fault(&format!("is not there for {wanted}; there is {}", there.join(", ")))
+                })?;
+                let digest = self.digest(&meant.digest)?;
+                let found = self
+                    .runtime
+                    .block_on(self.registry.manifest(&self.repository, &Reference::Digest(digest)))?;
+                Manifest::parse(found.digest.as_str(), &found.bytes).map_err(ScannerError::Image)?
+            }
+            other => other,
+        };
+        let Manifest::Image(manifest) = manifest else {
+            return Err(self.fault("is no image: a chart, a signature or another artefact"));
+        };
+        let (digest, size) = manifest.config();
+        let config = self.config(&self.digest(digest)?, size)?;
+        let mut image = manifest.image(&config).map_err(ScannerError::Image)?;
+        image.names.push(self.name());
+        Ok(image)
+    }
+
+    /// `registry/repository:tag`, or with `@digest`.
+    fn name(&self) -> String {
+        let sign = if matches!(self.reference, Reference::Tag(_)) { ':' } else { '@' };
+        format!("{}/{}{sign}{}", self.registry.host(), self.repository, self.reference)
+    }
+
+    fn fault(&self, what: &str) -> ScannerError {
+        ScannerError::Argument(format!("{} {what}", self.name()))
+    }
+
+    fn digest(&self, text: &str) -> Result<Digest, ScannerError> {
+        text.parse().map_err(|error: NameError| self.fault(&error.to_string()))
+    }
+
+    fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, ScannerError> {
+        if size > MAX_CONFIG {
+            return Err(
+                self.fault(&format!("has a configuration of {size} bytes, at most {MAX_CONFIG} are read"))
+            );
+        }
+        self.runtime
+            .block_on(async {
+                let mut blob = self.registry.blob(&self.repository, digest, size).await?;
+                let mut bytes = Vec::new();
+                while let Some(piece) = blob.next().await? {
+                    bytes.extend_from_slice(&piece);
+                }
+                Ok::<_, RegistryError>(bytes)
+            })
+            .map_err(ScannerError::Registry)
+    }
+}
+
+impl Layers for RegistryImages {
+    fn open_layer(&self, layer: &ImageLayer) -> Result<Box<dyn Read + '_>, String> {
+        let digest: Digest = layer.digests.blob.parse().map_err(|error: NameError| error.to_string())?;
+        let opened = self.runtime.block_on(self.registry.blob(&self.repository, &digest, layer.size));
+        let blob = opened.map_err(|error| nv_telemetry::chain(&error))?;
+        Ok(Box::new(Stream { runtime: &self.runtime, blob, piece: Vec::new(), at: 0 }))
+    }
+}
+
+/// A blob, read while the thread waits for each piece.
+struct Stream<'a> {
+    runtime: &'a Runtime,
+    blob: Blob<'a>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.piece.len() {
+            match self.runtime.block_on(self.blob.next()) {
+                Ok(Some(piece)) => (self.piece, self.at) = (piece.into(), 0),
+                Ok(None) => return Ok(0),
+                Err(error) => return Err(io::Error::other(nv_telemetry::chain(&error))),
+            }
+        }
+        let left = self.piece.get(self.at..).unwrap_or_default();
+        let length = left.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..length), left.get(..length)) {
+            to.copy_from_slice(from);
+        }
+        self.at += length;
+        Ok(length)
+    }
+}
