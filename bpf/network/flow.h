@@ -208,8 +208,6 @@ static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool fr
 	struct flow *flow = bpf_map_lookup_elem(&flows, &p->key);
 	if (created)
 		count(FLOWS_CREATED);
-	if (created && !from_pod)
-		find_other_end(skb, p);
 	if (!flow) {
 		count(FLOWS_NOT_STORED);
 		return answer(j->verdict);
@@ -354,6 +352,8 @@ first:
 	/* A copy can be made at interfaces alone. */
 	if (at && opened != TC_ACT_SHOT) {
 		flow = bpf_map_lookup_elem(&flows, &p.key);
+		if (flow && !from_pod)
+			find_other_end(skb, &p, flow);
 		if (flow)
 			tap(skb, &p, flow, now);
 	}

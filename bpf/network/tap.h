@@ -13,7 +13,7 @@
 
 /* The first packet of a flow comes to a pod: was it copied at the interface that it came in by? Under other addresses,
  * translated on the way, it is another flow, and copied here as well. */
-static __always_inline void find_other_end(struct __sk_buff *skb, const struct packet *p)
+static __noinline void find_other_end(struct __sk_buff *skb, const struct packet *p, struct flow *here)
 {
 	struct flow_key key = {
 		.ifindex = skb->ingress_ifindex,
@@ -25,10 +25,7 @@ static __always_inline void find_other_end(struct __sk_buff *skb, const struct p
 	__builtin_memcpy(key.remote, p->key.local, 16);
 	__builtin_memcpy(key.vlan, p->key.vlan, 3);
 	struct flow *there = bpf_map_lookup_elem(&flows, &key);
-	if (!there || (there->flags & ELSEWHERE))
-		return;
-	struct flow *here = bpf_map_lookup_elem(&flows, &p->key);
-	if (here)
+	if (there && !(there->flags & ELSEWHERE))
 		__sync_fetch_and_or(&here->flags, ELSEWHERE);
 }
 
