@@ -14,6 +14,8 @@ use crate::programs::{Program, libraries};
 
 /// Longest run of a guest.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Where iptables looks for its extensions, which it loads by name.
+const XTABLES: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 /// How a guest says what came of a program: mark, name, exit code.
 const RESULT: &str = "NV-RESULT";
 /// The kernel's first file system cannot be pivoted away from, as containers do it: everything moves to another.
@@ -67,7 +69,10 @@ impl Guest {
         {
             files.link(&format!("bin/{applet}"), "busybox");
         }
-        for (name, content) in &kernel.modules {
+        // Without connection tracking in the other guest of a series: the programs load there too, and say so.
+        let modules: Vec<_> =
+            kernel.modules.iter().filter(|(name, _)| lsm || !crate::kernel::is_translation(name)).collect();
+        for (name, content) in &modules {
             files.file(&format!("mod/{name}.ko"), 0o644, content);
         }
         files.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
@@ -84,7 +89,14 @@ impl Guest {
         for (program, path) in [("ip", "/sbin/ip"), ("tc", "/sbin/tc"), ("bash", "/bin/bash")] {
             with_libraries(&mut files, Path::new(path), &format!("bin/{program}"))?;
         }
-        let mut script = script(kernel);
+        for family in ["iptables-legacy", "ip6tables-legacy"] {
+            let path = Path::new("/usr/sbin").join(family);
+            with_libraries(&mut files, &path, &format!("bin/{family}"))?;
+        }
+        for extension in ["standard", "tcp", "udp", "DNAT", "MASQUERADE"] {
+            files.copy(&Path::new(XTABLES).join(format!("libxt_{extension}.so")), None)?;
+        }
+        let mut script = script(modules.iter().map(|(name, _)| name.as_str()));
         let mut names = Vec::new();
         if let Some(enforcer) = enforcer {
             with_libraries(&mut files, enforcer, "t/enforcer")?;
@@ -179,7 +191,7 @@ impl Guest {
 }
 
 /// Mounts, modules, the loopback.
-fn script(kernel: &Kernel) -> String {
+fn script<'a>(modules: impl Iterator<Item = &'a str>) -> String {
     let mut script = String::from(
         "#!/bin/busybox sh\n\
          export PATH=/bin:/sbin:/t HOME=/root RUST_BACKTRACE=0\n\
@@ -189,7 +201,7 @@ fn script(kernel: &Kernel) -> String {
          mount -t tmpfs t /tmp; mount -t tmpfs t /var/tmp; mount -t tmpfs t /run\n\
          ln -s /proc/self/fd /dev/fd\n",
     );
-    for (module, _) in &kernel.modules {
+    for module in modules {
         script.push_str(&format!("insmod /mod/{module}.ko || echo \"{module} is not loaded\"\n"));
     }
     script.push_str("ip link set lo up\n");

@@ -22,6 +22,23 @@ const MODULES: [&str; 12] = [
     "cls_u32",
 ];
 
+/// Those of connection tracking and of a Kubernetes node's translation of addresses, in the order of loading.
+const TRANSLATION: [&str; 13] = [
+    "nf_defrag_ipv4",
+    "nf_defrag_ipv6",
+    "libcrc32c",
+    "nf_conntrack",
+    "nf_nat",
+    "x_tables",
+    "ip_tables",
+    "ip6_tables",
+    "iptable_nat",
+    "ip6table_nat",
+    "xt_nat",
+    "xt_tcpudp",
+    "xt_MASQUERADE",
+];
+
 /// An unpacked kernel.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -65,10 +82,10 @@ impl Kernel {
             .context("the kernel's file has no release")?
             .to_owned();
         let mut modules = Vec::new();
-        for module in MODULES {
+        for module in MODULES.iter().chain(&TRANSLATION) {
             let root = folder.join("lib/modules").join(&release).join("kernel");
             match find(&root, module)? {
-                Some(path) => modules.push((module.to_owned(), content(&path)?)),
+                Some(path) => modules.push(((*module).to_owned(), content(&path)?)),
                 // Built in, or not known to this series.
                 None => println!("{release} has no module {module}"),
             }
@@ -76,6 +93,11 @@ impl Kernel {
         ensure!(modules.iter().any(|(name, _)| name == "overlay"), "{release} has no overlay module");
         Ok(Self { release, image, modules })
     }
+}
+
+/// Whether a module belongs to connection tracking, which not every node has.
+pub(crate) fn is_translation(module: &str) -> bool {
+    TRANSLATION.contains(&module)
 }
 
 /// The kernel that a package without content depends on.

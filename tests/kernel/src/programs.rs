@@ -30,6 +30,8 @@ impl Program {
                 "a_denied",
                 "ipv6",
                 "places::a_",
+                "translation::both",
+                "translation::a_service_is",
             ],
             ("host_probe", false) => &[
                 "the_trial",

@@ -40,9 +40,21 @@ const POD: u32 = 16;
 const HOST: u32 = 17;
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Loads, attaches and fires; takes a fraction of a second. Answers also with the hook that worked.
+/// What came of [`run`].
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Whether packets are stopped at an interface.
+    pub capability: Capability,
+    /// The hook that worked.
+    pub hook: Option<Hook>,
+    /// Whether ends behind a translation of addresses are found, or why not, a sentence
+    /// ([`Loaded::translations`]).
+    pub translations: Result<(), String>,
+}
+
+/// Loads, attaches and fires; takes a fraction of a second.
 #[must_use]
-pub fn run() -> (Capability, Option<Hook>) {
+pub fn run() -> Outcome {
     let start = monotonic_nanos();
     let result = std::thread::Builder::new()
         .name("trial".to_owned())
@@ -50,11 +62,12 @@ pub fn run() -> (Capability, Option<Hook>) {
         .map_err(|error| format!("no thread for the trial: {error}"))
         .and_then(|thread| thread.join().unwrap_or_else(|_panic| Err("the trial has failed".to_owned())));
     let trial_micros = monotonic_nanos().saturating_sub(start) / 1_000;
-    let (works, reason, hook) = match result {
-        Ok(hook) => (true, String::new(), Some(hook)),
-        Err(reason) => (false, reason, None),
+    let (works, reason, hook, translations) = match result {
+        Ok((hook, translations)) => (true, String::new(), Some(hook), translations),
+        Err(reason) => (false, reason.clone(), None, Err(reason)),
     };
-    (Capability { mechanism: Mechanism::TrafficControl, works, reason, trial_micros }, hook)
+    let capability = Capability { mechanism: Mechanism::TrafficControl, works, reason, trial_micros };
+    Outcome { capability, hook, translations }
 }
 
 /// Whether the kernel takes the programs of sockets, on a cgroup of the trial's own that goes with it.
@@ -79,7 +92,7 @@ pub fn sockets() -> Result<(), String> {
 }
 
 /// On a thread of its own: it leaves the namespace for good.
-fn fire() -> Result<Hook, String> {
+fn fire() -> Result<(Hook, Result<(), String>), String> {
     let why = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     // SAFETY: only the network namespace of this thread changes; descriptors and memory stay shared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
@@ -117,7 +130,9 @@ fn fire() -> Result<Hook, String> {
         return Err("a forbidden packet was not dropped".to_owned());
     }
     match counters.read() {
-        Ok(totals) if totals.denied_packets == 1 => Ok(hook),
+        Ok(totals) if totals.denied_packets == 1 => {
+            Ok((hook, loaded.translations().map_err(ToOwned::to_owned)))
+        }
         Ok(totals) => Err(format!("1 packet was to be dropped, {} were", totals.denied_packets)),
         Err(error) => Err(error.to_string()),
     }

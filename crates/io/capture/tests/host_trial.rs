@@ -10,7 +10,7 @@ fn the_trial_puts_the_socket_programs_on_a_cgroup_of_its_own_and_leaves_nothing(
 
 #[test]
 fn the_trial_drops_a_forbidden_packet_on_this_kernel() {
-    let (capability, hook) = trial::run();
+    let trial::Outcome { capability, hook, .. } = trial::run();
     assert!(capability.works, "{}", capability.reason);
     assert_eq!(capability.mechanism, Mechanism::TrafficControl);
     assert!(hook.is_some());

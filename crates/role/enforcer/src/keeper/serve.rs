@@ -187,15 +187,7 @@ fn load(
         Ok((Kernel { pins: pins.clone(), process, network }, handed.0, handed.1))
     };
     match attempt() {
-        Ok((kernel, process, network)) => {
-            if let Err(reason) = kernel.network.translations() {
-                capabilities.lost.push(format!(
-                    "Connections through addresses that the kernel translates (services, masquerading) are judged by \
-                     these addresses and not by who is behind them: {reason}"
-                ));
-            }
-            Ok((kernel, capabilities, process, network))
-        }
+        Ok((kernel, process, network)) => Ok((kernel, capabilities, process, network)),
         Err(reason) => Err((capabilities, reason)),
     }
 }
@@ -211,13 +203,20 @@ pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
 #[must_use]
 pub fn try_each(trial: &nv_probe::Trial) -> Tried {
     let mut capabilities = nv_probe::trial::run(trial);
-    let (network, _hook) = nv_capture::trial::run();
-    if network.works {
-        capabilities.network = Some(network.mechanism);
+    let network = nv_capture::trial::run();
+    if network.capability.works {
+        capabilities.network = Some(network.capability.mechanism);
+        if let Err(reason) = network.translations {
+            capabilities.lost.push(format!(
+                "Connections through addresses that the kernel translates (services, masquerading) are judged by these \
+                 addresses and not by who is behind them: {reason}"
+            ));
+        }
     } else {
-        capabilities.lost.push(format!("connections are reported but not stopped: {}", network.reason));
+        let reason = &network.capability.reason;
+        capabilities.lost.push(format!("connections are reported but not stopped: {reason}"));
     }
-    capabilities.trials.push(network);
+    capabilities.trials.push(network.capability);
     if let Err(reason) = nv_capture::trial::sockets() {
         capabilities.lost.push(format!(
             "What containers on the host's network, and on interfaces that are no veths, send and are sent is not judged \
