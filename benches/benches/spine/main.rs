@@ -1,25 +1,22 @@
 //! The promised numbers of the spine (docs/SPEC.md), on the real product and real pods. Each line says what was promised
-//! and what was measured; a promise that does not hold ends the run with an error.
+//! and what was measured; a promise that does not hold ends the run with an error. Arguments choose some of them:
+//! `memory`, `throughput`, `programs`, `modes`, `newcomers`.
+
+mod modes;
+mod newcomers;
+mod throughput;
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use nv_lab::{ContainerSpec, Image, Lab, LabOptions, Pod, PodSpec};
+use anyhow::{Context as _, Result};
 use nv_scene::Scene;
 use serde_json::Value;
 use tokio::process::Command;
 
 /// Denied programs of the first bench.
 const DENIED: usize = 10_000;
-/// Interleaved pairs of the throughput bench, and seconds of each run.
-const PAIRS: usize = 7;
-const SECONDS: u64 = 3;
-/// Switches of the mode.
-const SWITCHES: usize = 20;
-
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     match Box::pin(run()).await {
@@ -60,14 +57,29 @@ async fn run() -> Result<bool> {
 }
 
 async fn measure(scene: &Scene) -> Result<Vec<Line>> {
+    // cargo adds an argument of its own.
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let is_chosen = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
     scene.operate().await?;
     scene.wait_learned().await?;
-    let mut lines = memory(scene).await?;
-    lines.push(throughput(scene).await?);
+    let mut lines = Vec::new();
+    if is_chosen("memory") {
+        lines.extend(memory(scene).await?);
+    }
+    if is_chosen("throughput") {
+        lines.extend(throughput::measure(scene).await?);
+    }
     scene.set_mode("Protect").await?;
-    lines.push(denied(scene).await?);
-    lines.push(latency(scene).await?);
-    lines.extend(switch(scene).await?);
+    if is_chosen("programs") {
+        lines.push(denied(scene).await?);
+        lines.push(latency(scene).await?);
+    }
+    if is_chosen("modes") {
+        lines.extend(modes::measure(scene).await?);
+    }
+    if is_chosen("newcomers") {
+        lines.push(newcomers::measure(scene).await?);
+    }
     Ok(lines)
 }
 
@@ -132,56 +144,6 @@ async fn latency(scene: &Scene) -> Result<Line> {
     })
 }
 
-/// Discover → Protect and back, while an allowed connection talks.
-async fn switch(scene: &Scene) -> Result<Vec<Line>> {
-    let echo = format!("{}:7", scene.echo_address()?);
-    let lines = "4000";
-    let words = ["/bin/attacker", "talk", &echo, lines];
-    let talk = scene.run(&words);
-    let toggle = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        for number in 0..SWITCHES {
-            let mode = if number % 2 == 0 { "Discover" } else { "Protect" };
-            scene.api.set_modes(&["web.shop", "echo.shop", "client.shop"], mode).await?;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        Ok::<(), anyhow::Error>(())
-    };
-    let (talked, toggled) = tokio::join!(talk, toggle);
-    toggled?;
-    let talked = talked?;
-    let log = std::fs::read_to_string(scene.product.log_path())?;
-    let mut micros: Vec<u64> = log
-        .lines()
-        .filter(|line| line.contains("policy enforced"))
-        .filter_map(|line| line.split("micros=").nth(1)?.split_whitespace().next()?.parse().ok())
-        .collect();
-    ensure!(!micros.is_empty(), "the log names no enforced policy");
-    let last = micros.split_off(micros.len().saturating_sub(SWITCHES));
-    let worst = last.iter().copied().max().unwrap_or(0);
-    let mut sorted = last;
-    sorted.sort_unstable();
-    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
-    Ok(vec![
-        Line {
-            what: "Discover <-> Protect, first to last map write",
-            promised: "< 10 ms",
-            measured: format!(
-                "median {:.1} ms, worst {:.1} ms of {SWITCHES}",
-                median as f64 / 1e3,
-                worst as f64 / 1e3
-            ),
-            holds: worst < 10_000,
-        },
-        Line {
-            what: "lines lost by an allowed connection meanwhile",
-            promised: "0",
-            measured: format!("exit code {} of {lines} lines{}", talked.exit_code, talked.stderr),
-            holds: talked.exit_code == 0,
-        },
-    ])
-}
-
 /// Resident memory of the product's processes, idle, and of an enforcer alone.
 async fn memory(scene: &Scene) -> Result<Vec<Line>> {
     let pid = scene.product.pid().context("the product does not run")?;
@@ -227,116 +189,4 @@ fn resident(pid: u32) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok())
         .map_or(0, |kib| kib * 1024)
-}
-
-/// One TCP stream between two pods in Protect, against two pods that nothing watches, in interleaved pairs.
-async fn throughput(scene: &Scene) -> Result<Line> {
-    // The same kernel, bridge and veths, without the product's programs.
-    let bare = Lab::start(LabOptions::fresh()?).await?;
-    let outcome = pairs(scene, &bare).await;
-    bare.stop().await?;
-    outcome
-}
-
-async fn pairs(scene: &Scene, bare: &Lab) -> Result<Line> {
-    let image = Image::busybox("docker.io/scene/bare:1")?.command(&["/bin/sleep", "1000000"]);
-    bare.import(&image).await?;
-    let pod = |name: &'static str| {
-        let spec =
-            PodSpec::new(name, "bare").container(ContainerSpec::new("main", "docker.io/scene/bare:1", &[]));
-        async move { bare.run_pod(&spec).await }
-    };
-    let (one, two) = (pod("one").await?, pod("two").await?);
-    let _bare_server = Server::start(&two)?;
-    let _server = Server::start(&scene.web)?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    // Learned, then protected.
-    stream(&scene.client, &scene.web, 1).await?;
-    scene
-        .api
-        .wait_for("/v1/policy/rule", Duration::from_secs(30), |answer| {
-            answer.to_string().contains("5201").then_some(())
-        })
-        .await?;
-    scene.set_mode("Protect").await?;
-    let (mut ratios, mut costs) = (Vec::new(), Vec::new());
-    for _ in 0..PAIRS {
-        let base = stream(&one, &two, SECONDS).await?;
-        let watched = stream(&scene.client, &scene.web, SECONDS).await?;
-        ratios.push(watched.bytes / base.bytes);
-        costs.push((watched.cpu / watched.bytes) / (base.cpu / base.bytes));
-    }
-    scene.set_mode("Discover").await?;
-    let (ratio, spread) = median(&mut ratios);
-    let (cost, _) = median(&mut costs);
-    Ok(Line {
-        what: "TCP throughput of a pod in Protect / unprotected",
-        promised: ">= 0.95, or <= 1.05 CPU",
-        measured: format!("{ratio:.3} (pairs scatter by {spread:.2}), CPU per byte {cost:.3}"),
-        holds: ratio >= 0.95 || (spread > 0.05 && cost <= 1.05),
-    })
-}
-
-/// Median, and the distance between the largest and the smallest.
-fn median(values: &mut [f64]) -> (f64, f64) {
-    values.sort_by(f64::total_cmp);
-    let at = |at: usize| values.get(at).copied().unwrap_or_default();
-    (at(values.len() / 2), at(values.len().saturating_sub(1)) - at(0))
-}
-
-/// An iperf3 server in a pod's network.
-struct Server {
-    _child: tokio::process::Child,
-}
-
-impl Server {
-    fn start(pod: &Pod) -> Result<Self> {
-        let child = in_network(pod, &["iperf3", "-s"]).kill_on_drop(true).spawn().context("iperf3")?;
-        Ok(Self { _child: child })
-    }
-}
-
-fn in_network(pod: &Pod, words: &[&str]) -> Command {
-    let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--net=/proc/{}/ns/net", pod.sandbox.pid))
-        .args(words)
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null());
-    command
-}
-
-struct Moved {
-    bytes: f64,
-    cpu: f64,
-}
-
-async fn stream(from: &Pod, to: &Pod, seconds: u64) -> Result<Moved> {
-    let address = to.ipv4().context("a pod without address")?.to_string();
-    let before = busy()?;
-    let seconds = seconds.to_string();
-    let output = in_network(from, &["iperf3", "-J", "-c", &address, "-t", &seconds]).output().await?;
-    let cpu = busy()? - before;
-    let answer: Value = serde_json::from_slice(&output.stdout).context("iperf3's answer")?;
-    let Some(bytes) = answer.pointer("/end/sum_received/bytes").and_then(Value::as_f64) else {
-        bail!("iperf3 to {address}: {}", answer.get("error").unwrap_or(&answer));
-    };
-    Ok(Moved { bytes, cpu })
-}
-
-/// Seconds that the machine's CPUs were busy.
-fn busy() -> Result<f64> {
-    let stat = std::fs::read_to_string(Path::new("/proc/stat"))?;
-    let fields: Vec<f64> = stat
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .take(8)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    let idle: f64 = fields.iter().skip(3).take(2).sum();
-    Ok((fields.iter().sum::<f64>() - idle) / 100.0)
 }

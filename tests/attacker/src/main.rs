@@ -5,20 +5,25 @@
 //! - `read FILE`, `delete FILE`, `rename FROM TO`, `link FROM TO`: ends with 0 if it could, with 2 if not.
 //! - `memfd FILE`: copies itself into memory, runs the copy as `write FILE`.
 //! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
+//! - `dial HOST:PORT MILLIS`: sends datagrams and asks for TCP connections, from its first moment on and until it gets
+//!   through or the time is over; ends with 0 if it got through, with 2 if not.
 //! - `scan HOST FIRST LAST`: tries each of these ports for a moment.
-//! - `serve PORT`: answers each TCP connection with what it sends, until it is killed.
+//! - `serve PORT`: answers each TCP connection and each datagram with what it sends, until it is killed.
 //! - `talk HOST:PORT COUNT`: sends COUNT numbered lines over one connection to a `serve`, one every 2 ms, and
 //!   checks each answer; ends with 0 if none was lost or late by more than 2 seconds.
+//! - `exchange HOST:PORT COUNT`: the same with datagrams, each line in one and none sent again.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket,
+};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -31,11 +36,13 @@ fn main() -> ExitCode {
         ["link", from, to] => fs::hard_link(from, to),
         ["memfd", file] => in_memory(file),
         ["connect", target] => connect(target).map(drop),
+        ["dial", target, millis] => dial(target, millis),
         ["scan", host, first, last] => scan(host, first, last),
         ["serve", port] => serve(port),
         ["talk", target, count] => talk(target, count),
+        ["exchange", target, count] => exchange(target, count),
         _ => Err(io::Error::other(
-            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | connect HOST:PORT | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT",
+            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | connect HOST:PORT | dial HOST:PORT MILLIS | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT | exchange HOST:PORT COUNT",
         )),
     };
     match outcome {
@@ -62,9 +69,33 @@ fn in_memory(file: &str) -> io::Result<()> {
     Err(Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd())).args(["write", file]).exec())
 }
 
+fn address(target: &str) -> io::Result<SocketAddr> {
+    target.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("no address"))
+}
+
 fn connect(target: &str) -> io::Result<TcpStream> {
-    let address = target.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("no address"))?;
-    TcpStream::connect_timeout(&address, Duration::from_secs(3))
+    TcpStream::connect_timeout(&address(target)?, Duration::from_secs(3))
+}
+
+/// A socket of an address' family.
+fn datagrams(to: &SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((any, 0))
+}
+
+fn dial(target: &str, millis: &str) -> io::Result<()> {
+    let (begin, target) = (Instant::now(), address(target)?);
+    let length = Duration::from_millis(millis.parse().map_err(io::Error::other)?);
+    let socket = datagrams(&target)?;
+    loop {
+        // Refused or not, the next one may get through.
+        drop(socket.send_to(b"first", target));
+        match TcpStream::connect_timeout(&target, Duration::from_millis(50)) {
+            Ok(_) => return Ok(()),
+            Err(error) if begin.elapsed() > length => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
 }
 
 fn scan(host: &str, first: &str, last: &str) -> io::Result<()> {
@@ -80,6 +111,16 @@ fn scan(host: &str, first: &str, last: &str) -> io::Result<()> {
 
 fn serve(port: &str) -> io::Result<()> {
     let port: u16 = port.parse().map_err(io::Error::other)?;
+    let socket = UdpSocket::bind(("::", port))?;
+    thread::spawn(move || {
+        let mut buffer = [0_u8; 4096];
+        while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+            if let Some(part) = buffer.get(..count) {
+                // Whoever asked and is gone needs no answer.
+                drop(socket.send_to(part, from));
+            }
+        }
+    });
     for stream in TcpListener::bind(("::", port))?.incoming() {
         let mut stream = stream?;
         thread::spawn(move || -> io::Result<()> {
@@ -108,6 +149,25 @@ fn talk(target: &str, count: &str) -> io::Result<()> {
         answers.read_line(&mut answer)?;
         if answer != line {
             return Err(io::Error::other(format!("line {number} was answered with {answer:?}")));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+fn exchange(target: &str, count: &str) -> io::Result<()> {
+    let count: u32 = count.parse().map_err(io::Error::other)?;
+    let target = address(target)?;
+    let socket = datagrams(&target)?;
+    socket.connect(target)?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut answer = [0_u8; 64];
+    for number in 0..count {
+        let line = format!("{number}\n");
+        socket.send(line.as_bytes())?;
+        let length = socket.recv(&mut answer)?;
+        if answer.get(..length) != Some(line.as_bytes()) {
+            return Err(io::Error::other(format!("datagram {number} was answered with another")));
         }
         thread::sleep(Duration::from_millis(2));
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use nv_scene::{CLIENT_GROUP, SECRET, Scene, TOOL};
+use nv_scene::{CLIENT_GROUP, Counted, SECRET, Scene, TOOL, client_pod};
 use serde_json::Value;
 
 /// Three containers, learned, protected, attacked.
@@ -127,6 +127,7 @@ async fn attacks(scene: &Scene) -> Result<Vec<Outcome>> {
     let memory = ["/bin/attacker", "memfd", "/tmp/proof-memory"];
     outcomes.push(program(scene, "a program in memory", &memory, "memfd:", "/tmp/proof-memory").await?);
     outcomes.push(connection(scene).await?);
+    outcomes.push(first_connection(scene).await?);
     outcomes.push(reverse_shell(scene).await?);
     outcomes.push(read_secret(scene).await?);
     let (from, to) = ("/srv/vault/key", "/srv/vault/moved");
@@ -175,12 +176,11 @@ async fn program(
         })
         .await
         .with_context(|| format!("no incident for {attack}"))?;
-    let nanos = record.get("decision_nanos").and_then(Value::as_f64);
     Ok(Outcome {
         attack,
         end: End::of(!scene.has_file(proof)),
         mechanism: text(&record, "mechanism").to_owned(),
-        micros: nanos.map(|nanos| nanos / 1000.0),
+        micros: micros(&record),
         seen: begin.elapsed(),
         link: format!("{}/events/{}", scene.product.console_url(), text(&record, "id")),
     })
@@ -192,26 +192,61 @@ async fn connection(scene: &Scene) -> Result<Outcome> {
     let begin = Instant::now();
     let words = ["/bin/attacker", "connect", &target];
     let attempt = scene.run(&words);
-    let record = scene.api.wait_for("/v1/log/violation", Duration::from_secs(10), |answer| {
-        let list = answer.get("violations")?.as_array()?;
-        list.iter()
-            .find(|record| {
-                text(record, "policy_action") == "deny"
-                    && record.get("server_port") == Some(&serde_json::json!(81))
-            })
-            .cloned()
-            .map(|record| (record, begin.elapsed()))
-    });
-    let (attempt, record) = tokio::join!(attempt, record);
-    let ((record, seen), _) = record.context("no violation for the connection")?;
-    Ok(Outcome {
-        attack: "a connection never seen",
-        end: End::of(attempt?.exit_code != 0),
-        mechanism: text(&record, "mechanism").to_owned(),
-        micros: None,
-        seen,
-        link: format!("{}/events/{}", scene.product.console_url(), text(&record, "id")),
-    })
+    let (attempt, violation) = tokio::join!(attempt, violation(scene, 81, begin));
+    Ok(violation?.outcome(scene, "a connection never seen", End::of(attempt?.exit_code != 0)))
+}
+
+/// A new pod whose first program does nothing but dial out, before there is anything at its interface.
+async fn first_connection(scene: &Scene) -> Result<Outcome> {
+    let target = format!("{}:82", scene.web_address()?);
+    let before = Counted::of(&scene.web)?.received;
+    let begin = Instant::now();
+    let spec = client_pod(7, &["/bin/attacker", "dial", &target, "2000"]);
+    let (pod, violation) = tokio::join!(scene.lab.run_pod(&spec), violation(scene, 82, begin));
+    pod.context("the new pod")?;
+    let violation = violation?;
+    // The program goes on dialling for two seconds, while its interface comes under guard.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stopped = Counted::of(&scene.web)?.received == before;
+    Ok(violation.outcome(scene, "a new pod's first packet", End::of(stopped)))
+}
+
+/// A violation that was stopped, and when it was in the REST API.
+struct Violation {
+    record: Value,
+    seen: Duration,
+}
+
+impl Violation {
+    fn outcome(&self, scene: &Scene, attack: &'static str, end: End) -> Outcome {
+        Outcome {
+            attack,
+            end,
+            mechanism: text(&self.record, "mechanism").to_owned(),
+            micros: micros(&self.record),
+            seen: self.seen,
+            link: format!("{}/events/{}", scene.product.console_url(), text(&self.record, "id")),
+        }
+    }
+}
+
+/// Waits until a stopped connection to a port is told.
+async fn violation(scene: &Scene, port: u16, begin: Instant) -> Result<Violation> {
+    let stopped = |answer: &Value| {
+        let is = |record: &&Value| {
+            text(record, "policy_action") == "deny"
+                && record.get("server_port") == Some(&serde_json::json!(port))
+        };
+        let record = answer.get("violations")?.as_array()?.iter().find(is)?.clone();
+        Some(Violation { record, seen: begin.elapsed() })
+    };
+    let told = scene.api.wait_for("/v1/log/violation", Duration::from_secs(10), stopped).await;
+    Ok(told.with_context(|| format!("no violation for the connection to port {port}"))?.0)
+}
+
+/// How long the kernel took to decide, where it was measured.
+fn micros(record: &Value) -> Option<f64> {
+    record.get("decision_nanos").and_then(Value::as_f64).map(|nanos| nanos / 1000.0)
 }
 
 /// Waits for an incident, and makes a line of it.
@@ -234,7 +269,7 @@ async fn incident(
         attack,
         end,
         mechanism: if mechanism.is_empty() { "-" } else { mechanism }.to_owned(),
-        micros: record.get("decision_nanos").and_then(Value::as_f64).map(|nanos| nanos / 1000.0),
+        micros: micros(&record),
         seen: begin.elapsed(),
         link: format!("{}/events/{}", scene.product.console_url(), text(&record, "id")),
     })

@@ -3,14 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
 use nv_lab::{ContainerSpec, Image, PlainSpec, PodSpec};
-use nv_scene::{CLIENT_IMAGE, Scene, UNLISTED};
+use nv_scene::{CLIENT_IMAGE, Load, Scene, UNLISTED, client_pod};
 use serde_json::Value;
 
 /// Pods that are started, and how many at one time.
@@ -18,45 +16,6 @@ const PODS: usize = 48;
 const AT_ONCE: usize = 8;
 /// Image of a container outside of pods.
 const PLAIN_IMAGE: &str = "docker.io/scene/plain:1";
-
-/// Keeps every CPU busy until it is dropped.
-struct Load(Arc<AtomicBool>);
-
-impl Load {
-    fn new() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-        for _ in 0..cpus {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            });
-        }
-        Self(stop)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A pod of the client's service whose container runs `command` and nothing before it.
-fn client_pod(number: usize, command: &[&str]) -> PodSpec {
-    // Five of the letters that Kubernetes makes its suffixes of.
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz";
-    let letter =
-        |place: u32| LETTERS.get(number / 20_usize.pow(place) % LETTERS.len()).copied().unwrap_or(b'b');
-    let suffix: String = (0..5).map(|place| char::from(letter(place))).collect();
-    PodSpec::new(&format!("client-5f6d8b7c9-{suffix}"), nv_scene::NAMESPACE).container(ContainerSpec::new(
-        "main",
-        CLIENT_IMAGE,
-        command,
-    ))
-}
 
 /// Workloads in which `path` was stopped.
 fn stopped(answer: &Value, path: &str) -> BTreeSet<String> {

@@ -6,6 +6,8 @@
 //!        ──tcp/81─▶ web                        never seen before the attack
 //! ```
 
+mod newcomer;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use anyhow::{Context as _, Result, bail};
 use nv_lab::{ContainerSpec, Image, Lab, LabOptions, Output, Pod, PodSpec};
 use nv_product::{Client, Options, Product};
 use serde_json::Value;
+
+pub use newcomer::{Counted, Load, client_pod};
 
 /// Namespace of all pods of the scene.
 pub const NAMESPACE: &str = "shop";
