@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod adoption;
+mod foreign;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
