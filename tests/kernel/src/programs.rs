@@ -31,7 +31,6 @@ impl Program {
                 "ipv6",
                 "places::a_",
                 "translation::both",
-                "translation::a_service_is",
             ],
             ("host_probe", false) => &[
                 "the_trial",
