@@ -55,8 +55,7 @@ async fn dialling(scene: &Scene, target: &str, numbers: std::ops::Range<usize>) 
         Some(pod)
     });
     let pods: Vec<_> = join_all(pods).await.into_iter().flatten().collect();
-    for removed in join_all(pods.iter().map(|pod| scene.lab.remove_pod(pod))).await {
-        removed?;
-    }
+    // One that the runtime fails to remove goes with the lab.
+    drop(join_all(pods.iter().map(|pod| scene.lab.remove_pod(pod))).await);
     Ok(pods.len())
 }

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod adoption;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod lab;
