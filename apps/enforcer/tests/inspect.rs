@@ -91,6 +91,60 @@ fn a_session_a_threat_and_a_sum_are_told_as_json() {
 }
 
 #[test]
+fn rules_of_sensors_that_hold_are_told_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.pcap");
+    std::fs::write(&path, capture()).unwrap();
+    let sensors = folder.path().join("sensors.yaml");
+    std::fs::write(
+        &sensors,
+        "sensors:
+  - name: sensor.shop
+    action: deny
+    rules:
+      - name: injected
+        patterns:
+          - {key: pattern, op: regex, value: \"id=1' or '1'\", context: url}
+          - {key: pattern, op: '!regex', value: '(?i)^x-signed:', context: header}
+      - name: secret
+        patterns: [{value: top secret}]
+",
+    )
+    .unwrap();
+    let output =
+        inspect(&["--json", "--pcap", path.to_str().unwrap(), "--sensors", sensors.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let lines = lines(&output);
+    let held: Vec<&Value> = lines.iter().filter(|line| line["sensor"].is_string()).collect();
+    assert_eq!(
+        held,
+        [&json!({
+            "file": path, "sensor": "sensor.shop", "rule": "injected", "id": 20_000, "kind": "dlp",
+            "action": "deny", "context": "url", "transaction": 0, "from": "client", "proto": "tcp",
+            "client": "10.0.0.1", "client_port": 40_000, "server": "10.0.0.2", "server_port": 80,
+            "at": 100_000_000_000_u64,
+        })]
+    );
+    assert_eq!(lines.last().unwrap()["matches"], 1);
+}
+
+#[test]
+fn sensors_that_are_refused_are_told_with_the_reason_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.pcap");
+    std::fs::write(&path, capture()).unwrap();
+    let sensors = folder.path().join("sensors.yaml");
+    std::fs::write(&sensors, "sensors: [{name: s, rules: [{name: r, patterns: [{value: '(?=a)b'}]}]}]")
+        .unwrap();
+    let output = inspect(&["--pcap", path.to_str().unwrap(), "--sensors", sensors.to_str().unwrap()]);
+    assert!(!output.status.success() && output.stdout.is_empty());
+    let error = String::from_utf8(output.stderr).unwrap();
+    for word in ["sensors.yaml", "\"s\"", "\"r\"", "(?=a)b", "looks around", "!regex"] {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
+#[test]
 fn a_capture_that_breaks_off_is_told_up_to_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cut.pcap");

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nv_packet::capture_file::CaptureFile;
 
 /// Folders inside one another that are walked.
@@ -38,6 +38,18 @@ fn begins_like_a_capture(path: &Path) -> bool {
     let mut head = [0; 24];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok()
         && CaptureFile::open(&head).is_ok()
+}
+
+/// Text of a file of at most `most` bytes.
+pub(crate) fn text(path: &Path, most: u64) -> Result<String> {
+    let mut text = String::new();
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let read = file.take(most.saturating_add(1)).read_to_string(&mut text);
+    let bytes = read.with_context(|| format!("{} is no text", path.display()))?;
+    if bytes as u64 > most {
+        bail!("{} has more than {most} bytes; split it", path.display());
+    }
+    Ok(text)
 }
 
 /// A seed that senders of packets do not know.

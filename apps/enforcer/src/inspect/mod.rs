@@ -1,20 +1,24 @@
 //! `enforcer inspect`: the inspection engine on capture files, with the time of the packets.
 //!
-//! One line a session, one a threat, and at the end one with what was read and what it took. With `--json` each line
-//! is a JSON object; a reader tells them apart by `proto`, `threat` and `sessions`.
+//! One line a session, one a threat, one a rule of a sensor that holds, and at the end one with what was read and what it took. With `--json` each line
+//! is a JSON object; a reader tells them apart by `app`, `threat`, `sensor` and `sessions`.
 
 mod files;
 mod record;
+mod sensors;
 mod usage;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use nv_dpi::OverlapPolicy;
 use nv_dpi::engine::Engine;
 use nv_dpi::limits::Limits;
 use nv_packet::capture_stream::read_records;
+use nv_sensor::matcher::{self, Matcher};
+use nv_sensor::set::SensorSet;
 use record::{Lines, Total};
 
 /// What to inspect, and how to say what was found.
@@ -23,6 +27,9 @@ pub(crate) struct Inspect {
     /// A capture (pcap or pcapng), or a folder whose captures are read one after the other
     #[arg(long)]
     pcap: PathBuf,
+    /// DLP and WAF sensors to look for: YAML of the shape of the REST API's objects
+    #[arg(long, value_name = "FILE")]
+    sensors: Option<PathBuf>,
     /// JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -51,11 +58,12 @@ pub(crate) fn run(inspect: &Inspect) -> Result<()> {
             inspect.pcap.display()
         );
     }
+    let sensors = inspect.sensors.as_deref().map(sensors::read).transpose()?;
     let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let mut total = Total::default();
     let mut read = 0_usize;
     for path in &files {
-        match one(inspect, path, &mut out, &mut total) {
+        match one(inspect, path, sensors.as_ref(), &mut out, &mut total) {
             Ok(()) => read = read.saturating_add(1),
             Err(Failure::Output(error)) => return Err(error).context("standard output"),
             Err(Failure::Capture(error)) => {
@@ -78,14 +86,21 @@ enum Failure {
     Output(std::io::Error),
 }
 
-fn one(inspect: &Inspect, path: &Path, out: &mut dyn Write, total: &mut Total) -> Result<(), Failure> {
+fn one(
+    inspect: &Inspect,
+    path: &Path,
+    sensors: Option<&Arc<SensorSet>>,
+    out: &mut dyn Write,
+    total: &mut Total,
+) -> Result<(), Failure> {
     let file = std::fs::File::open(path).map_err(|error| Failure::Capture(error.into()))?;
     let policy = match inspect.overlap {
         Overlap::First => OverlapPolicy::First,
         Overlap::Last => OverlapPolicy::Last,
     };
     let mut engine = Engine::new(&Limits::default(), policy, files::seed());
-    let mut lines = Lines::new(path, inspect.json, out);
+    let matcher = sensors.map(|set| Matcher::new(Arc::clone(set), matcher::Limits::default()));
+    let mut lines = Lines::new(path, inspect.json, matcher, out);
     let outcome = read_records(file, |record| {
         total.packets = total.packets.saturating_add(1);
         total.bytes = total.bytes.saturating_add(record.frame.len() as u64);

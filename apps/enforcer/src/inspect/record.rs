@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 
+use nv_dpi::content::Content;
 use nv_dpi::counters::Counters;
 use nv_dpi::event::{Event, Field, Kind, SessionId, Sink, Summary, Value};
 use nv_dpi::key::{Endpoints, Side};
 use nv_dpi::threat::Threat;
+use nv_sensor::matcher::{Match, Matcher};
 use serde_json::{Map, Value as Json, json};
 
 use super::usage::Usage;
@@ -16,6 +18,8 @@ use super::usage::Usage;
 const MAX_TRANSACTIONS: usize = 1000;
 /// Values of one field, of a session or a transaction.
 const MAX_VALUES: usize = 64;
+/// Rules of sensors that hold for a session and are written out; the rest is counted.
+const MAX_MATCHES: usize = 1000;
 /// Bytes of a value.
 const MAX_VALUE_BYTES: usize = 4096;
 
@@ -30,6 +34,22 @@ struct Open {
     gaps: u64,
     lost: u64,
     conflicts: u64,
+    /// Rules of sensors that hold, each told when the session is over.
+    matches: Vec<Held>,
+    more_matches: u64,
+}
+
+/// A rule that holds for a message.
+struct Held {
+    sensor: String,
+    rule: String,
+    id: u32,
+    kind: &'static str,
+    action: &'static str,
+    context: &'static str,
+    side: Side,
+    transaction: u32,
+    at: u64,
 }
 
 /// Writes lines as sessions end and threats come.
@@ -38,6 +58,7 @@ pub(crate) struct Lines<'o> {
     json: bool,
     out: &'o mut dyn Write,
     open: HashMap<SessionId, Open>,
+    matcher: Option<Matcher>,
     failed: Option<io::Error>,
     /// Sessions written.
     pub(crate) sessions: u64,
@@ -45,20 +66,29 @@ pub(crate) struct Lines<'o> {
     pub(crate) identified: u64,
     /// Threats written.
     pub(crate) threats: u64,
+    /// Rules of sensors that held.
+    pub(crate) matches: u64,
 }
 
 impl<'o> Lines<'o> {
-    pub(crate) fn new(file: &Path, json: bool, out: &'o mut dyn Write) -> Self {
+    pub(crate) fn new(file: &Path, json: bool, matcher: Option<Matcher>, out: &'o mut dyn Write) -> Self {
         Self {
             file: file.display().to_string(),
             json,
             out,
             open: HashMap::new(),
+            matcher,
             failed: None,
             sessions: 0,
             identified: 0,
             threats: 0,
+            matches: 0,
         }
+    }
+
+    /// What matching has cost.
+    pub(crate) fn matching(&self) -> nv_sensor::matcher::Counters {
+        self.matcher.as_ref().map(Matcher::counters).unwrap_or_default()
     }
 
     /// Ends the file.
@@ -124,8 +154,20 @@ impl<'o> Lines<'o> {
     }
 
     fn closed(&mut self, session: SessionId, summary: &Summary) {
-        let Open { mut fields, transactions, more_transactions, software, gaps, lost, conflicts } =
-            self.open.remove(&session).unwrap_or_default();
+        let Open {
+            mut fields,
+            transactions,
+            more_transactions,
+            software,
+            gaps,
+            lost,
+            conflicts,
+            matches,
+            more_matches,
+        } = self.open.remove(&session).unwrap_or_default();
+        for held in &matches {
+            self.held(held, &summary.endpoints);
+        }
         self.sessions = self.sessions.saturating_add(1);
         self.identified = self.identified.saturating_add(u64::from(summary.application.is_some()));
         let Endpoints { transport, client, server } = summary.endpoints;
@@ -157,6 +199,9 @@ impl<'o> Lines<'o> {
             let list: Vec<Json> = transactions.into_iter().map(|(_, fields)| Json::Object(fields)).collect();
             fields.insert("transactions".to_owned(), Json::Array(list));
         }
+        if more_matches > 0 {
+            fields.insert("matches_left_out".to_owned(), json!(more_matches));
+        }
         if more_transactions > 0 {
             fields.insert("transactions_left_out".to_owned(), json!(more_transactions));
         }
@@ -175,6 +220,43 @@ impl<'o> Lines<'o> {
             "gaps": gaps,
             "lost": lost,
             "conflicts": conflicts,
+        });
+        self.line(&line.to_string());
+    }
+
+    /// Tells a rule that held.
+    fn held(&mut self, held: &Held, ends: &Endpoints) {
+        if !self.json {
+            let text = format!(
+                "match   {} {}/{} ({}) {}:{} → {}:{}",
+                held.kind,
+                held.sensor,
+                held.rule,
+                held.context,
+                ends.client.address,
+                ends.client.port,
+                ends.server.address,
+                ends.server.port
+            );
+            self.line(&text);
+            return;
+        }
+        let line = json!({
+            "file": self.file,
+            "sensor": held.sensor,
+            "rule": held.rule,
+            "id": held.id,
+            "kind": held.kind,
+            "action": held.action,
+            "context": held.context,
+            "transaction": held.transaction,
+            "proto": ends.transport.name(),
+            "client": ends.client.address,
+            "server": ends.server.address,
+            "client_port": ends.client.port,
+            "server_port": ends.server.port,
+            "from": match held.side { Side::Client => "client", Side::Server => "server" },
+            "at": held.at,
         });
         self.line(&line.to_string());
     }
@@ -211,7 +293,35 @@ impl<'o> Lines<'o> {
     }
 }
 
+/// Takes note of a rule that holds.
+fn note(open: &mut HashMap<SessionId, Open>, count: &mut u64, found: &Match<'_>) {
+    *count = count.saturating_add(1);
+    let open = open.entry(found.session).or_default();
+    if open.matches.len() >= MAX_MATCHES {
+        open.more_matches = open.more_matches.saturating_add(1);
+        return;
+    }
+    open.matches.push(Held {
+        sensor: found.sensor.to_owned(),
+        rule: found.rule.to_owned(),
+        id: found.id,
+        kind: found.kind.name(),
+        action: found.action.name(),
+        context: found.context.name(),
+        side: found.side,
+        transaction: found.transaction,
+        at: found.at,
+    });
+}
+
 impl Sink for Lines<'_> {
+    fn content(&mut self, content: &Content<'_>) {
+        let Self { matcher, open, matches, .. } = self;
+        if let Some(matcher) = matcher {
+            matcher.content(content, &mut |found| note(open, matches, found));
+        }
+    }
+
     fn event(&mut self, event: &Event<'_>) {
         match &event.kind {
             Kind::Field { transaction, field, value } => {
@@ -226,7 +336,13 @@ impl Sink for Lines<'_> {
                 }
             }
             Kind::Threat { threat, endpoints, side } => self.threat(*threat, *endpoints, *side, event.at),
-            Kind::Closed(summary) => self.closed(event.session, summary),
+            Kind::Closed(summary) => {
+                let Self { matcher, open, matches, .. } = self;
+                if let Some(matcher) = matcher {
+                    matcher.closed(event.session, event.at, &mut |found| note(open, matches, found));
+                }
+                self.closed(event.session, summary);
+            }
             Kind::Gap { .. } => self.count(event.session, |open| &mut open.gaps),
             Kind::Lost { .. } => self.count(event.session, |open| &mut open.lost),
             Kind::Conflict { .. } => self.count(event.session, |open| &mut open.conflicts),
@@ -246,6 +362,9 @@ pub(crate) struct Total {
     sessions: u64,
     identified: u64,
     threats: u64,
+    matches: u64,
+    not_matched: u64,
+    cut_bodies: u64,
     gaps: u64,
     conflicts: u64,
     lost: u64,
@@ -255,10 +374,14 @@ pub(crate) struct Total {
 impl Total {
     /// Adds what a file came to.
     pub(crate) fn add(&mut self, lines: &Lines<'_>, counters: &Counters) {
+        let matching = lines.matching();
         for (sum, value) in [
             (&mut self.sessions, lines.sessions),
             (&mut self.identified, lines.identified),
             (&mut self.threats, lines.threats),
+            (&mut self.matches, lines.matches),
+            (&mut self.not_matched, matching.refused.saturating_add(matching.dropped)),
+            (&mut self.cut_bodies, matching.cut_bodies),
             (&mut self.gaps, counters.gaps),
             (&mut self.conflicts, counters.conflicts),
             (&mut self.lost, counters.parsers_lost),
@@ -282,6 +405,9 @@ pub(crate) fn last_line(out: &mut dyn Write, json: bool, total: &Total, usage: &
             "sessions": total.sessions,
             "identified": total.identified,
             "threats": total.threats,
+            "matches": total.matches,
+            "not_matched": total.not_matched,
+            "cut_bodies": total.cut_bodies,
             "gaps": total.gaps,
             "conflicts": total.conflicts,
             "lost": total.lost,
@@ -294,13 +420,14 @@ pub(crate) fn last_line(out: &mut dyn Write, json: bool, total: &Total, usage: &
     }
     writeln!(
         out,
-        "{} files, {} packets, {} bytes, {} sessions ({} identified), {} threats, {:.2} CPU seconds, {} KiB at most",
+        "{} files, {} packets, {} bytes, {} sessions ({} identified), {} threats, {} matches, {:.2} CPU seconds, {} KiB at most",
         total.files,
         total.packets,
         total.bytes,
         total.sessions,
         total.identified,
         total.threats,
+        total.matches,
         usage.cpu_seconds,
         usage.peak_bytes / 1024,
     )
