@@ -67,7 +67,7 @@ fn archive(
         return;
     };
     let mut manifest = None;
-    let mut named = false;
+    let mut poms = Inventory::default();
     for entry in entries {
         let inner = is_archive(&entry.name);
         let cap = if inner { MAX_ARCHIVE } else { MAX_TEXT };
@@ -82,14 +82,22 @@ fn archive(
             let within = format!("{path}:{}", entry.name);
             archive(&within, content.len() as u64, &mut read_slice(&content), depth + 1, budget, inventory);
         } else if is_properties(&entry.name) {
-            named |= pom_properties(path, &content, inventory);
+            pom_properties(path, &content, &mut poms);
         } else {
             manifest = Some(content);
         }
     }
-    if !named {
-        by_manifest(path, &manifest.unwrap_or_default(), inventory);
+    // An archive with others' classes in it has their properties too, and perhaps none of its own.
+    if let Some(package) = by_manifest(path, &manifest.unwrap_or_default()) {
+        let artifact = |package: &Package| package.name.rsplit(':').next().map(str::to_owned);
+        let same = |pom: &Package| artifact(pom) == artifact(&package) || pom.version == package.version;
+        if !poms.packages.iter().any(same) {
+            poms.add(FORMAT, || path.to_owned(), package);
+        }
     }
+    inventory.packages.extend(poms.packages);
+    inventory.fault_count += poms.fault_count;
+    inventory.faults.extend(poms.faults);
 }
 
 /// The value of a key in lines of `key` separator `value`.
@@ -100,18 +108,17 @@ fn value(bytes: &[u8], separator: char, key: &str) -> Option<String> {
     })
 }
 
-fn pom_properties(path: &str, bytes: &[u8], inventory: &mut Inventory) -> bool {
+fn pom_properties(path: &str, bytes: &[u8], inventory: &mut Inventory) {
     let get = |key| value(bytes, '=', key);
     let (Some(group), Some(artifact), Some(version)) = (get("groupId"), get("artifactId"), get("version"))
     else {
-        return false;
+        return;
     };
     let package = Package::new(Ecosystem::Maven, format!("{group}:{artifact}"), version);
     inventory.add(FORMAT, || path.to_owned(), package);
-    true
 }
 
-fn by_manifest(path: &str, manifest: &[u8], inventory: &mut Inventory) {
+fn by_manifest(path: &str, manifest: &[u8]) -> Option<Package> {
     let get = |keys: &[&str]| keys.iter().find_map(|key| value(manifest, ':', key));
     let file = path.rsplit(['/', ':']).next().unwrap_or_default();
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
@@ -119,9 +126,7 @@ fn by_manifest(path: &str, manifest: &[u8], inventory: &mut Inventory) {
     let version = of_name
         .map(str::to_owned)
         .or_else(|| get(&["Implementation-Version", "Bundle-Version", "Specification-Version"]));
-    let Some(version) = version.filter(|version| version.starts_with(|c: char| c.is_ascii_digit())) else {
-        return;
-    };
+    let version = version.filter(|version| version.starts_with(|c: char| c.is_ascii_digit()))?;
     let group = get(&["Implementation-Vendor-Id", "Bundle-SymbolicName", "Automatic-Module-Name"]);
     let group = group.map(|group| group.split(';').next().unwrap_or_default().trim().to_owned());
     let name = match group.filter(|group| group.contains('.')) {
@@ -131,7 +136,7 @@ fn by_manifest(path: &str, manifest: &[u8], inventory: &mut Inventory) {
         }
         None => artifact.to_owned(),
     };
-    inventory.add(FORMAT, || path.to_owned(), Package::new(Ecosystem::Maven, name, version));
+    Some(Package::new(Ecosystem::Maven, name, version))
 }
 
 /// `commons-io-2.11.0` → `commons-io`, `2.11.0`.
@@ -208,6 +213,14 @@ mod tests {
             names(&read("opt/app-1.2.3.war", &outer)),
             [("org.apache.logging.log4j:log4j-core", "2.14.1"), ("org.example:app", "1.2.3")]
         );
+        let manifest = b"Bundle-SymbolicName: com.google.inject\nBundle-Version: 4.2.3\n";
+        let shaded =
+            zip_of(&[("META-INF/maven/g/a/pom.properties", POM), ("META-INF/MANIFEST.MF", manifest)]);
+        assert_eq!(
+            names(&read("java/guice.jar", &shaded)),
+            [("org.apache.logging.log4j:log4j-core", "2.14.1"), ("com.google.inject:guice", "4.2.3")]
+        );
+        assert_eq!(names(&read("java/log4j-core-2.14.1.jar", &shaded)).len(), 1);
         let plain = zip_of(&[("a.class", b"x")]);
         assert_eq!(names(&read("lib/commons-io-2.11.0.jar", &plain)), [("commons-io", "2.11.0")]);
         assert_eq!(names(&read("lib/unknown.jar", &plain)), []);
