@@ -39,6 +39,20 @@ pub fn parse_installed(bytes: &[u8]) -> Inventory {
     inventory
 }
 
+/// The files that packages hold, without a slash at the beginning: `F:` a folder, `R:` a file in it.
+pub fn files(bytes: &[u8]) -> impl Iterator<Item = String> {
+    let mut folder = String::new();
+    lines(bytes).filter_map(move |(_, line)| match line.split_once(':')? {
+        ("F", path) => {
+            path.clone_into(&mut folder);
+            None
+        }
+        ("R", file) if folder.is_empty() => Some(file.to_owned()),
+        ("R", file) => Some(format!("{folder}/{file}")),
+        _ => None,
+    })
+}
+
 fn close(start: usize, fields: [Option<Box<str>>; 4], inventory: &mut Inventory) {
     if start == 0 {
         return;
@@ -69,6 +83,8 @@ mod tests {
         assert_eq!(found.packages[0].arch.as_deref(), Some("x86_64"));
         assert_eq!(found.packages[1].source, None);
         assert_eq!(found.fault_count, 1);
+        let held: Vec<String> = files(b"P:a\nF:\nR:root\nF:usr/bin\nR:x\nZ:Q1=\nR:y\n").collect();
+        assert_eq!(held, ["root", "usr/bin/x", "usr/bin/y"]);
     }
 
     proptest! {

@@ -50,6 +50,11 @@ pub fn parse_status(bytes: &[u8]) -> Inventory {
     inventory
 }
 
+/// The files that a package holds, from `var/lib/dpkg/info/NAME.list`: paths without a slash at the beginning.
+pub fn parse_list(bytes: &[u8]) -> impl Iterator<Item = String> {
+    lines(bytes).filter_map(|(_, line)| line.strip_prefix('/').map(str::to_owned))
+}
+
 fn close(stanza: Stanza, inventory: &mut Inventory) {
     if stanza.line == 0 {
         return;
@@ -119,6 +124,12 @@ Version: 2024a-0+deb12u1
         );
         assert_eq!(found.fault_count, 1);
         assert!(found.faults[0].to_string().contains("line 18"), "{}", found.faults[0]);
+    }
+
+    #[test]
+    fn a_list_names_files_below_the_root() {
+        let found: Vec<String> = parse_list(b"/.\n/usr/bin/openssl\n\nnot a path\n").collect();
+        assert_eq!(found, [".", "usr/bin/openssl"]);
     }
 
     proptest! {

@@ -28,6 +28,8 @@ pub enum FileKind {
     PnpmLock,
     /// `var/lib/dpkg/status`, `var/lib/dpkg/status.d/*`.
     Dpkg,
+    /// `var/lib/dpkg/info/*.list`: the files that a package holds.
+    DpkgList,
     /// `lib/apk/db/installed`, `usr/lib/apk/db/installed`.
     Apk,
     /// `Packages`, `Packages.db` or `rpmdb.sqlite` of rpm.
@@ -143,10 +145,20 @@ impl FileKind {
         }
     }
 
+    /// The files that distributions' packages hold, as this one lists them; paths below the root.
+    pub fn files(self, bytes: &[u8]) -> Box<dyn Iterator<Item = String> + '_> {
+        match self {
+            Self::DpkgList => Box::new(dpkg::parse_list(bytes)),
+            Self::Apk => Box::new(apk::files(bytes)),
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+
     /// Reads the file, which is in memory. `path` is its path below the root.
     pub fn parse(self, path: &str, bytes: &[u8]) -> Inventory {
         match self {
             Self::Dpkg => dpkg::parse_status(bytes),
+            Self::DpkgList => Inventory::default(),
             Self::Apk => apk::parse_installed(bytes),
             Self::Rpm => rpm::parse_database(bytes, &[]),
             Self::JavaArchive => java::parse_archive(path, bytes.len() as u64, &mut read_slice(bytes)),
@@ -189,6 +201,7 @@ fn of_system(path: &str) -> Option<FileKind> {
         "lib/apk/db/installed" | "usr/lib/apk/db/installed" => Some(FileKind::Apk),
         _ if path.ends_with(".md5sums") => None,
         _ if path.starts_with("var/lib/dpkg/status.d/") => Some(FileKind::Dpkg),
+        _ if path.starts_with("var/lib/dpkg/info/") => path.ends_with(".list").then_some(FileKind::DpkgList),
         _ => {
             let file =
                 path.strip_prefix("var/lib/rpm/").or_else(|| path.strip_prefix("usr/lib/sysimage/rpm/"));
@@ -203,11 +216,17 @@ fn is_r_library(folder: &str) -> bool {
     library.ends_with("/library") || library.ends_with("/site-library")
 }
 
-/// `node_modules/name` and `node_modules/@scope/name`, at any depth: the folder of a package, not one inside of it.
+/// `node_modules/name` and `node_modules/@scope/name`, at any depth, and the same in the folders that Debian has for
+/// them: the folder of a package, not one inside of it.
 fn is_npm_package(folder: &str) -> bool {
+    let debians = ["usr/share/nodejs/", "usr/lib/nodejs/"].iter().find_map(|own| folder.strip_prefix(own));
     let inside = match folder.rsplit_once("node_modules/") {
         Some((before, inside)) if before.is_empty() || before.ends_with('/') => inside,
-        _ => return false,
+        Some(_) => return false,
+        None => match debians {
+            Some(inside) => inside,
+            None => return false,
+        },
     };
     match inside.split_once('/') {
         None => !inside.starts_with('@'),
@@ -231,6 +250,9 @@ mod tests {
             ("app/node_modules/a/node_modules/b/package.json", Some(FileKind::NodePackage)),
             ("app/node_modules/a/test/package.json", None),
             ("app/node_modules/@a/package.json", None),
+            ("usr/share/nodejs/tar/package.json", Some(FileKind::NodePackage)),
+            ("usr/share/nodejs/@babel/core/package.json", Some(FileKind::NodePackage)),
+            ("usr/share/nodejs/tar/lib/package.json", None),
             ("app/package.json", None),
             ("app/package-lock.json", Some(FileKind::NpmLock)),
             ("app/node_modules/a/package-lock.json", None),

@@ -1,6 +1,6 @@
 //! One file at a time to what it says, and the secrets in it: the same for a folder and for a layer of an image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use nv_layer::{ReadFile, TreeError};
@@ -36,6 +36,8 @@ pub(crate) struct FileRecord {
     pub(crate) distribution: Option<Distribution>,
     /// Its permission bits, where they let it run as another user or group.
     pub(crate) set_id: Option<u32>,
+    /// Files that packages of the distribution hold, as far as they may say what is installed.
+    pub(crate) files: Vec<String>,
     /// Secrets in it; the file is told by where the record is.
     pub(crate) secrets: Vec<FoundSecret>,
 }
@@ -75,6 +77,7 @@ fn secrets_in(text: &[u8], rules: &SecretRules) -> Vec<FoundSecret> {
 impl FileRecord {
     fn is_empty(&self) -> bool {
         self.packages.is_empty()
+            && self.files.is_empty()
             && self.distribution.is_none()
             && self.set_id.is_none()
             && self.secrets.is_empty()
@@ -164,7 +167,11 @@ impl Records {
             Some(FileKind::JavaArchive) => {
                 java::parse_archive(path, file.size()?, &mut |at, length| file.read_at(at, length).ok())
             }
-            Some(kind) => kind.parse(path, &file.whole(kind.cap())?),
+            Some(kind) => {
+                let bytes = file.whole(kind.cap())?;
+                record.files = kind.files(&bytes).filter(|path| may_tell(path)).collect();
+                kind.parse(path, &bytes)
+            }
             None => {
                 let size = file.size()?;
                 let mut read = |at, length| file.read_at(at, length).ok();
@@ -201,9 +208,17 @@ impl Records {
             .filter(|package| package.ecosystem.is_distribution())
             .map(|package| package.name.clone())
             .collect();
+        let all_held: HashSet<String> =
+            files.values().flat_map(|record| &record.files).map(|path| merged(path).to_owned()).collect();
         for (file, record) in files {
+            let held = all_held.contains(merged(&file));
             let layer = layer(&file);
-            let installed = |package| Installed { file: file.clone(), package, layer };
+            let installed = |package: Package| Installed {
+                file: file.clone(),
+                held: held && !package.ecosystem.is_distribution(),
+                package,
+                layer,
+            };
             report.secrets.extend(record.secrets.into_iter().map(|found| Secret {
                 file: file.clone(),
                 line: found.line,
@@ -212,7 +227,7 @@ impl Records {
                 evidence: found.evidence,
                 layer,
             }));
-            let own = record.packages.into_iter().filter(|package| !held(&file, package, &systems));
+            let own = record.packages.into_iter().filter(|package| !is_twin(&file, package, &systems));
             report.packages.extend(own.map(installed));
             report.set_ids.extend(record.set_id.map(|mode| SetId { file: file.clone(), mode, layer }));
         }
@@ -224,11 +239,27 @@ pub(crate) fn is_release(path: &str) -> bool {
     RELEASE_FILES.contains(&path)
 }
 
+/// Whether a file that a package holds may say what is installed: others need not be known.
+fn may_tell(path: &str) -> bool {
+    let program = || {
+        let folder = merged(path).split('/').next();
+        matches!(folder, Some("bin" | "sbin" | "libexec"))
+    };
+    FileKind::of(path).is_some_and(|kind| kind != FileKind::DpkgList) || program()
+}
+
+/// A path as it is where `bin`, `sbin` and `lib` of the root are links into usr: lists still name the old ones.
+fn merged(path: &str) -> &str {
+    let below = path.strip_prefix("usr/").unwrap_or(path);
+    let linked = ["bin/", "sbin/", "lib", "libexec/"].iter().any(|folder| below.starts_with(folder));
+    if linked { below } else { path }
+}
+
 /// Folders of the system's own programs.
 const SYSTEM: [&str; 6] = ["bin/", "sbin/", "lib", "usr/bin/", "usr/sbin/", "usr/lib"];
 
 /// Whether a program that is known by itself is one that a package of the distribution holds, which is judged instead.
-fn held(file: &str, package: &Package, systems: &[Box<str>]) -> bool {
+fn is_twin(file: &str, package: &Package, systems: &[Box<str>]) -> bool {
     package.ecosystem == Ecosystem::Program
         && SYSTEM.iter().any(|folder| file.starts_with(folder))
         && packages_of(&package.name)

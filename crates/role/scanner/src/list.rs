@@ -84,7 +84,12 @@ pub fn report_list(
         }
         let place = report.packages.len();
         report.findings.extend(findings.into_iter().map(|finding| (place, finding)));
-        report.packages.push(Installed { file: subject.to_owned(), package: package.clone(), layer: None });
+        report.packages.push(Installed {
+            file: subject.to_owned(),
+            package: package.clone(),
+            layer: None,
+            held: false,
+        });
         Ok(())
     })?;
     if mixed {

@@ -39,6 +39,9 @@ pub struct Installed {
     pub package: Package,
     /// The place in [`ImageFacts::layers`] of the layer that holds the file.
     pub layer: Option<usize>,
+    /// Whether a package of the distribution holds the file. The distribution mends such packages without changing their
+    /// versions, so that its own advisories speak of them, and those of the language do not.
+    pub held: bool,
 }
 
 /// A secret. What it is itself is nowhere in here: `evidence` shows its first characters alone.
@@ -117,7 +120,9 @@ pub(crate) fn match_packages(
     packages: &[Installed],
 ) -> Vec<(usize, Finding)> {
     let matcher = Matcher::new(database, distribution);
-    let findings = packages.iter().enumerate().flat_map(|(place, installed)| {
+    let by_system = matcher.system_namespace().is_some();
+    let judged = packages.iter().enumerate().filter(|(_, installed)| !(installed.held && by_system));
+    let findings = judged.flat_map(|(place, installed)| {
         matcher.findings(&installed.package).into_iter().map(move |finding| (place, finding))
     });
     findings.collect()

@@ -37,7 +37,7 @@ pub fn read_sbom(path: &Path, remarks: &mut Remarks<'_>) -> Result<Report, Scann
     }
     let packages = sbom.packages.into_iter();
     let mut packages: Vec<Installed> =
-        packages.map(|(file, package)| Installed { file, package, layer: None }).collect();
+        packages.map(|(file, package)| Installed { file, package, layer: None, held: false }).collect();
     packages.sort();
     packages.dedup();
     Ok(Report {

@@ -310,3 +310,39 @@ fn a_program_without_a_package_is_found_and_one_of_the_distributions_is_not_told
         ]
     );
 }
+
+#[test]
+fn what_a_package_of_the_distribution_holds_is_judged_by_the_distributions_advisories_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    put(
+        &root,
+        "var/lib/dpkg/status",
+        "Package: python3-django\nStatus: install ok installed\nVersion: 3:3.2\n",
+    );
+    put(&root, "var/lib/dpkg/info/python3-django.list", "/.\n/lib/python3/Django-3.2.egg-info/PKG-INFO\n");
+    put(&root, "usr/lib/python3/Django-3.2.egg-info/PKG-INFO", "Name: Django\nVersion: 3.2\n");
+    put(&root, "opt/x/Django-3.2.egg-info/PKG-INFO", "Name: Django\nVersion: 3.2\n");
+    put(folder.path(), "feeds/debian-dsa/data/DSA/list", DSA);
+    let osv = r#"{"id":"PYSEC-1","aliases":["CVE-2021-9"],"affected":[{"package":{"ecosystem":"PyPI","name":"django"},
+        "ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"},{"fixed":"3.2.1"}]}]}]}"#;
+    put(folder.path(), "feeds/pypa/PYSEC-1.json", osv);
+    let out = folder.path().join("cvedb");
+    let options = BuildOptions {
+        feeds: Some(folder.path().join("feeds")),
+        out: out.clone(),
+        ..BuildOptions::default()
+    };
+    let mut errors = Vec::new();
+    let mut remarks = Remarks::new(&mut errors);
+    build_database(&options, None, &mut Vec::new(), &mut remarks).unwrap();
+    let opened = OpenedDatabase::open(&out).unwrap();
+    for (release, want) in [("12", 1), ("13", 2)] {
+        put(&root, "etc/os-release", &format!("ID=debian\nVERSION_ID={release}\n"));
+        let mut report = read_root(&root, None, &mut remarks).unwrap();
+        report.judge(opened.database().unwrap(), &mut remarks);
+        // A release that the database does not know leaves the language's advisories as all there is.
+        assert_eq!(report.findings.len(), want, "{release}: {:?}", report.findings);
+        assert_eq!(report.packages.len(), 3);
+    }
+}
