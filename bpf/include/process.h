@@ -39,6 +39,7 @@ enum mechanism { MECHANISM_NONE = 0, MECHANISM_BPF_LSM = 1, MECHANISM_FMOD_RET =
 
 /* cgroup_row.flags */
 #define CGROUP_CONTAINER 1 /* a container, or below one: its programs have a mount namespace of their own */
+#define CGROUP_WATCHED 2   /* made while these programs ran: whoever runs the first program in it has started it */
 
 /* profile_row.flags */
 #define PROFILE_FAIL_CLOSED 1 /* in Protect, what cannot be judged is stopped */
@@ -46,12 +47,21 @@ enum mechanism { MECHANISM_NONE = 0, MECHANISM_BPF_LSM = 1, MECHANISM_FMOD_RET =
 
 /* rule_row.flags */
 #define RULE_ALLOW_UPDATE 1 /* the rule excuses a changed file too */
+#define RULE_LEARNED 2      /* nobody wrote it: it does not speak for processes that are not of the container's family */
+
+/* A file that processes run: device as the kernel's super block has it, and inode. */
+struct executable {
+	__u64 inode;
+	__u32 device;
+	__u32 reserved;
+};
 
 struct cgroup_row {
 	__u32 profile;
 	__u32 flags;
 	__u32 root;     /* device of the container's root file system; 0 until the first program in it tells */
 	__u32 mounted;  /* the container has made mounts of its own */
+	struct executable starter; /* of the process that ran the container's first program; inode 0 until that is known */
 };
 
 struct profile_row {
@@ -132,6 +142,7 @@ enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGR
 #define EXEC_CONTAINER 128      /* the cgroup is a container's */
 #define EXEC_FOREIGN 256        /* the path may be of the container's own making: a mount of its own, or the host's file system */
 #define EXEC_SCRIPT 512         /* the file is a script, which its interpreter is run for */
+#define EXEC_STRANGER 1024      /* the process came into the container by another way than its first program did */
 
 /* exec_record.stdio: what standard input and output are, of the process and of its parent. */
 enum stdio {
@@ -305,6 +316,8 @@ struct belonging {
 	__u64 told_argument;
 	__u32 told_deed;
 	__u32 user_namespace; /* 0: not known yet */
+	__u32 stranger;       /* neither it nor whom it descends from was started by the container's runtime */
+	__u32 reserved;
 };
 
 /* Records of a kind that a cgroup may make in a second. */

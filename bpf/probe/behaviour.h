@@ -237,7 +237,8 @@ static __always_inline void checked(const struct cred *cred, int cap, int answer
 	if (cred != BPF_CORE_READ(task, real_cred))
 		return;
 	call = current_call(task, argument);
-	if (!call || !(known = own(task)) || !read_request(&request, task, call, argument))
+	/* In this order: in the midst of an exec a process runs its new program already, and belongs to nobody yet. */
+	if (!call || !read_request(&request, task, call, argument) || !(known = own(task)))
 		return;
 	/* Programs that try to be root, just in case, and are not let have gained nothing. */
 	if (answer && request.deed == DEED_BECOME_ROOT)

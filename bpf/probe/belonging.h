@@ -18,6 +18,17 @@ struct {
 	__type(value, struct belonging);
 } belongings SEC(".maps");
 
+/* Executables that the agent knows for runtimes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16);
+	__type(key, struct executable);
+	__type(value, __u32);
+} runtimes SEC(".maps");
+
+/* As far up as a container's runtime is looked for. */
+#define ANCESTORS 32
+
 /* What is known of `task`; with `create` made when nothing is. */
 static __always_inline struct belonging *belonging_of(struct task_struct *task, bool create)
 {
@@ -32,13 +43,51 @@ static __always_inline __u32 user_namespace_of(struct task_struct *task)
 	return BPF_CORE_READ(task, cred, user_ns, ns.inum);
 }
 
+static __always_inline void executable_of(struct task_struct *task, struct executable *is)
+{
+	struct inode *inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
+
+	is->inode = BPF_CORE_READ(inode, i_ino);
+	is->device = BPF_CORE_READ(inode, i_sb, s_dev);
+}
+
+/* Whether `task`, which belongs to no container yet and runs a program in a container's cgroup, was sent there by somebody
+ * else than the container's runtime: by a process that neither runs what ran the container's first program nor descends
+ * from one that does. Of a container from before these programs that has to be told. */
+static __always_inline bool is_stranger(struct cgroup_row *row, struct task_struct *task)
+{
+	struct task_struct *ancestor = BPF_CORE_READ(task, real_parent);
+	struct executable is = {};
+
+	if (!node.keeps_by_task)
+		return false;
+	if (!row->starter.inode) {
+		/* Process 1 says nothing: whoever has lost his parent is its child. */
+		if ((row->flags & CGROUP_WATCHED) && BPF_CORE_READ(ancestor, tgid) > 1)
+			executable_of(ancestor, &row->starter);
+		return false;
+	}
+	for (int step = 0; step < ANCESTORS; step++) {
+		if (BPF_CORE_READ(ancestor, tgid) <= 1)
+			break;
+		executable_of(ancestor, &is);
+		if (is.inode == row->starter.inode && is.device == row->starter.device)
+			return false;
+		if (bpf_map_lookup_elem(&runtimes, &is))
+			return false;
+		ancestor = BPF_CORE_READ(ancestor, real_parent);
+	}
+	return true;
+}
+
 /* `task` is the container's from now on; NULL when there is no memory for it. */
-static __always_inline struct belonging *belong(struct task_struct *task, __u64 cgroup)
+static __always_inline struct belonging *belong(struct task_struct *task, __u64 cgroup, bool stranger)
 {
 	struct belonging *known = belonging_of(task, true);
 
 	if (known && !known->cgroup) {
 		known->user_namespace = user_namespace_of(task);
+		known->stranger = stranger;
 		known->cgroup = cgroup;
 	}
 	return known;
@@ -83,7 +132,7 @@ static __always_inline struct belonging *own(struct task_struct *task)
 	row = bpf_map_lookup_elem(&cgroups, &cgroup);
 	if (!row || !(row->flags & CGROUP_CONTAINER) || !runs_own_program(task))
 		return NULL;
-	return belong(task, cgroup);
+	return belong(task, cgroup, false);
 }
 
 #endif

@@ -48,6 +48,7 @@ int BPF_PROG(cgroup_made, struct cgroup *cgroup, const char *path)
 	if (row) {
 		struct cgroup_row inherited = *row;
 
+		inherited.flags |= CGROUP_WATCHED;
 		/* User space may have been faster; its row stays. */
 		if (bpf_map_update_elem(&cgroups, &id, &inherited, BPF_NOEXIST) &&
 		    !bpf_map_lookup_elem(&cgroups, &id))

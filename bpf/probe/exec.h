@@ -55,6 +55,12 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 	count(COUNT_OPEN + (record->verdict & 7));
 }
 
+/* Whether a process that belongs to no container yet is the container's with this program. */
+static __always_inline bool enters(struct cgroup_row *row, struct task_struct *task)
+{
+	return (row->flags & CGROUP_CONTAINER) && mounts_of(task) != node.host_mount_namespace;
+}
+
 /* For the hooks that refuse before the exec: reports what they refuse, and scripts; the tracepoint reports the rest. */
 static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 {
@@ -65,10 +71,14 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 	struct scratch *s;
 	char magic[2] = {};
 	__u8 verdict;
-	bool script;
+	bool script, stranger;
 
 	if (!row)
 		return 0;
+	if (known)
+		stranger = known->stranger;
+	else
+		stranger = enters(row, task) && is_stranger(row, task);
 	/* A script is asked for again as its interpreter, which is the program that runs. */
 	bpf_core_read(magic, sizeof(magic), &bprm->buf);
 	script = magic[0] == '#' && magic[1] == '!';
@@ -76,7 +86,7 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 	if (!s)
 		return refuse_unjudged(row) ? -EPERM : 0;
 	s->early = script ? EARLY_SCRIPT : EARLY_PROGRAM;
-	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), script, known != NULL);
+	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), script, known != NULL, stranger);
 	if (verdict == VERDICT_DENY || (script && verdict == VERDICT_VIOLATE)) {
 		s->record.verdict = verdict;
 		s->record.decision_nanos = bpf_ktime_get_ns() - begin;
@@ -106,11 +116,16 @@ int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linu
 	struct belonging *known = belonging_of(task, false);
 	struct cgroup_row *row = judged_by(known, &cgroup);
 	struct scratch *s;
+	bool stranger = false;
 
 	if (!row)
 		return 0;
-	if (!known && (row->flags & CGROUP_CONTAINER) && mounts_of(task) != node.host_mount_namespace)
-		known = belong(task, cgroup);
+	if (known) {
+		stranger = known->stranger;
+	} else if (enters(row, task)) {
+		stranger = is_stranger(row, task);
+		known = belong(task, cgroup, stranger);
+	}
 	if (known)
 		notice(task, known);
 	s = take_scratch();
@@ -120,7 +135,7 @@ int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linu
 		return 0;
 	}
 	s->early = 0;
-	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), false, known != NULL);
+	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), false, known != NULL, stranger);
 	/* In the caller's own context: the signal is pending before the first user instruction. */
 	if (s->record.verdict == VERDICT_DENY && bpf_send_signal(SIGKILL))
 		count(COUNT_KILL_FAILED);

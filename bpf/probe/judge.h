@@ -83,7 +83,7 @@ static __always_inline bool is_loader(struct scratch *s)
 /* Decides about `file` for the cgroup's row; everything about it lands in `s->record`. A script is judged beside its
  * interpreter: it needs no line of its own, but what is denied or not from the image is not run by it either. */
 static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, struct task_struct *task,
-				  struct file *file, bool script, bool own)
+				  struct file *file, bool script, bool own, bool stranger)
 {
 	struct exec_record *record = &s->record;
 	bool container = row->flags & CGROUP_CONTAINER, whole;
@@ -111,6 +111,8 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 		record->flags |= EXEC_CONTAINER;
 	if (script)
 		record->flags |= EXEC_SCRIPT;
+	if (stranger)
+		record->flags |= EXEC_STRANGER;
 	if (host_mounts) {
 		record->flags |= EXEC_HOST_MOUNTS;
 		/* runc starts itself anew in the container's cgroup, from a memfd; refusing that fails every start. What
@@ -136,6 +138,12 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	record->rule = s->found.rule;
 	if (action == ACTION_DENY)
 		return profile->mode == MODE_PROTECT ? VERDICT_DENY : VERDICT_VIOLATE;
+	/* Also in Discover, where it is not learned: only who writes a rule may let it in. */
+	if (stranger && profile->baseline == BASELINE_ZERO_DRIFT &&
+	    (action != ACTION_ALLOW || (s->found.flags & RULE_LEARNED))) {
+		record->rule = NO_RULE;
+		return profile->mode == MODE_PROTECT ? VERDICT_DENY : VERDICT_VIOLATE;
+	}
 	excused = action == ACTION_ALLOW && (s->found.flags & RULE_ALLOW_UPDATE);
 	if (profile->baseline == BASELINE_ZERO_DRIFT)
 		allowed = drifted ? excused : action == ACTION_ALLOW || !is_loader(s);

@@ -25,6 +25,7 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 			inherited->cgroup = known->cgroup;
 			inherited->user_namespace = known->user_namespace;
 			inherited->row = known->row;
+			inherited->stranger = known->stranger;
 			notice(child, inherited);
 		}
 	}

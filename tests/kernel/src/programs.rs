@@ -39,6 +39,7 @@ impl Program {
                 "many_containers",
                 "detached_mount",
                 "conditions::",
+                "family::",
                 "scripts::",
                 "files::",
             ],

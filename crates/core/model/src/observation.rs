@@ -65,6 +65,10 @@ pub enum Observation {
     },
 }
 
+/// Rule id of a program that no rule decided about: its process descends neither from the container's first one nor from
+/// one that the container's runtime sent in (the contract's "not from its root process").
+pub const NOT_OF_FAMILY: &str = "00000000-0000-0000-0000-000000000007";
+
 /// A program that was run, or was stopped from running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessObservation {
@@ -74,7 +78,7 @@ pub struct ProcessObservation {
     pub group: GroupName,
     /// The group whose rule matched; the same as `group` when none did.
     pub rule_group: GroupName,
-    /// Rule that matched; empty when none did.
+    /// Rule that matched; empty when none did, or [`NOT_OF_FAMILY`].
     pub rule_uuid: String,
     /// Process id, in the host's numbering.
     pub pid: u32,

@@ -2,6 +2,7 @@
 
 pub use crate::condition::{Arguments, Call, Caller};
 use nv_model::application::ApplicationId;
+use nv_model::group::Origin;
 use nv_model::mode::{Baseline, Mode};
 use nv_model::name::GroupName;
 use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy, ResolvedRule};
@@ -188,6 +189,8 @@ pub struct ProgramFacts<'a> {
     pub foreign: bool,
     /// It is a script: its interpreter is judged on its own.
     pub script: bool,
+    /// Its process, or one that it descends from, came into the container by another way than the container's runtime.
+    pub stranger: bool,
     /// What conditions ask for.
     pub call: Call<'a>,
 }
@@ -215,6 +218,9 @@ pub enum ProcessReason {
     FromImage,
     /// The file is from the image, but is a dynamic loader, which runs whatever program it is given.
     Loader,
+    /// Its process descends neither from the container's first one nor from one that the runtime sent in, and no line
+    /// that somebody wrote allows it.
+    NotFamily,
     /// A script needs no line of its own.
     Interpreted,
     /// No line speaks of it.
@@ -234,6 +240,9 @@ impl ProcessReason {
             Self::FromImage => "the file is from the image",
             Self::Loader => {
                 "a dynamic loader runs any program that it is given, so it needs a line of its own"
+            }
+            Self::NotFamily => {
+                "its process was not started by the container's runtime, nor was one that it descends from"
             }
             Self::Interpreted => "no line denies the script; its interpreter is judged on its own",
             Self::NotInProfile => "no line of the profile speaks of it",
@@ -258,6 +267,8 @@ pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts<'_>) 
     let speaks = |rule: &ProcessRule| rule.matches(path) && condition::lets_speak(rule, facts.call);
     let matched = profile.rules.iter().enumerate().find(|(_, (_, rule))| speaks(rule));
     let zero_drift = profile.baseline == Baseline::ZeroDrift;
+    let written = matched.is_some_and(|(_, (_, rule))| rule.origin != Origin::Learned);
+    let stranger = zero_drift && facts.stranger && !written;
     // What a rule for the path means only when it says so.
     let excepted = if zero_drift { facts.drifted } else { facts.foreign };
     // Whether it is allowed, and if not, whether someone said so.
@@ -270,6 +281,8 @@ pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts<'_>) 
                 rule: None,
             };
         }
+        // Also in Discover, where it is not learned.
+        _ if stranger => (false, true, ProcessReason::NotFamily),
         Some((_, (_, rule))) if excepted && !rule.allow_update => {
             (false, false, ProcessReason::DriftedDespiteRule)
         }
@@ -285,11 +298,9 @@ pub fn process(profile: &EffectiveProfile, path: &str, facts: ProgramFacts<'_>) 
         (false, true, Mode::Discover) | (false, _, Mode::Monitor) => Verdict::Violate,
         (false, _, Mode::Protect) => Verdict::Deny,
     };
-    ProcessDecision {
-        verdict,
-        reason,
-        rule: matched.map(|(at, (group, rule))| (at, group.clone(), rule.uuid.clone())),
-    }
+    let rule = matched.filter(|_| reason != ProcessReason::NotFamily);
+    let rule = rule.map(|(at, (group, rule))| (at, group.clone(), rule.uuid.clone()));
+    ProcessDecision { verdict, reason, rule }
 }
 
 #[cfg(test)]

@@ -122,6 +122,8 @@ pub struct Exec {
     pub runtime: bool,
     /// The file is a script against the rules; the exec of its interpreter is told on its own, where it comes to that.
     pub script: bool,
+    /// The process, or one that it descends from, came into the container by another way than its runtime.
+    pub stranger: bool,
     /// Standard input and output of the process.
     pub stdio: [Stdio; 2],
     /// Those of its parent.
@@ -140,6 +142,17 @@ pub struct Exec {
     pub mechanism: Option<Mechanism>,
     /// From the hook's first instruction to the verdict (and the signal), in nanoseconds.
     pub decision_nanos: u32,
+}
+
+impl Exec {
+    /// Whether what is against it is its descent, which only the zero-drift baseline asks for.
+    #[must_use]
+    pub fn is_against_family(&self) -> bool {
+        self.stranger
+            && self.baseline == Baseline::ZeroDrift
+            && self.rule.is_none()
+            && self.verdict.is_violation()
+    }
 }
 
 /// A file was opened or changed against its rule, or was kept from it.
@@ -340,6 +353,7 @@ fn exec(record: &ExecRecord) -> Exec {
         host_mounts: has(exec_flag::HOST_MOUNTS),
         runtime: has(exec_flag::RUNTIME),
         script: has(exec_flag::SCRIPT),
+        stranger: has(exec_flag::STRANGER),
         stdio: record.stdio.map(stdio),
         parent_stdio: record.parent_stdio.map(stdio),
         profile: record.profile,

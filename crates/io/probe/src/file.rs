@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::layout::{self, files_flag};
@@ -68,6 +69,16 @@ impl Mounts {
         };
         Ok(KernelInode { device, number })
     }
+}
+
+/// What the kernel knows the executable of a process as.
+///
+/// # Errors
+/// The process is gone, or may not be looked at.
+pub fn program_of(pid: u32) -> io::Result<KernelInode> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let program = rustix::fs::open(format!("/proc/{pid}/exe"), flags, Mode::empty())?;
+    Mounts::of(pid)?.inode(program.as_fd())
 }
 
 /// What a file, or a folder, is to a rule.

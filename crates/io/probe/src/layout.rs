@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 5;
+pub const ABI: u32 = 6;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;
@@ -31,8 +31,12 @@ pub const NO_RULE: u32 = u32::MAX;
 
 /// `cgroup_row.flags`: a container, or below one.
 pub const CGROUP_CONTAINER: u32 = 1;
+/// `cgroup_row.flags`: made while the programs ran.
+pub const CGROUP_WATCHED: u32 = 2;
 /// `rule_row.flags`: the rule excuses a changed file too.
 pub const RULE_ALLOW_UPDATE: u8 = 1;
+/// `rule_row.flags`: the rule was learned.
+pub const RULE_LEARNED: u8 = 2;
 /// Flag of a profile's row: in Protect, what cannot be judged is stopped.
 pub const PROFILE_FAIL_CLOSED: u32 = 1;
 /// Bit of [`ProfileRow`]'s `flags`: the profile has rows in `patterns`.
@@ -97,6 +101,8 @@ pub mod exec_flag {
     pub const FOREIGN: u32 = 256;
     /// The file is a script.
     pub const SCRIPT: u32 = 512;
+    /// The process came in by another way than the container's first program.
+    pub const STRANGER: u32 = 1024;
 }
 
 /// `record_head.kind`.
@@ -138,8 +144,10 @@ macro_rules! twins {
 }
 
 twins! {
+    /// A file that processes run; the key of `runtimes`, whose value is 1.
+    Executable = "executable" { inode: u64, device: u32, reserved: u32 }
     /// Value of `cgroups`; the key is the cgroup id.
-    CgroupRow = "cgroup_row" { profile: u32, flags: u32, root: u32, mounted: u32 }
+    CgroupRow = "cgroup_row" { profile: u32, flags: u32, root: u32, mounted: u32, starter: Executable }
     /// Value of `profiles`; the key is the profile's number.
     ProfileRow = "profile_row" { mode: u32, baseline: u32, flags: u32 }
     /// Key of `exact`.
@@ -168,6 +176,7 @@ twins! {
     /// Value of `belongings`; the key is a descriptor of a process.
     Belonging = "belonging" {
         cgroup: u64, row: CgroupRow, told_at: u64, told_argument: u64, told_deed: u32, user_namespace: u32,
+        stranger: u32, reserved: u32,
     }
     /// How every record begins.
     RecordHead = "record_head" { kind: u32, pid: u32, at: u64, cgroup: u64 }

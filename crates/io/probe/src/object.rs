@@ -13,7 +13,7 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
-pub(crate) const SHARED_MAPS: [&str; 14] = [
+pub(crate) const SHARED_MAPS: [&str; 15] = [
     "cgroup_ring",
     "cgroups",
     "profiles",
@@ -28,6 +28,7 @@ pub(crate) const SHARED_MAPS: [&str; 14] = [
     "callers",
     "features",
     "belongings",
+    "runtimes",
 ];
 
 /// Programs that every tier runs.

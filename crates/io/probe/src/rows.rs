@@ -7,9 +7,11 @@ use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::profile::PathPattern;
 use nv_model::verdict::Action;
 
+use zerocopy::FromZeros as _;
+
 use crate::layout::{
-    self, CGROUP_CONTAINER, PATH_BYTES, PREFIX_BYTES, PROFILE_FAIL_CLOSED, PROFILE_PATTERNS,
-    RULE_ALLOW_UPDATE, condition,
+    self, CGROUP_CONTAINER, CGROUP_WATCHED, PATH_BYTES, PREFIX_BYTES, PROFILE_FAIL_CLOSED, PROFILE_PATTERNS,
+    RULE_ALLOW_UPDATE, RULE_LEARNED, condition,
 };
 use crate::tables::TableError;
 
@@ -40,6 +42,8 @@ pub struct RuleRow {
     pub action: Action,
     /// Under zero-drift it excuses a changed file too.
     pub allow_update: bool,
+    /// Learned, not written: under zero-drift it does not speak for processes that are not of the container's family.
+    pub learned: bool,
     /// Place in the profile; of several rows that match, the lowest counts.
     pub order: u32,
     /// Number that events name this rule by; below `u32::MAX`.
@@ -110,8 +114,8 @@ pub fn name_hash(name: &str) -> u64 {
 /// What the kernel itself knows of a container stays: `held` is the row that is there.
 pub(crate) fn cgroup_row(row: CgroupRow, held: Option<layout::CgroupRow>) -> layout::CgroupRow {
     let flags = if row.container { CGROUP_CONTAINER } else { 0 };
-    let (root, mounted) = held.map_or((0, 0), |held| (held.root, held.mounted));
-    layout::CgroupRow { profile: row.profile, flags, root, mounted }
+    let held = held.unwrap_or_else(layout::CgroupRow::new_zeroed);
+    layout::CgroupRow { profile: row.profile, flags: flags | held.flags & CGROUP_WATCHED, ..held }
 }
 
 pub(crate) fn read_cgroup(row: layout::CgroupRow) -> CgroupRow {
@@ -152,7 +156,8 @@ pub(crate) fn rule_row(row: RuleRow) -> layout::RuleRow {
         Action::Allow => 1,
         Action::Deny => 2,
     };
-    let flags = if row.allow_update { RULE_ALLOW_UPDATE } else { 0 };
+    let flags =
+        if row.allow_update { RULE_ALLOW_UPDATE } else { 0 } | if row.learned { RULE_LEARNED } else { 0 };
     layout::RuleRow {
         action,
         flags,
@@ -226,6 +231,7 @@ pub(crate) fn read_rule(row: layout::RuleRow) -> RuleRow {
     RuleRow {
         action: if row.action == 2 { Action::Deny } else { Action::Allow },
         allow_update: row.flags & RULE_ALLOW_UPDATE != 0,
+        learned: row.flags & RULE_LEARNED != 0,
         order: row.order,
         rule: row.rule,
         conditional: row.conditional,

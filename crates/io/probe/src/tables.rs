@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, FromZeros as _, IntoBytes};
 
+use crate::file::KernelInode;
 use crate::layout::{self, Slot};
 use crate::map::{RawMap, possible_cpus};
 use crate::rows::{
@@ -123,6 +124,7 @@ pub struct Tables {
     conditions: Table,
     callers: Table,
     features: Table,
+    runtimes: Table,
     /// `None` where the kernel keeps nothing by process.
     belongings: Option<Table>,
     counters: Table,
@@ -155,6 +157,7 @@ impl Tables {
             conditions: take("conditions", 8, size_of::<layout::ConditionRow>())?,
             callers: take("callers", 4, size_of::<layout::CallerRow>())?,
             features: take("features", 4, 4)?,
+            runtimes: take("runtimes", size_of::<layout::Executable>(), 4)?,
             counters: take("counters", 4, 8)?,
             cpus: possible_cpus().map_err(|source| TableError::Kernel { table: "counters", source })?,
         })
@@ -182,6 +185,30 @@ impl Tables {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Tells what the process runs that has started a container from before the programs: whoever comes into the
+    /// container neither by such a process nor by a runtime is a stranger there. Of others the kernel learns it from
+    /// their first program, and that stays.
+    ///
+    /// # Errors
+    /// The kernel refused. A cgroup without a row is no error.
+    pub fn tell_starter(&self, id: u64, program: KernelInode) -> Result<(), TableError> {
+        match self.held_cgroup(id)? {
+            Some(held) if held.starter.inode == 0 && held.flags & layout::CGROUP_WATCHED == 0 => {
+                let told = layout::CgroupRow { starter: executable(program), ..held };
+                self.cgroups.write(&id.to_ne_bytes(), told.as_bytes())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells of a program that is a runtime: what it starts in a container is of the container's family. 16 are kept.
+    ///
+    /// # Errors
+    /// [`TableError::Full`], or the kernel refused.
+    pub fn tell_runtime(&self, program: KernelInode) -> Result<(), TableError> {
+        self.runtimes.write(executable(program).as_bytes(), &1_u32.to_ne_bytes())
     }
 
     fn held_cgroup(&self, id: u64) -> Result<Option<layout::CgroupRow>, TableError> {
@@ -219,9 +246,7 @@ impl Tables {
         let descriptor = process
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| belongings.error(error.into()))?;
-        let row = layout::CgroupRow { profile: 0, flags: 0, root: 0, mounted: 0 };
-        let row =
-            layout::Belonging { cgroup, row, told_at: 0, told_argument: 0, told_deed: 0, user_namespace: 0 };
+        let row = layout::Belonging { cgroup, ..layout::Belonging::new_zeroed() };
         belongings.write(&descriptor.as_raw_fd().to_ne_bytes(), row.as_bytes())
     }
 
@@ -469,4 +494,7 @@ impl Table {
             })
             .collect())
     }
+}
+fn executable(program: KernelInode) -> layout::Executable {
+    layout::Executable { inode: program.number, device: program.device, reserved: 0 }
 }

@@ -16,6 +16,12 @@ pub enum RuntimeEvent {
         /// What it is asked in.
         api: Api,
     },
+    /// Which process listens at the socket of a runtime that is spoken to over CRI alone, told after each `Up` of it. Such
+    /// a runtime (CRI-O) sends processes into containers by itself, not only by what has started the container.
+    Listener {
+        /// Its process id, in the numbering of whoever watches.
+        pid: u32,
+    },
     /// The runtime does not answer (any more). Containers go on, and so does what is known of them; told once, then
     /// the watcher tries until it is `Up` again.
     Down {

@@ -86,6 +86,7 @@ impl Merge {
                 }
                 self.settle(&mut out);
             }
+            event @ RuntimeEvent::Listener { .. } => out.push(event),
             event if is_docker => self.docker(event, &mut out),
             event => self.other(event, &mut out),
         }
@@ -112,7 +113,10 @@ impl Merge {
                     return;
                 }
             }
-            RuntimeEvent::Up { .. } | RuntimeEvent::Down { .. } | RuntimeEvent::Listed => {}
+            RuntimeEvent::Up { .. }
+            | RuntimeEvent::Listener { .. }
+            | RuntimeEvent::Down { .. }
+            | RuntimeEvent::Listed => {}
         }
         out.push(event);
     }
@@ -271,6 +275,7 @@ mod tests {
     fn words(events: Vec<RuntimeEvent>) -> Vec<String> {
         let word = |event| match event {
             RuntimeEvent::Up { runtime, .. } => format!("up {runtime}"),
+            RuntimeEvent::Listener { pid } => format!("listener {pid}"),
             RuntimeEvent::Down { .. } => "down".to_owned(),
             RuntimeEvent::Listed => "listed".to_owned(),
             RuntimeEvent::Workload(seen) => format!("{} of {} {}", seen.id, seen.service, seen.pid),

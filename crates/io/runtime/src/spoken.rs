@@ -1,7 +1,9 @@
 //! A runtime at a socket, whichever API it speaks.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -127,6 +129,13 @@ async fn grpc_at(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Which process listens at a socket; `None` where the kernel does not say, or names one outside of these namespaces.
+pub(crate) async fn listener(socket: &Path) -> Option<u32> {
+    let stream = timeout(CALL, UnixStream::connect(socket)).await.ok()?.ok()?;
+    let pid = stream.peer_cred().ok()?.pid()?;
+    u32::try_from(pid).ok().filter(|pid| *pid != 0)
 }
 
 /// The innermost reason: tonic's own says "transport error".

@@ -20,7 +20,7 @@ use crate::bundle::Bundles;
 use crate::docker::{Found, Named};
 use crate::error::RuntimeError;
 use crate::identify::Asked;
-use crate::spoken::{Runtime, connect};
+use crate::spoken::{Runtime, connect, listener};
 use crate::track::Tracker;
 use crate::{Host, Identifier, RuntimeEvent, sockets};
 
@@ -227,6 +227,12 @@ impl Task {
         let (name, api) = (runtime.name().to_owned(), runtime.api());
         tracing::info!(socket = %self.config.socket.display(), runtime = name, version, "container runtime answers");
         if self.events.send(RuntimeEvent::Up { runtime: name, version, api }).await.is_err() {
+            return End::Unheard;
+        }
+        if api == Api::Cri
+            && let Some(pid) = listener(&self.config.socket).await
+            && self.events.send(RuntimeEvent::Listener { pid }).await.is_err()
+        {
             return End::Unheard;
         }
         let (sender, mut hints) = mpsc::channel(HINTS);

@@ -36,6 +36,7 @@ async fn containers_of_pods_are_told_with_all_that_policy_needs_to_know() {
     for api in [None, Some(Api::Cri)] {
         let mut seen = Watched::of(&lab, api);
         seen.until("the first list", |seen| seen.is_told("listed")).await;
+        assert_eq!(seen.is_told("listener containerd"), api == Some(Api::Cri), "whom CRI alone leads to");
         let known = seen.running(before.container()).await;
         assert_eq!(known.learned_group().as_str(), "nv.db.shop", "one that ran already, {api:?}");
 

@@ -7,7 +7,7 @@ use nv_model::behaviour::{Behaviour, BehaviourKind, BehaviourObservation};
 use nv_model::conversation::EndpointId;
 use nv_model::name::{NodeId, WorkloadId};
 use nv_model::node::Controller;
-use nv_model::observation::{ConnectionObservation, FileObservation, ProcessObservation};
+use nv_model::observation::{ConnectionObservation, FileObservation, NOT_OF_FAMILY, ProcessObservation};
 use nv_model::record::{Event, Incident, Level, LogCommon, Record, Violation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
@@ -283,7 +283,9 @@ fn incident_message(seen: &ProcessObservation) -> String {
         (false, false) => "a program",
     };
     let done = if seen.verdict == Verdict::Deny { "Stopped" } else { "Reported" };
-    let why = if seen.rule_uuid.is_empty() {
+    let why = if seen.rule_uuid == NOT_OF_FAMILY {
+        "its process was not started by the container's runtime, nor was one that it descends from".to_owned()
+    } else if seen.rule_uuid.is_empty() {
         format!("the profile of {} does not allow it", seen.group)
     } else {
         format!("a rule of {} denies it", seen.rule_group)

@@ -166,6 +166,7 @@ fn process_rows(tables: &ProcessTables) -> nv_probe::tables::Rows {
     let row = |row: &lower::ProcessRow| RuleRow {
         action: row.action,
         allow_update: row.allow_update,
+        learned: row.learned,
         order: row.order,
         rule: row.rule,
         conditional: row.conditional,
@@ -174,6 +175,7 @@ fn process_rows(tables: &ProcessTables) -> nv_probe::tables::Rows {
         rule: RuleRow {
             action: row.action,
             allow_update: row.allow_update,
+            learned: row.learned,
             order: row.order,
             rule: row.rule,
             conditional: row.next,

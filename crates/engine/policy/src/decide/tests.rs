@@ -167,6 +167,35 @@ fn a_program_is_judged_by_list_baseline_and_mode() {
 }
 
 #[test]
+fn under_zero_drift_a_process_that_is_not_of_the_containers_family_runs_only_what_somebody_has_allowed() {
+    let facts = ProgramFacts { stranger: true, ..ProgramFacts::default() };
+    let learned = ProcessRule { origin: Origin::Learned, ..line("2", "cat", "/bin/cat", Action::Allow) };
+    let written = ProcessRule { origin: Origin::UserCreated, ..line("1", "ls", "/bin/ls", Action::Allow) };
+    let rules = vec![(name("nv.x"), written), (name("nv.x"), learned)];
+    for (mode, baseline, path, verdict, reason) in [
+        (Protect, Baseline::ZeroDrift, "/bin/sh", Verdict::Deny, ProcessReason::NotFamily),
+        (Monitor, Baseline::ZeroDrift, "/bin/sh", Verdict::Violate, ProcessReason::NotFamily),
+        (Discover, Baseline::ZeroDrift, "/bin/sh", Verdict::Violate, ProcessReason::NotFamily),
+        (Protect, Baseline::ZeroDrift, "/bin/cat", Verdict::Deny, ProcessReason::NotFamily),
+        (Protect, Baseline::ZeroDrift, "/bin/ls", Verdict::Allow, ProcessReason::Rule),
+        (Protect, Baseline::Basic, "/bin/cat", Verdict::Allow, ProcessReason::Rule),
+    ] {
+        let profile = EffectiveProfile {
+            group: name("nv.x"),
+            mode,
+            baseline,
+            rules: rules.clone(),
+            files: Vec::new(),
+            alert_disabled: false,
+            fault: Default::default(),
+        };
+        let got = process(&profile, path, facts);
+        assert_eq!((got.verdict, got.reason), (verdict, reason), "{mode:?} {baseline:?} {path}");
+        assert_eq!(got.rule.is_none(), reason == ProcessReason::NotFamily, "{path}");
+    }
+}
+
+#[test]
 fn a_script_needs_no_line_but_is_denied_by_one_and_by_its_origin() {
     let profile = |baseline, rules: Vec<_>| EffectiveProfile {
         group: name("nv.x"),

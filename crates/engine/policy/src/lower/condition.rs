@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nv_model::condition::Conditions;
+use nv_model::group::Origin;
 use nv_model::profile::ProcessRule;
 use nv_model::verdict::Action;
 
@@ -18,6 +19,8 @@ pub struct ConditionRow {
     pub action: Action,
     /// The line excuses a changed file.
     pub allow_update: bool,
+    /// The line was learned.
+    pub learned: bool,
     /// Place in the profile; it rises along a list.
     pub order: u32,
     /// Index of the line in [`super::ProcessTables::rules`].
@@ -54,6 +57,7 @@ pub(super) fn row<'a>(
     Some(ProcessRow {
         action: first.action,
         allow_update: first.allow_update,
+        learned: first.origin == Origin::Learned,
         order,
         rule: order,
         conditional,
@@ -66,6 +70,7 @@ fn chain(rows: &mut ConditionRows, list: Vec<(u32, &ProcessRule, Conditions)>) -
         let row = ConditionRow {
             action: rule.action,
             allow_update: rule.allow_update,
+            learned: rule.origin == Origin::Learned,
             order,
             rule: order,
             conditions,

@@ -112,6 +112,8 @@ pub struct ProcessRow {
     pub action: Action,
     /// The line excuses a changed file.
     pub allow_update: bool,
+    /// The line was learned: it does not speak for processes that are not of the container's family.
+    pub learned: bool,
     /// Place in the profile: of the rows that a lookup finds, the lowest counts.
     pub order: u32,
     /// Index of the line in [`ProcessTables::rules`].
@@ -235,6 +237,7 @@ mod tests {
     use crate::decide::{self, Arguments, Call, Caller, ProgramFacts};
     use crate::testing::{name, process};
     use nv_model::condition::Conditions;
+    use nv_model::group::Origin;
     use nv_model::verdict::Verdict;
     use proptest::prelude::*;
 
@@ -272,8 +275,8 @@ mod tests {
             let line =
                 ProcessRule { conditions: rule.conditions.clone(), ..process("", "*", "*", rule.action) };
             if lets_speak(&line, call) {
-                let ConditionRow { action, allow_update, order, rule, .. } = *rule;
-                return Some(ProcessRow { action, allow_update, order, rule, conditional: 0 });
+                let ConditionRow { action, allow_update, learned, order, rule, .. } = *rule;
+                return Some(ProcessRow { action, allow_update, learned, order, rule, conditional: 0 });
             }
             number = rule.next;
         }
@@ -287,6 +290,7 @@ mod tests {
         let excepted = if zero_drift { drifted } else { facts.foreign };
         let (allowed, explicit) = match row {
             Some(row) if row.action == Action::Deny => (false, true),
+            _ if zero_drift && facts.stranger && row.is_none_or(|row| row.learned) => (false, true),
             Some(row) if excepted && !row.allow_update => (false, false),
             Some(_) => (true, true),
             None => (zero_drift && !drifted && !decide::is_loader(path), false),
@@ -332,12 +336,13 @@ mod tests {
                 "*", "/*", "/a", "/a*", "/a/*", "/a/a", "/a/b", "/a/a*", "/sh", "/a/sh",
             ]),
             any::<bool>(),
-            any::<bool>(),
+            any::<(bool, bool)>(),
             any_conditions(),
         )
-            .prop_map(|(name, path, allow, update, conditions)| {
+            .prop_map(|(name, path, allow, (update, learned), conditions)| {
                 let mut rule = process("", name, path, if allow { Action::Allow } else { Action::Deny });
                 rule.allow_update = update;
+                rule.origin = if learned { Origin::Learned } else { Origin::UserCreated };
                 rule.conditions = conditions;
                 rule
             })
@@ -350,10 +355,10 @@ mod tests {
             mode in prop::sample::select(vec![Mode::Discover, Mode::Monitor, Mode::Protect]),
             baseline in prop::sample::select(vec![Baseline::Basic, Baseline::ZeroDrift]),
             path in "(/a|/b|/sh|/ab|/ld.so){1,3}",
-            (drifted, foreign, script) in any::<(bool, bool, bool)>(),
+            (drifted, foreign, script, stranger) in any::<(bool, bool, bool, bool)>(),
             call in any_call(),
         ) {
-            let facts = ProgramFacts { drifted, foreign, script, call };
+            let facts = ProgramFacts { drifted, foreign, script, stranger, call };
             let group = name("nv.x");
             let rules = rules.into_iter().enumerate().map(|(at, mut rule)| {
                 rule.uuid = at.to_string();
@@ -365,7 +370,7 @@ mod tests {
             let decision = decide::process(&effective, &path, facts);
             prop_assert_eq!(kernel(&tables, 1, &path, facts), decision.verdict);
             let row = lookup(&tables, 1, &path, call);
-            if decision.verdict == Verdict::Open {
+            if decision.verdict == Verdict::Open || decision.reason == decide::ProcessReason::NotFamily {
                 return Ok(());
             }
             prop_assert_eq!(row.map(|row| row.order as usize), decision.rule.as_ref().map(|rule| rule.0));

@@ -23,7 +23,14 @@ fn rows(path: &str, list: &[(Action, Conditions)]) -> Rows {
     for (at, (action, conditions)) in list.iter().enumerate().rev() {
         let next = if at + 1 < list.len() { at as u64 + 2 } else { 0 };
         let at = u32::try_from(at).unwrap();
-        let rule = RuleRow { action: *action, allow_update: false, order: at, rule: at, conditional: next };
+        let rule = RuleRow {
+            action: *action,
+            allow_update: false,
+            learned: false,
+            order: at,
+            rule: at,
+            conditional: next,
+        };
         rows.conditions.insert(u64::from(at) + 1, ConditionRow { rule, conditions: conditions.clone() });
         let key = ExactKey { profile: 1, path: path.to_owned() };
         rows.exact.insert(key, RuleRow { conditional: 1, ..rule });
@@ -124,7 +131,14 @@ fn a_rule_for_a_parent_holds_for_what_that_program_runs_also_when_it_is_orphaned
     container.write("/dev/null", Vec::new());
     let mut rows = rows("/bin/tool", &[(Action::Allow, conditions("", "/bin/busybox", None))]);
     for shell in ["/bin/busybox", "/tmp/busybox"] {
-        let allow = RuleRow { action: Action::Allow, allow_update: false, order: 9, rule: 9, conditional: 0 };
+        let allow = RuleRow {
+            action: Action::Allow,
+            allow_update: false,
+            learned: false,
+            order: 9,
+            rule: 9,
+            conditional: 0,
+        };
         rows.exact.insert(ExactKey { profile: 1, path: shell.to_owned() }, allow);
     }
     bench.tables.keep_callers(true).unwrap();
@@ -166,7 +180,14 @@ fn of_processes_that_ran_before_it_was_asked_for_a_told_caller_counts_and_an_unk
     let mounts = nv_probe::cgroup::mount_namespace(Some(told.id())).unwrap();
     bench.tables.add_caller(told.id(), mounts, "/bin/busybox").unwrap();
     let mut rows = rows("/bin/tool", &[(Action::Allow, conditions("", "/bin/busybox", None))]);
-    let allow = RuleRow { action: Action::Allow, allow_update: false, order: 9, rule: 9, conditional: 0 };
+    let allow = RuleRow {
+        action: Action::Allow,
+        allow_update: false,
+        learned: false,
+        order: 9,
+        rule: 9,
+        conditional: 0,
+    };
     rows.exact.insert(ExactKey { profile: 1, path: "/bin/busybox".to_owned() }, allow);
     bench.tables.replace(&rows).unwrap();
     container.write("/marks/go", Vec::new());

@@ -56,7 +56,14 @@ fn what_a_container_runs_in_the_hosts_file_system_is_judged_and_no_listed_path_e
     let (pid, end) = container.run_after(&bench, enter_the_host, BUSYBOX, &["true"]);
     assert!(end.stopped(), "the host's file passes for the container's: {end:?}");
     assert_eq!(bench.exec_of(pid).rule, Some(4));
-    let excused = RuleRow { action: Action::Allow, allow_update: true, order: 4, rule: 4, conditional: 0 };
+    let excused = RuleRow {
+        action: Action::Allow,
+        allow_update: true,
+        learned: false,
+        order: 4,
+        rule: 4,
+        conditional: 0,
+    };
     let key = ExactKey { profile: 1, path };
     bench.tables.set_exact(&key, excused).unwrap();
     assert_eq!(container.run_after(&bench, enter_the_host, BUSYBOX, &["true"]).1, End::Code(0));

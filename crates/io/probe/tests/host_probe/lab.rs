@@ -195,6 +195,14 @@ impl Container {
         self.start_after("", before, command, None)
     }
 
+    /// Runs a program as a process in cgroup `below` of the container's own that nobody of these tests is an ancestor of:
+    /// who made it has ended. Its end is not waited for.
+    pub(crate) fn run_orphaned(&self, below: &str, path: &str, args: &[&str]) -> u32 {
+        let mut command = Command::new(path);
+        command.args(args);
+        self.start_after(below, orphan, command, None).0
+    }
+
     /// Runs a program that is nowhere but in memory.
     pub(crate) fn run_memfd(&self, program: &[u8], args: &[&str]) -> (u32, End) {
         let file = File::from(memfd_create("hidden", MemfdFlags::CLOEXEC).unwrap());
@@ -246,8 +254,8 @@ impl Container {
         let (told, tell) = io::pipe().unwrap();
         let setup = move || {
             (&procs).write_all(b"0")?;
-            (&tell).write_all(&std::process::id().to_ne_bytes())?;
             before()?;
+            (&tell).write_all(&std::process::id().to_ne_bytes())?;
             let Some((file, argv)) = &memfd else { return Ok(()) };
             let mut pointers: Vec<*const libc::c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
             pointers.push(std::ptr::null());
@@ -380,7 +388,23 @@ impl Drop for Container {
 
 /// What the kernel knows the executable of [`Container::act`]'s process as.
 pub(crate) fn inode_of_this_program() -> KernelInode {
-    Mounts::of(std::process::id()).unwrap().inode(named("/proc/self/exe".into()).as_fd()).unwrap()
+    nv_probe::file::program_of(std::process::id()).unwrap()
+}
+
+/// Goes on as a process whose maker has ended.
+fn orphan() -> io::Result<()> {
+    let maker = std::process::id();
+    // SAFETY: a plain fork, of which the maker ends at once without running anything else.
+    match unsafe { libc::fork() } {
+        0 => {}
+        -1 => return Err(io::Error::last_os_error()),
+        // SAFETY: it ends.
+        _ => unsafe { libc::_exit(0) },
+    }
+    while std::os::unix::process::parent_id() == maker {
+        std::thread::yield_now();
+    }
+    Ok(())
 }
 
 fn named(path: PathBuf) -> OwnedFd {
@@ -500,7 +524,10 @@ impl Bench {
     pub(crate) fn rule(&self, profile: u32, path: &str, action: Action, rule: u32) {
         let key = ExactKey { profile, path: path.to_owned() };
         self.tables
-            .set_exact(&key, RuleRow { action, allow_update: false, order: rule, rule, conditional: 0 })
+            .set_exact(
+                &key,
+                RuleRow { action, allow_update: false, learned: false, order: rule, rule, conditional: 0 },
+            )
             .unwrap();
     }
 }

@@ -7,6 +7,8 @@ mod conditions;
 #[cfg(test)]
 mod escape;
 #[cfg(test)]
+mod family;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod lab;

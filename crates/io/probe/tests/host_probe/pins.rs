@@ -93,6 +93,7 @@ fn a_bulk_change_writes_only_what_differs_and_counts_what_found_no_room() {
     let row = |order| RuleRow {
         action: Action::Allow,
         allow_update: order % 2 == 0,
+        learned: false,
         order,
         rule: order,
         conditional: 0,

@@ -208,7 +208,14 @@ fn zero_drift_runs_the_image_and_nothing_that_came_later() {
     bench.profile(1, Mode::Protect, Baseline::ZeroDrift);
     bench.rule(1, "/bin/denied", Action::Deny, 5);
     bench.rule(1, "/tmp/listed", Action::Allow, 6);
-    let excused = RuleRow { action: Action::Allow, allow_update: true, order: 9, rule: 9, conditional: 0 };
+    let excused = RuleRow {
+        action: Action::Allow,
+        allow_update: true,
+        learned: false,
+        order: 9,
+        rule: 9,
+        conditional: 0,
+    };
     let everything =
         |name: &str| PatternKey { profile: 1, name_hash: name_hash(name), prefix: "/bin/".to_owned() };
     bench.tables.set_pattern(&everything("excused"), excused).unwrap();
@@ -256,7 +263,10 @@ fn of_exact_path_and_patterns_the_first_rule_in_order_decides() {
         let key = PatternKey { profile: 1, name_hash: name, prefix: prefix.to_owned() };
         bench
             .tables
-            .set_pattern(&key, RuleRow { action, allow_update: false, order, rule: order, conditional: 0 })
+            .set_pattern(
+                &key,
+                RuleRow { action, allow_update: false, learned: false, order, rule: order, conditional: 0 },
+            )
             .unwrap();
     };
     pattern(0, "/opt/a/", Action::Deny, 3);
@@ -368,7 +378,14 @@ fn a_path_that_is_too_long_is_not_listed() {
         assert!(bench.exec_of(pid).truncated);
     }
     let anywhere = PatternKey { profile: 1, name_hash: name_hash("x"), prefix: String::new() };
-    let allow = RuleRow { action: Action::Allow, allow_update: false, order: 1, rule: 1, conditional: 0 };
+    let allow = RuleRow {
+        action: Action::Allow,
+        allow_update: false,
+        learned: false,
+        order: 1,
+        rule: 1,
+        conditional: 0,
+    };
     bench.tables.set_pattern(&anywhere, allow).unwrap();
     for path in [&deep, &many] {
         assert_eq!(container.run(path, &["/marks/x"]).1, End::Code(0));

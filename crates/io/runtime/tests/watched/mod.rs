@@ -106,6 +106,10 @@ impl Watched {
         for event in events {
             self.log.push(match event {
                 RuntimeEvent::Up { runtime, .. } => format!("up {runtime}"),
+                RuntimeEvent::Listener { pid } => {
+                    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+                    format!("listener {}", name.trim())
+                }
                 RuntimeEvent::Down { .. } => "down".to_owned(),
                 RuntimeEvent::Listed => "listed".to_owned(),
                 RuntimeEvent::Workload(workload) => {

@@ -80,8 +80,13 @@ impl Agent {
                 // What ran it and its whole arguments are not in a record: a condition on these fails in the safe
                 // direction.
                 let call = Call { uid: Some(exec.uid), ..Call::default() };
-                let facts =
-                    ProgramFacts { drifted: exec.drifted, foreign: exec.foreign, script: exec.script, call };
+                let facts = ProgramFacts {
+                    drifted: exec.drifted,
+                    foreign: exec.foreign,
+                    script: exec.script,
+                    stranger: exec.stranger,
+                    call,
+                };
                 afterwards(profile, &exec.path, facts)
             }
             (_, verdict) => verdict,

@@ -84,6 +84,23 @@ impl Agent {
         }
     }
 
+    /// Tells the kernel what has started a container from before the programs: the parent of its first process.
+    fn tell_starter(&self, workload: &Workload) {
+        let Some(kernel) = self.setup.kernel.as_ref().filter(|_| workload.pid != 0) else { return };
+        let parent = crate::processes::parent_of(workload.pid);
+        // Process 1 adopts whoever has lost his parent, so it says nothing.
+        let Some(parent) = parent.filter(|parent| *parent > 1) else { return };
+        let told = match nv_probe::file::program_of(parent) {
+            Ok(program) => {
+                kernel.process.tell_starter(workload.cgroup_id, program).map_err(|error| chain(&error))
+            }
+            Err(error) => Err(error.to_string()), // It has ended.
+        };
+        if let Err(error) = told {
+            tracing::debug!(error, workload = %workload.id, "what has started a container is not known");
+        }
+    }
+
     /// Where a workload belongs by the policy held.
     pub(super) fn place_of(&self, id: &WorkloadId) -> Place {
         let group = self.inventory.group(id).unwrap_or_else(new_services);
@@ -109,6 +126,7 @@ impl Agent {
         if cgroup != 0 {
             self.place(cgroup, profile, true);
             self.tell_root(workload);
+            self.tell_starter(workload);
             for below in self.cgroups_below(&path) {
                 self.place(below, profile, true);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nv_model::name::{GroupName, WorkloadId};
-use nv_model::observation::{Observation, ProcessObservation};
+use nv_model::observation::{NOT_OF_FAMILY, Observation, ProcessObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::behaviour::Finding;
@@ -172,7 +172,11 @@ impl Agent {
             .and_then(|rule| self.setup.kernel.as_ref().and_then(|kernel| kernel.rule(exec.profile, rule)));
         ProcessObservation {
             rule_group: rule.map_or_else(|| group.clone(), |rule| rule.group.clone()),
-            rule_uuid: rule.map(|rule| rule.uuid.clone()).unwrap_or_default(),
+            rule_uuid: match rule {
+                Some(rule) => rule.uuid.clone(),
+                None if exec.is_against_family() => NOT_OF_FAMILY.to_owned(),
+                None => String::new(),
+            },
             user: if exec.verdict != Verdict::Learn {
                 // The denied process is gone; its parent has the same file system.
                 crate::users::name_of(exec.parent_pid, exec.uid)

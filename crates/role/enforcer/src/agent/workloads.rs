@@ -105,6 +105,18 @@ impl Agent {
         }
     }
 
+    /// Tells the kernel of a runtime, by whose doing a process is of a container's family.
+    fn tell_runtime(&self, pid: u32) {
+        let Some(kernel) = &self.setup.kernel else { return };
+        let told = match nv_probe::file::program_of(pid) {
+            Ok(program) => kernel.process.tell_runtime(program).map_err(|error| chain(&error)),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = told {
+            tracing::warn!(error, pid, "what the runtime runs in containers is taken for strange");
+        }
+    }
+
     /// Tells the kernel that a process that ran before is the container's.
     fn adopt(&self, pid: u32, cgroup: u64) {
         let Some(kernel) = &self.setup.kernel else { return };
@@ -225,6 +237,9 @@ impl Agent {
                 self.setup.node.runtime_version = version;
                 self.introduce_again(&before);
             }
+            // Process 1 listens in the place of a daemon that it starts with the first connection.
+            RuntimeEvent::Listener { pid } if pid > 1 => self.tell_runtime(pid),
+            RuntimeEvent::Listener { .. } => {}
             RuntimeEvent::Down { reason } => {
                 tracing::warn!(
                     reason,

@@ -13,7 +13,7 @@ use nv_model::behaviour::Stdio;
 use nv_model::verdict::Verdict;
 
 pub(crate) use history::{History, Past};
-pub(crate) use listing::{Listing, list};
+pub(crate) use listing::{Listing, list, parent_of};
 
 /// Most processes that are remembered. Beyond it those that have ended, the longest ago first, are forgotten, then
 /// new ones are not taken in.

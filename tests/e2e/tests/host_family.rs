@@ -1,0 +1,95 @@
+//! Under the zero-drift baseline a program of the image runs for the container's family alone: its first process, what its
+//! runtime sends in, and what descends from these.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nv_scene::{CLIENT_GROUP, Scene, TOOL, UNLISTED};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// How soon an incident must be in the REST API.
+const SOON: Duration = Duration::from_secs(5);
+/// Rule id of what is not from the container's root process.
+const NOT_OF_FAMILY: &str = "00000000-0000-0000-0000-000000000007";
+
+/// Runs a program of the client's image as somebody on the machine does who goes past the runtime: in the container's
+/// cgroup and mounts.
+async fn intrude(scene: &Scene, program: &str, file: &str) -> Result<()> {
+    let container = scene.client.container();
+    let tree = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().map(PathBuf::from);
+    let tree = tree.into_iter().find(|root| root.join("cgroup.controllers").exists());
+    let cgroup = tree.context("no cgroup v2 tree")?.join(container.cgroup.trim_start_matches('/'));
+    let script = format!(
+        "echo $$ > {}/cgroup.procs && exec nsenter --target {} --mount {program} write {file}",
+        cgroup.display(),
+        container.pid
+    );
+    Command::new("/bin/sh").args(["-c", &script]).status().await?;
+    Ok(())
+}
+
+/// The runtime sends in what it likes of the image; whoever goes past it, nothing.
+async fn holds(scene: &Scene, round: &str) -> Result<()> {
+    let own = format!("/tmp/runtime-{round}");
+    let sent = scene.lab.exec(scene.client.container(), &[UNLISTED, "write", &own]).await?;
+    ensure!(sent.exit_code == 0 && scene.has_file(&own), "{round}: the runtime's own is stopped: {sent:?}");
+    for program in [UNLISTED, TOOL] {
+        let file = format!("/tmp/intruder-{round}");
+        intrude(scene, program, &file).await?;
+        ensure!(!scene.has_file(&file), "{round}: {program} runs for a stranger");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_runtime_no_program_of_the_image_runs_but_what_somebody_has_allowed() -> Result<()> {
+    let mut scene = Scene::start("family").await?;
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    let body = json!({"config": {"services": ["client.shop"], "baseline_profile": "zero-drift"}});
+    scene.api.patch("/v1/service/config", &body).await?;
+    scene.set_mode("Protect").await?;
+    holds(&scene, "new").await?;
+    let told = |answer: &Value| {
+        let list = answer.get("incidents")?.as_array()?;
+        let text = |record: &Value, key: &str| record.get(key).and_then(Value::as_str).map(str::to_owned);
+        list.iter()
+            .find(|record| text(record, "rule_id").as_deref() == Some(NOT_OF_FAMILY))
+            .map(|record| (text(record, "name"), text(record, "action"), text(record, "proc_path")))
+    };
+    let (found, _) =
+        scene.api.wait_for("/v1/log/incident", SOON, told).await.context("no incident names the family")?;
+    let of = |text: &str| Some(text.to_owned());
+    ensure!(found.0 == of("Process.Profile.Violation") && found.1 == of("deny"), "{found:?}");
+    ensure!(found.2 == of(UNLISTED) || found.2 == of(TOOL), "{found:?}");
+
+    // Containers that ran before the programs did: what has started them is told.
+    scene.product.stop().await?;
+    scene.product.remove_kernel_state()?;
+    scene.product.restart().await?;
+    scene.api = scene.product.login(nv_scene::PASSWORD).await?;
+    // The kernel's programs are in place when the enforcer is linked, and containers' rows a moment later.
+    let linked = |answer: &Value| {
+        let first = answer.get("enforcers")?.as_array()?.first()?;
+        (first.get("connection_state")?.as_str()? == "connected").then_some(())
+    };
+    scene
+        .api
+        .wait_for("/v1/enforcer", Duration::from_secs(30), linked)
+        .await
+        .context("the enforcer is not linked")?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    holds(&scene, "known").await?;
+
+    let name = UNLISTED.rsplit('/').next().unwrap_or_default();
+    let change = json!({"process_profile_config": {"group": CLIENT_GROUP, "process_change_list": [
+        {"name": name, "path": UNLISTED, "action": "allow"},
+    ]}});
+    scene.api.patch(&format!("/v1/process_profile/{CLIENT_GROUP}"), &change).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    intrude(&scene, UNLISTED, "/tmp/allowed").await?;
+    ensure!(scene.has_file("/tmp/allowed"), "what somebody has allowed does not run");
+    scene.stop().await
+}
