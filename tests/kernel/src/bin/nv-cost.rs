@@ -141,7 +141,14 @@ fn measure() -> Result<()> {
     open_report("open, in no profile", 500)?;
 
     let profile = ProfileRow { mode: Mode::Protect, baseline: Baseline::Basic, fault: Fault::Open };
-    let rule = RuleRow { action: Action::Allow, allow_update: false, order: 0, rule: 0, conditional: 0 };
+    let rule = RuleRow {
+        action: Action::Allow,
+        allow_update: false,
+        learned: false,
+        order: 0,
+        rule: 0,
+        conditional: 0,
+    };
     tables.replace(&Programs {
         profiles: [(PROFILE, profile)].into(),
         exact: [(ExactKey { profile: PROFILE, path: PROGRAM.to_owned() }, rule)].into(),
