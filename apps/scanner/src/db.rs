@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use nv_role_scanner::{
-    BuildOptions, ImportOptions, Remarks, ScannerError, SigningKey, build_database, database_in,
-    diff_databases, export_database, import_database, lookup, print_status, verify_database,
+    BuildOptions, FetchOptions, ImportOptions, Remarks, ScannerError, SigningKey, build_database,
+    database_in, diff_databases, export_database, fetch_feeds, import_database, lookup, print_status,
+    verify_database,
 };
 use nv_vulnerability::Format;
 
@@ -46,6 +47,21 @@ pub(crate) enum DatabaseCommand {
         /// Refuse a database that was not signed with this public key (a file of 64 hexadecimal digits)
         #[arg(long, value_name = "FILE")]
         trust: Option<PathBuf>,
+    },
+    /// Fetch feeds from their publishers, into a folder that build reads; what broke off goes on
+    Fetch {
+        /// The folder of feeds
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+        /// A feed by its name; may be repeated; all by default
+        #[arg(long, value_name = "NAME")]
+        feed: Vec<String>,
+        /// A proxy on the way, http://host:port
+        #[arg(long, value_name = "URL", env = "SCANNER_PROXY_URL", hide_env_values = true)]
+        proxy: Option<String>,
+        /// A copy of what the publishers have: their host and path behind this address
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
     },
     /// Put a database in place: a whole one, a compressed one, or the delta from the one that is there
     Import {
@@ -104,6 +120,10 @@ pub(crate) fn run(command: DatabaseCommand, out: &mut dyn Write, remarks: &mut R
         DatabaseCommand::Verify { file, trust } => {
             let trust = trust.as_deref().map(key_bytes).transpose()?;
             verify_database(&file, trust.as_ref(), out)?;
+        }
+        DatabaseCommand::Fetch { into, feed, proxy, mirror } => {
+            let proxy = proxy.filter(|proxy| !proxy.is_empty());
+            fetch_feeds(&FetchOptions { into, feeds: feed, proxy, mirror }, out, remarks)?;
         }
         DatabaseCommand::Import { from, into, trust, allow_downgrade, allow_shrink } => {
             let trusted = trust.as_deref().map(key_bytes).transpose()?;

@@ -12,6 +12,11 @@ pub(crate) fn deflate(bytes: &[u8], cap: u64) -> Option<Vec<u8>> {
     capped(flate2::read::DeflateDecoder::new(bytes), cap)
 }
 
+/// The content of a gzip file; none where it is damaged or larger than `cap` bytes.
+pub fn unzipped(bytes: &[u8], cap: u64) -> Option<Vec<u8>> {
+    capped(flate2::read::MultiGzDecoder::new(bytes), cap)
+}
+
 fn capped(decoder: impl std::io::Read, cap: u64) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     decoder.take(cap.saturating_add(1)).read_to_end(&mut content).ok()?;

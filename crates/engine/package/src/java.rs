@@ -1,6 +1,6 @@
 //! Java archives (jar, war, ear), also in one another: Maven's `pom.properties`, else the manifest and the file's name.
 
-mod zip;
+pub mod zip;
 
 use crate::ecosystem::Ecosystem;
 use crate::inventory::{Inventory, Package};

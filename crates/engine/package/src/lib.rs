@@ -37,5 +37,6 @@ pub mod wordpress;
 
 pub use ecosystem::Ecosystem;
 pub use file_kind::FileKind;
+pub use inflate::unzipped;
 pub use inventory::{Fault, Inventory, MAX_PACKAGES, Package, Source};
 pub use read::{ReadAt, read_slice};

@@ -1,13 +1,15 @@
 //! Databases: building them of feeds, and looking into them.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nv_layer::{Content, Entry, MappedFile, Visit, walk_archive, walk_tree};
+use nv_package::java::zip;
 use nv_package::purl::parse_purl;
+use nv_package::unzipped;
 use nv_telemetry::{Clock as _, SystemClock};
 use nv_vulnerability::feed::MAX_FEED_FILE;
 use nv_vulnerability::{
@@ -269,12 +271,8 @@ fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<
         }
         Err(size) => fault(format!("{name} has {size} bytes, at most {MAX_FEED_FILE} are read")),
     };
-    if path.is_file() && path.extension().is_none_or(|kind| kind != "zst") {
-        let name = path.to_string_lossy();
-        match fs::read(path) {
-            Ok(bytes) => take(&name, Ok(&bytes), &mut fault),
-            Err(error) => fault(format!("{name}: {error}")),
-        }
+    if path.is_file() && path.extension().is_none_or(|kind| kind != "zst" && kind != "zip") {
+        read_file(path, &path.to_string_lossy(), &mut take, &mut fault);
         return;
     }
     // Files in the order of their names, so that the same feed gives the same database on any file system.
@@ -287,9 +285,9 @@ fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<
             if entry.is_folder {
                 return if name.starts_with('.') { Visit::Skip } else { Visit::On };
             }
-            if name.ends_with(".tar.zst") {
+            if name.ends_with(".tar.zst") || name.ends_with(".zip") {
                 archives.push(path.join(entry.path));
-            } else if format.wants(&name) {
+            } else if format.wants(name.strip_suffix(".gz").unwrap_or(&name)) {
                 files.push(name);
             }
             Visit::On
@@ -303,27 +301,74 @@ fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<
     files.sort();
     archives.sort();
     for name in files {
-        let file = path.join(&name);
-        match file.metadata().and_then(|stat| {
-            if stat.len() > MAX_FEED_FILE { Ok(Err(stat.len())) } else { fs::read(&file).map(Ok) }
-        }) {
-            Ok(Ok(bytes)) => take(&name, Ok(&bytes), &mut fault),
-            Ok(Err(size)) => take(&name, Err(size), &mut fault),
-            Err(error) => fault(format!("{name}: {error}")),
-        }
+        read_file(&path.join(&name), &name, &mut take, &mut fault);
     }
     for archive in archives {
         let mut faulty = Vec::new();
         let mut each = |name: &str, content: Content<'_>| {
             take(name, content, &mut |text| faulty.push(text));
         };
-        let walked = walk_archive(&archive, MAX_FEED_FILE, &|name| format.wants(name), &mut each);
-        faulty.extend(walked.err().map(|error| nv_telemetry::chain(&error)));
+        let wants = |name: &str| format.wants(name);
+        let walked = if archive.extension().is_some_and(|kind| kind == "zip") {
+            walk_zip(&archive, &wants, &mut each).map_err(|error| nv_telemetry::chain(&error))
+        } else {
+            walk_archive(&archive, MAX_FEED_FILE, &wants, &mut each)
+                .map_err(|error| nv_telemetry::chain(&error))
+        };
+        faulty.extend(walked.err());
         faulty.into_iter().for_each(&mut fault);
     }
     if faulty > MAX_FAULTS {
         faults.push(format!("{} more files could not be read", faulty - MAX_FAULTS));
     }
+}
+
+/// What is done with the content of a file, and with what is wrong with it.
+type TakeFile<'t> = dyn FnMut(&str, Content<'_>, &mut dyn FnMut(String)) + 't;
+
+/// Hands a file to `take`, unpacked where it is compressed with gzip.
+fn read_file(path: &Path, name: &str, take: &mut TakeFile<'_>, fault: &mut dyn FnMut(String)) {
+    let read = File::open(path).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(MAX_FEED_FILE + 1).read_to_end(&mut bytes).map(|_read| bytes)
+    });
+    match read {
+        Ok(bytes) if bytes.starts_with(&GZIP) => match unzipped(&bytes, MAX_FEED_FILE) {
+            Some(bytes) => take(name, Ok(&bytes), fault),
+            None => fault(format!("{name}: damaged, or more than {MAX_FEED_FILE} bytes")),
+        },
+        Ok(bytes) if bytes.len() as u64 > MAX_FEED_FILE => take(name, Err(bytes.len() as u64), fault),
+        Ok(bytes) => take(name, Ok(&bytes), fault),
+        Err(error) => fault(format!("{name}: {error}")),
+    }
+}
+
+/// The first bytes of a gzip file (RFC 1952 §2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Hands each wanted file of a zip archive to `take`, in the order of their names.
+fn walk_zip(
+    path: &Path,
+    wants: &dyn Fn(&str) -> bool,
+    take: &mut dyn FnMut(&str, Content<'_>),
+) -> Result<(), ScannerError> {
+    let file = MappedFile::open(path).map_err(ScannerError::Map)?;
+    let bytes = file.bytes();
+    let mut read = |at: u64, length: usize| {
+        let at = usize::try_from(at).ok()?;
+        Some(bytes.get(at..at.checked_add(length)?)?.to_vec())
+    };
+    let damaged =
+        || ScannerError::Argument(format!("{} is no zip archive, or a damaged one", path.display()));
+    let mut entries = zip::entries(bytes.len() as u64, &mut read, wants).ok_or_else(damaged)?;
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    for entry in &entries {
+        match zip::content(&mut read, entry, MAX_FEED_FILE) {
+            Some(content) => take(&entry.name, Ok(&content)),
+            None => return Err(damaged()),
+        }
+    }
+    Ok(())
 }
 
 /// Prints what upstream's scanner prints of `FOLDER/cvedb`: `CVE database version: N.NNN`.

@@ -35,6 +35,12 @@ pub enum ScannerError {
     /// The result could not be written as JSON.
     #[error("the result could not be written as JSON")]
     Json(#[source] serde_json::Error),
+    /// A file did not come.
+    #[error("a feed could not be fetched")]
+    Download(#[source] nv_download::DownloadError),
+    /// What waits for the network could not be started.
+    #[error("the network could not be waited for")]
+    Runtime(#[source] io::Error),
     /// The template is none, or asks for what the report does not have.
     #[error("the template could not be rendered")]
     Template(#[source] minijinja::Error),

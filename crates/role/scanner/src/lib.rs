@@ -7,6 +7,7 @@ mod cache;
 mod collect;
 mod database;
 mod error;
+mod fetch;
 mod image;
 mod list;
 mod output;
@@ -23,6 +24,7 @@ pub use database::{
     BuildOptions, OpenedDatabase, build_database, lookup, print_status, print_version, verify_database,
 };
 pub use error::ScannerError;
+pub use fetch::{FetchOptions, fetch_feeds, fetched_feeds};
 pub use image::{ImageChoice, ImageReading, Layers, open_image, read_image};
 pub use list::{match_list, report_list};
 pub use nv_secret::SecretRules;

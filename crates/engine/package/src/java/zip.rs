@@ -15,16 +15,16 @@ const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
 /// One entry of the central directory.
-pub(super) struct Entry {
+pub struct Entry {
     /// Its path in the archive.
-    pub(super) name: String,
+    pub name: String,
     method: u16,
     packed: usize,
     at: u64,
 }
 
 /// The wanted entries of an archive of `size` bytes; none where it has no directory or a damaged one.
-pub(super) fn entries(size: u64, read: ReadAt<'_>, wants: &dyn Fn(&str) -> bool) -> Option<Vec<Entry>> {
+pub fn entries(size: u64, read: ReadAt<'_>, wants: &dyn Fn(&str) -> bool) -> Option<Vec<Entry>> {
     let tail_at = size.saturating_sub(MAX_END);
     let tail = read(tail_at, usize::try_from(size - tail_at).ok()?)?;
     let end = tail.windows(4).rposition(|window| window == b"PK\x05\x06")?;
@@ -60,7 +60,7 @@ pub(super) fn entries(size: u64, read: ReadAt<'_>, wants: &dyn Fn(&str) -> bool)
 }
 
 /// The content of an entry; none where it is damaged, of another method, or larger than `cap` bytes.
-pub(super) fn content(read: ReadAt<'_>, entry: &Entry, cap: u64) -> Option<Vec<u8>> {
+pub fn content(read: ReadAt<'_>, entry: &Entry, cap: u64) -> Option<Vec<u8>> {
     let head = read(entry.at, 30).filter(|head| head.starts_with(b"PK\x03\x04"))?;
     let start = entry.at.checked_add(30 + u64::from(le16(&head, 26)?) + u64::from(le16(&head, 28)?))?;
     if entry.packed as u64 > cap {
