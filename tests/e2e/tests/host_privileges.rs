@@ -40,6 +40,19 @@ fn holds(pid: u32, what: &str, may: u64, seccomp: &str) -> Result<()> {
     Ok(())
 }
 
+/// The launcher's second child, once it has given everything away.
+async fn inspector(launcher: u32) -> Result<u32> {
+    for _ in 0..100 {
+        if let Some(pid) = nv_product::children(launcher).get(1).copied()
+            && threads(pid)?.iter().all(|status| status.get("Seccomp").is_some_and(|mode| mode == "2"))
+        {
+            return Ok(pid);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("no inspector")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agent_and_keeper_hold_only_what_they_use() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -72,6 +85,16 @@ async fn agent_and_keeper_hold_only_what_they_use() -> Result<()> {
     holds(agent, "the agent", READING, "2")?;
     holds(keeper, "the keeper", KEEPING, "0")?;
     ensure!(threads(launcher)?.len() == 1, "the launcher does one thing");
+    // Who reads packets holds nothing at all, and is nobody.
+    let inspector = inspector(launcher).await?;
+    holds(inspector, "the inspector", 0, "2")?;
+    for status in threads(inspector)? {
+        for key in ["Uid", "Gid"] {
+            let ids = status.get(key).map(|ids| ids.split_whitespace().collect::<Vec<_>>());
+            ensure!(ids.as_deref() == Some(&["65534"; 4][..]), "{status:?}");
+        }
+        ensure!(status.get("Groups").is_some_and(String::is_empty), "{status:?}");
+    }
 
     // A debugger of the same user without privileges of its own cannot look into it.
     ensure!(

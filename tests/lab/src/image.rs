@@ -86,6 +86,46 @@ impl Image {
     pub fn file(self, path: &str, contents: impl Into<Vec<u8>>, mode: u32) -> Self {
         self.node(path, Node::File { contents: contents.into(), mode })
     }
+    /// Adds a program of this machine with the libraries that it is linked to, each where it is here.
+    ///
+    /// # Errors
+    /// [`LabError::Missing`] when it is not there; `package` is where Debian has it.
+    pub fn program(mut self, path: &str, package: &'static str) -> Result<Self, LabError> {
+        if !Path::new(path).is_file() {
+            return Err(LabError::Missing { what: path.to_owned(), package });
+        }
+        let linked =
+            Command::new("ldd").arg(path).output().map_err(LabError::io("run ldd on", Path::new(path)))?;
+        let text = String::from_utf8_lossy(&linked.stdout).into_owned();
+        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, and the loader alone.
+        let libraries = text.lines().filter_map(|line| {
+            let place = line.split("=>").last()?.split_whitespace().next()?;
+            place.starts_with('/').then_some(place)
+        });
+        for file in libraries.chain([path]) {
+            let contents = fs::read(file).map_err(LabError::io("read", Path::new(file)))?;
+            self = self.file(file, contents, 0o755);
+        }
+        Ok(self)
+    }
+    /// Adds a folder of this machine with all files below it.
+    ///
+    /// # Errors
+    /// [`LabError::Missing`] when it is not there; `package` is where Debian has it.
+    pub fn tree(mut self, path: &str, package: &'static str) -> Result<Self, LabError> {
+        let missing = |_error| LabError::Missing { what: path.to_owned(), package };
+        for entry in fs::read_dir(path).map_err(missing)? {
+            let entry = entry.map_err(LabError::io("read", Path::new(path)))?.path();
+            let name = entry.display().to_string();
+            if entry.is_dir() {
+                self = self.tree(&name, package)?;
+            } else if entry.is_file() {
+                let contents = fs::read(&entry).map_err(LabError::io("read", &entry))?;
+                self = self.file(&name, contents, 0o644);
+            }
+        }
+        Ok(self)
+    }
     /// Adds a folder.
     #[must_use]
     pub fn folder(self, path: &str, mode: u32) -> Self {

@@ -109,6 +109,15 @@ impl Link {
             client_ip: seen.client.address.to_canonical(),
             server_ip: seen.server.address.to_canonical(),
         };
+        // What was seen before the application was known is of the same connections.
+        let unknown = EntryKey { application: ApplicationId::ANY, ..key };
+        if key != unknown
+            && !self.entries.contains_key(&key)
+            && self.entries.get(&unknown).is_some_and(|entry| entry.verdict == seen.verdict)
+            && let Some(entry) = self.entries.remove(&unknown)
+        {
+            self.entries.insert(key, entry);
+        }
         let dropped = if self.entries.len() >= MAX_ENTRIES && !self.entries.contains_key(&key) {
             self.trim()
         } else {

@@ -1,6 +1,6 @@
 //! Conversations as operators see them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nv_model::application::ApplicationId;
 use nv_model::conversation::EndpointId;
@@ -78,6 +78,30 @@ impl Graph {
     #[must_use]
     pub fn conversation<'a>(&'a self, from: &EndpointId, to: &EndpointId) -> Option<Conversation<'a>> {
         self.pair(from, to).map(|(from, to, link)| conversation(from, to, link))
+    }
+
+    /// What each end has served: protocol, port and application of the connections that it accepted, but for those that
+    /// were stopped.
+    #[must_use]
+    pub fn served(&self) -> BTreeMap<&EndpointId, BTreeSet<(Protocol, u16, ApplicationId)>> {
+        let mut served: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (_, to, link) in self.links() {
+            let seen = link.entries().filter(|(_, entry)| entry.verdict != Verdict::Deny);
+            let seen = seen.map(|(key, _)| (key.protocol, key.port, key.application));
+            served.entry(to).or_default().extend(seen);
+        }
+        // A port whose application is known is not one without.
+        for ports in served.values_mut() {
+            let known: BTreeSet<(Protocol, u16)> = ports
+                .iter()
+                .filter(|(_, _, application)| *application != ApplicationId::ANY)
+                .map(|(protocol, port, _)| (*protocol, *port))
+                .collect();
+            ports.retain(|(protocol, port, application)| {
+                *application != ApplicationId::ANY || !known.contains(&(*protocol, *port))
+            });
+        }
+        served
     }
 
     /// The entries of all links from any of `from` to any of `to`, the last seen first, at most `limit`.

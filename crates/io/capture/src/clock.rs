@@ -9,6 +9,12 @@ pub fn monotonic_nanos() -> u64 {
     nanos(clock_gettime(ClockId::Monotonic))
 }
 
+/// Wall time in nanoseconds since 1970: the clock of captured frames.
+#[must_use]
+pub fn wall_nanos() -> u64 {
+    nanos(clock_gettime(ClockId::Realtime))
+}
+
 /// What lies between monotonic and wall time at one moment. Taken anew for every batch, so that a step of
 /// the wall clock shows in later batches.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,10 @@ pub enum Inner {
     /// Hold the kernel for the agent at the other end of standard input
     #[command(hide = true)]
     Keeper,
-    /// Start keepers for the agent at the other end of standard input
+    /// Read packets for the agent at the other end of standard input
+    #[command(hide = true)]
+    Inspector,
+    /// Start keepers and inspectors for the agent at the other end of standard input
     #[command(hide = true)]
     Launcher,
     /// Be the program that a trial tries to stop
@@ -35,6 +38,10 @@ pub fn inner(command: &Inner) -> ExitCode {
     match command {
         Inner::OciHook(line) => oci_hook::main(line),
         Inner::TrialChild => ExitCode::from(nv_probe::trial::child_main()),
+        Inner::Inspector => match crate::inspector_main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => failed("inspector", &reason),
+        },
         Inner::Launcher => match crate::launcher_main() {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => failed("launcher", &reason),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use nv_model::application::ApplicationId;
 use nv_model::name::WorkloadId;
 use nv_model::observation::{ConnectionObservation, Peer};
 use nv_model::policy::IdentityId;
@@ -22,6 +23,7 @@ struct Key {
     port: u16,
     verdict: Verdict,
     rule: RuleId,
+    application: Option<ApplicationId>,
 }
 
 /// Connections since the last report.
@@ -43,6 +45,7 @@ impl Connections {
             port: seen.port,
             verdict: seen.verdict,
             rule: seen.rule,
+            application: seen.application,
         };
         if let Some(held) = self.folded.get_mut(&key) {
             held.bytes = held.bytes.saturating_add(seen.bytes);

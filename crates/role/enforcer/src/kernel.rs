@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use nv_model::mode::{Baseline, Fault, Mode, Modes};
@@ -42,6 +43,7 @@ pub(crate) struct Kernel {
     pub(crate) places: nv_capture::Places,
     pub(crate) flows: nv_capture::Flows,
     pub(crate) counters: nv_capture::Counters,
+    pub(crate) tap: Arc<nv_capture::Tap>,
     rules: BTreeMap<(u32, u32), RuleRef>,
 }
 
@@ -53,8 +55,9 @@ impl Kernel {
         places: nv_capture::Places,
         flows: nv_capture::Flows,
         counters: nv_capture::Counters,
+        tap: nv_capture::Tap,
     ) -> Self {
-        Self { process, network, places, flows, counters, rules: BTreeMap::new() }
+        Self { process, network, places, flows, counters, tap: Arc::new(tap), rules: BTreeMap::new() }
     }
 
     /// Enforces `policy`, completed by what this node knows itself. Rows that a packet or program needs are there

@@ -1,14 +1,16 @@
 //! The enforcer of a node.
 //!
-//! Two processes: the **agent** (this process: runtimes, policy, the link to the controller, no raw packet) and the
-//! **keeper** ([`keeper_main`]: small and privileged, loads BPF, attaches it and hands descriptors on). What the
-//! keeper pinned goes on judging by the last policy when both are gone.
+//! Three processes: the **agent** (this process: runtimes, policy, the link to the controller, no raw packet), the
+//! **keeper** ([`keeper_main`]: small and privileged, loads BPF, attaches it and hands descriptors on) and the
+//! **inspector** ([`inspector_main`]: reads copies of packets, and may do nothing else). What the keeper pinned goes on
+//! judging by the last policy when all are gone.
 //!
 //! Follow an exec: `nv_probe` ring → `Agent::process_events` → `outbox` → `link`. Follow a packet: kernel verdict →
 //! `nv_capture` ring or sweep → `Agent::network_events` → the same. Follow a policy: `link` → `Agent::policy` →
 //! `kernel::Kernel::apply` → tables, disk, acknowledgement.
 
 mod agent;
+mod applications;
 mod attribution;
 mod backlog;
 mod callers;
@@ -18,6 +20,7 @@ mod connections;
 mod gate;
 mod hashes;
 mod held;
+mod inspector;
 mod inventory;
 mod join;
 mod keeper;
@@ -44,6 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+pub use inspector::inspector_main;
 pub use join::{JoinError, JoinToken};
 pub use keeper::{KeeperError, Launcher, Tried, keeper_main, launcher_main, try_each};
 use nv_model::node::Capabilities;
@@ -64,6 +68,8 @@ use crate::records::Readers;
 const MAX_WAITING: usize = 64;
 /// Reports on files that may wait for the agent; the socket before it holds some hundred more.
 const MAX_FILE_RECORDS: usize = 1024;
+/// Packets of words of the inspector that may wait for the agent.
+const MAX_HEARD: usize = 256;
 /// New and removed cgroups that may wait for the agent.
 const MAX_CGROUP_NEWS: usize = 1024;
 
@@ -178,6 +184,7 @@ pub async fn run(
     let (network_records, mut network_events) = mpsc::channel(MAX_WAITING);
     let (cgroup_news, mut cgroup_turns) = mpsc::channel(MAX_CGROUP_NEWS);
     let (file_records, mut file_turns) = mpsc::channel(MAX_FILE_RECORDS);
+    let (heard, mut heard_turns) = mpsc::channel(MAX_HEARD);
     if let Some(files) = handed.files {
         records::read_files(files, file_records.clone())?;
     }
@@ -222,6 +229,7 @@ pub async fn run(
         readers: Some(readers),
         cgroup_root,
         identifiers,
+        heard,
         later,
     });
 
@@ -241,6 +249,7 @@ pub async fn run(
             }
             Some(news) = cgroup_turns.recv() => agent.cgroup(news),
             Some(seen) = file_turns.recv() => agent.file(seen),
+            Some(words) = heard_turns.recv() => agent.heard(words),
             Some(events) = network_events.recv() => agent.network_events(events),
             Some(event) = runtime_turns.recv() => agent.runtime(event),
             Some(event) = link_turns.recv() => agent.link(event),

@@ -55,7 +55,7 @@ pub struct PrivilegesError {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+pub(crate) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     what: &'static str,
 ) -> impl Fn(E) -> PrivilegesError {
     move |error| PrivilegesError { what, source: error.into() }
@@ -133,7 +133,7 @@ pub fn kept_by_keeper() -> Vec<Kept> {
         keep(CapabilitySet::BPF, "loading programs and tables"),
         keep(CapabilitySet::PERFMON, "programs at tracepoints"),
         keep(CapabilitySet::NET_ADMIN, "programs at interfaces"),
-        keep(CapabilitySet::NET_RAW, "sockets that see a container's packets, for captures"),
+        keep(CapabilitySet::NET_RAW, "sockets that see packets, for captures and inspectors"),
         keep(CapabilitySet::SYS_ADMIN, "fanotify, entering network namespaces, mounting the BPF file system"),
         keep(CapabilitySet::SYS_PTRACE, "roots of other users' processes in /proc"),
         keep(
@@ -164,8 +164,27 @@ pub fn reduce_keeper() -> Result<(), PrivilegesError> {
     keep_only(&kept_by_keeper())
 }
 
-fn keep_only(kept: &[Kept]) -> Result<(), PrivilegesError> {
+pub(crate) fn keep_only(kept: &[Kept]) -> Result<(), PrivilegesError> {
     let wanted = kept.iter().fold(CapabilitySet::empty(), |all, one| all | one.capability);
+    bound(wanted)?;
+    match clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(error) => return Err(failed("ambient set")(error)),
+    }
+    let held = capabilities(None).map_err(failed("capabilities"))?;
+    let left = held.permitted & wanted;
+    let sets = CapabilitySets { effective: left, permitted: left, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).map_err(failed("capabilities"))?;
+    set_no_new_privs(true).map_err(failed("no_new_privs"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("dumpable"))
+}
+
+/// No program that this process runs will ever have a capability. It keeps its own for the moment.
+pub(crate) fn empty_bounding_set() -> Result<(), PrivilegesError> {
+    bound(CapabilitySet::empty())
+}
+
+fn bound(wanted: CapabilitySet) -> Result<(), PrivilegesError> {
     for number in 0..MAX_CAPABILITIES {
         let one = CapabilitySet::from_bits_retain(1_u64 << number);
         match capability_is_in_bounding_set(one) {
@@ -177,16 +196,7 @@ fn keep_only(kept: &[Kept]) -> Result<(), PrivilegesError> {
             Err(error) => return Err(failed("bounding set")(error)),
         }
     }
-    match clear_ambient_capability_set() {
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(error) => return Err(failed("ambient set")(error)),
-    }
-    let held = capabilities(None).map_err(failed("capabilities"))?;
-    let left = held.permitted & wanted;
-    let sets = CapabilitySets { effective: left, permitted: left, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).map_err(failed("capabilities"))?;
-    set_no_new_privs(true).map_err(failed("no_new_privs"))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("dumpable"))
+    Ok(())
 }
 
 fn refuse_system_calls() -> Result<(), PrivilegesError> {

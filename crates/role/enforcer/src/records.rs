@@ -99,9 +99,10 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
     let counters =
         nv_capture::Counters::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
     let places = nv_capture::Places::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
+    let tap = nv_capture::Tap::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
     let network =
         nv_capture::Tables::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
-    Ok(Kernel::new(tables, network, places, flows, counters))
+    Ok(Kernel::new(tables, network, places, flows, counters, tap))
 }
 
 fn ring(process: &mut Named, name: &str) -> Result<nv_probe::Events, EnforcerError> {

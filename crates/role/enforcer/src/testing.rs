@@ -16,6 +16,7 @@ use crate::keeper::Launcher;
 pub(crate) fn agent(clock: Arc<dyn Clock>) -> Agent {
     let (later, _done) = mpsc::channel(1);
     let (file_records, _files) = mpsc::channel(1);
+    let (heard, _words) = mpsc::channel(1);
     let started = clock.now();
     Agent::new(Setup {
         clock,
@@ -37,6 +38,7 @@ pub(crate) fn agent(clock: Arc<dyn Clock>) -> Agent {
         readers: None,
         cgroup_root: None,
         identifiers: Default::default(),
+        heard,
         later,
     })
 }

@@ -123,6 +123,23 @@ fn conversations_are_listed_by_what_their_ends_belong_to() {
     assert_eq!(entries[0].2.port, 81, "the last seen comes first");
 }
 
+#[test]
+fn what_was_seen_before_its_application_was_known_is_told_with_it_and_served_by_its_end() {
+    let known =
+        |port| ConnectionObservation { application: Some(ApplicationId(1001)), ..seen("a", "b", port, 1, 5) };
+    let denied = ConnectionObservation { verdict: Verdict::Deny, ..seen("a", "b", 22, 1, 1) };
+    let held = graph(&[seen("a", "b", 80, 1, 1), known(80), seen("a", "b", 81, 1, 2), denied]);
+    let link = held.link(&end("a"), &end("b")).unwrap();
+    let entries: Vec<_> =
+        link.entries().map(|(key, entry)| (key.port, key.application.0, entry.volume().sessions)).collect();
+    assert_eq!(entries, [(22, 0, 1), (80, 1001, 2), (81, 0, 1)]);
+    let served = held.served();
+    assert_eq!(
+        served[&end("b")].iter().map(|(_, port, known)| (*port, known.0)).collect::<Vec<_>>(),
+        [(80, 1001), (81, 0)]
+    );
+}
+
 prop_compose! {
     fn observation()(from in 0_u8..6, to in 0_u8..6, port in 0_u16..4, at in 0_i64..9, ingress: bool, rule in 0_u32..3)
         -> ConnectionObservation {

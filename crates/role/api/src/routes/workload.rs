@@ -6,10 +6,13 @@ use std::sync::Arc;
 use axum::http::Method;
 use nv_identity::access::Scope;
 use nv_identity::permission::{Category, Operation};
+use nv_model::application::ApplicationId;
+use nv_model::conversation::EndpointId;
 use nv_model::name::WorkloadId;
+use nv_model::port::Protocol;
 use nv_model::workload::Workload as Model;
 use nv_policy::membership;
-use nv_policy::state::is_host;
+use nv_policy::state::{is_host, pod_of};
 use nv_role_controller::{Change, View};
 
 use crate::answer::{Either, Empty, Json, List, Named, One};
@@ -86,13 +89,45 @@ fn shown<D: Named>(
     }))
 }
 
+/// What pods serve, by the workload that holds their network.
+struct Served(BTreeMap<WorkloadId, BTreeSet<String>>);
+
+impl Served {
+    fn of(call: &Call) -> Self {
+        let graph = call.app.controller.graph();
+        let served = graph.served().into_iter().filter_map(|(end, ports)| match end {
+            EndpointId::Workload(id) => Some((id.clone(), ports.into_iter().map(application).collect())),
+            _ => None,
+        });
+        Self(served.collect())
+    }
+    fn fill(&self, workload: &Model, shown: Workload) -> Workload {
+        let names = self.0.get(pod_of(workload)).into_iter().flatten().cloned();
+        Workload { applications: names.collect(), ..shown }
+    }
+}
+
+/// The application's name, `TCP/8080` where it is not known.
+fn application((protocol, port, known): (Protocol, u16, ApplicationId)) -> String {
+    match known.name().filter(|_| known != ApplicationId::ANY) {
+        Some(name) => name.to_owned(),
+        None if matches!(protocol, Protocol::Tcp | Protocol::Udp) => {
+            format!("{}/{port}", protocol.as_str().to_uppercase())
+        }
+        None => protocol.as_str().to_uppercase(),
+    }
+}
+
 async fn list(call: Call) -> Result<Either<List<Workload>, List<WorkloadBrief>>, ApiError> {
     let view = call.app.controller.view();
     let visible = visible(&call, &view, None);
     Ok(if call.query.switch("brief") {
         Either::That(shown(&call.query, &view, visible, WorkloadBrief::of))
     } else {
-        Either::This(shown(&call.query, &view, visible, Workload::of))
+        let served = Served::of(&call);
+        Either::This(shown(&call.query, &view, visible, move |view, workload, children| {
+            served.fill(workload, Workload::of(view, workload, children))
+        }))
     })
 }
 
@@ -102,8 +137,9 @@ async fn list_v2(call: Call) -> Result<Either<List<WorkloadV2>, List<WorkloadBri
     Ok(if call.query.switch("brief") {
         Either::That(shown(&call.query, &view, visible, WorkloadBrief::of))
     } else {
-        Either::This(shown(&call.query, &view, visible, |view, workload, children| {
-            Workload::of(view, workload, children).into()
+        let served = Served::of(&call);
+        Either::This(shown(&call.query, &view, visible, move |view, workload, children| {
+            served.fill(workload, Workload::of(view, workload, children)).into()
         }))
     })
 }
@@ -112,8 +148,9 @@ async fn list_by_id(call: Call, body: WorkloadIds) -> Result<List<WorkloadV2>, A
     let view = call.app.controller.view();
     let ids: BTreeSet<String> = body.ids.into_iter().collect();
     let visible = visible(&call, &view, Some(&ids));
-    Ok(shown(&call.query, &view, visible, |view, workload, children| {
-        Workload::of(view, workload, children).into()
+    let served = Served::of(&call);
+    Ok(shown(&call.query, &view, visible, move |view, workload, children| {
+        served.fill(workload, Workload::of(view, workload, children)).into()
     }))
 }
 
@@ -135,7 +172,7 @@ fn detail(call: &Call) -> Result<(Arc<View>, Workload, Vec<String>), ApiError> {
     let pods = if call.query.by_pod() { pods(&view) } else { Pods::new() };
     let children = pods.get(&workload.id).map(Vec::as_slice).unwrap_or_default();
     let groups = membership::groups_of(&view.state, &workload.id).iter().map(ToString::to_string).collect();
-    let shown = Workload::of(&view, &workload, children);
+    let shown = Served::of(call).fill(&workload, Workload::of(&view, &workload, children));
     Ok((view, shown, groups))
 }
 

@@ -76,6 +76,7 @@ impl Agent {
         self.setup.keeper = Some(Arc::new(keeper));
         if let Some(kernel) = renewed.kernel {
             self.setup.kernel = Some(*kernel);
+            self.end_inspection();
             self.guarded.clear();
             self.sockets.clear();
             if let Err(error) = self.enforce() {

@@ -12,6 +12,7 @@ mod behaviour;
 mod captures;
 mod early;
 mod files;
+mod inspection;
 mod interfaces;
 mod keeper;
 mod link;
@@ -54,6 +55,7 @@ use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::hashes::{Hashed, Hashes};
 use crate::held::Held;
+use crate::inspector::{Heard, Inspector};
 use crate::inventory::Inventory;
 use crate::keeper::{Keeper, Launcher, Seen, Watch, Watched};
 use crate::kernel::Kernel;
@@ -109,6 +111,8 @@ pub(crate) struct Setup {
     pub(crate) readers: Option<Readers>,
     pub(crate) cgroup_root: Option<PathBuf>,
     pub(crate) identifiers: nv_runtime::Identifiers,
+    /// Where what inspectors say comes in.
+    pub(crate) heard: mpsc::Sender<Heard>,
     /// Where the outcome of work elsewhere comes back.
     pub(crate) later: mpsc::Sender<Later>,
 }
@@ -153,6 +157,8 @@ pub(crate) enum Later {
     Packets(u64, Box<Plan>, Result<OwnedFd, String>),
     /// The programs of sockets are on a cgroup of the workload, or not.
     Sockets(WorkloadId, u64, Result<(), String>),
+    /// An inspector was started, or not.
+    Inspector(Result<Inspector, String>),
     /// The network programs are on an interface, or not.
     Attached(WorkloadId, u32, Result<(), String>),
 }
@@ -170,6 +176,7 @@ pub(crate) struct Agent {
     captures: Captures,
     attribution: Attribution,
     connections: Connections,
+    inspection: inspection::Inspection,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
     reported: HashMap<nv_capture::Ends, u32>,
     learned: HashMap<(GroupName, String), Duration>,
@@ -235,6 +242,7 @@ impl Agent {
             captures,
             attribution: Attribution::default(),
             connections: Connections::default(),
+            inspection: inspection::Inspection::default(),
             reported: HashMap::new(),
             learned: HashMap::new(),
             unscanned: HashSet::new(),

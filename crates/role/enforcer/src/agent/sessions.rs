@@ -7,6 +7,7 @@ use nv_model::name::WorkloadId;
 use nv_model::question::{Answer, AnswerError, SessionEntry};
 
 use super::Agent;
+use super::inspection::connection_of;
 
 /// Most sessions in one answer; the rest is asked for by its start.
 const MAX_SESSIONS: usize = 1000;
@@ -76,7 +77,7 @@ impl Agent {
             client_port: flow.ends.client_port,
             server: flow.ends.server,
             server_port: flow.ends.server_port,
-            application: None,
+            application: self.inspection.applications.get(connection_of(&flow.ends)),
             client_packets: flow.packets_to_server,
             client_bytes: flow.bytes_to_server,
             server_packets: flow.packets_to_client,

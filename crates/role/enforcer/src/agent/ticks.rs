@@ -12,6 +12,7 @@ impl Agent {
         self.let_go();
         self.greet();
         self.look_after_keeper();
+        self.look_after_inspector();
         self.retire_earlier_versions();
         self.weigh_load();
         self.watch_files();

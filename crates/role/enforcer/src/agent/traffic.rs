@@ -10,6 +10,7 @@ use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 
 use super::Agent;
+use super::inspection::connection_of;
 use crate::attribution::{Destination, Opener};
 use crate::inventory::Owner;
 use crate::kernel;
@@ -40,6 +41,7 @@ impl Agent {
         let seen = self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
         let seen = ConnectionObservation {
             rule: flow.rule,
+            application: self.inspection.applications.get(connection_of(&flow.ends)),
             sessions: 1,
             decision_nanos: flow.decision_nanos.into(),
             first: flow.at,
@@ -289,7 +291,9 @@ impl Agent {
                     let told = self.reported.remove(&flow.ends).unwrap_or(0);
                     let seen =
                         self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
+                    let application = self.inspection.applications.tell(connection_of(&flow.ends));
                     self.connections.add(ConnectionObservation {
+                        application,
                         rule: flow.rule,
                         bytes: flow.bytes_to_client.saturating_add(flow.bytes_to_server),
                         sessions: flow.sessions.saturating_sub(told),
@@ -309,6 +313,7 @@ impl Agent {
         for one in seen.into_iter().filter(|one| one.bytes > 0 || one.sessions > 0) {
             self.tell(Observation::Connection(Box::new(one)));
         }
+        self.tell_applications();
         self.pump();
     }
 }

@@ -43,7 +43,8 @@ impl Agent {
         let now = self.setup.clock.monotonic();
         let keeper = self.setup.keeper.as_ref().map(|keeper| keeper.pid());
         let Some(own) = ProcessUse::of(None) else { return };
-        let both = keeper.and_then(|pid| ProcessUse::of(Some(pid))).map_or(own, |keeper| own.plus(keeper));
+        let others = [keeper, self.inspection.pid()].into_iter().flatten();
+        let both = others.filter_map(|pid| ProcessUse::of(Some(pid))).fold(own, ProcessUse::plus);
         let (cpu, then, last) = self.own_use;
         let passed = now.saturating_sub(then).as_secs_f64();
         let first = then == Duration::ZERO;
@@ -127,6 +128,7 @@ impl Agent {
             ("agent.hashes_skipped", self.hashes.skipped()),
             ("agent.scans_overflow", self.scans.overflow()),
         ];
+        named.extend(self.inspection.counters());
         if let Ok(process) = kernel.process.counters() {
             named.extend([
                 ("process.dropped_exec", process.dropped_exec),

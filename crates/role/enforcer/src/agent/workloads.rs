@@ -214,6 +214,7 @@ impl Agent {
                 );
                 self.keeper_due = true;
             }
+            Later::Inspector(started) => self.inspector(started),
             Later::Sockets(id, cgroup, done) => self.sockets_attached(&id, cgroup, done),
             Later::Attached(id, ifindex, Ok(())) => {
                 tracing::debug!(workload = %id, ifindex, "network programs attached");

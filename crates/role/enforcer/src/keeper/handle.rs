@@ -126,6 +126,15 @@ impl Keeper {
             other => Err(KeeperError::Talk(format!("{other:?} is no answer to files"))),
         }
     }
+    /// Has the inspector at the other end of a socket given its ring. Answers with the interface that copies of packets
+    /// are to go to.
+    pub(crate) fn inspect(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
+        match self.ask_with(&Request::Inspect, &[socket.as_fd()])?.0 {
+            Reply::Tapped { ifindex } => Ok(ifindex),
+            Reply::Failed { reason } => Err(KeeperError::Failed(reason)),
+            other => Err(KeeperError::Talk(format!("{other:?} is no answer to inspecting"))),
+        }
+    }
     /// Interfaces of the network namespace of a process.
     pub(crate) fn interfaces(&self, pid: u32) -> Result<Vec<Interface>, KeeperError> {
         match self.ask(&Request::Interfaces { pid })?.0 {

@@ -1,7 +1,8 @@
 //! The launcher: starts keepers for an agent that has given its own privileges away.
 //!
 //! It is started first of all, while the process still has them, and does one thing: for each packet with a socket in it
-//! it starts a keeper on that socket. It takes no path, no argument and no number from the agent, and ends with it.
+//! it starts a keeper, or an inspector, on that socket. It takes no path, no argument and no number from the agent, and
+//! ends with it. There is one inspector at a time: a new one ends the one before, which may hang.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -18,13 +19,15 @@ use super::protocol::{self, ProtocolError};
 pub(crate) const KEEPER: &str = "keeper";
 /// Name of the hidden subcommand that is a launcher.
 pub(crate) const LAUNCHER: &str = "launcher";
+/// Name of the hidden subcommand that is an inspector.
+pub(crate) const INSPECTOR: &str = "inspector";
 /// How often ended keepers are looked for.
 const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Started {
-    Keeper { pid: u32 },
+    Running { pid: u32 },
     Failed { reason: String },
 }
 
@@ -61,10 +64,17 @@ impl Launcher {
 
     /// Has a keeper started on its end of a socket pair; its process id.
     pub(super) fn keeper(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
+        self.start_one(KEEPER, socket)
+    }
+    /// Has an inspector started on its end of a socket pair; its process id.
+    pub(crate) fn inspector(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
+        self.start_one(INSPECTOR, socket)
+    }
+    fn start_one(&self, what: &str, socket: &OwnedFd) -> Result<u32, KeeperError> {
         let ours = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        protocol::send(ours.as_fd(), &KEEPER, &[socket.as_fd()])?;
+        protocol::send(ours.as_fd(), &what, &[socket.as_fd()])?;
         match protocol::receive::<Started>(ours.as_fd())?.0 {
-            Started::Keeper { pid } => Ok(pid),
+            Started::Running { pid } => Ok(pid),
             Started::Failed { reason } => Err(KeeperError::Failed(reason)),
         }
     }
@@ -98,10 +108,12 @@ pub fn launcher_main() -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
     let mut keepers: Vec<Child> = Vec::new();
+    let mut inspector: Option<Child> = None;
     loop {
         match poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&REAP)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {
                 keepers.retain_mut(|keeper| matches!(keeper.try_wait(), Ok(None)));
+                inspector = inspector.and_then(|mut one| matches!(one.try_wait(), Ok(None)).then_some(one));
                 continue;
             }
             Ok(_) => {}
@@ -114,13 +126,21 @@ pub fn launcher_main() -> Result<(), String> {
         };
         let started = match (what.as_str(), sockets.pop()) {
             (KEEPER, Some(socket)) => spawn(KEEPER, socket).map_err(|error| error.to_string()),
+            (INSPECTOR, Some(socket)) => {
+                end(inspector.take())?;
+                spawn(INSPECTOR, socket).map_err(|error| error.to_string())
+            }
             _ => Err(format!("{what:?} with {} sockets is not understood", sockets.len())),
         };
         let answer = match started {
-            Ok(keeper) => {
-                let pid = keeper.id();
-                keepers.push(keeper);
-                Started::Keeper { pid }
+            Ok(child) => {
+                let pid = child.id();
+                if what == INSPECTOR {
+                    inspector = Some(child);
+                } else {
+                    keepers.push(child);
+                }
+                Started::Running { pid }
             }
             Err(reason) => Started::Failed { reason },
         };
@@ -130,6 +150,7 @@ pub fn launcher_main() -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
+    end(inspector)?;
     for mut keeper in keepers {
         // Its own socket is closed too, so it ends.
         if let Err(error) = keeper.wait() {
@@ -137,4 +158,12 @@ pub fn launcher_main() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Ends an inspector. It holds nothing that could be lost.
+fn end(inspector: Option<Child>) -> Result<(), String> {
+    let Some(mut inspector) = inspector else { return Ok(()) };
+    // One that has ended already cannot be killed, and is waited for all the same.
+    let killed = inspector.kill();
+    inspector.wait().map_err(|error| format!("{error}, after {killed:?}")).map(drop)
 }

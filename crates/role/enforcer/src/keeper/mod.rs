@@ -14,6 +14,6 @@ pub(crate) use guard::{Place, Rules, Seen, Watch, Watched};
 pub use handle::KeeperError;
 pub(crate) use handle::{Keeper, Named};
 pub use launcher::{Launcher, launcher_main};
-pub(crate) use protocol::{ProtocolError, receive};
+pub(crate) use protocol::{ProtocolError, pair, receive, send};
 pub(crate) use serve::try_all;
 pub use serve::{Tried, keeper_main, try_each};

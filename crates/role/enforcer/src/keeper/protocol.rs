@@ -65,6 +65,9 @@ pub(crate) enum Request {
         /// Which process.
         pid: u32,
     },
+    /// Give an inspector its ring. The packet carries the agent's end of the inspector's socket, through which the keeper
+    /// hands it on: no packet of a pod comes to the agent. Answered with [`Reply::Tapped`].
+    Inspect,
     /// Take what other versions have pinned out of the kernel. Asked when the tables of this version have their rows
     /// and its programs are on every interface.
     Retire,
@@ -98,6 +101,11 @@ pub(crate) enum Reply {
     Watching(Watched),
     /// To [`Request::Interfaces`].
     Interfaces(Vec<Interface>),
+    /// The inspector has its ring.
+    Tapped {
+        /// The interface that copies of packets are to go to.
+        ifindex: u32,
+    },
     /// Done.
     Done,
     /// Not done.

@@ -10,6 +10,7 @@ use nv_telemetry::chain;
 
 use super::guard::{Guard, Watch};
 use super::protocol::{self, ProtocolError, Reply, Request};
+use crate::inspector::Begin;
 
 /// What the keeper has in the kernel.
 struct Kernel {
@@ -18,6 +19,37 @@ struct Kernel {
     // Held for its links; pinned ones outlive it.
     process: nv_probe::Loaded,
     network: nv_capture::Loaded,
+}
+
+/// The interface for copies of packets, which goes with the keeper; one that is killed leaves it to the next.
+#[derive(Default)]
+struct Tapped(Option<nv_capture::TapInterface>);
+
+impl Drop for Tapped {
+    fn drop(&mut self) {
+        if let Some(interface) = self.0.take()
+            && let Err(error) = interface.remove()
+        {
+            tracing::warn!(error = chain(&error), "an interface for inspection stays behind");
+        }
+    }
+}
+
+/// Hands an inspector the ring of the interface, which is made if it is not there. The interface's name is of the folder
+/// of the pins, so that it is found again, and enforcers of other folders have others.
+fn give_ring(kernel: &Kernel, tap: &mut Tapped, inspector: &OwnedFd) -> Result<u32, String> {
+    let folder = match &kernel.pins {
+        Some((folder, _)) => folder.display().to_string(),
+        None => format!("process {}", std::process::id()),
+    };
+    let hash = nv_probe::tables::name_hash(&folder);
+    let name = format!("nvtap{:08x}", hash & 0xffff_ffff);
+    let interface = nv_capture::TapInterface::make(&name).map_err(|error| chain(&error))?;
+    let ring = interface.open().map_err(|error| chain(&error))?;
+    let ifindex = interface.ifindex;
+    tap.0 = Some(interface);
+    protocol::send(inspector.as_fd(), &Begin, &[ring.as_fd()]).map_err(|error| error.to_string())?;
+    Ok(ifindex)
 }
 
 /// What the kernel allows, found by firing it, and the hooks of files to load.
@@ -37,6 +69,7 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
     let socket = socket.as_fd();
     let mut kernel: Option<Kernel> = None;
     let mut guard: Option<Guard> = None;
+    let mut tap = Tapped::default();
     loop {
         let (request, descriptors) = match protocol::receive::<Request>(socket) {
             Ok(received) => received,
@@ -109,6 +142,16 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 Ok(packets) => protocol::send(socket, &Reply::Done, &[packets.as_fd()]),
                 Err(error) => protocol::send(socket, &Reply::Failed { reason: chain(&error) }, &[]),
             },
+            Request::Inspect => {
+                let reply = match (&kernel, descriptors.first()) {
+                    (Some(kernel), Some(inspector)) => match give_ring(kernel, &mut tap, inspector) {
+                        Ok(ifindex) => Reply::Tapped { ifindex },
+                        Err(reason) => Reply::Failed { reason },
+                    },
+                    _ => Reply::Failed { reason: "nothing is loaded, or no socket came along".to_owned() },
+                };
+                protocol::send(socket, &reply, &[])
+            }
             Request::Retire => {
                 let done = match kernel.as_ref().and_then(|kernel| kernel.pins.as_ref()) {
                     Some((dir, version)) => nv_probe::bpffs::retire(dir, version)

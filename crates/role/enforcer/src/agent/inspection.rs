@@ -1,0 +1,238 @@
+//! What inspection says: which application a connection is, and which attacks there were.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nv_dpi::threat::Threat;
+use nv_model::application::ApplicationId;
+use nv_model::observation::{ConnectionObservation, Observation, Peer};
+use nv_model::threat::{MAX_PACKET_BYTES, ThreatObservation};
+use nv_model::time::Timestamp;
+use nv_model::verdict::Verdict;
+
+use super::{Agent, Later};
+use crate::applications::Applications;
+use crate::inspector::{Connection, Counts, Heard, Inspector, Sums, Told};
+use crate::kernel;
+
+/// How long it is until an inspector is started in the place of one that has ended.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause, when one after the other ends.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The inspector and what it said.
+#[derive(Debug, Default)]
+pub(super) struct Inspection {
+    running: Option<Inspector>,
+    starting: bool,
+    /// When the next one may be started, as a monotonic time.
+    due: Duration,
+    pause: Duration,
+    pub(super) sums: Sums,
+    /// Words of earlier inspectors that found the queue full.
+    lost: u64,
+    pub(super) applications: Applications,
+}
+
+impl Inspection {
+    /// Its process.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Inspector::pid)
+    }
+    /// What is counted, by name.
+    pub(super) fn counters(&self) -> [(&'static str, u64); 9] {
+        let Counts { frames, dropped, unsent, flows, evicted } = self.sums.total();
+        let lost = self.running.as_ref().map_or(0, Inspector::lost);
+        [
+            ("inspection.frames", frames),
+            ("inspection.frames_dropped", dropped),
+            ("inspection.flows", flows),
+            ("inspection.flows_evicted", evicted),
+            ("inspection.words_dropped", unsent.saturating_add(lost).saturating_add(self.lost)),
+            ("inspection.words_strange", self.sums.strange),
+            ("inspection.restarts", self.sums.restarts),
+            ("inspection.applications", u64::try_from(self.applications.len()).unwrap_or(u64::MAX)),
+            ("inspection.applications_overflow", self.applications.overflow()),
+        ]
+    }
+}
+
+impl Agent {
+    /// Every second: starts an inspector where none runs.
+    pub(super) fn look_after_inspector(&mut self) {
+        let now = self.setup.clock.monotonic();
+        let inspection = &mut self.inspection;
+        if inspection.starting || inspection.running.is_some() || inspection.due > now {
+            return;
+        }
+        let (Some(kernel), Some(keeper)) = (&self.setup.kernel, self.setup.keeper.clone()) else { return };
+        inspection.starting = true;
+        let (launcher, tap) = (Arc::clone(&self.setup.launcher), Arc::clone(&kernel.tap));
+        let (later, heard) = (self.setup.later.clone(), self.setup.heard.clone());
+        tokio::task::spawn_blocking(move || {
+            let started = Inspector::start(&launcher, &keeper, tap, heard).map_err(|error| error.to_string());
+            drop(later.blocking_send(Later::Inspector(started)));
+        });
+    }
+
+    pub(super) fn inspector(&mut self, started: Result<Inspector, String>) {
+        self.inspection.starting = false;
+        match started {
+            Ok(inspector) => {
+                tracing::info!(inspector = inspector.pid(), "packets are inspected");
+                self.inspection.running = Some(inspector);
+            }
+            Err(reason) => {
+                tracing::error!(reason, "no packet is inspected");
+                self.pause_inspection();
+            }
+        }
+    }
+
+    fn pause_inspection(&mut self) {
+        let inspection = &mut self.inspection;
+        inspection.pause = (inspection.pause * 2).clamp(PAUSE, LONGEST_PAUSE);
+        inspection.due = self.setup.clock.monotonic().saturating_add(inspection.pause);
+    }
+
+    /// The inspector of a kernel that is no more ours is none any more.
+    pub(super) fn end_inspection(&mut self) {
+        if let Some(inspector) = self.inspection.running.take() {
+            self.inspection.lost = self.inspection.lost.saturating_add(inspector.lost());
+            self.inspection.sums.ended();
+        }
+    }
+
+    /// What the inspector's reader has heard.
+    pub(crate) fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Told(words) => words.into_iter().for_each(|word| self.told(word)),
+            Heard::Ended(reason) => {
+                tracing::error!(reason, "the inspector is gone; another one is started");
+                self.end_inspection();
+                self.pause_inspection();
+            }
+        }
+        self.pump();
+    }
+
+    fn told(&mut self, word: Told) {
+        match word {
+            Told::Alive(counts) => {
+                self.inspection.pause = Duration::ZERO;
+                self.inspection.sums.take(counts);
+            }
+            Told::Application { connection, application } => {
+                let application = ApplicationId(application);
+                if application == ApplicationId::ANY || application.name().is_none() {
+                    return self.strange();
+                }
+                self.inspection.applications.learn(connection, application);
+            }
+            Told::Over(connection) => self.inspection.applications.over(connection),
+            // The reader has told the kernel.
+            Told::Settled(_) => {}
+            Told::Attack { threat, connection, by_client, application, packet, packet_bytes, count, at } => {
+                let Some(threat) = Threat::ALL.iter().copied().find(|known| known.id() == threat) else {
+                    return self.strange();
+                };
+                // A packet that belongs to no connection has nobody to be told of.
+                let Some(connection) = connection else { return };
+                if packet.len() > MAX_PACKET_BYTES || count == 0 {
+                    return self.strange();
+                }
+                let Some((client, server, ingress)) = self.ends_of(connection) else { return self.strange() };
+                let application = ApplicationId(application);
+                let known = self.inspection.applications.get(connection);
+                self.tell(Observation::Threat(Box::new(ThreatObservation {
+                    threat: threat.id(),
+                    name: threat.name().to_owned(),
+                    severity: threat.severity(),
+                    ingress,
+                    client,
+                    server,
+                    protocol: connection.protocol,
+                    client_port: connection.client.port(),
+                    server_port: connection.server.port(),
+                    application: known.or_else(|| {
+                        let named = application != ApplicationId::ANY && application.name().is_some();
+                        named.then_some(application)
+                    }),
+                    by_client,
+                    // Copies are looked at: the packet itself has long gone on.
+                    verdict: Verdict::Violate,
+                    packet,
+                    packet_bytes,
+                    count,
+                    at: Timestamp::from_nanos(i64::try_from(at).unwrap_or(i64::MAX)),
+                })));
+            }
+        }
+    }
+
+    fn strange(&mut self) {
+        self.inspection.sums.strange = self.inspection.sums.strange.saturating_add(1);
+    }
+
+    /// Who a connection is between, and whether it was seen at the server's end: as the kernel knows it, since a sender
+    /// may claim any address; of one that it has forgotten already, by its addresses. `None` when it is nobody's here.
+    fn ends_of(&self, connection: Connection) -> Option<(Peer, Peer, bool)> {
+        let flow = self.setup.kernel.as_ref().and_then(|kernel| {
+            let mut open = kernel.flows.sessions().map(|session| session.flow);
+            open.find(|flow| connection_of(&flow.ends).sorted() == connection.sorted())
+        });
+        if let Some(flow) = flow {
+            let seen = self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
+            return Some((seen.client, seen.server, seen.ingress));
+        }
+        let (client, server) = (self.peer(connection.client.ip()), self.peer(connection.server.ip()));
+        let ingress = server.workload.is_some();
+        (ingress || client.workload.is_some()).then_some((client, server, ingress))
+    }
+
+    fn peer(&self, address: std::net::IpAddr) -> Peer {
+        Peer {
+            workload: self.inventory.by_address(address).cloned(),
+            identity: kernel::identity_of(&self.setup.held.policy, address),
+            address,
+        }
+    }
+
+    /// At the end of a sweep: connections that moved nothing since their application became known are told with it all
+    /// the same, so that it is learned.
+    pub(super) fn tell_applications(&mut self) {
+        if !self.inspection.applications.swept() {
+            return;
+        }
+        let Some(kernel) = &self.setup.kernel else { return };
+        let untold: Vec<nv_capture::Flow> = kernel
+            .flows
+            .sessions()
+            .map(|session| session.flow)
+            .filter(|flow| self.inspection.applications.is_untold(connection_of(&flow.ends)))
+            .collect();
+        for flow in untold {
+            let application = self.inspection.applications.tell(connection_of(&flow.ends));
+            let identities = (flow.client, flow.server);
+            let seen = self.connection(&flow.ends, flow.endpoint, identities, flow.verdict);
+            self.tell(Observation::Connection(Box::new(ConnectionObservation {
+                rule: flow.rule,
+                application,
+                first: flow.first,
+                last: flow.last,
+                ..seen
+            })));
+        }
+    }
+}
+
+/// A flow of the kernel as inspection names it: by what its packets say, whoever is behind it.
+pub(super) fn connection_of(ends: &nv_capture::Ends) -> Connection {
+    let (client, server) = ((ends.client, ends.client_port), (ends.server, ends.server_port));
+    let (client, server) = match ends.translated {
+        Some(said) if ends.ingress => (said, server),
+        Some(said) => (client, said),
+        None => (client, server),
+    };
+    Connection::ends(ends.protocol, client, server)
+}

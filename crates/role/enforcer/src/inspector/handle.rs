@@ -1,0 +1,196 @@
+//! The agent's side: starts inspectors, hears what they say, and lets the kernel know.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nv_capture::Tap;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::mpsc;
+
+use super::{Counts, Told};
+use crate::keeper::{Keeper, KeeperError, Launcher, ProtocolError, pair, receive};
+
+/// How long packets are copied after a sign of life.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long an inspector may be silent until another one is started in its place.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the reader waits at a time.
+const WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// What comes out of an inspector.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// What it said, but for what the kernel alone needs to know.
+    Told(Vec<Told>),
+    /// It has ended, or says nothing any more.
+    Ended(String),
+}
+
+/// A running inspector.
+#[derive(Debug)]
+pub(crate) struct Inspector {
+    pid: u32,
+    /// The reader ends with it.
+    alive: Arc<AtomicBool>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Inspector {
+    /// Has the launcher start one, the keeper give it its ring, and a thread listen to it. Blocks for some milliseconds.
+    pub(crate) fn start(
+        launcher: &Launcher,
+        keeper: &Keeper,
+        tap: Arc<Tap>,
+        heard: mpsc::Sender<Heard>,
+    ) -> Result<Self, KeeperError> {
+        let (ours, theirs) = pair()?;
+        let pid = launcher.inspector(&theirs)?;
+        drop(theirs);
+        let ifindex = keeper.inspect(&ours)?;
+        let inspector =
+            Self { pid, alive: Arc::new(AtomicBool::new(true)), lost: Arc::new(AtomicU64::new(0)) };
+        let ear = Ear {
+            socket: ours,
+            tap,
+            ifindex,
+            heard,
+            alive: Arc::clone(&inspector.alive),
+            lost: Arc::clone(&inspector.lost),
+        };
+        std::thread::Builder::new()
+            .name("inspection".to_owned())
+            .spawn(move || ear.listen())
+            .map_err(|error| KeeperError::Talk(format!("no thread for the inspector: {error}")))?;
+        Ok(inspector)
+    }
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+    /// Words that found the agent's queue full.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Inspector {
+    fn drop(&mut self) {
+        self.alive.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Hears one inspector. When it ends, its socket closes, and the inspector with it.
+struct Ear {
+    socket: OwnedFd,
+    tap: Arc<Tap>,
+    ifindex: u32,
+    heard: mpsc::Sender<Heard>,
+    alive: Arc<AtomicBool>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Ear {
+    fn listen(self) {
+        let reason = self.hear();
+        if let Err(error) = self.tap.stop() {
+            tracing::warn!(%error, "packets are copied for nobody for some seconds");
+        }
+        if self.alive.load(Ordering::Relaxed) {
+            // The agent is gone when nobody takes it.
+            drop(self.heard.blocking_send(Heard::Ended(reason)));
+        }
+    }
+
+    /// Why it ended.
+    fn hear(&self) -> String {
+        let mut last = Instant::now();
+        loop {
+            if !self.alive.load(Ordering::Relaxed) || self.heard.is_closed() {
+                return "it is not needed any more".to_owned();
+            }
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&WAIT)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) if last.elapsed() < PATIENCE => continue,
+                Ok(0) | Err(rustix::io::Errno::INTR) => return "it says nothing any more".to_owned(),
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
+            }
+            match receive::<Vec<Told>>(self.socket.as_fd()) {
+                Ok((words, _)) => {
+                    last = Instant::now();
+                    if let Err(reason) = self.pass_on(words) {
+                        return reason;
+                    }
+                }
+                Err(ProtocolError::Closed) => return "it has ended".to_owned(),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    /// What is for the kernel goes there at once: until it knows that a connection is settled, it copies its packets.
+    fn pass_on(&self, words: Vec<Told>) -> Result<(), String> {
+        let mut rest = Vec::new();
+        for word in words {
+            match word {
+                Told::Settled(connection) => {
+                    let (one, other) = (connection.client, connection.server);
+                    if let Err(error) = self.tap.inspected(connection.protocol, one, other) {
+                        tracing::debug!(%error, "a connection is copied on");
+                    }
+                }
+                Told::Alive(counts) => {
+                    self.tap.copy_to(self.ifindex, GRACE).map_err(|error| error.to_string())?;
+                    rest.push(Told::Alive(counts));
+                }
+                other => rest.push(other),
+            }
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let count = rest.len() as u64;
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.heard.try_send(Heard::Told(rest)) {
+            self.lost.fetch_add(count, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// What inspection has done since the agent's start, over all inspectors.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    /// Of inspectors that have ended.
+    before: Counts,
+    /// Of the one that runs.
+    now: Counts,
+    /// Inspectors started in the place of one that had ended.
+    pub(crate) restarts: u64,
+    /// Words that made no sense: an application or attack that there is none of.
+    pub(crate) strange: u64,
+}
+
+impl Sums {
+    /// Takes the totals of the one that runs.
+    pub(crate) fn take(&mut self, counts: Counts) {
+        self.now = counts;
+    }
+    /// The one that ran has ended.
+    pub(crate) fn ended(&mut self) {
+        self.before = Counts { flows: 0, ..self.total() };
+        self.now = Counts::default();
+        self.restarts = self.restarts.saturating_add(1);
+    }
+    /// All of them.
+    pub(crate) fn total(&self) -> Counts {
+        let (before, now) = (&self.before, &self.now);
+        Counts {
+            frames: before.frames.saturating_add(now.frames),
+            dropped: before.dropped.saturating_add(now.dropped),
+            unsent: before.unsent.saturating_add(now.unsent),
+            flows: now.flows,
+            evicted: before.evicted.saturating_add(now.evicted),
+        }
+    }
+}

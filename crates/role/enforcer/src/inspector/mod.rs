@@ -1,0 +1,118 @@
+//! The inspector: the process that reads packets, with nothing that it could do harm with.
+//!
+//! ```text
+//! kernel ─copies─► veth ─► ring ═► inspector ──Told──► reader (a thread of the agent) ─┬─► kernel: enough of this flow
+//!                           ▲        no privilege        one socket, bounded           └─► agent: applications, attacks
+//!                           └─ opened by the keeper, handed on through the same socket
+//! ```
+//!
+//! What it says is taken as the word of a stranger, since packets may have made it say anything: it names connections
+//! and numbers of applications and attacks, and each is looked up. It writes to no table. That it lives is said to the
+//! kernel by the reader, as often as it hears from it; without, no packet is copied.
+
+mod confine;
+mod fold;
+mod handle;
+mod run;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub(crate) use handle::{Heard, Inspector, Sums};
+use nv_model::port::Protocol;
+pub use run::inspector_main;
+use serde::{Deserialize, Serialize};
+
+/// What the keeper says to a new inspector; the ring's socket comes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Begin;
+
+/// A connection by its addresses and ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Connection {
+    /// IP protocol.
+    pub(crate) protocol: Protocol,
+    /// Who asked.
+    pub(crate) client: SocketAddr,
+    /// Who was asked.
+    pub(crate) server: SocketAddr,
+}
+
+impl Connection {
+    /// As an engine names its ends.
+    pub(crate) fn of(ends: &nv_dpi::key::Endpoints) -> Self {
+        use nv_dpi::key::Transport;
+        let end = |end: nv_dpi::key::Endpoint| SocketAddr::new(end.address, end.port);
+        Self {
+            protocol: match ends.transport {
+                Transport::Tcp => Protocol::Tcp,
+                Transport::Udp => Protocol::Udp,
+                Transport::Icmp => Protocol::Icmp,
+            },
+            client: end(ends.client),
+            server: end(ends.server),
+        }
+    }
+    /// As the kernel's flows name theirs, whoever of the two is the client.
+    pub(crate) fn ends(protocol: Protocol, client: (IpAddr, u16), server: (IpAddr, u16)) -> Self {
+        Self { protocol, client: client.into(), server: server.into() }
+    }
+    /// The same with its ends in an order of their own, for tables.
+    pub(crate) fn sorted(self) -> Self {
+        if self.client <= self.server {
+            return self;
+        }
+        Self { protocol: self.protocol, client: self.server, server: self.client }
+    }
+}
+
+/// What an inspector says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// It lives; said at least once a second. Totals since its start.
+    Alive(Counts),
+    /// The application of a connection is known, or known better.
+    Application {
+        connection: Connection,
+        /// Its number.
+        application: u32,
+    },
+    /// Nothing more is to be read of a connection.
+    Settled(Connection),
+    /// A connection is over.
+    Over(Connection),
+    /// An attack.
+    Attack {
+        /// Its number.
+        threat: u32,
+        /// `None` for a packet that belongs to none.
+        connection: Option<Connection>,
+        /// The client sent the packet.
+        by_client: bool,
+        /// Number of the application, 0 when not known.
+        application: u32,
+        /// The beginning of the packet.
+        packet: Vec<u8>,
+        /// How long the packet was.
+        packet_bytes: u32,
+        /// How many of its kind this stands for.
+        count: u32,
+        /// When, in nanoseconds since 1970.
+        at: u64,
+    },
+}
+
+/// What an inspector counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// Frames read.
+    pub(crate) frames: u64,
+    /// Frames that found the ring full.
+    pub(crate) dropped: u64,
+    /// Words that found the socket full.
+    pub(crate) unsent: u64,
+    /// Connections at this moment.
+    pub(crate) flows: u64,
+    /// Connections that made room for others.
+    pub(crate) evicted: u64,
+}
