@@ -22,6 +22,7 @@ pub mod question;
 pub mod record;
 pub mod rule;
 pub mod system;
+pub mod threat;
 pub mod time;
 pub mod verdict;
 pub mod vitals;

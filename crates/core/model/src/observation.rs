@@ -12,6 +12,7 @@ use crate::node::Usage;
 use crate::policy::IdentityId;
 use crate::port::Protocol;
 use crate::rule::RuleId;
+use crate::threat::ThreatObservation;
 use crate::time::Timestamp;
 use crate::verdict::{Mechanism, Verdict};
 use crate::vitals::{Drops, Shedding};
@@ -43,6 +44,8 @@ pub enum Observation {
     Behaviour(Box<BehaviourObservation>),
     /// A connection was opened, or an open one moved bytes.
     Connection(Box<ConnectionObservation>),
+    /// An attack was seen in traffic.
+    Threat(Box<ThreatObservation>),
     /// Use of CPU, memory and network by a workload, or by the node when `workload` is `None`.
     Usage {
         /// Whose.

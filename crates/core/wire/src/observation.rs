@@ -7,6 +7,7 @@ use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObs
 use nv_model::policy::IdentityId;
 use nv_model::port::Protocol;
 use nv_model::rule::RuleId;
+use nv_model::threat::{MAX_PACKET_BYTES, Severity, ThreatObservation};
 use nv_model::verdict::Verdict;
 use nv_model::vitals::Drops;
 
@@ -183,6 +184,64 @@ impl From<ConnectionObservation> for proto::ConnectionObservation {
     }
 }
 
+impl TryFrom<proto::ThreatObservation> for ThreatObservation {
+    type Error = WireError;
+    fn try_from(raw: proto::ThreatObservation) -> Read<Self> {
+        let peer = |path: &str, peer| {
+            required(path, peer)
+                .and_then(|peer| Peer::try_from(peer).map_err(|error: WireError| error.under(path)))
+        };
+        if raw.count == 0 {
+            return Err(WireError::range("count", raw.count));
+        }
+        length("packet", raw.packet.len(), MAX_PACKET_BYTES)?;
+        let severity = Severity::ALL.into_iter().find(|severity| severity.name() == raw.severity);
+        Ok(Self {
+            threat: raw.threat,
+            name: text("name", raw.name, MAX_WORD_BYTES)?,
+            severity: severity.ok_or_else(|| WireError::value("severity", "is no known severity"))?,
+            client: peer("client", raw.client)?,
+            server: peer("server", raw.server)?,
+            ingress: raw.ingress,
+            protocol: Protocol::from_number(number("protocol", raw.protocol)?),
+            client_port: number("client_port", raw.client_port)?,
+            server_port: number("server_port", raw.server_port)?,
+            application: (raw.application != 0).then_some(ApplicationId(raw.application)),
+            by_client: raw.by_client,
+            verdict: verdict("verdict", &raw.verdict)?,
+            packet: raw.packet,
+            packet_bytes: raw.packet_bytes,
+            count: raw.count,
+            at: time(raw.at),
+        })
+    }
+}
+
+impl From<ThreatObservation> for proto::ThreatObservation {
+    fn from(model: ThreatObservation) -> Self {
+        let mut packet = model.packet;
+        packet.truncate(MAX_PACKET_BYTES);
+        Self {
+            threat: model.threat,
+            name: clip(model.name, MAX_WORD_BYTES),
+            severity: model.severity.name().to_owned(),
+            client: Some(model.client.into()),
+            server: Some(model.server.into()),
+            ingress: model.ingress,
+            protocol: u32::from(model.protocol.number()),
+            client_port: u32::from(model.client_port),
+            server_port: u32::from(model.server_port),
+            application: model.application.map(|application| application.0).unwrap_or_default(),
+            by_client: model.by_client,
+            verdict: model.verdict.as_str().to_owned(),
+            packet,
+            packet_bytes: model.packet_bytes,
+            count: model.count.max(1),
+            at: model.at.nanos(),
+        }
+    }
+}
+
 impl TryFrom<proto::Observation> for Observation {
     type Error = WireError;
     fn try_from(raw: proto::Observation) -> Read<Self> {
@@ -202,6 +261,9 @@ impl TryFrom<proto::Observation> for Observation {
             Kind::Connection(raw) => Self::Connection(Box::new(
                 raw.try_into().map_err(|error: WireError| error.under("connection"))?,
             )),
+            Kind::Threat(raw) => {
+                Self::Threat(Box::new(raw.try_into().map_err(|error: WireError| error.under("threat"))?))
+            }
             Kind::File(raw) => {
                 Self::File(Box::new(raw.try_into().map_err(|error: WireError| error.under("file"))?))
             }
@@ -239,6 +301,7 @@ impl From<Observation> for proto::Observation {
             Observation::Process(process) => Kind::Process((*process).into()),
             Observation::Behaviour(behaviour) => Kind::Behaviour((*behaviour).into()),
             Observation::File(file) => Kind::File((*file).into()),
+            Observation::Threat(threat) => Kind::Threat((*threat).into()),
             Observation::Connection(connection) => Kind::Connection((*connection).into()),
             Observation::Usage { workload, usage, at } => Kind::Usage(proto::UsageObservation {
                 workload: workload.map(String::from).unwrap_or_default(),

@@ -17,6 +17,7 @@ use nv_model::port::{PortRange, Ports, Protocol};
 use nv_model::profile::{EffectiveProfile, PathPattern, ProcessRule};
 use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEntry};
 use nv_model::rule::RuleId;
+use nv_model::threat::{Severity, ThreatObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Action, Mechanism, Verdict};
 use nv_model::vitals::{Drops, Shedding, Vitals};
@@ -160,6 +161,15 @@ prop_compose! {
         }))
     }
 }
+prop_compose! {
+    fn threat()(client in peer(), server in peer(), flags in any::<[bool; 2]>(), protocol in protocol(), ports in any::<[u16; 2]>(), application in option::of(1_u32..),
+                name in word(), severity in select(Severity::ALL.to_vec()), threat in any::<u32>(), verdict in verdict(), packet in vec(any::<u8>(), 0..200), packet_bytes in any::<u32>(), count in 1_u32.., at in at()) -> Observation {
+        Observation::Threat(Box::new(ThreatObservation {
+            threat, name, severity, client, server, ingress: flags[0], protocol, client_port: ports[0], server_port: ports[1], application: application.map(ApplicationId),
+            by_client: flags[1], verdict, packet, packet_bytes, count, at,
+        }))
+    }
+}
 fn shedding() -> impl Strategy<Value = Shedding> {
     select(Shedding::ALL.to_vec())
 }
@@ -177,6 +187,7 @@ fn observation() -> impl Strategy<Value = Observation> {
         file(),
         behaviour(),
         connection(),
+        threat(),
         (option::of(id()), 0.0_f64..64.0, any::<u64>(), any::<u32>(), at()).prop_map(
             |(workload, cpu, number, sessions, at)| {
                 let usage = Usage {

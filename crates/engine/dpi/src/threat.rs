@@ -1,33 +1,6 @@
 //! The attacks that are recognised, with the contract's numbers, names and severities.
 
-/// How bad an attack is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Low.
-    Low,
-    /// Medium.
-    Medium,
-    /// High.
-    High,
-    /// Critical.
-    Critical,
-}
-
-impl Severity {
-    /// The contract's word.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Info => "Info",
-            Self::Low => "Low",
-            Self::Medium => "Medium",
-            Self::High => "High",
-            Self::Critical => "Critical",
-        }
-    }
-}
+pub use nv_model::threat::Severity;
 
 macro_rules! threats {
     ($($(#[$doc:meta])* $variant:ident $id:literal $name:literal $severity:ident $technique:literal,)*) => {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
 use nv_model::behaviour::{Behaviour, BehaviourKind, BehaviourObservation};
 use nv_model::conversation::EndpointId;
 use nv_model::name::{NodeId, WorkloadId};
 use nv_model::node::Controller;
 use nv_model::observation::{ConnectionObservation, FileObservation, NOT_OF_FAMILY, ProcessObservation};
-use nv_model::record::{Event, Incident, Level, LogCommon, Record, Violation};
+use nv_model::record::{Event, Incident, Level, LogCommon, Record, Threat, Violation};
+use nv_model::threat::{Severity, ThreatObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_model::workload::Workload;
@@ -392,5 +394,59 @@ pub(crate) fn violation(
         proc_path: seen.process_path.clone(),
         decision_nanos: (seen.decision_nanos > 0).then_some(seen.decision_nanos),
         ..Violation::default()
+    }
+}
+
+/// The record of an attack.
+pub(crate) fn threat(
+    scene: Scene<'_>,
+    node: &NodeId,
+    id: String,
+    ends: (&EndpointId, &EndpointId),
+    seen: &ThreatObservation,
+) -> Threat {
+    let client = end(scene, ends.0, [seen.client.workload.as_ref(), None]);
+    let server = end(scene, ends.1, [seen.server.workload.as_ref(), None]);
+    let level = match seen.severity {
+        Severity::Critical => Level::Critical,
+        Severity::High => Level::Error,
+        Severity::Medium => Level::Warning,
+        Severity::Low => Level::Notice,
+        Severity::Info => Level::Info,
+    };
+    let stopped = seen.verdict == Verdict::Deny;
+    let by = if seen.by_client { "the client" } else { "the server" };
+    Threat {
+        common: common(scene, Some(node), &seen.name, level, seen.at),
+        id,
+        threat_id: seen.threat,
+        client_workload_id: client.id,
+        client_workload_name: client.name,
+        client_workload_domain: client.domain,
+        client_workload_image: client.image,
+        client_workload_service: client.service,
+        server_workload_id: server.id,
+        server_workload_name: server.name,
+        server_workload_domain: server.domain,
+        server_workload_image: server.image,
+        server_workload_service: server.service,
+        severity: seen.severity.name().to_owned(),
+        action: if stopped { "deny" } else { "alert" }.to_owned(),
+        count: seen.count,
+        ether_type: if seen.client.address.is_ipv4() { 0x0800 } else { 0x86dd },
+        client_port: seen.client_port,
+        server_port: seen.server_port,
+        server_conn_port: seen.server_port,
+        ip_proto: seen.protocol.number(),
+        client_ip: seen.client.address.to_canonical().to_string(),
+        server_ip: seen.server.address.to_canonical().to_string(),
+        application: seen.application.and_then(|id| id.name()).unwrap_or_default().to_owned(),
+        // Who it is aimed at.
+        target: if seen.by_client { "server" } else { "client" }.to_owned(),
+        monitor: !stopped,
+        cap_len: u16::try_from(seen.packet.len()).ok().filter(|length| *length > 0),
+        packet: base64::engine::general_purpose::STANDARD.encode(&seen.packet),
+        message: format!("{} was sent by {by}", seen.name),
+        ..Threat::default()
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn of(observation: &Observation) -> (Kind, Worth) {
         Observation::Process(seen) => (Kind::Exec, Worth::of(seen.verdict)),
         Observation::File(seen) => (Kind::File, Worth::of(seen.verdict)),
         Observation::Behaviour(_) => (Kind::Behaviour, Worth::Violation),
+        Observation::Threat(_) => (Kind::Connection, Worth::Violation),
         Observation::Connection(seen) => (Kind::Connection, Worth::of(seen.verdict)),
         Observation::Usage { .. } => (Kind::Usage, Worth::Usage),
         Observation::Workload(_) | Observation::WorkloadGone { .. } | Observation::Dropped { .. } => {

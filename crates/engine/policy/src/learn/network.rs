@@ -92,33 +92,27 @@ impl Draft {
         if was_port && self.take_port(&ports, link) {
             self.rules.remove(&ports);
         }
-        let Some(rule) = self.rule(&(from, to, true), now) else { return };
-        if !rule.disabled && rule.action == Action::Allow && !rule.applications.contains(&application) {
+        let key = (from, to, true);
+        let fresh = !self.rules.contains_key(&key);
+        let Some(rule) = self.rule(&key, now) else { return };
+        if rule.disabled || rule.action == Action::Deny {
+            return;
+        }
+        if !rule.applications.contains(&application) {
             rule.applications.push(application);
             rule.applications.sort_unstable();
             rule.modified = now;
         }
+        allow_port(rule, fresh, link, now);
     }
 
     fn add_port(&mut self, from: GroupName, to: GroupName, link: &Link, now: Timestamp) {
         let key = (from, to, false);
         let fresh = !self.rules.contains_key(&key);
         let Some(rule) = self.rule(&key, now) else { return };
-        if rule.disabled || rule.action == Action::Deny {
-            return;
+        if !rule.disabled && rule.action == Action::Allow {
+            allow_port(rule, fresh, link, now);
         }
-        let range = match link.protocol {
-            Protocol::Tcp | Protocol::Udp => PortRange::single(link.protocol, link.port),
-            other => PortRange::all(other),
-        };
-        let ports = match &rule.ports {
-            _ if fresh => Ports::from_ranges(vec![range]),
-            Ports::Any => return,
-            Ports::List(list) if list.iter().any(|held| covers(held, &range)) => return,
-            Ports::List(list) => Ports::from_ranges(list.iter().copied().chain([range]).collect()),
-        };
-        rule.ports = if count(&ports) > MAX_PORTS { Ports::Any } else { ports };
-        rule.modified = now;
     }
 
     /// Takes a port out of a rule; whether none is left.
@@ -209,6 +203,23 @@ fn is_ours(before: &BTreeMap<RuleId, NetworkRule>, id: RuleId) -> bool {
             && other.applications.is_empty() == rule.applications.is_empty()
     };
     before.values().filter(like).count() == 1
+}
+
+/// Adds the port of a link to a rule, which has none yet when it is fresh. A rule for applications has ports too: until a
+/// connection has shown its application it is let through, and any port would be open to everything for so long.
+fn allow_port(rule: &mut NetworkRule, fresh: bool, link: &Link, now: Timestamp) {
+    let range = match link.protocol {
+        Protocol::Tcp | Protocol::Udp => PortRange::single(link.protocol, link.port),
+        other => PortRange::all(other),
+    };
+    let ports = match &rule.ports {
+        _ if fresh => Ports::from_ranges(vec![range]),
+        Ports::Any => return,
+        Ports::List(list) if list.iter().any(|held| covers(held, &range)) => return,
+        Ports::List(list) => Ports::from_ranges(list.iter().copied().chain([range]).collect()),
+    };
+    rule.ports = if count(&ports) > MAX_PORTS { Ports::Any } else { ports };
+    rule.modified = now;
 }
 
 fn covers(held: &PortRange, range: &PortRange) -> bool {

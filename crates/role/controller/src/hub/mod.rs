@@ -153,6 +153,16 @@ struct ViolationKey {
     ingress: bool,
 }
 
+/// Attacks of one kind.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct ThreatKey {
+    threat: u32,
+    client: String,
+    server: String,
+    port: u16,
+    verdict: nv_model::verdict::Verdict,
+}
+
 /// What the hub starts with.
 pub(crate) struct Parts {
     pub(crate) controller: Controller,
@@ -190,6 +200,7 @@ pub(crate) struct Hub {
     shedding: BTreeMap<NodeId, Shedding>,
     incidents: Fold<IncidentKey, (NodeId, String, crate::records::Told)>,
     violations: Fold<ViolationKey, observe::SeenViolation>,
+    threats: Fold<ThreatKey, observe::SeenThreat>,
     learner: learn::Learner,
     identities: Identities,
     compiler: Compiler,
@@ -234,6 +245,7 @@ impl Hub {
             shedding: BTreeMap::new(),
             incidents: Fold::default(),
             violations: Fold::default(),
+            threats: Fold::default(),
             learner: learn::Learner::default(),
             identities: Identities::default(),
             compiler: Compiler::default(),

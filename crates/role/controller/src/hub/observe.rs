@@ -11,6 +11,7 @@ use nv_model::observation::{
 };
 use nv_model::record::{Level, Record};
 use nv_model::rule::RuleId;
+use nv_model::threat::ThreatObservation;
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_model::vitals::{Drops, Shedding};
@@ -22,9 +23,9 @@ use nv_wire::enforcer::v1 as proto;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{Hub, IncidentKey, PUBLISH_LATER, SessionId, ViolationKey};
+use super::{Hub, IncidentKey, PUBLISH_LATER, SessionId, ThreatKey, ViolationKey};
 use crate::journal::Entry;
-use crate::records::{Category, Told, common, event, incident, violation};
+use crate::records::{Category, Told, common, event, incident, threat, violation};
 
 /// How long the workloads of a node that is out of touch are still its own.
 const HOLDS_ON: Duration = Duration::from_secs(300);
@@ -36,6 +37,15 @@ pub(crate) struct SeenViolation {
     pub(super) client: EndpointId,
     pub(super) server: EndpointId,
     pub(super) seen: Box<ConnectionObservation>,
+}
+
+/// An attack with its ends resolved.
+pub(crate) struct SeenThreat {
+    node: NodeId,
+    id: String,
+    client: EndpointId,
+    server: EndpointId,
+    seen: Box<ThreatObservation>,
 }
 
 /// A record's id: the same for the same observation, whenever it comes.
@@ -74,6 +84,7 @@ impl Hub {
             Observation::File(seen) => foreign(&seen.workload),
             Observation::Behaviour(seen) => foreign(&seen.process.workload),
             Observation::Connection(seen) => foreign(&seen.client.workload) || foreign(&seen.server.workload),
+            Observation::Threat(seen) => foreign(&seen.client.workload) || foreign(&seen.server.workload),
             Observation::Usage { workload, .. } => foreign(workload),
             Observation::Dropped { .. } => false,
         }
@@ -154,6 +165,7 @@ impl Hub {
             Observation::Process(seen) => self.process_seen(node, id, seen),
             Observation::File(seen) => self.file_seen(node, id, seen),
             Observation::Behaviour(seen) => self.behaviour_seen(node, id, seen),
+            Observation::Threat(seen) => self.threat_seen(node, id, seen),
             Observation::Connection(seen) => self.connection_seen(node, id, seen),
             Observation::Usage { workload, usage, .. } => {
                 match workload {
@@ -442,6 +454,35 @@ impl Hub {
         }
     }
 
+    /// Logs an attack, or counts it with the one of its kind that was logged within the minute.
+    fn threat_seen(&mut self, node: &NodeId, id: String, seen: Box<ThreatObservation>) {
+        let directory = self.directory.get_or_insert_with(|| Directory::new(&self.state));
+        let client = directory.end(seen.client.workload.as_ref(), seen.client.address);
+        let server = directory.end(seen.server.workload.as_ref(), seen.server.address);
+        if self.replaying || !self.is_new_record(&id) {
+            return;
+        }
+        let key = ThreatKey {
+            threat: seen.threat,
+            client: client.to_string(),
+            server: server.to_string(),
+            port: seen.server_port,
+            verdict: seen.verdict,
+        };
+        let (now, count) = (self.parts.clock.monotonic(), seen.count);
+        let seen = SeenThreat { node: node.clone(), id, client, server, seen };
+        if let Some(seen) = self.threats.take(now, &key, seen, count) {
+            self.log_threat(&seen, None);
+        }
+    }
+
+    fn log_threat(&mut self, seen: &SeenThreat, count: Option<u32>) {
+        let ends = (&seen.client, &seen.server);
+        let mut record = threat(self.scene(), &seen.node, seen.id.clone(), ends, &seen.seen);
+        record.count = count.unwrap_or(record.count);
+        self.records.push(Record::Threat(Box::new(record)));
+    }
+
     fn log_violation(&mut self, seen: &SeenViolation, sessions: Option<u32>) {
         let ends = (&seen.client, &seen.server);
         let mut record = violation(self.scene(), &seen.node, seen.id.clone(), ends, &seen.seen);
@@ -471,6 +512,9 @@ impl Hub {
             record.count = Some(repeats);
             record.aggregation_from = Some(seen.at().seconds());
             self.records.push(Record::Incident(Box::new(record)));
+        }
+        for (seen, repeats) in self.threats.close(now, all) {
+            self.log_threat(&seen, Some(repeats));
         }
         for (seen, repeats) in self.violations.close(now, all) {
             self.log_violation(&seen, Some(repeats));

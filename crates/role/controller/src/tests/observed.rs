@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nv_model::application::ApplicationId;
 use nv_model::behaviour::{Behaviour, BehaviourObservation};
 use nv_model::mode::{Baseline, Mode};
 use nv_model::observation::Observation;
+use nv_model::port::Protocol;
 use nv_model::record::{Level, Record, Topic};
+use nv_model::threat::{Severity, ThreatObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 use nv_telemetry::ManualClock;
@@ -300,4 +303,50 @@ async fn suspicious_behaviour_is_an_incident_of_the_contract_with_its_attack_tec
         assert_eq!(record.message, if stopped { "Stopped: it did" } else { "Reported: it did" });
         assert_eq!((record.proc_path.as_str(), record.proc_parent_path.as_str()), ("/bin/sh", "/bin/sh"));
     }
+}
+
+#[tokio::test]
+async fn an_attack_is_a_threat_of_the_contract_with_its_packet_and_repeats_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    let Observation::Connection(connection) =
+        connected(("", "192.0.2.7"), ("w1", "10.0.0.1"), 80, Verdict::Allow)
+    else {
+        panic!("no connection");
+    };
+    let seen = ThreatObservation {
+        threat: 2022,
+        name: "SQL.Injection".into(),
+        severity: Severity::Critical,
+        client: connection.client,
+        server: connection.server,
+        ingress: true,
+        protocol: Protocol::Tcp,
+        client_port: 40_000,
+        server_port: 80,
+        application: Some(ApplicationId(1001)),
+        by_client: true,
+        verdict: Verdict::Violate,
+        packet: b"GET /?q=' OR 1=1".to_vec(),
+        packet_bytes: 16,
+        count: 1,
+        at: now(),
+    };
+    for _ in 0..3 {
+        sim.tell(Observation::Threat(Box::new(seen.clone()))).await;
+    }
+    let records = running.logged(Topic::Threat, 1).await;
+    let [Record::Threat(record)] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!((record.common.name.as_str(), record.threat_id), ("SQL.Injection", 2022));
+    assert_eq!((record.severity.as_str(), record.common.level), ("Critical", Level::Critical));
+    assert_eq!((record.action.as_str(), record.target.as_str(), record.monitor), ("alert", "server", true));
+    assert_eq!((record.server_workload_id.as_str(), record.application.as_str()), ("w1", "HTTP"));
+    assert_eq!(
+        (record.client_ip.as_str(), record.client_port, record.server_port),
+        ("192.0.2.7", 40_000, 80)
+    );
+    assert_eq!((record.packet.as_str(), record.cap_len), ("R0VUIC8/cT0nIE9SIDE9MQ==", Some(16)));
 }

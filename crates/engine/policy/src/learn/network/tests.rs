@@ -117,7 +117,7 @@ fn more_than_twenty_ports_become_any() {
 }
 
 #[test]
-fn a_known_application_has_a_rule_of_its_own_and_takes_the_port_that_it_was_learned_by() {
+fn known_applications_have_a_rule_of_their_own_with_the_ports_that_they_were_seen_on() {
     let mut state = shop();
     learn(&mut state, &[link("web", "db", Protocol::Tcp, 6379), link("web", "db", Protocol::Tcp, 80)]);
     let redis = Link {
@@ -128,12 +128,12 @@ fn a_known_application_has_a_rule_of_its_own_and_takes_the_port_that_it_was_lear
     learn(&mut state, std::slice::from_ref(&redis));
     assert_eq!(
         shown(&state),
-        ["10001 nv.web.shop>nv.db.shop tcp/80 ", "10002 nv.web.shop>nv.db.shop any Redis"]
+        ["10001 nv.web.shop>nv.db.shop tcp/80 ", "10002 nv.web.shop>nv.db.shop tcp/6379 Redis"]
     );
     assert_eq!(learn(&mut state, &[redis]), []);
     let http = Link { application: Some(ApplicationId(1001)), ..link("web", "db", Protocol::Tcp, 80) };
     learn(&mut state, &[http]);
-    assert_eq!(shown(&state), ["10002 nv.web.shop>nv.db.shop any HTTP+Redis"]);
+    assert_eq!(shown(&state), ["10002 nv.web.shop>nv.db.shop tcp/80,tcp/6379 HTTP+Redis"]);
 }
 
 #[test]
