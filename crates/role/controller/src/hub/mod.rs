@@ -157,8 +157,8 @@ struct ViolationKey {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct ThreatKey {
     threat: u32,
-    client: String,
-    server: String,
+    client: (String, std::net::IpAddr),
+    server: (String, std::net::IpAddr),
     port: u16,
     verdict: nv_model::verdict::Verdict,
 }

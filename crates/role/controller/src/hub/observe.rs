@@ -464,8 +464,8 @@ impl Hub {
         }
         let key = ThreatKey {
             threat: seen.threat,
-            client: client.to_string(),
-            server: server.to_string(),
+            client: (client.to_string(), seen.client.address),
+            server: (server.to_string(), seen.server.address),
             port: seen.server_port,
             verdict: seen.verdict,
         };
