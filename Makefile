@@ -13,7 +13,7 @@ CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
 PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
 PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 ethtool iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils libndpi-bin redis-server postgresql
 
-.PHONY: help setup setup-packages setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench lint release openapi clean
+.PHONY: help setup setup-packages setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench fuzz lint release openapi clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -88,6 +88,18 @@ bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (r
 	NV_BINARY=$(abspath $(TARGET)/release/neuvector) cargo bench --locked --profile $(PROFILE) --package nv-benches
 	$(TARGET)/release/nv-guests --cache $(TARGET)/guests --cost $(TARGET)/release/nv-cost
 	cargo bench --locked --package nv-policy --package nv-store --package nv-capture --package nv-dpi --package nv-seclang
+
+# What cargo-fuzz sets, so that it need not be installed: counters of edges for libFuzzer.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_SECONDS ?= 600
+
+fuzz: ## fuzz targets, each for FUZZ_SECONDS (600); ONLY=name runs one; needs a nightly compiler
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo +nightly build --release --manifest-path fuzz/Cargo.toml --target $(FUZZ_HOST) --target-dir $(TARGET)/fuzz
+	for target in $(or $(ONLY),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))); do \
+		mkdir -p $(TARGET)/corpus/$$target; \
+		$(TARGET)/fuzz/$(FUZZ_HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 $(TARGET)/corpus/$$target; \
+	done
 
 lint: setup ui/dist/index.html ## format, clippy, layers, documentation, generated files
 	cargo fmt --all --check
