@@ -145,6 +145,38 @@ fn sensors_that_are_refused_are_told_with_the_reason_before_anything_is_read() {
 }
 
 #[test]
+fn sessions_are_judged_by_rules_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.pcap");
+    std::fs::write(&path, capture()).unwrap();
+    let policy = folder.path().join("policy.yaml");
+    std::fs::write(
+        &policy,
+        "rules: [{id: 12, to: shop.example, ports: tcp/80, applications: [HTTP], action: allow}]",
+    )
+    .unwrap();
+    let judge =
+        || inspect(&["--json", "--pcap", path.to_str().unwrap(), "--policy", policy.to_str().unwrap()]);
+    let first = lines(&judge());
+    let session = first.iter().find(|line| line["app"].is_string()).unwrap();
+    assert_eq!(
+        (&session["verdict"], &session["rule_id"], &session["reason"]),
+        (&json!("allow"), &json!(12), &json!("rule 12 speaks of it: HTTP with shop.example"))
+    );
+    assert_eq!((&first.last().unwrap()["allowed"], &first.last().unwrap()["denied"]), (&json!(1), &json!(0)));
+    std::fs::write(&policy, "rules: [{id: 12, applications: [Redis], action: allow}]").unwrap();
+    let second = lines(&judge());
+    let session = second.iter().find(|line| line["app"].is_string()).unwrap();
+    assert_eq!(
+        (&session["verdict"], &session["rule_id"], &session["reason"]),
+        (&json!("deny"), &json!(0), &json!("no rule speaks of it; rule 12 would, of another application"))
+    );
+    std::fs::write(&policy, "rules: [{id: 12, to: nobody, action: allow}]").unwrap();
+    let refused = judge();
+    assert!(!refused.status.success() && String::from_utf8(refused.stderr).unwrap().contains("rule 12: to"));
+}
+
+#[test]
 fn a_capture_that_breaks_off_is_told_up_to_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cut.pcap");

@@ -4,9 +4,11 @@
 //! is a JSON object; a reader tells them apart by `app`, `threat`, `sensor` and `sessions`.
 
 mod files;
+mod policy;
 mod record;
 mod sensors;
 mod usage;
+mod verdict;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use nv_dpi::limits::Limits;
 use nv_packet::capture_stream::read_records;
 use nv_sensor::matcher::{self, Matcher};
 use nv_sensor::set::SensorSet;
+use policy::Policy;
 use record::{Lines, Total};
 
 /// What to inspect, and how to say what was found.
@@ -30,6 +33,9 @@ pub(crate) struct Inspect {
     /// DLP and WAF sensors to look for: YAML of the shape of the REST API's objects
     #[arg(long, value_name = "FILE")]
     sensors: Option<PathBuf>,
+    /// Network rules to judge sessions by: YAML with `rules` of the shape of the REST API's
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -59,11 +65,13 @@ pub(crate) fn run(inspect: &Inspect) -> Result<()> {
         );
     }
     let sensors = inspect.sensors.as_deref().map(sensors::read).transpose()?;
+    let policy = inspect.policy.as_deref().map(policy::read).transpose()?;
+    let judges = Judges { sensors: sensors.as_ref(), policy: policy.as_ref() };
     let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let mut total = Total::default();
     let mut read = 0_usize;
     for path in &files {
-        match one(inspect, path, sensors.as_ref(), &mut out, &mut total) {
+        match one(inspect, path, &judges, &mut out, &mut total) {
             Ok(()) => read = read.saturating_add(1),
             Err(Failure::Output(error)) => return Err(error).context("standard output"),
             Err(Failure::Capture(error)) => {
@@ -86,10 +94,16 @@ enum Failure {
     Output(std::io::Error),
 }
 
+/// What packets are judged by, beside what is judged always.
+struct Judges<'j> {
+    sensors: Option<&'j Arc<SensorSet>>,
+    policy: Option<&'j Policy>,
+}
+
 fn one(
     inspect: &Inspect,
     path: &Path,
-    sensors: Option<&Arc<SensorSet>>,
+    judges: &Judges<'_>,
     out: &mut dyn Write,
     total: &mut Total,
 ) -> Result<(), Failure> {
@@ -99,8 +113,8 @@ fn one(
         Overlap::Last => OverlapPolicy::Last,
     };
     let mut engine = Engine::new(&Limits::default(), policy, files::seed());
-    let matcher = sensors.map(|set| Matcher::new(Arc::clone(set), matcher::Limits::default()));
-    let mut lines = Lines::new(path, inspect.json, matcher, out);
+    let matcher = judges.sensors.map(|set| Matcher::new(Arc::clone(set), matcher::Limits::default()));
+    let mut lines = Lines::new(path, inspect.json, matcher, judges.policy, out);
     let outcome = read_records(file, |record| {
         total.packets = total.packets.saturating_add(1);
         total.bytes = total.bytes.saturating_add(record.frame.len() as u64);

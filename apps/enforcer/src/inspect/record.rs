@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
 
 use nv_dpi::content::Content;
@@ -12,7 +13,9 @@ use nv_dpi::threat::Threat;
 use nv_sensor::matcher::{Match, Matcher};
 use serde_json::{Map, Value as Json, json};
 
+use super::policy::{Action, Policy};
 use super::usage::Usage;
+use super::verdict::{self, Facts, Names};
 
 /// Transactions of a session that are written out; the rest is counted.
 const MAX_TRANSACTIONS: usize = 1000;
@@ -37,6 +40,8 @@ struct Open {
     /// Rules of sensors that hold, each told when the session is over.
     matches: Vec<Held>,
     more_matches: u64,
+    /// Address of an answer whose time to live comes next.
+    answer: Option<IpAddr>,
 }
 
 /// A rule that holds for a message.
@@ -59,6 +64,8 @@ pub(crate) struct Lines<'o> {
     out: &'o mut dyn Write,
     open: HashMap<SessionId, Open>,
     matcher: Option<Matcher>,
+    policy: Option<&'o Policy>,
+    names: Names,
     failed: Option<io::Error>,
     /// Sessions written.
     pub(crate) sessions: u64,
@@ -68,21 +75,34 @@ pub(crate) struct Lines<'o> {
     pub(crate) threats: u64,
     /// Rules of sensors that held.
     pub(crate) matches: u64,
+    /// Sessions that the policy allows, and denies.
+    allowed: u64,
+    denied: u64,
 }
 
 impl<'o> Lines<'o> {
-    pub(crate) fn new(file: &Path, json: bool, matcher: Option<Matcher>, out: &'o mut dyn Write) -> Self {
+    pub(crate) fn new(
+        file: &Path,
+        json: bool,
+        matcher: Option<Matcher>,
+        policy: Option<&'o Policy>,
+        out: &'o mut dyn Write,
+    ) -> Self {
         Self {
             file: file.display().to_string(),
             json,
             out,
             open: HashMap::new(),
             matcher,
+            policy,
+            names: Names::default(),
             failed: None,
             sessions: 0,
             identified: 0,
             threats: 0,
             matches: 0,
+            allowed: 0,
+            denied: 0,
         }
     }
 
@@ -148,6 +168,23 @@ impl<'o> Lines<'o> {
         }
     }
 
+    /// Takes the names of addresses out of answers of the DNS.
+    fn learn(&mut self, session: SessionId, at: u64, transaction: u32, field: Field, value: Value<'_>) {
+        let Some(open) = self.open.get_mut(&session) else { return };
+        match (field, value) {
+            (Field::Answer, Value::Address(address)) => open.answer = Some(address),
+            (Field::AnswerTtl, Value::Number(seconds)) => {
+                let asked = open.transactions.iter().rev().find(|(number, _)| *number == transaction);
+                let name =
+                    asked.and_then(|(_, fields)| fields.get(Field::Query.name())).and_then(Json::as_str);
+                if let (Some(address), Some(name)) = (open.answer.take(), name) {
+                    self.names.learn(name, address, at, seconds);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn count(&mut self, session: SessionId, counter: impl Fn(&mut Open) -> &mut u64) {
         let counter = counter(self.open.entry(session).or_default());
         *counter = counter.saturating_add(1);
@@ -164,6 +201,7 @@ impl<'o> Lines<'o> {
             conflicts,
             matches,
             more_matches,
+            answer: _,
         } = self.open.remove(&session).unwrap_or_default();
         for held in &matches {
             self.held(held, &summary.endpoints);
@@ -172,6 +210,14 @@ impl<'o> Lines<'o> {
         self.identified = self.identified.saturating_add(u64::from(summary.application.is_some()));
         let Endpoints { transport, client, server } = summary.endpoints;
         let application = summary.application.and_then(nv_model::application::ApplicationId::name);
+        let verdict = self.policy.map(|policy| {
+            let facts = facts(&fields, &transactions, &software);
+            verdict::judge(policy, &self.names, summary, &facts)
+        });
+        if let Some(verdict) = &verdict {
+            let count = if verdict.action == Action::Allow { &mut self.allowed } else { &mut self.denied };
+            *count = count.saturating_add(1);
+        }
         let bytes = summary.client.bytes.saturating_add(summary.server.bytes);
         let packets = u64::from(summary.client.packets).saturating_add(u64::from(summary.server.packets));
         if !self.json {
@@ -179,8 +225,11 @@ impl<'o> Lines<'o> {
                 let in_transaction = transactions.first().and_then(|(_, first)| first.get(*name));
                 fields.get(*name).or(in_transaction).and_then(Json::as_str)
             });
+            let verdict = verdict.map_or_else(String::new, |verdict| {
+                format!(" {}: {}", verdict.action.name(), verdict.reason)
+            });
             let text = format!(
-                "session {:<4} {}:{} → {}:{} {} {} {packets} packets, {bytes} bytes",
+                "session {:<4} {}:{} → {}:{} {} {} {packets} packets, {bytes} bytes{verdict}",
                 transport.name(),
                 client.address,
                 client.port,
@@ -205,7 +254,7 @@ impl<'o> Lines<'o> {
         if more_transactions > 0 {
             fields.insert("transactions_left_out".to_owned(), json!(more_transactions));
         }
-        let line = json!({
+        let mut line = json!({
             "file": self.file,
             "proto": transport.name(),
             "client": client.address,
@@ -221,6 +270,11 @@ impl<'o> Lines<'o> {
             "lost": lost,
             "conflicts": conflicts,
         });
+        if let (Some(verdict), Some(line)) = (verdict, line.as_object_mut()) {
+            line.insert("verdict".to_owned(), json!(verdict.action.name()));
+            line.insert("rule_id".to_owned(), json!(verdict.rule));
+            line.insert("reason".to_owned(), json!(verdict.reason));
+        }
         self.line(&line.to_string());
     }
 
@@ -293,6 +347,30 @@ impl<'o> Lines<'o> {
     }
 }
 
+/// What a session has told that its verdict depends on.
+fn facts<'a>(
+    fields: &Map<String, Json>,
+    transactions: &[(u32, Map<String, Json>)],
+    software: &'a [&'static str],
+) -> Facts<'a> {
+    let all =
+        |fields: &Map<String, Json>, field: Field, into: &mut Vec<String>| match fields.get(field.name()) {
+            Some(Json::String(one)) => into.push(one.clone()),
+            Some(Json::Array(many)) => into.extend(many.iter().filter_map(Json::as_str).map(str::to_owned)),
+            _ => {}
+        };
+    let (mut hosts, mut forwarded) = (Vec::new(), Vec::new());
+    all(fields, Field::Sni, &mut hosts);
+    for (_, fields) in transactions {
+        all(fields, Field::Host, &mut hosts);
+        all(fields, Field::ForwardedFor, &mut forwarded);
+    }
+    let mut hosts: Vec<String> = hosts.iter().map(|host| verdict::host_name(host)).collect();
+    hosts.sort();
+    hosts.dedup();
+    Facts { software, hosts, forwarded }
+}
+
 /// Takes note of a rule that holds.
 fn note(open: &mut HashMap<SessionId, Open>, count: &mut u64, found: &Match<'_>) {
     *count = count.saturating_add(1);
@@ -325,6 +403,9 @@ impl Sink for Lines<'_> {
     fn event(&mut self, event: &Event<'_>) {
         match &event.kind {
             Kind::Field { transaction, field, value } => {
+                if self.policy.is_some() {
+                    self.learn(event.session, event.at, *transaction, *field, *value);
+                }
                 self.field(event.session, *transaction, *field, *value);
             }
             Kind::Software(application) => {
@@ -363,8 +444,11 @@ pub(crate) struct Total {
     identified: u64,
     threats: u64,
     matches: u64,
+    allowed: u64,
+    denied: u64,
     not_matched: u64,
     cut_bodies: u64,
+    names_dropped: u64,
     gaps: u64,
     conflicts: u64,
     lost: u64,
@@ -380,6 +464,9 @@ impl Total {
             (&mut self.identified, lines.identified),
             (&mut self.threats, lines.threats),
             (&mut self.matches, lines.matches),
+            (&mut self.allowed, lines.allowed),
+            (&mut self.denied, lines.denied),
+            (&mut self.names_dropped, lines.names.dropped),
             (&mut self.not_matched, matching.refused.saturating_add(matching.dropped)),
             (&mut self.cut_bodies, matching.cut_bodies),
             (&mut self.gaps, counters.gaps),
@@ -406,6 +493,9 @@ pub(crate) fn last_line(out: &mut dyn Write, json: bool, total: &Total, usage: &
             "identified": total.identified,
             "threats": total.threats,
             "matches": total.matches,
+            "allowed": total.allowed,
+            "denied": total.denied,
+            "names_dropped": total.names_dropped,
             "not_matched": total.not_matched,
             "cut_bodies": total.cut_bodies,
             "gaps": total.gaps,
