@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nv_role_scanner::{
-    ImageChoice, ImageReading, LayerCache, Layers, OpenedDatabase, RegistryImages, Remarks, SecretRules,
-    open_image, read_image,
+    ImageChoice, ImageFacts, ImageReading, LayerCache, Layers, OpenedDatabase, RegistryImages, Remarks,
+    SecretRules, open_image, read_image,
 };
 
 use crate::judge::JudgeLine;
@@ -57,5 +57,8 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
     let rules = (!line.no_secrets).then(SecretRules::built_in).transpose()?;
     let how = ImageReading { cache: cache.as_ref(), rules: rules.as_ref() };
     let mut report = read_image(store.as_ref(), &image, &how, remarks);
-    line.judge.judge(&opened, &mut report, out, remarks)
+    let code = line.judge.judge(&opened, &mut report, out, remarks)?;
+    let unread = |image: &ImageFacts| image.layers.iter().any(|layer| !layer.unread.is_empty());
+    // What is in a layer that could not be read may be the worst: such a scan never ends well.
+    Ok(if report.image.as_ref().is_some_and(unread) { ExitCode::FAILURE } else { code })
 }

@@ -142,11 +142,13 @@ fn modules_of(version: &[u8], modules: &[u8], inventory: &mut Inventory) {
             _ => {}
         }
     }
-    if let Some(version) = tagged.filter(|_| !component.is_empty()) {
-        kubernetes(&component, &version, inventory);
+    if let Some(version) = tagged.as_ref().filter(|_| !component.is_empty()) {
+        kubernetes(&component, version, inventory);
     }
     for (name, version) in found {
         // The program's own module is `(devel)` where it was not built from a tag.
+        let linked = || tagged.as_ref().map(|version| format!("v{version}"));
+        let version = if version == "(devel)" { linked().unwrap_or(version) } else { version };
         if version.starts_with('v') {
             let package = Package::new(Ecosystem::Go, name.as_str(), version);
             inventory.add("Go build information", || name.clone(), package);
@@ -154,12 +156,17 @@ fn modules_of(version: &[u8], modules: &[u8], inventory: &mut Inventory) {
     }
 }
 
-/// The version that Kubernetes' build gives its programs: `-X …/version.gitVersion=v1.28.2` among the linker's flags.
+/// The version that a build gives its program among the linker's flags, without `v`: `-X main.version=v1.28.2`,
+/// `-X 'k8s.io/component-base/version.gitVersion=v1.28.2'`.
 fn linked_version(line: &str) -> Option<String> {
     let flags = line.strip_prefix("build\t-ldflags=")?;
-    let (_, rest) = flags.split_once("version.gitVersion=v")?;
-    let version = rest.split([' ', '\'', '"', '\\']).next()?;
-    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
+    flags.match_indices("ersion=").find_map(|(at, key)| {
+        let named = flags.get(..at)?.ends_with(['v', 'V']);
+        let value = flags.get(at + key.len()..)?.split([' ', '\'', '"', '\\']).next()?;
+        let value = value.strip_prefix('v').unwrap_or(value);
+        let ordered = value.starts_with(|c: char| c.is_ascii_digit()) && value.contains('.');
+        (named && ordered).then(|| value.to_owned())
+    })
 }
 
 /// A component of Kubernetes, by the names of its own feed and of NVD.
@@ -228,7 +235,12 @@ mod tests {
         let text = "0123456789abcdefpath\tk8s.io/kubernetes/cmd/kubelet\nmod\tk8s.io/kubernetes\t(devel)\t\nbuild\t-ldflags=\" -X 'k8s.io/client-go/pkg/version.gitCommit=89a4ea3' -X 'k8s.io/component-base/version.gitVersion=v1.28.2'\"\n0123456789abcdef";
         let mut inventory = Inventory::default();
         modules_of(b"go1.20.8", text.as_bytes(), &mut inventory);
-        let want = [("stdlib", "1.20.8"), ("k8s.io/kubelet", "1.28.2"), ("kubernetes", "1.28.2")];
+        let want = [
+            ("stdlib", "1.20.8"),
+            ("k8s.io/kubelet", "1.28.2"),
+            ("kubernetes", "1.28.2"),
+            ("k8s.io/kubernetes", "v1.28.2"),
+        ];
         assert_eq!(names(&inventory), want);
     }
 

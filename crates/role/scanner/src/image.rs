@@ -148,7 +148,7 @@ pub fn read_image(
     let mut squashed: BTreeMap<String, (usize, FileRecord)> = BTreeMap::new();
     let mut facts = facts_of(image);
     for (place, layer) in image.layers.iter().enumerate() {
-        let record = read_layer(store, layer, how, remarks);
+        let (record, unread) = read_layer(store, layer, how, remarks);
         for fault in &record.records.faults {
             remarks.add(&format!("layer {}: {fault}", layer.digest()));
         }
@@ -156,6 +156,7 @@ pub fn read_image(
             let mut alone = Report::default();
             record.records.clone().report(&mut alone, |_| Some(place));
             layer.packages = alone.packages;
+            layer.unread = unread;
         }
         put_over(&mut squashed, place, record);
     }
@@ -227,28 +228,29 @@ fn read_layer(
     layer: &ImageLayer,
     how: &ImageReading<'_>,
     remarks: &mut Remarks<'_>,
-) -> LayerRecord {
+) -> (LayerRecord, String) {
     if let Some(known) = how.cache.and_then(|cache| cache.get(layer.digest(), how.rules.is_some())) {
-        return known;
+        return (known, String::new());
     }
-    let mut fault = |why: String| remarks.add(&format!("layer {}: {why}", layer.digest()));
+    let mut tell = |why: &str| remarks.add(&format!("layer {}: {why}", layer.digest()));
     let open = || store.open_layer(layer);
     match open().map(|blob| walk(blob, &layer.digests, how.rules, open)) {
         Ok((record, Ok(()))) => {
             if let Some(Err(error)) =
                 how.cache.map(|cache| cache.put(layer.digest(), how.rules.is_some(), &record))
             {
-                fault(format!("could not be kept: {error}"));
+                tell(&format!("could not be kept: {error}"));
             }
-            record
+            (record, String::new())
         }
         Ok((record, Err(error))) => {
-            fault(nv_telemetry::chain(&error));
-            record
+            let why = nv_telemetry::chain(&error);
+            tell(&why);
+            (record, why)
         }
         Err(why) => {
-            fault(why);
-            LayerRecord::default()
+            tell(&why);
+            (LayerRecord::default(), why)
         }
     }
 }

@@ -106,6 +106,8 @@ pub struct LayerFacts {
     pub size: u64,
     /// The command that made it, as the image's history says.
     pub command: String,
+    /// Why it could not be read to its end; empty where it was. What was read before is in the report.
+    pub unread: String,
     /// Findings of packages that this layer holds, whether or not an upper one takes them away: what a scan of the
     /// layer alone would find. Places in `packages` of the layer itself.
     pub packages: Vec<Installed>,

@@ -217,6 +217,9 @@ fn damaged_layers_and_indexes_are_told_and_hide_no_others() {
         assert!(errors.contains(told), "{told}: {errors}");
     }
     assert!(!report.packages.is_empty());
+    let unread: Vec<bool> =
+        report.image.unwrap().layers.iter().map(|layer| !layer.unread.is_empty()).collect();
+    assert_eq!(unread, [false, true]);
     fs::write(&upper, gzip(&layers()[0])).unwrap();
     let (_, errors) = read(&root, None);
     assert!(errors.contains("its digest is sha256:"), "{errors}");
