@@ -150,13 +150,18 @@ static __always_inline void tally(struct flow *flow, struct __sk_buff *skb, cons
 }
 
 /* Judges the first packet of a flow, and says who opened it and how that is known. False when the interface is not ours.
- * Not inlined, like the others off the fast path: it runs once a flow. */
-static __noinline bool judge_first(struct packet *p, bool from_pod, const struct settings *set)
+ * Not inlined, like the others off the fast path: it runs once a flow. Not static, for the verifier as `judge`. */
+__noinline int judge_first(struct packet *p, bool from_pod, const struct settings *set)
 {
-	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &p->key.ifindex);
 	__u64 begin = bpf_ktime_get_ns();
-	struct judgement *j = &p->first;
 	bool guessed;
+
+	if (!p || !set)
+		return false;
+	/* A key of its own: of a caller's memory Linux 6.1 takes none. */
+	__u32 interface = p->key.ifindex;
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &interface);
+	struct judgement *j = &p->first;
 
 	if (!endpoint) {
 		count(NO_ENDPOINT);
