@@ -94,7 +94,7 @@ static __always_inline int answer_untracked(__u32 ifindex, enum parsed parsed)
 	return answer(deny ? DENY : OPEN);
 }
 
-/* The kernel has chosen who serves the flow by the time of the first answer: it is judged by that from here on. */
+/* The kernel has chosen who serves the flow by now: it is judged by that from here on. */
 static __noinline void settle_peer(struct __sk_buff *skb, struct packet *p, struct flow *flow,
 				   const struct settings *set)
 {
@@ -183,6 +183,13 @@ __noinline int judge_first(struct packet *p, bool from_pod, const struct setting
 			local_client = !local_client;
 			*j = turned;
 		}
+	}
+	/* Nobody here has used this service yet, so that who serves it is not known before the kernel has chosen, which
+	 * it does behind this program: one packet goes out, and the next one or the answer is judged. */
+	if (!assumed && local_client && from_pod && translations && !(p->key.ifindex >> 31) && !j->matched &&
+	    !j->quarantined && !passes(j) && is_service(p->key.remote)) {
+		j->verdict = OPEN;
+		assumed = true;
 	}
 	p->flags = (local_client ? LOCAL_CLIENT : 0) | (guessed ? MID_STREAM : 0) | (assumed ? ASSUMED : 0) |
 		   (j->quarantined ? QUARANTINED : 0);
@@ -311,8 +318,9 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 			find_peer(skb, &p);
 		goto first;
 	}
-	/* The server's first answer. */
-	if (tracked && !from_pod && (flow->flags & (LOCAL_CLIENT | REPLIED)) == LOCAL_CLIENT)
+	/* The server's first answer, or the second packet to a service that was not known. */
+	if (tracked && (flow->flags & (LOCAL_CLIENT | REPLIED)) == LOCAL_CLIENT &&
+	    (!from_pod || ((flow->flags & ASSUMED) && !is_set(flow->peer))))
 		settle_peer(skb, &p, flow, set);
 
 	if (p.syn && !p.ack) {

@@ -287,6 +287,15 @@ struct {
 	__type(value, struct service);
 } services SEC(".maps");
 
+/* Networks that only services have addresses of: the kernel translates every one of them, and no host has any. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address_key);
+	__type(value, __u32);
+} service_ranges SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);

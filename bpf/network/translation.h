@@ -53,13 +53,20 @@ extern void bpf_ct_release(struct nf_conn *) __ksym __weak;
  * content. */
 const volatile bool translations SEC(".rodata.nat") = true;
 
+static __always_inline bool is_service(const __u32 address[4])
+{
+	struct address_key key = { .prefix_bits = 128 };
+	__builtin_memcpy(key.address, address, 16);
+	return bpf_map_lookup_elem(&service_ranges, &key);
+}
+
 static __always_inline bool is_mapped(const __u32 a[4])
 {
 	return !a[0] && !a[1] && a[2] == bpf_htonl(0xffff);
 }
 
-/* Finds the other end of a packet to the pod behind a translation; false where there is none. Of the two tuples that the
- * kernel keeps of a connection, the one of the packet's answer is known: its addresses are those that the pod sees. */
+/* Finds the other end of a packet behind a translation; false where there is none. The pod's own end and the one that it
+ * sees are a tuple that the kernel knows the connection by, and the other end is the source of the other tuple. */
 static __noinline bool find_peer(struct __sk_buff *skb, struct packet *p)
 {
 	struct bpf_ct_opts options = { .netns_id = -1, .l4proto = p->key.protocol };

@@ -65,6 +65,8 @@ options! {
     runtime_state_dir: PathBuf, "NV_RUNTIME_STATE_DIR", "DIR";
     /// Folder on the BPF file system for programs and maps that outlive the enforcer [default: /sys/fs/bpf/neuvector]
     bpf_dir: PathBuf, "NV_BPF_DIR", "DIR";
+    /// Networks of services (a cluster's service range), with commas between them; connections to them are judged by who serves them from the first use on [default: none, a service is judged so from its second use on]
+    service_range: String, "NV_SERVICE_RANGE", "NETWORK,…";
     /// CPU time that the enforcer may use before it leaves out what is least worth, in percent of one CPU; in the all-in-one the whole process counts [default: 100]
     enforcer_cpu_percent: u32, "NV_ENFORCER_CPU_PERCENT", "PERCENT";
     /// Memory that the enforcer may use before it leaves out what is least worth, in megabytes; in the all-in-one the whole process counts [default: 300]

@@ -1,6 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::Options;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub runtime_state_dir: Option<PathBuf>,
     /// Folder on the BPF file system.
     pub bpf_dir: PathBuf,
+    /// Networks that only services have addresses of.
+    pub service_ranges: Vec<IpNet>,
     /// CPU time that the enforcer may use, in percent of one CPU; at least 1.
     pub enforcer_cpu_percent: u32,
     /// Resident memory that the enforcer may use, in bytes.
@@ -136,6 +139,7 @@ impl Settings {
             docker_socket: socket("--docker-socket", given.docker_socket)?,
             runtime_state_dir: given.runtime_state_dir,
             bpf_dir: given.bpf_dir.unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/neuvector")),
+            service_ranges: networks("--service-range", given.service_range)?,
             enforcer_cpu_percent: given.enforcer_cpu_percent.unwrap_or(100).max(1),
             enforcer_memory_bytes: given.enforcer_memory_mb.unwrap_or(300).saturating_mul(1024 * 1024),
             log: given.log.unwrap_or_else(|| "info".to_owned()),
@@ -169,6 +173,23 @@ fn socket(setting: &'static str, given: Option<String>) -> Result<Option<PathBuf
         return Err(ConfigError::Value { setting, value: raw, expected });
     }
     Ok(Some(PathBuf::from(path)))
+}
+
+/// Most networks of services; the kernel's table of them has no more rows.
+const MAX_SERVICE_RANGES: usize = 16;
+
+/// Networks with commas between them.
+fn networks(setting: &'static str, given: Option<String>) -> Result<Vec<IpNet>, ConfigError> {
+    let Some(raw) = given else { return Ok(Vec::new()) };
+    let parsed: Result<Vec<IpNet>, _> = raw.split(',').map(|one| one.trim().parse()).collect();
+    match parsed {
+        Ok(networks) if networks.len() <= MAX_SERVICE_RANGES => Ok(networks),
+        _ => {
+            let expected =
+                "expected at most 16 networks with commas between them, as 10.96.0.0/12,fd00:96::/108";
+            Err(ConfigError::Value { setting, value: raw, expected })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +238,17 @@ mod tests {
         for flag in ["--containerd-socket", "--docker-socket"] {
             let error = Settings::resolve(parse(&[flag, "tcp://h"])).unwrap_err().to_string();
             assert!(error.contains(flag), "{error}");
+        }
+    }
+
+    #[test]
+    fn networks_of_services_are_given_with_commas_between_them() {
+        let read = |raw: &str| networks("--service-range", Some(raw.to_owned()));
+        let both = ["10.96.0.0/12", "fd00:96::/108"].map(|net| net.parse().unwrap());
+        assert_eq!(read("10.96.0.0/12, fd00:96::/108").unwrap(), both);
+        assert_eq!(networks("--service-range", None).unwrap(), []);
+        for wrong in ["", "10.96.0.0", "10.96.0.0/12,", &["10.0.0.0/8"; 17].join(",")] {
+            assert!(read(wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod name {
     pub(crate) const PLACES: &str = "places";
     pub(crate) const ADDRESSES: &str = "addresses";
     pub(crate) const MODES: &str = "modes";
+    pub(crate) const SERVICE_RANGES: &str = "service_ranges";
     pub(crate) const RULES: &str = "rules";
     pub(crate) const SETTINGS: &str = "settings";
     pub(crate) const FLOWS: &str = "flows";
@@ -23,8 +24,20 @@ pub(crate) mod name {
     pub(crate) const TAPS: &str = "taps";
     pub(crate) const INSPECTED: &str = "inspected";
     /// Those that the agent works with; the others are the kernel side's own.
-    pub(crate) const HANDED_OUT: [&str; 11] =
-        [ENDPOINTS, PLACES, ADDRESSES, MODES, RULES, SETTINGS, FLOWS, COUNTERS, EVENTS, TAPS, INSPECTED];
+    pub(crate) const HANDED_OUT: [&str; 12] = [
+        ENDPOINTS,
+        PLACES,
+        ADDRESSES,
+        MODES,
+        RULES,
+        SETTINGS,
+        FLOWS,
+        COUNTERS,
+        EVENTS,
+        TAPS,
+        INSPECTED,
+        SERVICE_RANGES,
+    ];
 }
 
 /// Why a table cannot be used.

@@ -4,7 +4,7 @@
 //! The order of the writes makes every single lookup go from its old answer to its new one, never through a third
 //! (see [`plan`]); flows that are cached follow when the generation is raised at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
@@ -53,6 +53,7 @@ pub struct Tables {
     rules: Map<RuleKey, RuleRow>,
     endpoints: Map<u32, Endpoint>,
     settings: Map<u32, SettingsRow>,
+    service_ranges: Map<AddressKey, u32>,
     held: Rows,
     held_endpoints: BTreeMap<u32, Endpoint>,
     generation: u32,
@@ -70,6 +71,7 @@ impl Tables {
         let endpoints: Map<u32, Endpoint> = Map::find(name::ENDPOINTS, descriptors)?;
         let settings: Map<u32, SettingsRow> = Map::find(name::SETTINGS, descriptors)?;
         let set = settings.get(&0)?.unwrap_or_default();
+        let service_ranges = Map::find(name::SERVICE_RANGES, descriptors)?;
         let held = Rows {
             modes: modes.all()?.into_iter().collect(),
             addresses: addresses.all()?.into_iter().collect(),
@@ -79,7 +81,32 @@ impl Tables {
         };
         let held_endpoints = endpoints.all()?.into_iter().collect();
         let generation = set.generation;
-        Ok(Self { modes, addresses, rules, endpoints, settings, held, held_endpoints, generation })
+        Ok(Self {
+            modes,
+            addresses,
+            rules,
+            endpoints,
+            settings,
+            service_ranges,
+            held,
+            held_endpoints,
+            generation,
+        })
+    }
+    /// Says which networks only services have addresses of, that no host has. A connection to one of them that no rule
+    /// names is judged by who serves it, from its second packet on where nobody on this node has used the service yet.
+    ///
+    /// # Errors
+    /// When there are more than fit, or the kernel refuses.
+    pub fn set_service_ranges(&self, ranges: &[IpNet]) -> Result<(), TableError> {
+        let wanted: BTreeSet<AddressKey> = ranges.iter().copied().map(AddressKey::new).collect();
+        self.service_ranges.check_capacity(wanted.len())?;
+        for (old, _) in self.service_ranges.all()? {
+            if !wanted.contains(&old) {
+                self.service_ranges.remove(&old)?;
+            }
+        }
+        wanted.iter().try_for_each(|range| self.service_ranges.put(range, &1))
     }
     /// What the tables hold.
     #[must_use]

@@ -132,6 +132,7 @@ pub fn config(settings: &Settings, launcher: Arc<Launcher>) -> EnforcerConfig {
         runtime_socket: settings.containerd_socket.clone(),
         docker_socket: settings.docker_socket.clone(),
         runtime_state_dir: settings.runtime_state_dir.clone(),
+        service_ranges: settings.service_ranges.clone(),
         budget: Budget {
             cpu: f64::from(settings.enforcer_cpu_percent) / 100.0,
             memory: settings.enforcer_memory_bytes,

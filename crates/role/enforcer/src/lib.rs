@@ -90,6 +90,8 @@ pub struct EnforcerConfig {
     pub docker_socket: Option<PathBuf>,
     /// Where the runtime keeps the bundles of running containers; `None` for its usual place.
     pub runtime_state_dir: Option<PathBuf>,
+    /// Networks that only services have addresses of, at most 16.
+    pub service_ranges: Vec<ipnet::IpNet>,
     /// What starts keepers.
     pub launcher: Arc<Launcher>,
     /// What the enforcer may use before it leaves out what is least worth.
@@ -201,6 +203,7 @@ pub async fn run(
         placement: Arc::clone(&placement),
         cgroup_root: cgroup_root.clone(),
         hook: folder.join(oci_hook::SOCKET),
+        service_ranges: config.service_ranges.clone(),
     };
     let kernel = match handed.tables {
         Ok((process, network)) => Some(records::open(process, &network, readers.clone())?),

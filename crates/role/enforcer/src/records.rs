@@ -30,6 +30,8 @@ pub(crate) struct Readers {
     pub(crate) cgroup_root: Option<PathBuf>,
     /// Where the OCI hook asks.
     pub(crate) hook: PathBuf,
+    /// Networks that only services have addresses of.
+    pub(crate) service_ranges: Vec<ipnet::IpNet>,
 }
 
 /// Opens the tables and starts a reader a ring.
@@ -102,6 +104,7 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
     let tap = nv_capture::Tap::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
     let network =
         nv_capture::Tables::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
+    network.set_service_ranges(&to.service_ranges).map_err(|error| strange(error.to_string()))?;
     Ok(Kernel::new(tables, network, places, flows, counters, tap))
 }
 

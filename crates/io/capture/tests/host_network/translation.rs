@@ -143,6 +143,42 @@ fn a_first_connection_to_a_service_is_cut_at_its_answer_when_who_serves_it_is_no
 }
 
 #[test]
+fn a_service_that_nobody_has_used_is_judged_by_who_serves_it_where_services_are_told_by_their_range() {
+    run(|lab| {
+        lab.modes(Protect, Protect);
+        let _listeners = listeners(lab);
+        lab.allow((A, B), Tcp, 8080);
+        for service in services() {
+            lab.a.connect(service, 80).unwrap_err();
+        }
+        lab.tables
+            .set_service_ranges(&["10.99.0.0/16", "fd99::/64"].map(|net| net.parse().unwrap()))
+            .unwrap();
+        lab.apply();
+        for service in services() {
+            lab.a.connect(service, 80).unwrap();
+        }
+        // Who serves these is not allowed: its end and ours stop them.
+        drop(lab.flow_events());
+        let datagrams = lab.b.bind(lab.b.v4, 8080);
+        lab.loaded.as_mut().unwrap().detach(lab.b.ifindex).unwrap();
+        let from = lab.a.bind(lab.a.v4, 0);
+        for _ in 0..5 {
+            from.send_to(b"x", (SERVICE[0], 80)).unwrap();
+        }
+        let mut byte = [0; 8];
+        datagrams.recv(&mut byte).unwrap();
+        datagrams.set_nonblocking(true).unwrap();
+        assert!(datagrams.recv(&mut byte).is_err(), "the first one alone goes out");
+        let denied: Vec<_> =
+            lab.flow_events().iter().map(told).filter(|told| told.4 == Verdict::Deny).collect();
+        assert_eq!(denied, [(false, A, B, 8080, Verdict::Deny)]);
+        // No service has this address: nobody is behind it.
+        lab.a.connect("10.99.0.77".parse().unwrap(), 80).unwrap_err();
+    });
+}
+
+#[test]
 fn a_service_whose_server_is_another_now_is_not_held_to_the_old_one() {
     run(|lab| {
         lab.modes(Discover, Discover);
