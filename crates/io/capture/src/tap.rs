@@ -65,6 +65,14 @@ pub struct TapInterface {
 }
 
 impl TapInterface {
+    /// The veth of that name, where an earlier process has left one.
+    #[must_use]
+    pub fn left(name: &str) -> Option<Self> {
+        let names = ["i", "o"].map(|end| format!("{name}{end}"));
+        let [ifindex, other_end] = find(&names).ok().flatten()?;
+        Some(Self { ifindex, other_end, names })
+    }
+
     /// Makes the veth, or takes the one of that name that an earlier process has left. `name` has at most 14 bytes.
     ///
     /// # Errors

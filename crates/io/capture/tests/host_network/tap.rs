@@ -160,7 +160,9 @@ fn the_interface_of_an_earlier_process_is_taken_over_and_goes_when_it_is_removed
     lab::run(|_lab| {
         let first = TapInterface::make("nvtap-t").unwrap();
         assert_eq!(TapInterface::make("nvtap-t").unwrap(), first);
+        assert_eq!(TapInterface::left("nvtap-t"), Some(first.clone()));
         first.remove().unwrap();
+        assert_eq!(TapInterface::left("nvtap-t"), None);
         let left = nv_capture::netns::host_interfaces().unwrap();
         assert!(left.iter().all(|interface| !interface.name.starts_with("nvtap-t")), "{left:?}");
     });

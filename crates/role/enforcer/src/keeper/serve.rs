@@ -35,16 +35,19 @@ impl Drop for Tapped {
     }
 }
 
-/// Hands an inspector the ring of the interface, which is made if it is not there. The interface's name is of the folder
-/// of the pins, so that it is found again, and enforcers of other folders have others.
-fn give_ring(kernel: &Kernel, tap: &mut Tapped, inspector: &OwnedFd) -> Result<u32, String> {
-    let folder = match &kernel.pins {
+/// Name of the interface, by the folder of the pins, so that it is found again, and enforcers of other folders have others;
+/// without pins, by the launcher of the keepers.
+fn tap_name(kernel: &Kernel) -> String {
+    let whose = match &kernel.pins {
         Some((folder, _)) => folder.display().to_string(),
-        None => format!("process {}", std::process::id()),
+        None => format!("launcher {}", std::os::unix::process::parent_id()),
     };
-    let hash = nv_probe::tables::name_hash(&folder);
-    let name = format!("nvtap{:08x}", hash & 0xffff_ffff);
-    let interface = nv_capture::TapInterface::make(&name).map_err(|error| chain(&error))?;
+    format!("nvtap{:08x}", nv_probe::tables::name_hash(&whose) & 0xffff_ffff)
+}
+
+/// Hands an inspector the ring of the interface, which is made if it is not there.
+fn give_ring(kernel: &Kernel, tap: &mut Tapped, inspector: &OwnedFd) -> Result<u32, String> {
+    let interface = nv_capture::TapInterface::make(&tap_name(kernel)).map_err(|error| chain(&error))?;
     let ring = interface.open().map_err(|error| chain(&error))?;
     let ifindex = interface.ifindex;
     tap.0 = Some(interface);
@@ -80,6 +83,8 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
             Request::Load { bpf_dir } => match load(&bpf_dir, tried) {
                 Ok((loaded, capabilities, process, network)) => {
                     let pinned = loaded.pins.is_some();
+                    // That of a keeper that was killed goes with this one.
+                    tap.0 = nv_capture::TapInterface::left(&tap_name(&loaded));
                     kernel = Some(loaded);
                     let started = match capabilities.file {
                         Some(Mechanism::Fanotify) => {
