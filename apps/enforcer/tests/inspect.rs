@@ -129,6 +129,31 @@ fn rules_of_sensors_that_hold_are_told_as_json() {
 }
 
 #[test]
+fn waf_rules_judge_requests_with_their_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, rules) = (folder.path().join("shop.pcap"), folder.path().join("waf.conf"));
+    std::fs::write(&path, capture()).unwrap();
+    let text = "SecRule ARGS \"@detectSQLi\" \"id:100,phase:2,deny,capture,severity:CRITICAL,msg:'injected',logdata:'%{MATCHED_VAR_NAME}',setvar:'tx.blocking_inbound_anomaly_score=+%{tx.weight}'\"\nSecRule RESPONSE_HEADERS:Server \"@contains nginx\" \"id:101,phase:3,msg:'server told'\"\nSecRule REQUEST_HEADERS:Host \"!@streq shop.example\" \"id:102,phase:1\"\nSecRule RESPONSE_STATUS \"!@eq 200\" \"id:103,phase:4\"\n";
+    std::fs::write(&rules, text).unwrap();
+    let path = path.to_str().unwrap();
+    let output =
+        inspect(&["--json", "--pcap", path, "--rules", rules.to_str().unwrap(), "--set", "weight=5"]);
+    assert!(output.status.success(), "{output:?}");
+    let lines = lines(&output);
+    let waf = lines.iter().find(|line| line.get("waf").is_some()).unwrap();
+    assert_eq!(
+        waf["waf"],
+        json!([
+            { "rule": 100, "message": "injected", "data": "ARGS:id", "severity": "CRITICAL", "variable": "ARGS:id", "phase": 2 },
+            { "rule": 101, "message": "server told", "data": "", "severity": null, "variable": "RESPONSE_HEADERS:Server", "phase": 3 },
+        ])
+    );
+    assert_eq!((&waf["denied_by"], &waf["anomaly"]["inbound"]), (&json!(100), &json!(5)));
+    assert_eq!((&waf["client"], &waf["server_port"]), (&json!("10.0.0.1"), &json!(80)));
+    assert_eq!(lines.last().unwrap()["waf_matches"], json!(2));
+}
+
+#[test]
 fn sensors_that_are_refused_are_told_with_the_reason_before_anything_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.pcap");

@@ -9,6 +9,7 @@ mod record;
 mod sensors;
 mod usage;
 mod verdict;
+mod waf;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use nv_dpi::OverlapPolicy;
 use nv_dpi::engine::Engine;
 use nv_dpi::limits::Limits;
 use nv_packet::capture_stream::read_records;
+use nv_seclang::RuleSet;
 use nv_sensor::matcher::{self, Matcher};
 use nv_sensor::set::SensorSet;
 use policy::Policy;
@@ -36,6 +38,12 @@ pub(crate) struct Inspect {
     /// Network rules to judge sessions by: YAML with `rules` of the shape of the REST API's
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// WAF rules in ModSecurity's language: files in their order, or folders of a rule set
+    #[arg(long, value_name = "PATH")]
+    rules: Vec<PathBuf>,
+    /// A variable of TX before the first rule, such as `blocking_paranoia_level=2`
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::rules::variable, requires = "rules")]
+    set: Vec<(String, String)>,
     /// JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -66,7 +74,8 @@ pub(crate) fn run(inspect: &Inspect) -> Result<()> {
     }
     let sensors = inspect.sensors.as_deref().map(sensors::read).transpose()?;
     let policy = inspect.policy.as_deref().map(policy::read).transpose()?;
-    let judges = Judges { sensors: sensors.as_ref(), policy: policy.as_ref() };
+    let rules = crate::rules::load(&inspect.rules)?;
+    let judges = Judges { sensors: sensors.as_ref(), policy: policy.as_ref(), rules: rules.as_ref() };
     let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let mut total = Total::default();
     let mut read = 0_usize;
@@ -98,6 +107,7 @@ enum Failure {
 struct Judges<'j> {
     sensors: Option<&'j Arc<SensorSet>>,
     policy: Option<&'j Policy>,
+    rules: Option<&'j Arc<RuleSet>>,
 }
 
 fn one(
@@ -114,7 +124,8 @@ fn one(
     };
     let mut engine = Engine::new(&Limits::default(), policy, files::seed());
     let matcher = judges.sensors.map(|set| Matcher::new(Arc::clone(set), matcher::Limits::default()));
-    let mut lines = Lines::new(path, inspect.json, matcher, judges.policy, out);
+    let waf = judges.rules.map(|rules| waf::Waf::new(Arc::clone(rules), &inspect.set));
+    let mut lines = Lines::new(path, inspect.json, matcher, waf, judges.policy, out);
     let outcome = read_records(file, |record| {
         total.packets = total.packets.saturating_add(1);
         total.bytes = total.bytes.saturating_add(record.frame.len() as u64);

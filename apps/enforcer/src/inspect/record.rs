@@ -16,6 +16,7 @@ use serde_json::{Map, Value as Json, json};
 use super::policy::{Action, Policy};
 use super::usage::Usage;
 use super::verdict::{self, Facts, Names};
+use super::waf::Waf;
 
 /// Transactions of a session that are written out; the rest is counted.
 const MAX_TRANSACTIONS: usize = 1000;
@@ -66,6 +67,7 @@ pub(crate) struct Lines<'o> {
     matcher: Option<Matcher>,
     policy: Option<&'o Policy>,
     names: Names,
+    waf: Option<Waf>,
     failed: Option<io::Error>,
     /// Sessions written.
     pub(crate) sessions: u64,
@@ -85,6 +87,7 @@ impl<'o> Lines<'o> {
         file: &Path,
         json: bool,
         matcher: Option<Matcher>,
+        waf: Option<Waf>,
         policy: Option<&'o Policy>,
         out: &'o mut dyn Write,
     ) -> Self {
@@ -96,6 +99,7 @@ impl<'o> Lines<'o> {
             matcher,
             policy,
             names: Names::default(),
+            waf,
             failed: None,
             sessions: 0,
             identified: 0,
@@ -109,6 +113,11 @@ impl<'o> Lines<'o> {
     /// What matching has cost.
     pub(crate) fn matching(&self) -> nv_sensor::matcher::Counters {
         self.matcher.as_ref().map(Matcher::counters).unwrap_or_default()
+    }
+
+    /// WAF rules that matched, and transactions that found no place.
+    pub(crate) fn waf(&self) -> (u64, u64) {
+        self.waf.as_ref().map(|waf| (waf.matches, waf.refused)).unwrap_or_default()
     }
 
     /// Ends the file.
@@ -398,6 +407,9 @@ impl Sink for Lines<'_> {
         if let Some(matcher) = matcher {
             matcher.content(content, &mut |found| note(open, matches, found));
         }
+        if let Some(waf) = &mut self.waf {
+            waf.content(content);
+        }
     }
 
     fn event(&mut self, event: &Event<'_>) {
@@ -421,6 +433,12 @@ impl Sink for Lines<'_> {
                 let Self { matcher, open, matches, .. } = self;
                 if let Some(matcher) = matcher {
                     matcher.closed(event.session, event.at, &mut |found| note(open, matches, found));
+                }
+                let waf = self.waf.as_mut();
+                let told =
+                    waf.map(|waf| waf.closed(event.session, &summary.endpoints, &self.file, self.json));
+                for line in told.into_iter().flatten() {
+                    self.line(&line);
                 }
                 self.closed(event.session, summary);
             }
@@ -449,6 +467,8 @@ pub(crate) struct Total {
     not_matched: u64,
     cut_bodies: u64,
     names_dropped: u64,
+    waf_matches: u64,
+    waf_refused: u64,
     gaps: u64,
     conflicts: u64,
     lost: u64,
@@ -459,6 +479,7 @@ impl Total {
     /// Adds what a file came to.
     pub(crate) fn add(&mut self, lines: &Lines<'_>, counters: &Counters) {
         let matching = lines.matching();
+        let (waf_matches, waf_refused) = lines.waf();
         for (sum, value) in [
             (&mut self.sessions, lines.sessions),
             (&mut self.identified, lines.identified),
@@ -469,6 +490,8 @@ impl Total {
             (&mut self.names_dropped, lines.names.dropped),
             (&mut self.not_matched, matching.refused.saturating_add(matching.dropped)),
             (&mut self.cut_bodies, matching.cut_bodies),
+            (&mut self.waf_matches, waf_matches),
+            (&mut self.waf_refused, waf_refused),
             (&mut self.gaps, counters.gaps),
             (&mut self.conflicts, counters.conflicts),
             (&mut self.lost, counters.parsers_lost),
@@ -498,6 +521,8 @@ pub(crate) fn last_line(out: &mut dyn Write, json: bool, total: &Total, usage: &
             "names_dropped": total.names_dropped,
             "not_matched": total.not_matched,
             "cut_bodies": total.cut_bodies,
+            "waf_matches": total.waf_matches,
+            "waf_refused": total.waf_refused,
             "gaps": total.gaps,
             "conflicts": total.conflicts,
             "lost": total.lost,

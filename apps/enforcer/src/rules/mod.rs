@@ -46,7 +46,7 @@ pub(crate) struct Check {
     json: bool,
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     Ok((name.trim_start_matches("tx.").to_owned(), value.to_owned()))
 }
@@ -83,6 +83,24 @@ pub(crate) fn run(rules: &Rules) -> Result<ExitCode> {
     }
     report.write(&mut out).and_then(|()| out.flush()).context("standard output")?;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Compiles the rules at some paths for use; what is refused is told on standard error. None when there is no path.
+///
+/// # Errors
+/// When a file cannot be read, or the rules are more than are taken.
+pub(crate) fn load(paths: &[PathBuf]) -> Result<Option<Arc<RuleSet>>> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let read = files::read(paths)?;
+    let files: Vec<File<'_>> = read.iter().map(|(name, text)| File { name, text }).collect();
+    let settings = Settings { engine: Engine::DetectionOnly, ..Settings::default() };
+    let (set, refused) = RuleSet::compile(&files, settings).context("the rules")?;
+    for one in &refused {
+        writeln!(std::io::stderr(), "refused  {one}")?;
+    }
+    Ok(Some(Arc::new(set)))
 }
 
 /// Cases ask what rules find; a rule that ends a request early would hide what others find.
