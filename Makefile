@@ -88,6 +88,8 @@ bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (r
 	NV_BINARY=$(abspath $(TARGET)/release/neuvector) cargo bench --locked --profile $(PROFILE) --package nv-benches
 	$(TARGET)/release/nv-guests --cache $(TARGET)/guests --cost $(TARGET)/release/nv-cost
 	cargo bench --locked --package nv-policy --package nv-store --package nv-capture --package nv-dpi --package nv-seclang
+	@# NV_FEEDS=DIR takes feeds from a folder; without it they are made.
+	cargo bench --locked --package nv-role-scanner
 
 # What cargo-fuzz sets, so that it need not be installed: counters of edges for libFuzzer.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
