@@ -1,7 +1,8 @@
 //! What every command that scans shares: the database, what takes findings out, how the result is printed, and when it
 //! fails.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,6 +26,9 @@ pub(crate) struct JudgeLine {
     /// The template of --format template, in Jinja's language over what --format json prints
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
+    /// Write what --format json prints to this file too
+    #[arg(long, value_name = "FILE")]
+    json_file: Option<PathBuf>,
     /// End with exit code 3 when something of this severity or worse was found
     #[arg(long, value_name = "SEVERITY", value_parser = severity)]
     fail_on: Option<Severity>,
@@ -84,6 +88,15 @@ impl JudgeLine {
     ) -> Result<ExitCode> {
         let database = opened.database()?;
         report.apply(database, &self.rules()?);
+        if let Some(path) = &self.json_file {
+            let write = |source| ScannerError::Write { path: path.clone(), source };
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).map_err(write)?;
+            }
+            let mut file = BufWriter::new(File::create(path).map_err(write)?);
+            write_report(database, report, &OutputFormat::Json, &mut file)?;
+            file.flush().map_err(write)?;
+        }
         write_report(database, report, &self.output()?, out)?;
         let failed = self
             .fail_on
@@ -114,6 +127,10 @@ impl JudgeLine {
 
     /// Whether findings are printed in another way than a line each.
     pub(crate) fn is_report(&self) -> bool {
-        self.format.is_some() || self.fail_on.is_some() || !self.vex.is_empty() || !self.accept.is_empty()
+        self.format.is_some()
+            || self.fail_on.is_some()
+            || self.json_file.is_some()
+            || !self.vex.is_empty()
+            || !self.accept.is_empty()
     }
 }

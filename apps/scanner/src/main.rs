@@ -8,6 +8,7 @@ mod line;
 mod packages;
 mod registry;
 mod sbom;
+mod standalone;
 
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
@@ -21,7 +22,12 @@ use nv_role_scanner::{Remarks, print_version};
 const NO_DATABASE: u8 = 254;
 
 fn main() -> ExitCode {
-    let line = Line::parse();
+    let given: Vec<String> =
+        std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok()).collect();
+    let line = match standalone::translate(&given, &|name| std::env::var(name).ok()) {
+        Some(command) => Line::parse_from(std::iter::once("scanner".to_owned()).chain(command)),
+        None => Line::parse(),
+    };
     let version = line.show_version;
     match run(line) {
         Ok(code) => code,
