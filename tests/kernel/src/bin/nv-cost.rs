@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use nv_probe::file::{FileRow, Mounts, Rows, Tables as FileTables, scope};
 use nv_probe::tables::{CgroupRow, ExactKey, ProfileRow, Rows as Programs, RuleRow};
-use nv_probe::{Events, Loaded, Options, Tables, Trial, cgroup, trial, try_files};
+use nv_probe::{Events, Loaded, Options, Tables, Trial, cgroup, trial, try_behaviour, try_files};
 
 use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::verdict::Action;
@@ -130,6 +130,7 @@ fn measure() -> Result<()> {
 
     let mut options = Options::new(None, Some(mechanism))?;
     options.files = Some((hooks.mechanism, hooks.works));
+    options.behaviour = try_behaviour().works;
     let loaded = Loaded::load(&options)?;
     let tables = Tables::from_descriptors(loaded.descriptors()?)?;
     let mut files = FileTables::from_descriptors(loaded.descriptors()?)?;
