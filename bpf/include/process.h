@@ -320,13 +320,13 @@ struct belonging {
 	__u32 reserved;
 };
 
-/* Records of a kind that a cgroup may make in a second. */
-struct deed_limit_key {
+/* Records of a kind that a cgroup has made in a second. */
+struct limit_key {
 	__u64 cgroup;
-	__u64 deed;
+	__u64 kind;
 };
 
-struct deed_limit {
+struct limit {
 	__u64 second;
 	__u64 records;
 };
@@ -351,6 +351,10 @@ enum counter {
 	COUNT_CALLERS_FULL,   /* what a process runs found no room */
 	COUNT_DROPPED_DEED,
 	COUNT_LIMITED_DEED,   /* more of a kind than a cgroup may make in a second */
+	COUNT_LIMITED_EXEC,
+	COUNT_LIMITED_FORK,
+	COUNT_LIMITED_EXIT,
+	COUNT_LIMITED_FILE,
 	COUNT_SLOTS,
 };
 

@@ -12,6 +12,7 @@
 
 #include "belonging.h"
 #include "call.h"
+#include "limit.h"
 
 /* Records of a kind that a cgroup may make in a second; more are counted. */
 #define DEEDS_PER_SECOND 20
@@ -34,13 +35,6 @@
 #define NEW_NAMESPACES 0x7e020080 /* CLONE_NEW… (uapi/linux/sched.h) */
 #define CLONE_NEWUSER 0x10000000
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct deed_limit_key);
-	__type(value, struct deed_limit);
-} deed_limits SEC(".maps");
-
 /* What was asked for; kernel side only. */
 struct request {
 	__u32 deed;
@@ -52,30 +46,13 @@ struct request {
 	const char *cgroup; /* in the kernel's memory */
 };
 
-static __always_inline bool within_limit(__u64 cgroup, __u32 deed)
-{
-	struct deed_limit_key key = { .cgroup = cgroup, .deed = deed };
-	struct deed_limit fresh = { .second = bpf_ktime_get_boot_ns() / 1000000000, .records = 1 };
-	struct deed_limit *limit = bpf_map_lookup_elem(&deed_limits, &key);
-
-	if (!limit) {
-		bpf_map_update_elem(&deed_limits, &key, &fresh, 0);
-		return true;
-	}
-	if (limit->second != fresh.second) {
-		limit->second = fresh.second;
-		limit->records = 0;
-	}
-	return __sync_fetch_and_add(&limit->records, 1) < DEEDS_PER_SECOND;
-}
-
 /* Tells of it. `actor` did it in the name of `cgroup`; `other` is whom it was done to. */
 static __always_inline void tell_deed(struct task_struct *actor, __u64 cgroup, struct request *request,
 				      struct task_struct *other)
 {
 	struct deed_record *record;
 
-	if (!within_limit(cgroup, request->deed)) {
+	if (!within(cgroup, LIMIT_DEED | request->deed, DEEDS_PER_SECOND)) {
 		count(COUNT_LIMITED_DEED);
 		return;
 	}

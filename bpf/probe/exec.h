@@ -48,7 +48,9 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 		if (!bpf_probe_read_user(record->arguments, bytes, (void *)start))
 			record->argument_bytes = bytes;
 	}
-	if (bpf_ringbuf_output(&ring, record, sizeof(*record), wakeup(denied)))
+	if (may_tell(cgroup, record->verdict >= VERDICT_VIOLATE ? LIMIT_AGAINST | RECORD_EXEC : RECORD_EXEC,
+		     COUNT_LIMITED_EXEC) &&
+	    bpf_ringbuf_output(&ring, record, sizeof(*record), wakeup(denied)))
 		count(COUNT_DROPPED_EXEC);
 	if (record->flags & EXEC_RUNTIME)
 		return;

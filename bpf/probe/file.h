@@ -13,6 +13,7 @@
 #define NV_PROBE_FILE_H
 
 #include "belonging.h"
+#include "limit.h"
 
 /* How far up a recursive rule is looked for. Folders that were there have rows of their own; this is for new ones. */
 #define ABOVE 8
@@ -111,7 +112,9 @@ static __noinline int report_file(struct file_event *event)
 	struct scratch *s;
 	struct file_record *record;
 
-	if (!event)
+	if (!event || !may_tell(bpf_get_current_cgroup_id(),
+				event->verdict >= VERDICT_VIOLATE ? LIMIT_AGAINST | RECORD_FILE : RECORD_FILE,
+				COUNT_LIMITED_FILE))
 		return 0;
 	s = take_scratch();
 	if (!s) {

@@ -38,6 +38,8 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 	if (!judged_by(known, &cgroup))
 		return 0;
 	inherit_caller(BPF_CORE_READ(parent, tgid), pid);
+	if (!may_tell(cgroup, RECORD_FORK, COUNT_LIMITED_FORK))
+		return 0;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(COUNT_DROPPED_FORK);
@@ -64,6 +66,8 @@ int BPF_PROG(exit_tracepoint, struct task_struct *task)
 	    !judged_by(belonging_of(task, false), &cgroup))
 		return 0;
 	forget_caller(pid);
+	if (!may_tell(cgroup, RECORD_EXIT, COUNT_LIMITED_EXIT))
+		return 0;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(COUNT_DROPPED_EXIT);

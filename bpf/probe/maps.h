@@ -18,10 +18,12 @@
 #define EARLY_PROGRAM 1
 #define EARLY_SCRIPT 2
 
-/* What the loader tells: inode of the host's mount namespace, and whether this kernel keeps something by task. */
+/* What the loader tells: inode of the host's mount namespace, whether this kernel keeps something by task, and how many
+ * records of a kind a cgroup may make in a second. */
 const volatile struct {
 	__u32 host_mount_namespace;
 	__u32 keeps_by_task;
+	__u32 records_per_second;
 } node = {};
 
 struct {

@@ -249,11 +249,19 @@ pub enum Slot {
     DroppedDeed,
     /// Records of behaviour beyond what a cgroup may make in a second.
     LimitedDeed,
+    /// Exec records beyond what a cgroup may make in a second.
+    LimitedExec,
+    /// Fork records beyond it.
+    LimitedFork,
+    /// Exit records beyond it.
+    LimitedExit,
+    /// File records beyond it.
+    LimitedFile,
 }
 
 impl Slot {
     /// Number of slots.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 22;
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ mod trial_behaviour;
 mod trial_files;
 
 pub use events::{Event, Events};
-pub use load::{Loaded, Options};
+pub use load::{Loaded, Options, RECORDS_PER_SECOND};
 pub use object::shape;
 pub use tables::Tables;
 pub use trial::Trial;

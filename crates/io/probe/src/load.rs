@@ -31,7 +31,14 @@ pub struct Options {
     /// Whether a process is judged by the container that it belongs to, wherever it goes ([`crate::trial::belonging`]);
     /// else by the cgroup that it is in.
     pub belonging: bool,
+    /// Records of a kind (programs, processes made and ended, files) that a cgroup may make in a second; what is against
+    /// the rules has as many of its own. More are counted.
+    pub records_per_second: u32,
 }
+
+/// [`Options::records_per_second`] where nobody says otherwise: more than a busy container makes, less than fills the ring
+/// before it is read.
+pub const RECORDS_PER_SECOND: u32 = 5_000;
 
 impl Options {
     /// Pins under `pin_dir`, or not at all.
@@ -47,13 +54,18 @@ impl Options {
             behaviour: Vec::new(),
             host_mount_namespace: host,
             belonging: crate::trial::belonging().is_ok(),
+            records_per_second: RECORDS_PER_SECOND,
         })
     }
 }
 
 impl Options {
     fn constants(&self) -> Constants {
-        Constants { host_mount_namespace: self.host_mount_namespace, keeps_by_task: self.belonging }
+        Constants {
+            host_mount_namespace: self.host_mount_namespace,
+            keeps_by_task: self.belonging,
+            records_per_second: self.records_per_second,
+        }
     }
 }
 

@@ -66,20 +66,21 @@ pub(crate) fn file_program(hook: &str, mechanism: Mechanism) -> Option<String> {
 }
 
 /// What programs are told of the node when they are loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Constants {
     /// Inode of the host's mount namespace; 0 for none.
     pub(crate) host_mount_namespace: u32,
     /// Whether the kernel lets the programs keep something by task.
     pub(crate) keeps_by_task: bool,
+    /// Records of a kind that a cgroup may make in a second.
+    pub(crate) records_per_second: u32,
 }
 
 impl Constants {
     /// As the object lays them out.
-    fn bytes(self) -> [u8; 8] {
-        let [a, b, c, d] = self.host_mount_namespace.to_ne_bytes();
-        let [e, f, g, h] = u32::from(self.keeps_by_task).to_ne_bytes();
-        [a, b, c, d, e, f, g, h]
+    fn bytes(self) -> Vec<u8> {
+        let words = [self.host_mount_namespace, u32::from(self.keeps_by_task), self.records_per_second];
+        words.into_iter().flat_map(u32::to_ne_bytes).collect()
     }
 }
 
@@ -109,7 +110,7 @@ pub(crate) fn open<S: AsRef<str>>(programs: &[S], constants: Constants) -> libbp
 /// # Errors
 /// The object of this build cannot be read.
 pub fn shape() -> libbpf_rs::Result<String> {
-    let object = open::<&str>(&[], Constants { host_mount_namespace: 0, keeps_by_task: true })?;
+    let object = open::<&str>(&[], Constants { keeps_by_task: true, ..Constants::default() })?;
     let mut lines: Vec<String> = object
         .maps()
         .filter(|map| SHARED_MAPS.iter().any(|name| map.name() == *name))

@@ -50,6 +50,10 @@ pub struct Counters {
     pub callers_full: u64,
     pub dropped_deed: u64,
     pub limited_deed: u64,
+    pub limited_exec: u64,
+    pub limited_fork: u64,
+    pub limited_exit: u64,
+    pub limited_file: u64,
 }
 
 impl Counters {
@@ -418,6 +422,10 @@ impl Tables {
             callers_full,
             dropped_deed,
             limited_deed,
+            limited_exec,
+            limited_fork,
+            limited_exit,
+            limited_file,
         ] = rest;
         Ok(Counters {
             dropped_exec,
@@ -438,6 +446,10 @@ impl Tables {
             callers_full,
             dropped_deed,
             limited_deed,
+            limited_exec,
+            limited_fork,
+            limited_exit,
+            limited_file,
         })
     }
 }

@@ -184,12 +184,12 @@ pub(crate) fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), Str
 
 fn load_with(programs: &[&str], keeps_by_task: bool) -> Result<(libbpf_rs::Object, Tables), String> {
     let refused = |error: libbpf_rs::Error| refusal(&error);
-    let mut object = open(programs, Constants { host_mount_namespace: 0, keeps_by_task }).map_err(refused)?;
+    let mut object = open(programs, Constants { keeps_by_task, ..Constants::default() }).map_err(refused)?;
     for mut map in object.maps_mut() {
         let entries = match map.name().to_string_lossy().as_ref() {
             "ring" | "cgroup_ring" => 4096,
             "cgroups" | "profiles" | "exact" | "patterns" | "file_profiles" | "files" | "applications"
-            | "conditions" | "callers" | "deed_limits" => 16,
+            | "conditions" | "callers" | "limits" => 16,
             _ => continue,
         };
         map.set_max_entries(entries).map_err(refused)?;

@@ -50,6 +50,7 @@ impl Scene {
             behaviour: Vec::new(),
             host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
             belonging: true,
+            records_per_second: nv_probe::RECORDS_PER_SECOND,
         });
         bench.profile(PROFILE, mode, Baseline::Basic);
         bench.cover(&container, PROFILE);

@@ -482,6 +482,7 @@ impl Bench {
             behaviour: behaviour().works.clone(),
             host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
             belonging: true,
+            records_per_second: nv_probe::RECORDS_PER_SECOND,
         }
     }
 

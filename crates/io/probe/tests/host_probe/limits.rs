@@ -86,3 +86,40 @@ fn while_nobody_reads_every_program_is_judged_and_told_or_counted() {
     let (pid, _) = container.run("/bin/good", &["/marks/good"]);
     assert_eq!(bench.exec_of(pid).path, "/bin/good", "a ring that was read takes records again");
 }
+
+#[test]
+fn a_flood_of_one_container_is_told_up_to_its_limit_and_counted_and_takes_nothing_from_another() {
+    const MOST: u32 = 5;
+    let (loud, quiet) = (Container::new(&["/bin/good", "/bin/evil"]), Container::new(&["/bin/good"]));
+    let mut bench = Bench::load(&nv_probe::Options { records_per_second: MOST, ..Bench::options() });
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.rule(1, "/bin/good", nv_model::verdict::Action::Allow, 1);
+    bench.cover(&loud, 1);
+    bench.cover(&quiet, 1);
+    let start = Instant::now();
+    let runs = 60_usize;
+    for _ in 0..runs {
+        assert_eq!(loud.run("/bin/good", &["/marks/good"]).1, End::Code(0), "verdicts have no limit");
+    }
+    let (denied, end) = loud.run("/bin/evil", &["/marks/evil"]);
+    assert!(end.stopped(), "{end:?}");
+    let (other, _) = quiet.run("/bin/good", &["/marks/good"]);
+    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 2;
+    let (mut told, mut seen) = (0, Vec::new());
+    while let batch = bench.events.drain().unwrap()
+        && !batch.is_empty()
+    {
+        for event in batch {
+            if let Event::Exec(exec) = event {
+                told += usize::from(exec.cgroup == loud.id && exec.path == "/bin/good");
+                seen.push(exec.pid);
+            }
+        }
+    }
+    let counters = bench.tables.counters().unwrap();
+    assert!(told <= seconds * MOST as usize, "{told} were told in {seconds} s");
+    assert_eq!(told as u64 + counters.limited_exec, runs as u64, "what is not told is counted: {counters:?}");
+    assert!(counters.limited_exit > 0, "{counters:?}");
+    assert!(seen.contains(&denied), "what is allowed crowds out what is stopped");
+    assert!(seen.contains(&other), "one container takes another's records");
+}

@@ -85,9 +85,16 @@ impl Agent {
         let Some(kernel) = &self.setup.kernel else { return drops };
         if let Ok(counters) = kernel.process.counters() {
             drops = drops.plus(&Drops {
-                exec: counters.dropped_exec,
-                file: counters.dropped_file,
-                lifecycle: counters.dropped_fork.saturating_add(counters.dropped_exit),
+                exec: counters.dropped_exec.saturating_add(counters.limited_exec),
+                file: counters.dropped_file.saturating_add(counters.limited_file),
+                lifecycle: [
+                    counters.dropped_fork,
+                    counters.limited_fork,
+                    counters.dropped_exit,
+                    counters.limited_exit,
+                ]
+                .into_iter()
+                .fold(0, u64::saturating_add),
                 behaviour: counters.dropped_deed.saturating_add(counters.limited_deed),
                 ..Drops::default()
             });
