@@ -234,11 +234,12 @@ static __always_inline void checked(const struct cred *cred, int cap, int answer
 /* Most cgroups between one and the container's. */
 #define NESTED 16
 
-/* `task` is in another cgroup now. Within its container that is its own business. */
+/* `task` is in another cgroup now. Within its container that is its own business, and `sent` by the host the host's. */
 static __always_inline void moved(struct task_struct *task, struct belonging *known, struct cgroup *cgroup,
-				  const char *path)
+				  const char *path, bool sent)
 {
 	struct request request = { .deed = DEED_LEAVE_CGROUP, .cgroup = path };
+	__u32 *left = have_left();
 
 	request.argument = cgroup_id(cgroup);
 	for (int step = 0; step < NESTED && cgroup; step++) {
@@ -246,7 +247,10 @@ static __always_inline void moved(struct task_struct *task, struct belonging *kn
 			return;
 		cgroup = BPF_CORE_READ(cgroup, self.parent, cgroup);
 	}
-	tell_deed(task, known->cgroup, &request, NULL);
+	if (left)
+		*left = 1;
+	if (!sent)
+		tell_deed(task, known->cgroup, &request, NULL);
 }
 
 /* From 6.14, whatever else the kernel allows. */

@@ -26,6 +26,21 @@ struct {
 	__type(value, __u32);
 } runtimes SEC(".maps");
 
+/* Whether a process has ever left the cgroup of its container: only then is it asked at every open whose a process is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} leavers SEC(".maps");
+
+static __always_inline __u32 *have_left(void)
+{
+	__u32 slot = 0;
+
+	return bpf_map_lookup_elem(&leavers, &slot);
+}
+
 /* As far up as a container's runtime is looked for. */
 #define ANCESTORS 32
 

@@ -78,11 +78,11 @@ int BPF_PROG(cgroup_joined, struct cgroup *cgroup, const char *path, struct task
 {
 	struct belonging *known;
 
-	if (!is_unified(cgroup) || !own(bpf_get_current_task_btf()))
+	if (!is_unified(cgroup))
 		return 0;
 	known = belonging_of(task, false);
 	if (known)
-		moved(task, known, cgroup, path);
+		moved(task, known, cgroup, path, !own(bpf_get_current_task_btf()));
 	return 0;
 }
 

@@ -158,8 +158,9 @@ static __always_inline bool has_rules(struct asker *asker)
 	__u64 cgroup = bpf_get_current_cgroup_id();
 	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
 	struct file_profile_row *has;
+	__u32 *left;
 
-	if (!row || !(row->flags & CGROUP_CONTAINER)) {
+	if ((!row || !(row->flags & CGROUP_CONTAINER)) && (left = have_left()) && *left) {
 		struct belonging *known = belonging_of(bpf_get_current_task_btf(), false);
 
 		if (known)

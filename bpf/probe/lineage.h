@@ -34,7 +34,7 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 	cgroup = cgroup_of(child);
 	/* By clone3(2) into another cgroup. */
 	if (known && cgroup != cgroup_of(parent))
-		moved(child, known, BPF_CORE_READ(child, cgroups, dfl_cgrp), NULL);
+		moved(child, known, BPF_CORE_READ(child, cgroups, dfl_cgrp), NULL, false);
 	if (!judged_by(known, &cgroup))
 		return 0;
 	inherit_caller(BPF_CORE_READ(parent, tgid), pid);

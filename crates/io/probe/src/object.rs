@@ -13,7 +13,7 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
-pub(crate) const SHARED_MAPS: [&str; 15] = [
+pub(crate) const SHARED_MAPS: [&str; 16] = [
     "cgroup_ring",
     "cgroups",
     "profiles",
@@ -29,6 +29,7 @@ pub(crate) const SHARED_MAPS: [&str; 15] = [
     "features",
     "belongings",
     "runtimes",
+    "leavers",
 ];
 
 /// Programs that every tier runs.
