@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Bytes of a block; the longest frame (64 KiB with its headers) fits many times.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 1 << 19;
 /// Blocks of a ring.
 const BLOCKS: usize = 16;
 /// How old a block may be until it is handed over, in milliseconds.
