@@ -415,6 +415,9 @@ impl Sink for Lines<'_> {
     fn event(&mut self, event: &Event<'_>) {
         match &event.kind {
             Kind::Field { transaction, field, value } => {
+                if let (Some(waf), Field::Host, Value::Text(host)) = (&mut self.waf, field, value) {
+                    waf.host(event.session, *transaction, host);
+                }
                 if self.policy.is_some() {
                     self.learn(event.session, event.at, *transaction, *field, *value);
                 }

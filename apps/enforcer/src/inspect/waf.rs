@@ -59,22 +59,10 @@ impl Waf {
         if matches!(content.part, Part::Packet(_)) {
             return;
         }
-        if !self.open.contains_key(&key) {
-            // An answer alone says nothing of the request that rules ask about.
-            if content.side == Side::Server || matches!(content.part, Part::End | Part::Hole) {
-                return;
-            }
-            if self.open.len() >= MAX_OPEN {
-                self.refused = self.refused.saturating_add(1);
-                return;
-            }
-            // Who speaks is known to the engine only at the session's end; no rule of the traffic itself asks for it.
-            let mut transaction = Transaction::new(Arc::clone(&self.rules), Peers::default());
-            for (name, value) in &self.set {
-                transaction.set(name, value);
-            }
-            let lines = [Vec::new(), Vec::new()];
-            self.open.insert(key, Exchange { transaction, request: Place::Line, answer: Place::Line, lines });
+        // An answer alone says nothing of the request that rules ask about.
+        let begins = content.side == Side::Client && !matches!(content.part, Part::End | Part::Hole);
+        if begins {
+            self.begin(key);
         }
         let Some(exchange) = self.open.get_mut(&key) else { return };
         match content.side {
@@ -85,6 +73,36 @@ impl Waf {
             && let Some(exchange) = self.open.remove(&key)
         {
             self.over(key, exchange);
+        }
+    }
+
+    /// Begins a transaction, if there is a place for it.
+    fn begin(&mut self, key: (SessionId, u32)) {
+        if self.open.contains_key(&key) {
+            return;
+        }
+        if self.open.len() >= MAX_OPEN {
+            self.refused = self.refused.saturating_add(1);
+            return;
+        }
+        // Who speaks is known to the engine only at the session's end; no rule of the traffic itself asks for it.
+        let mut transaction = Transaction::new(Arc::clone(&self.rules), Peers::default());
+        for (name, value) in &self.set {
+            transaction.set(name, value);
+        }
+        let lines = [Vec::new(), Vec::new()];
+        self.open.insert(key, Exchange { transaction, request: Place::Line, answer: Place::Line, lines });
+    }
+
+    /// Takes the host that a request names. HTTP/2 says it beside the header, where rules look for it in the header.
+    pub(crate) fn host(&mut self, session: SessionId, number: u32, host: &[u8]) {
+        self.begin((session, number));
+        let Some(exchange) = self.open.get_mut(&(session, number)) else { return };
+        let [line, _] = &exchange.lines;
+        // HTTP/1 has told its line by now, and brings the host as a header line.
+        let is_http1 = line.windows(6).any(|text| text == b" HTTP/") || exchange.request != Place::Line;
+        if !is_http1 {
+            exchange.transaction.request_header(b"host", host);
         }
     }
 
