@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     let line = Line::parse();
     match line.command {
         Command::Inner(inner) => command::inner(&inner),
-        Command::Capabilities { json } => command::capabilities(json),
+        Command::Capabilities { json } => {
+            command::capabilities(json, line.options.enforcer_tier.unwrap_or(1))
+        }
         Command::Inspect(inspect) => match inspect::run(&inspect) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => command::failed("enforcer inspect", &format!("{error:#}")),

@@ -36,7 +36,9 @@ fn main() -> ExitCode {
     let line = Line::parse();
     match line.command {
         Some(Command::Inner(inner)) => command::inner(&inner),
-        Some(Command::Capabilities { json }) => command::capabilities(json),
+        Some(Command::Capabilities { json }) => {
+            command::capabilities(json, line.options.enforcer_tier.unwrap_or(1))
+        }
         Some(Command::Run) | None => match run(line.options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => command::failed("neuvector", &error),

@@ -4,6 +4,7 @@
 //!   file is not there afterwards, the program never ran.
 //! - `read FILE`, `delete FILE`, `rename FROM TO`, `link FROM TO`: ends with 0 if it could, with 2 if not.
 //! - `memfd FILE`: copies itself into memory, runs the copy as `write FILE`.
+//! - `in-memory …`: the same, with any arguments.
 //! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
 //! - `dial HOST:PORT MILLIS`: sends datagrams and asks for TCP connections, from its first moment on and until it gets
 //!   through or the time is over; ends with 0 if it got through, with 2 if not.
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
         ["delete", file] => fs::remove_file(file),
         ["rename", from, to] => fs::rename(from, to),
         ["link", from, to] => fs::hard_link(from, to),
-        ["memfd", file] => in_memory(file),
+        ["memfd", file] => in_memory(&["write", file]),
+        ["in-memory", rest @ ..] => in_memory(rest),
         ["connect", target] => connect(target).map(drop),
         ["dial", target, millis] => dial(target, millis),
         ["scan", host, first, last] => scan(host, first, last),
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
         ["talk", target, count] => talk(target, count),
         ["exchange", target, count] => exchange(target, count),
         _ => Err(io::Error::other(
-            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | connect HOST:PORT | dial HOST:PORT MILLIS | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT | exchange HOST:PORT COUNT",
+            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | in-memory … | connect HOST:PORT | dial HOST:PORT MILLIS | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT | exchange HOST:PORT COUNT",
         )),
     };
     match outcome {
@@ -62,11 +64,11 @@ fn write(file: &str) -> io::Result<()> {
 }
 
 /// Runs a copy of this program that has no name in any file system.
-fn in_memory(file: &str) -> io::Result<()> {
+fn in_memory(arguments: &[&str]) -> io::Result<()> {
     let memory = rustix::fs::memfd_create("nothing", rustix::fs::MemfdFlags::empty())?;
     let mut copy = File::from(memory);
     copy.write_all(&fs::read("/proc/self/exe")?)?;
-    Err(Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd())).args(["write", file]).exec())
+    Err(Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd())).args(arguments).exec())
 }
 
 fn address(target: &str) -> io::Result<SocketAddr> {

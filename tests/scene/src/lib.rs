@@ -126,6 +126,19 @@ impl Scene {
     /// # Errors
     /// As for [`Self::start`].
     pub async fn start_at(name: &str, binary: PathBuf, bpf_dir: PathBuf) -> Result<Self> {
+        Self::start_as(name, binary, bpf_dir, &[]).await
+    }
+
+    /// As [`Self::start`], where only the mechanisms of a tier and those after it are used.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_on_tier(name: &str, tier: u8) -> Result<Self> {
+        let bpf_dir = PathBuf::from(format!("/sys/fs/bpf/nv-scene-{name}-{}", std::process::id()));
+        Self::start_as(name, nv_product::binary()?, bpf_dir, &["--enforcer-tier", &tier.to_string()]).await
+    }
+
+    async fn start_as(name: &str, binary: PathBuf, bpf_dir: PathBuf, arguments: &[&str]) -> Result<Self> {
         let folder = PathBuf::from(format!("/var/tmp/nv-scene-{name}-{}", std::process::id()));
         let mut options = LabOptions::fresh()?;
         let socket = folder.join("state/enforcer/oci.sock").display().to_string();
@@ -149,12 +162,16 @@ impl Scene {
             state_dir: folder.join("state"),
             bpf_dir,
             containerd_socket: Some(lab.socket().to_owned()),
-            arguments: vec![
-                "--runtime-state-dir".into(),
-                lab.state_dir().display().to_string(),
-                "--log".into(),
-                "info,nv_role_enforcer=debug".into(),
-            ],
+            arguments: [
+                "--runtime-state-dir",
+                &lab.state_dir().display().to_string(),
+                "--log",
+                "info,nv_role_enforcer=debug",
+            ]
+            .iter()
+            .chain(arguments)
+            .map(|argument| (*argument).to_owned())
+            .collect(),
             user: None,
         })
         .await?;
@@ -223,15 +240,7 @@ impl Scene {
     /// # Errors
     /// When something is not learned within half a minute.
     pub async fn wait_learned(&self) -> Result<()> {
-        let limit = Duration::from_secs(30);
-        for (group, path) in
-            [(CLIENT_GROUP, "/bin/busybox"), (CLIENT_GROUP, "/bin/attacker"), (CLIENT_GROUP, TOOL)]
-        {
-            self.api
-                .wait_for(&format!("/v1/process_profile/{group}"), limit, |answer| has_process(answer, path))
-                .await
-                .with_context(|| format!("{path} is not learned for {group}"))?;
-        }
+        self.wait_learned_programs().await?;
         for (to, port) in [(WEB_GROUP, "tcp/80"), (ECHO_GROUP, "tcp/7")] {
             let mut rounds = 0;
             let learned = |answer: &Value| has_rule(answer, CLIENT_GROUP, to, port);
@@ -243,6 +252,23 @@ impl Scene {
                 }
                 self.operate().await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until normal operation's programs are in the profiles.
+    ///
+    /// # Errors
+    /// When one is not learned within half a minute.
+    pub async fn wait_learned_programs(&self) -> Result<()> {
+        let limit = Duration::from_secs(30);
+        for (group, path) in
+            [(CLIENT_GROUP, "/bin/busybox"), (CLIENT_GROUP, "/bin/attacker"), (CLIENT_GROUP, TOOL)]
+        {
+            self.api
+                .wait_for(&format!("/v1/process_profile/{group}"), limit, |answer| has_process(answer, path))
+                .await
+                .with_context(|| format!("{path} is not learned for {group}"))?;
         }
         Ok(())
     }

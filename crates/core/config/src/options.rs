@@ -71,6 +71,8 @@ options! {
     enforcer_cpu_percent: u32, "NV_ENFORCER_CPU_PERCENT", "PERCENT";
     /// Memory that the enforcer may use before it leaves out what is least worth, in megabytes; in the all-in-one the whole process counts [default: 300]
     enforcer_memory_mb: u64, "NV_ENFORCER_MEMORY_MB", "MB";
+    /// First of the four tiers of mechanisms that the enforcer may use (1 BPF LSM, 2 fmod_ret, 3 tracepoints, 4 no BPF); the best that works from there on is used [default: 1]
+    enforcer_tier: u8, "NV_ENFORCER_TIER", "1-4";
     /// What is logged: error, warn, info, debug, trace, also by module (info,nv_policy=debug) [default: info]
     log: String, "NV_LOG", "FILTER";
     /// How it is logged [default: text]

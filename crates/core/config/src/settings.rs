@@ -58,6 +58,8 @@ pub struct Settings {
     pub enforcer_cpu_percent: u32,
     /// Resident memory that the enforcer may use, in bytes.
     pub enforcer_memory_bytes: u64,
+    /// First tier of mechanisms that may be used, 1 to 4.
+    pub enforcer_tier: u8,
     /// Log filter.
     pub log: String,
     /// Log style.
@@ -142,6 +144,17 @@ impl Settings {
             service_ranges: networks("--service-range", given.service_range)?,
             enforcer_cpu_percent: given.enforcer_cpu_percent.unwrap_or(100).max(1),
             enforcer_memory_bytes: given.enforcer_memory_mb.unwrap_or(300).saturating_mul(1024 * 1024),
+            enforcer_tier: match given.enforcer_tier {
+                None => 1,
+                Some(tier @ 1..=4) => tier,
+                Some(other) => {
+                    return Err(ConfigError::Value {
+                        setting: "--enforcer-tier",
+                        value: other.to_string(),
+                        expected: "expected 1, 2, 3 or 4",
+                    });
+                }
+            },
             log: given.log.unwrap_or_else(|| "info".to_owned()),
             log_format: given.log_format.unwrap_or_default(),
             event_log_bytes: given.event_log_mb.unwrap_or(1024).saturating_mul(1024 * 1024),

@@ -84,7 +84,8 @@ pub enum BehaviourKind {
 }
 
 /// What standard input or output is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stdio {
     /// Closed, or of no kind that is told apart.
     #[default]
@@ -104,7 +105,8 @@ pub enum Stdio {
 }
 
 /// What a process of a container asked the kernel for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DeedKind {
     /// A mount: of a file system, or of a part of another one.
     Mount,
@@ -148,7 +150,7 @@ impl DeedKind {
 }
 
 /// Something that a process of a container asked the kernel for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deed {
     /// What.
     pub kind: DeedKind,

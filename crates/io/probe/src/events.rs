@@ -11,6 +11,7 @@ use nv_model::mode::{Baseline, Mode};
 use nv_model::verdict::{Mechanism, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes;
 
 use crate::layout::{
@@ -21,7 +22,7 @@ use crate::redact;
 use crate::ring::Ring;
 
 /// One event. Times are since boot, suspend included; see [`since_boot`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A program was run, or stopped from running.
     Exec(Box<Exec>),
@@ -76,7 +77,7 @@ pub enum Event {
 }
 
 /// A program that was run, or was stopped from running.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     /// When.
     pub at: Duration,
@@ -156,7 +157,7 @@ impl Exec {
 }
 
 /// A file was opened or changed against its rule, or was kept from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEvent {
     /// When.
     pub at: Duration,
@@ -191,7 +192,7 @@ pub struct FileEvent {
 }
 
 /// A process of a container asked the kernel for something that attacks are made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeedEvent {
     /// When.
     pub at: Duration,

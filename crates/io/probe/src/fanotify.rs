@@ -102,7 +102,15 @@ fn head(bytes: &[u8]) -> Option<(libc::fanotify_event_metadata, &[u8])> {
 #[must_use]
 pub fn trial() -> Capability {
     let start = Instant::now();
-    let reason = fire().err().unwrap_or_default();
+    let reason = crate::trial_files::unnamed()
+        .map_err(|error| format!("no file can be made to try it with: {error}"))
+        .and_then(|file| {
+            // Without a name it is opened again through its descriptor.
+            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            fire(Ask::Open, file.as_fd(), move || std::fs::File::open(path).map(drop))
+        })
+        .err()
+        .unwrap_or_default();
     let trial_micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     Capability { mechanism: Mechanism::Fanotify, works: reason.is_empty(), reason, trial_micros }
 }
@@ -133,15 +141,15 @@ fn overlay() -> io::Result<OwnedFd> {
     Ok(fsmount(system.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
 }
 
-/// The error is the reason, in one sentence.
-fn fire() -> Result<(), String> {
+/// Refuses what `act` does with the marked file. The error is the reason, in one sentence.
+pub(crate) fn fire(
+    ask: Ask,
+    file: BorrowedFd<'_>,
+    act: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<(), String> {
     let asking = Asking::new().map_err(|error| format!("the kernel does not ask before opens: {error}"))?;
-    // A file without a name is enough: it is opened again through its descriptor.
-    let file = crate::trial_files::unnamed()
-        .map_err(|error| format!("no file can be made to try it with: {error}"))?;
-    asking.add(Ask::Open, file.as_fd(), false).map_err(|error| format!("a file takes no mark: {error}"))?;
-    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-    let opener = std::thread::spawn(move || std::fs::File::open(path).map(drop));
+    asking.add(ask, file, false).map_err(|error| format!("a file takes no mark: {error}"))?;
+    let opener = std::thread::spawn(act);
     let end = Instant::now() + PATIENCE;
     let mut asked = false;
     while !opener.is_finished() && Instant::now() < end {
@@ -180,6 +188,24 @@ impl Ask {
         match self {
             Self::Open => libc::FAN_OPEN_PERM,
             Self::Exec => libc::FAN_OPEN_EXEC_PERM,
+        }
+    }
+}
+
+/// How much one mark covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// A file system (Linux 4.20).
+    FileSystem,
+    /// One mount of it; copies of the mount in other namespaces are others.
+    Mount,
+}
+
+impl Whole {
+    const fn flag(self) -> libc::c_uint {
+        match self {
+            Self::FileSystem => libc::FAN_MARK_FILESYSTEM,
+            Self::Mount => libc::FAN_MARK_MOUNT,
         }
     }
 }
@@ -225,6 +251,25 @@ impl Asking {
     /// There was no such mark.
     pub fn remove(&self, ask: Ask, target: BorrowedFd<'_>) -> io::Result<()> {
         mark(&self.group, libc::FAN_MARK_REMOVE, ask.mask() | libc::FAN_EVENT_ON_CHILD, target)
+    }
+
+    /// Asks about every file of a file system, in whatever mount namespace and by whatever path it is opened, or of one
+    /// mount. `target` is anything on it.
+    ///
+    /// # Errors
+    /// The kernel takes no such mark (it has none for its own internal file systems), or there are too many.
+    pub fn add_whole(&self, ask: Ask, target: BorrowedFd<'_>, whole: Whole) -> io::Result<()> {
+        mark(&self.group, libc::FAN_MARK_ADD | whole.flag(), ask.mask(), target)
+    }
+    /// Asks about a file no longer, as long as it is not changed. Where the kernel can (Linux 5.19) it forgets that when
+    /// it needs the memory.
+    ///
+    /// # Errors
+    /// The file system takes no marks.
+    pub fn pass(&self, ask: Ask, target: BorrowedFd<'_>) -> io::Result<()> {
+        let ignore = libc::FAN_MARK_ADD | libc::FAN_MARK_IGNORED_MASK;
+        mark(&self.group, ignore | libc::FAN_MARK_EVICTABLE, ask.mask(), target)
+            .or_else(|_| mark(&self.group, ignore, ask.mask(), target))
     }
 
     /// Takes the questions that are there. Several threads may call it, each question comes to one of them.

@@ -15,6 +15,7 @@
 
 pub mod bpffs;
 pub mod cgroup;
+pub mod connector;
 pub mod events;
 pub mod fanotify;
 pub mod file;

@@ -229,6 +229,14 @@ impl Tables {
         self.cgroups.remove(&id.to_ne_bytes())
     }
 
+    /// The row of one cgroup.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn cgroup(&self, id: u64) -> Result<Option<CgroupRow>, TableError> {
+        Ok(self.held_cgroup(id)?.map(read_cgroup))
+    }
+
     /// Every cgroup under policy, inherited ones included.
     ///
     /// # Errors

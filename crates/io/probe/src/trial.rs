@@ -18,6 +18,7 @@ use nv_model::node::{Capabilities, Capability};
 use nv_model::verdict::Mechanism;
 
 use crate::cgroup;
+use crate::fanotify;
 use crate::object::{Constants, OBSERVERS, complaint, open};
 use crate::tables::{CgroupRow, ProfileRow, Tables};
 
@@ -60,10 +61,11 @@ enum Outcome {
 
 /// Tries every mechanism, the strongest first, and says which one is the best that works. Takes well under a second.
 ///
-/// Needs root, and never fails: what cannot be tried is reported as not working, with the reason. `network` is left
-/// open; another crate tries that.
+/// Mechanisms of tiers before `from_tier` (1 to 4) are left out, as if the kernel did not have them. Needs root, and never
+/// fails: what cannot be tried is reported as not working, with the reason. `network` is left open; another crate tries
+/// that.
 #[must_use]
-pub fn run(trial: &Trial) -> Capabilities {
+pub fn run(trial: &Trial, from_tier: u8) -> Capabilities {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let mechanisms = [
         (Mechanism::BpfLsm, "exec_lsm", 1_u8),
@@ -73,7 +75,11 @@ pub fn run(trial: &Trial) -> Capabilities {
     let mut capabilities = Capabilities { kernel, ..Capabilities::default() };
     for (mechanism, program, tier) in mechanisms {
         let start = Instant::now();
-        let reason = fire(trial, mechanism, program).err().unwrap_or_default();
+        let reason = if tier < from_tier {
+            left_out(from_tier)
+        } else {
+            fire(trial, mechanism, program).err().unwrap_or_default()
+        };
         let works = reason.is_empty();
         tracing::info!(mechanism = mechanism.as_str(), works, reason, "tried to stop a program");
         if works && capabilities.process.is_none() {
@@ -81,6 +87,22 @@ pub fn run(trial: &Trial) -> Capabilities {
         }
         let trial_micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         capabilities.trials.push(Capability { mechanism, works, reason, trial_micros });
+    }
+    if capabilities.process.is_none() {
+        let start = Instant::now();
+        let reason = without_bpf(trial).err().unwrap_or_default();
+        let works = reason.is_empty();
+        tracing::info!(mechanism = Mechanism::Fanotify.as_str(), works, reason, "tried to stop a program");
+        let lost = if works {
+            (capabilities.process, capabilities.tier) = (Some(Mechanism::Fanotify), 4);
+            lost_without_bpf()
+        } else {
+            vec![lost(None, None).concat(), format!("What runs is not seen: {reason}")]
+        };
+        capabilities.lost = lost;
+        let trial_micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        capabilities.trials.push(Capability { mechanism: Mechanism::Fanotify, works, reason, trial_micros });
+        return capabilities;
     }
     let observers =
         match capabilities.trials.iter().find(|trial| trial.mechanism == Mechanism::TracepointKill) {
@@ -97,6 +119,47 @@ pub fn run(trial: &Trial) -> Capabilities {
     capabilities
 }
 
+/// Why a mechanism was not tried.
+#[must_use]
+pub fn left_out(from_tier: u8) -> String {
+    format!("it was not tried, as the setting enforcer-tier is {from_tier}")
+}
+
+/// What is left where no BPF program stops one: fanotify asks before a file is opened to be run, and the proc connector
+/// tells what runs. The error is the reason, in one sentence.
+fn without_bpf(trial: &Trial) -> Result<(), String> {
+    use std::os::fd::AsFd as _;
+    let script = crate::trial_files::program(&trial.exe)
+        .map_err(|error| format!("no program can be made to try it with: {error}"))?;
+    let path = script.path.clone();
+    let run = move || Command::new(path).spawn().and_then(|mut child| child.wait()).map(drop);
+    fanotify::fire(fanotify::Ask::Exec, script.file.as_fd(), run)?;
+    let run = || {
+        let mut command = Command::new(&trial.exe);
+        command.args(&trial.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn()?;
+        child.wait()?;
+        Ok(child.id())
+    };
+    crate::connector::trial(run)
+}
+
+/// What an operator loses on the last tier, a sentence each.
+fn lost_without_bpf() -> Vec<String> {
+    [
+        "A program that fanotify is not asked about (in memory, on a mount that is not a second old, one that a dynamic \
+         loader is given) runs until it is looked at, and is killed then.",
+        "A program of the host is not stopped before it runs: in Protect it is killed afterwards.",
+        "Conditions on arguments cannot be asked before a program runs: a line with one denies whatever the arguments are, \
+         and allows nothing.",
+        "Programs are judged by this enforcer's own process: what starts while none runs is not judged.",
+        "Which process comes from a container's first program is not known, so that zero-drift does not ask for it.",
+        "Of programs that end at once the arguments, and what their input and output were, may not be told.",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
 /// What an operator loses against the first tier, a sentence each.
 fn lost(process: Option<Mechanism>, observers: Option<&String>) -> Vec<String> {
     let mut lost: Vec<&str> = match process {
@@ -108,8 +171,8 @@ fn lost(process: Option<Mechanism>, observers: Option<&String>) -> Vec<String> {
         Some(_) => vec![
             "A program that is not allowed is killed before its first instruction instead of being refused: \
              its caller sees an end by signal 9, and no error from execve.",
-            "A script is judged by its interpreter alone: neither a rule on its own path nor that it is not from the \
-             image stops it.",
+            "A script's own file is judged by fanotify, in this enforcer's own process: while none runs, a script is judged \
+             by its interpreter alone.",
         ],
         None => vec!["Programs cannot be stopped: Protect only reports them on this node."],
     };

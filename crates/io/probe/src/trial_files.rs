@@ -105,3 +105,41 @@ pub(crate) fn unnamed() -> io::Result<OwnedFd> {
     let make = |folder: &str| rustix::fs::open(folder, flags, Permissions::from_raw_mode(0o600));
     Ok(make("/run").or_else(|_| make("/tmp"))?)
 }
+
+/// A program with a name of its own, removed at the end.
+pub(crate) struct OwnProgram {
+    /// Its path.
+    pub(crate) path: std::path::PathBuf,
+    /// It, open.
+    pub(crate) file: std::fs::File,
+}
+
+impl Drop for OwnProgram {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "a program of the trial stays");
+        }
+    }
+}
+
+/// A script that `interpreter` would run.
+pub(crate) fn program(interpreter: &Path) -> io::Result<OwnProgram> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let make = |folder: &str| {
+        let flags = rustix::fs::statvfs(folder)?.f_flag;
+        if flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("nothing may be run in {folder}"),
+            ));
+        }
+        let path = Path::new(folder).join(format!("nv-trial-{}", std::process::id()));
+        // Anew, whatever is in the folder: it is writable for others.
+        let mut made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
+        made.write_all(format!("#!{}\n", interpreter.display()).as_bytes())?;
+        drop(made);
+        Ok(OwnProgram { file: std::fs::File::open(&path)?, path })
+    };
+    make("/run").or_else(|_| make("/tmp")).or_else(|_| make("/var/tmp"))
+}

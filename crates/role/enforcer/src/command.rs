@@ -18,18 +18,29 @@ use crate::{Budget, EnforcerConfig, EnforcerError, JoinToken, Launcher};
 pub enum Inner {
     /// Hold the kernel for the agent at the other end of standard input
     #[command(hide = true)]
-    Keeper,
+    Keeper(FromTier),
     /// Read packets for the agent at the other end of standard input
     #[command(hide = true)]
     Inspector,
     /// Start keepers and inspectors for the agent at the other end of standard input
     #[command(hide = true)]
-    Launcher,
+    Launcher(FromTier),
     /// Be the program that a trial tries to stop
     #[command(hide = true)]
     TrialChild,
     /// Let a runtime wait until a new container is under its policy: an OCI hook for createRuntime
     OciHook(HookLine),
+}
+
+/// Nice value of a keeper that programs wait for.
+const KEEPER_NICE: i32 = -15;
+
+/// Which mechanisms a keeper leaves out.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct FromTier {
+    /// Those of tiers before this one
+    #[arg(long, default_value_t = 1)]
+    from_tier: u8,
 }
 
 /// Runs one of them.
@@ -42,13 +53,23 @@ pub fn inner(command: &Inner) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => failed("inspector", &reason),
         },
-        Inner::Launcher => match crate::launcher_main() {
+        Inner::Launcher(line) => match crate::launcher_main(line.from_tier) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => failed("launcher", &reason),
         },
-        Inner::Keeper => {
-            let tried = crate::try_each(&trial());
-            if let Err(error) = privileges::reduce_keeper() {
+        Inner::Keeper(line) => {
+            // What it has to say goes where the agent's log goes.
+            if let Err(error) = nv_telemetry::start_log("info", nv_config::LogStyle::default()) {
+                return failed("keeper", &error);
+            }
+            let tried = crate::try_each(&trial(), line.from_tier);
+            if tried.kills() {
+                // Programs wait for its answers, on a busy machine too. The privilege for it goes away next.
+                if let Err(error) = rustix::process::setpriority_process(None, KEEPER_NICE) {
+                    tracing::warn!(%error, "the keeper is no more urgent than others");
+                }
+            }
+            if let Err(error) = privileges::reduce_keeper(tried.kills()) {
                 return failed("keeper", &nv_telemetry::chain(&error));
             }
             match crate::keeper_main(&tried) {
@@ -65,13 +86,13 @@ pub fn trial() -> nv_probe::Trial {
     nv_probe::Trial { exe: PathBuf::from("/proc/self/exe"), args: vec!["trial-child".to_owned()] }
 }
 
-/// Prints what the kernel allows.
+/// Prints what the kernel allows, without the mechanisms of tiers before `from_tier`.
 #[must_use]
-pub fn capabilities(json: bool) -> ExitCode {
+pub fn capabilities(json: bool, from_tier: u8) -> ExitCode {
     if !rustix::process::geteuid().is_root() {
         return failed("capabilities", &"the mechanisms can be tried only as root");
     }
-    let found = crate::capabilities(&trial());
+    let found = crate::capabilities(&trial(), from_tier);
     let text = if json { serde_json::to_string_pretty(&found).unwrap_or_default() } else { table(&found) };
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,7 +134,7 @@ pub fn failed(what: &str, reason: &dyn std::fmt::Display) -> ExitCode {
 /// # Errors
 /// [`EnforcerError`]: the process must not go on then.
 pub fn give_privileges_away(settings: &Settings) -> Result<Arc<Launcher>, EnforcerError> {
-    let launcher = Launcher::start()?;
+    let launcher = Launcher::start(settings.enforcer_tier)?;
     let ports = [settings.rest_port, settings.grpc_port, settings.console_port];
     for kept in privileges::reduce(Needs::of(&settings.state_dir, &ports))? {
         tracing::debug!(capability = ?kept.capability, why = kept.why, "kept");

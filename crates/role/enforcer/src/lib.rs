@@ -15,6 +15,7 @@ mod attribution;
 mod backlog;
 mod callers;
 mod captures;
+mod cgroup_watch;
 pub mod command;
 mod connections;
 mod gate;
@@ -70,6 +71,8 @@ const MAX_WAITING: usize = 64;
 const MAX_FILE_RECORDS: usize = 1024;
 /// Packets of words of the inspector that may wait for the agent.
 const MAX_HEARD: usize = 256;
+/// Events of programs that the keeper judges that may wait for the agent; the socket before it holds some thousand more.
+const MAX_PROGRAMS: usize = 4096;
 /// New and removed cgroups that may wait for the agent.
 const MAX_CGROUP_NEWS: usize = 1024;
 
@@ -145,10 +148,10 @@ impl From<HeldError> for EnforcerError {
     }
 }
 
-/// What this machine's kernel allows: every mechanism is loaded and fired. Needs root; takes about a second.
+/// What this machine's kernel allows: every mechanism of `from_tier` and later ones is loaded and fired. Needs root; takes about a second.
 #[must_use]
-pub fn capabilities(trial: &nv_probe::Trial) -> Capabilities {
-    keeper::try_all(trial)
+pub fn capabilities(trial: &nv_probe::Trial, from_tier: u8) -> Capabilities {
+    keeper::try_all(trial, from_tier)
 }
 
 /// Runs the enforcer until `shutdown`. Enforcement itself goes on after it. `on_ready` is told once what the kernel
@@ -205,10 +208,18 @@ pub async fn run(
         hook: folder.join(oci_hook::SOCKET),
         service_ranges: config.service_ranges.clone(),
     };
+    let (programs_told, mut program_turns) = mpsc::channel(MAX_PROGRAMS);
+    let seating =
+        handed.programs.map(|socket| agent::Seating::start(socket, programs_told.clone())).transpose()?;
     let kernel = match handed.tables {
         Ok((process, network)) => Some(records::open(process, &network, readers.clone())?),
         Err(reason) => {
-            tracing::error!(reason, "nothing can be enforced on this machine");
+            if seating.is_some() {
+                tracing::warn!(reason, "programs are judged without BPF");
+                records::without_kernel(readers.clone())?;
+            } else {
+                tracing::error!(reason, "nothing can be enforced on this machine");
+            }
             None
         }
     };
@@ -220,6 +231,8 @@ pub async fn run(
         held,
         held_path,
         kernel,
+        seating,
+        programs_told,
         keeper: Some(Arc::new(keeper)),
         launcher: Arc::clone(&config.launcher),
         file_records,
@@ -253,6 +266,12 @@ pub async fn run(
             Some(news) = cgroup_turns.recv() => agent.cgroup(news),
             Some(seen) = file_turns.recv() => agent.file(seen),
             Some(words) = heard_turns.recv() => agent.heard(words),
+            Some(told) = program_turns.recv() => {
+                while let Ok(news) = cgroup_turns.try_recv() {
+                    agent.cgroup(news);
+                }
+                agent.program_told(told);
+            }
             Some(events) = network_events.recv() => agent.network_events(events),
             Some(event) = runtime_turns.recv() => agent.runtime(event),
             Some(event) = link_turns.recv() => agent.link(event),
@@ -261,6 +280,7 @@ pub async fn run(
             _ = every.second.tick() => agent.second(),
             _ = every.five_seconds.tick() => agent.five_seconds(),
         }
+        agent.tell_seats();
     }
     if let Err(error) = linking.await {
         tracing::warn!(%error, "the link's task");

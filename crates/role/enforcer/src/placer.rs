@@ -89,8 +89,10 @@ impl Placement {
 
 /// Reads news of cgroups and puts containers in their places.
 pub(crate) struct Placer {
-    pub(crate) tables: Arc<Tables>,
-    pub(crate) places: Arc<Places>,
+    /// `None` where no BPF table holds what is placed; the agent places it then.
+    pub(crate) tables: Option<Arc<Tables>>,
+    /// As `tables`.
+    pub(crate) places: Option<Arc<Places>>,
     /// Where questions to a runtime wait for their answers.
     pub(crate) tasks: tokio::runtime::Handle,
     pub(crate) identifiers: Identifiers,
@@ -101,11 +103,11 @@ pub(crate) struct Placer {
 }
 
 impl Placer {
-    /// Works until the agent is gone. On a thread of its own.
-    pub(crate) fn run(self, mut events: nv_probe::Events) {
+    /// Works until the agent is gone. On a thread of its own; `news` waits for that long at most.
+    pub(crate) fn run(self, mut news: impl FnMut(Duration) -> std::io::Result<Vec<Event>>) {
         let mut waiting: Vec<CgroupNews> = Vec::new();
         loop {
-            match events.poll(Duration::from_millis(100)) {
+            match news(Duration::from_millis(100)) {
                 Ok(batch) => waiting.extend(batch.into_iter().filter_map(|event| self.take(event))),
                 Err(error) => {
                     tracing::error!(%error, "new cgroups cannot be heard of any more");
@@ -162,7 +164,7 @@ impl Placer {
                 Some(CgroupNews::Made { id, parent, path, found: Some(Box::new(found)), asked })
             }
             Event::CgroupGone { id, .. } => {
-                if let Err(error) = self.places.remove(id) {
+                if let Some(Err(error)) = self.places.as_ref().map(|places| places.remove(id)) {
                     tracing::warn!(%error, cgroup = id, "the row of a cgroup that is gone stays");
                 }
                 Some(CgroupNews::Gone { id })
@@ -190,8 +192,8 @@ impl Placer {
 
     pub(crate) fn rows(&self) -> Rows {
         Rows {
-            tables: Arc::clone(&self.tables),
-            places: Arc::clone(&self.places),
+            tables: self.tables.clone(),
+            places: self.places.clone(),
             placement: Arc::clone(&self.placement),
             cgroup_root: self.cgroup_root.clone(),
         }
@@ -201,8 +203,8 @@ impl Placer {
 /// Writes rows of new containers.
 #[derive(Clone)]
 pub(crate) struct Rows {
-    tables: Arc<Tables>,
-    places: Arc<Places>,
+    tables: Option<Arc<Tables>>,
+    places: Option<Arc<Places>>,
     placement: Arc<Placement>,
     cgroup_root: Option<PathBuf>,
 }
@@ -227,14 +229,15 @@ impl Rows {
             return false;
         }
         // A pod's own cgroup has no row here: its containers differ in what the agent knows of them.
-        if let Err(error) = self.places.set(id, self.placement.place(group, found)) {
+        let (Some(tables), Some(places)) = (&self.tables, &self.places) else { return false };
+        if let Err(error) = places.set(id, self.placement.place(group, found)) {
             tracing::error!(%error, cgroup = id, workload = %found.id, "a new container's connects are not judged");
         }
         let Some(profile) = self.placement.number(group) else { return false };
         let in_pod = found.is_in_pod();
         let mut placed = true;
         for cgroup in [Some(id), in_pod.then_some(parent)].into_iter().flatten() {
-            if let Err(error) = self.tables.set_cgroup(cgroup, CgroupRow { profile, container: true }) {
+            if let Err(error) = tables.set_cgroup(cgroup, CgroupRow { profile, container: true }) {
                 tracing::error!(%error, cgroup, workload = %found.id, "a new container is without its profile");
                 placed = false;
             }

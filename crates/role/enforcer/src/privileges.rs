@@ -125,11 +125,11 @@ pub fn kept(kernel: (u32, u32), needs: Needs) -> Vec<Kept> {
     kept
 }
 
-/// What a keeper keeps.
+/// What a keeper keeps; `kills` says that it stops programs by itself, as no BPF program does.
 #[must_use]
-pub fn kept_by_keeper() -> Vec<Kept> {
+pub fn kept_by_keeper(kills: bool) -> Vec<Kept> {
     let keep = |capability, why| Kept { capability, why };
-    vec![
+    let mut kept = vec![
         keep(CapabilitySet::BPF, "loading programs and tables"),
         keep(CapabilitySet::PERFMON, "programs at tracepoints"),
         keep(CapabilitySet::NET_ADMIN, "programs at interfaces"),
@@ -141,7 +141,11 @@ pub fn kept_by_keeper() -> Vec<Kept> {
             "files of containers that belong to their users, cgroups by number",
         ),
         keep(CapabilitySet::SYS_RESOURCE, "locking tables in memory, before Linux 5.11"),
-    ]
+    ];
+    if kills {
+        kept.push(keep(CapabilitySet::KILL, "stopping programs that no BPF program stops"));
+    }
+    kept
 }
 
 /// Gives away what the agent does not need ([`kept`]), for good: for this thread, all that it starts, and all programs
@@ -160,8 +164,8 @@ pub fn reduce(needs: Needs) -> Result<Vec<Kept>, PrivilegesError> {
 ///
 /// # Errors
 /// As for [`reduce`].
-pub fn reduce_keeper() -> Result<(), PrivilegesError> {
-    keep_only(&kept_by_keeper())
+pub fn reduce_keeper(kills: bool) -> Result<(), PrivilegesError> {
+    keep_only(&kept_by_keeper(kills))
 }
 
 pub(crate) fn keep_only(kept: &[Kept]) -> Result<(), PrivilegesError> {

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::EnforcerError;
 use crate::backlog::{Backlog, Tally};
-use crate::keeper::{KeeperError, Named, ProtocolError, Seen, receive};
+use crate::cgroup_watch::CgroupWatch;
+use crate::keeper::{KeeperError, Named, ProtocolError, Seen, Told, receive};
 use crate::kernel::Kernel;
 use crate::oci_hook::Desk;
 use crate::placer::{CgroupNews, Placement, Placer};
@@ -38,17 +39,17 @@ pub(crate) struct Readers {
 pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<Kernel, EnforcerError> {
     let strange = |error: String| EnforcerError::Keeper(KeeperError::Talk(error));
     let mut events = ring(&mut process, "ring")?;
-    let cgroup_events = ring(&mut process, "cgroup_ring")?;
+    let mut cgroup_events = ring(&mut process, "cgroup_ring")?;
     let copies: std::io::Result<Named> =
         process.iter().map(|(name, table)| Ok((name.clone(), table.try_clone()?))).collect();
     let copies = copies.map_err(|error| strange(error.to_string()))?;
     let placer = Placer {
-        tables: Arc::new(
+        tables: Some(Arc::new(
             nv_probe::Tables::from_descriptors(copies).map_err(|error| strange(error.to_string()))?,
-        ),
-        places: Arc::new(
+        )),
+        places: Some(Arc::new(
             nv_capture::Places::from_descriptors(network).map_err(|error| strange(error.to_string()))?,
-        ),
+        )),
         tasks: tokio::runtime::Handle::current(),
         identifiers: to.identifiers,
         placement: to.placement,
@@ -59,7 +60,7 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
     let desk =
         Desk { identifiers: placer.identifiers.clone(), rows: placer.rows(), alive: Arc::clone(&to.alive) };
     tokio::spawn(desk.serve(to.hook));
-    spawn("new-cgroups", move || placer.run(cgroup_events))?;
+    spawn("new-cgroups", move || placer.run(|patience| cgroup_events.poll(patience)))?;
     let (process_records, tally, network_records) = (to.process, to.tally, to.network);
     let alive = Arc::clone(&to.alive);
     let mut backlog = Backlog::new(process_records, tally);
@@ -106,6 +107,43 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
         nv_capture::Tables::from_descriptors(network).map_err(|error| strange(error.to_string()))?;
     network.set_service_ranges(&to.service_ranges).map_err(|error| strange(error.to_string()))?;
     Ok(Kernel::new(tables, network, places, flows, counters, tap))
+}
+
+/// Where there are no rings: new cgroups are heard of by inotify.
+pub(crate) fn without_kernel(to: Readers) -> Result<(), EnforcerError> {
+    let Some(root) = &to.cgroup_root else { return Ok(()) };
+    let mut watch = CgroupWatch::new(root).map_err(EnforcerError::Thread)?;
+    let placer = Placer {
+        tables: None,
+        places: None,
+        tasks: tokio::runtime::Handle::current(),
+        identifiers: to.identifiers,
+        placement: to.placement,
+        cgroup_root: to.cgroup_root,
+        agent: to.cgroups,
+        alive: to.alive,
+    };
+    spawn("new-cgroups", move || placer.run(|patience| watch.poll(patience)))
+}
+
+/// Reads what the keeper tells of programs, until it ends.
+pub(crate) fn read_programs(socket: OwnedFd, told: mpsc::Sender<Told>) -> Result<(), EnforcerError> {
+    spawn("programs", move || {
+        loop {
+            match receive::<Told>(socket.as_fd()) {
+                Ok((one, _)) => {
+                    if told.blocking_send(one).is_err() {
+                        return;
+                    }
+                }
+                Err(ProtocolError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, "what runs is not told any more");
+                    return;
+                }
+            }
+        }
+    })
 }
 
 fn ring(process: &mut Named, name: &str) -> Result<nv_probe::Events, EnforcerError> {

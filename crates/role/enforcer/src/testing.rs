@@ -17,6 +17,7 @@ pub(crate) fn agent(clock: Arc<dyn Clock>) -> Agent {
     let (later, _done) = mpsc::channel(1);
     let (file_records, _files) = mpsc::channel(1);
     let (heard, _words) = mpsc::channel(1);
+    let (programs_told, _told) = mpsc::channel(1);
     let started = clock.now();
     Agent::new(Setup {
         clock,
@@ -26,6 +27,8 @@ pub(crate) fn agent(clock: Arc<dyn Clock>) -> Agent {
         held: Default::default(),
         held_path: "/nowhere/policy.json".into(),
         kernel: None,
+        seating: None,
+        programs_told,
         keeper: None,
         launcher: Arc::new(Launcher::idle()),
         file_records,

@@ -119,7 +119,7 @@ fn measure() -> Result<()> {
         exe: PROGRAM.into(),
         args: vec!["sh".into(), "-c".into(), format!("exit {}", trial::child_main())],
     };
-    let mechanism = trial::run(&child).process.context("nothing stops programs here")?;
+    let mechanism = trial::run(&child, 1).process.context("nothing stops programs here")?;
     let hooks = try_files(mechanism).map_err(anyhow::Error::msg)?;
     // Before anything is loaded.
     let mut starter = Starter::new()?;

@@ -536,7 +536,7 @@ impl Bench {
 /// What the trial finds on this kernel, once.
 pub(crate) fn mechanism() -> Option<nv_model::verdict::Mechanism> {
     static FOUND: std::sync::OnceLock<Option<nv_model::verdict::Mechanism>> = std::sync::OnceLock::new();
-    *FOUND.get_or_init(|| nv_probe::trial::run(&trial()).process)
+    *FOUND.get_or_init(|| nv_probe::trial::run(&trial(), 1).process)
 }
 
 /// What the trial finds for suspicious behaviour, once.

@@ -12,7 +12,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 #[test]
 fn the_trial_finds_what_stops_programs_here_and_says_why_not_better() {
-    let found = nv_probe::trial::run(&trial());
+    let found = nv_probe::trial::run(&trial(), 1);
     println!("{found:#?}");
     let best = found.process.expect("this kernel stops programs by none of the mechanisms");
     assert!((1..=3).contains(&found.tier));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nv_model::name::WorkloadId;
 
-use super::{Agent, Later, Renewed};
+use super::{Agent, Later, Renewed, Seating};
 use crate::inventory::Attached;
 use crate::keeper::Keeper;
 use crate::records::{self, Readers};
@@ -43,12 +43,14 @@ impl Agent {
             return;
         }
         let (launcher, dir) = (Arc::clone(&self.setup.launcher), self.setup.bpf_dir.clone());
-        let later = self.setup.later.clone();
-        let readers = self.setup.readers.take().filter(|_| !self.setup.pinned).map(|old| {
-            // The old rings are written to no more.
-            old.alive.store(false, Ordering::Relaxed);
-            Readers { alive: Arc::new(AtomicBool::new(true)), ..old }
-        });
+        let (later, told) = (self.setup.later.clone(), self.setup.programs_told.clone());
+        let without_tables = self.setup.kernel.is_none();
+        let readers =
+            self.setup.readers.take().filter(|_| !self.setup.pinned && !without_tables).map(|old| {
+                // The old rings are written to no more.
+                old.alive.store(false, Ordering::Relaxed);
+                Readers { alive: Arc::new(AtomicBool::new(true)), ..old }
+            });
         if readers.is_some() {
             tracing::error!("nothing is enforced until there is a new keeper, as nothing could be pinned");
             self.setup.readers.clone_from(&readers);
@@ -56,16 +58,19 @@ impl Agent {
         tokio::task::spawn_blocking(move || {
             let started = Keeper::start(&launcher, &dir).map_err(|error| error.to_string());
             let outcome = started.and_then(|(keeper, handed)| {
-                let (process, network) = handed.tables?;
-                let kernel = match readers {
-                    Some(readers) => {
+                let seating = handed.programs.map(|socket| Seating::start(socket, told)).transpose();
+                let seating = seating.map_err(|error| error.to_string())?;
+                let kernel = match (handed.tables, readers) {
+                    (Err(_), _) if without_tables => None,
+                    (Err(reason), _) => return Err(reason),
+                    (Ok((process, network)), Some(readers)) => {
                         let kernel = records::open(process, &network, readers);
                         Some(Box::new(kernel.map_err(|error| error.to_string())?))
                     }
                     // The tables are the pinned ones that this agent holds already.
-                    None => None,
+                    (Ok(_), None) => None,
                 };
-                Ok((keeper, Renewed { kernel, files: handed.files }))
+                Ok((keeper, Renewed { kernel, files: handed.files, seating }))
             });
             drop(later.blocking_send(Later::Keeper(outcome)));
         });
@@ -86,6 +91,9 @@ impl Agent {
             self.parents.clear();
             self.place_cgroups();
             self.place_workloads();
+        }
+        if let (Some(seating), Some(new)) = (&mut self.setup.seating, renewed.seating) {
+            seating.renew(new);
         }
         if let Some(files) = renewed.files
             && let Err(error) = crate::records::read_files(files, self.setup.file_records.clone())

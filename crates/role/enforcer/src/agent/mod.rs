@@ -21,6 +21,7 @@ mod place;
 mod policy;
 mod programs;
 mod question;
+mod seats;
 mod sessions;
 mod sockets;
 mod ticks;
@@ -57,7 +58,7 @@ use crate::hashes::{Hashed, Hashes};
 use crate::held::Held;
 use crate::inspector::{Heard, Inspector};
 use crate::inventory::Inventory;
-use crate::keeper::{Keeper, Launcher, Seen, Watch, Watched};
+use crate::keeper::{Keeper, Launcher, Seen, Told, Watch, Watched};
 use crate::kernel::Kernel;
 use crate::leaving::Leaving;
 use crate::load::Load;
@@ -66,6 +67,8 @@ use crate::placer::Placement;
 use crate::processes::{History, Processes};
 use crate::records::Readers;
 use crate::usage::UsageMeter;
+
+pub(crate) use self::seats::Seating;
 
 /// How long a program that is to be learned is not reported again.
 const LEARN_AGAIN: Duration = Duration::from_secs(60);
@@ -93,6 +96,10 @@ pub(crate) struct Setup {
     pub(crate) held: Held,
     pub(crate) held_path: PathBuf,
     pub(crate) kernel: Option<Kernel>,
+    /// What the keeper judges programs by; `None` where the kernel's programs do it all.
+    pub(crate) seating: Option<Seating>,
+    /// Where the reader of what it tells of them hands it on.
+    pub(crate) programs_told: mpsc::Sender<Told>,
     /// `None` while a new one is started.
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) launcher: Arc<Launcher>,
@@ -134,6 +141,8 @@ pub(crate) struct Renewed {
     kernel: Option<Box<Kernel>>,
     /// Where it reports files.
     files: Option<OwnedFd>,
+    /// Where it judges programs.
+    seating: Option<Seating>,
 }
 
 /// Work that was done elsewhere meanwhile.
@@ -226,6 +235,8 @@ pub(crate) struct Agent {
     kept: BTreeMap<GroupName, EffectiveProfile>,
     welcomed: bool,
     told_dropped: Drops,
+    /// Events of programs that the keeper judges which did not come.
+    programs_lost: u64,
 }
 
 impl Agent {
@@ -275,6 +286,7 @@ impl Agent {
             kept: BTreeMap::new(),
             welcomed: false,
             told_dropped: Drops::default(),
+            programs_lost: 0,
         };
         agent.greet_at = agent.setup.clock.monotonic().saturating_add(GREET_AT_LAST);
         agent.processes.scan(agent.setup.cgroup_root.as_deref());

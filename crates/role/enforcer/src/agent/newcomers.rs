@@ -28,6 +28,9 @@ impl Agent {
             CgroupNews::Made { id, parent, path, found, asked } => (id, parent, path, found, asked),
             CgroupNews::Gone { id } => {
                 self.parents.remove(&id);
+                if let Some(seating) = &mut self.setup.seating {
+                    seating.gone(id);
+                }
                 return self.leaving.cgroup(id, self.setup.clock.monotonic());
             }
         };
@@ -36,6 +39,8 @@ impl Agent {
             // What is made in it inherits, and may have its own row by now.
             if is_engines(&path) && path.matches('/').count() == 1 {
                 self.place_parent(id);
+            } else if let Some(seating) = &mut self.setup.seating {
+                seating.inherit(id, parent);
             }
             return;
         };

@@ -23,8 +23,12 @@ impl Agent {
     /// Every cgroup of the host gets the host's profile; those of containers get theirs, as far as their bundles or an
     /// earlier run tell. The runtime tells the rest.
     pub(super) fn place_cgroups(&mut self) {
-        let (Some(kernel), Some(root)) = (&self.setup.kernel, self.setup.cgroup_root.clone()) else { return };
-        let held = kernel.process.cgroups().unwrap_or_default();
+        let Some(root) = self.setup.cgroup_root.clone() else { return };
+        if self.setup.kernel.is_none() && self.setup.seating.is_none() {
+            return;
+        }
+        let held = self.setup.kernel.as_ref().and_then(|kernel| kernel.process.cgroups().ok());
+        let held = held.unwrap_or_default();
         let profile = self.profile_number(&GroupName::nodes());
         let cgroups = match nv_probe::cgroup::walk(&root) {
             Ok(cgroups) => cgroups,
@@ -60,7 +64,10 @@ impl Agent {
         }
     }
 
-    pub(super) fn place(&self, cgroup: u64, profile: u32, container: bool) {
+    pub(super) fn place(&mut self, cgroup: u64, profile: u32, container: bool) {
+        if let Some(seating) = &mut self.setup.seating {
+            seating.place(cgroup, profile, container);
+        }
         if let Some(kernel) = &self.setup.kernel
             && let Err(error) =
                 kernel.process.set_cgroup(cgroup, nv_probe::tables::CgroupRow { profile, container })
@@ -124,9 +131,11 @@ impl Agent {
         let pod = in_pod.then(|| self.parent_cgroup(&workload.cgroup)).flatten();
         let path = workload.cgroup.clone();
         if cgroup != 0 {
+            let workload = workload.clone();
             self.place(cgroup, profile, true);
-            self.tell_root(workload);
-            self.tell_starter(workload);
+            self.tell_root(&workload);
+            self.tell_starter(&workload);
+            self.seat_root(&workload);
             for below in self.cgroups_below(&path) {
                 self.place(below, profile, true);
             }

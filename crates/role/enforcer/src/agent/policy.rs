@@ -14,12 +14,12 @@ use crate::kernel;
 impl Agent {
     /// Writes the held policy to the kernel.
     pub(super) fn enforce(&mut self) -> Result<(), kernel::KernelError> {
+        let mut policy = self.setup.held.policy.clone();
+        for (group, profile) in &self.kept {
+            policy.profiles.entry(group.clone()).or_insert_with(|| profile.clone());
+        }
         match &mut self.setup.kernel {
             Some(kernel) => {
-                let mut policy = self.setup.held.policy.clone();
-                for (group, profile) in &self.kept {
-                    policy.profiles.entry(group.clone()).or_insert_with(|| profile.clone());
-                }
                 // The host's own addresses may be newer than what the controllers know of it: then they take one for
                 // a workload that nobody manages.
                 for own in self.setup.node.interfaces.iter().map(|held| held.address.addr()) {
@@ -29,11 +29,15 @@ impl Agent {
                     }
                 }
                 kernel.apply(&policy, &self.inventory, &mut self.setup.held.numbers)?;
-                self.setup.placement.set(&self.setup.held.numbers, &self.setup.held.policy.workloads);
-                Ok(())
             }
-            None => Ok(()),
+            None if self.setup.seating.is_none() => return Ok(()),
+            None => {}
         }
+        if let Some(seating) = &mut self.setup.seating {
+            seating.enforce(&policy, &self.inventory, &mut self.setup.held.numbers);
+        }
+        self.setup.placement.set(&self.setup.held.numbers, &self.setup.held.policy.workloads);
+        Ok(())
     }
 
     /// A policy came: enforce it, keep it, say so. Whole or not at all.

@@ -167,16 +167,14 @@ impl Agent {
         group: GroupName,
         parent: &Program,
     ) -> ProcessObservation {
-        let rule = exec
-            .rule
-            .and_then(|rule| self.setup.kernel.as_ref().and_then(|kernel| kernel.rule(exec.profile, rule)));
+        let rule = exec.rule.and_then(|rule| self.rule_of(exec.profile, rule));
+        let (rule_group, rule_uuid) = rule.unwrap_or_else(|| {
+            let uuid = if exec.is_against_family() { NOT_OF_FAMILY } else { "" };
+            (group.clone(), uuid.to_owned())
+        });
         ProcessObservation {
-            rule_group: rule.map_or_else(|| group.clone(), |rule| rule.group.clone()),
-            rule_uuid: match rule {
-                Some(rule) => rule.uuid.clone(),
-                None if exec.is_against_family() => NOT_OF_FAMILY.to_owned(),
-                None => String::new(),
-            },
+            rule_group,
+            rule_uuid,
             user: if exec.verdict != Verdict::Learn {
                 // The denied process is gone; its parent has the same file system.
                 crate::users::name_of(exec.parent_pid, exec.uid)
@@ -235,7 +233,8 @@ impl Agent {
             stdio: exec.stdio,
         };
         // What is killed at its exec is a process until its end is told; what is refused never was one.
-        let refused = exec.verdict == Verdict::Deny && exec.mechanism != Some(Mechanism::TracepointKill);
+        let killed = matches!(exec.mechanism, Some(Mechanism::TracepointKill | Mechanism::UserspaceKill));
+        let refused = exec.verdict == Verdict::Deny && !killed;
         let before = if refused { Some(process) } else { self.processes.exec(exec.pid, process) };
         if let Some(process) = before {
             self.past(Past { pid: exec.pid, process, ended: exec.at, exit: None });

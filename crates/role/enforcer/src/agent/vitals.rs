@@ -79,8 +79,11 @@ impl Agent {
     /// Everything that was not told, wherever it was dropped.
     pub(super) fn drops(&self) -> Drops {
         let mut drops = self.outbox.drops().plus(&self.gate.drops()).plus(&self.setup.tally.drops());
-        let overflow =
-            Drops { lifecycle: self.processes.overflow(), file: self.files.lost, ..Drops::default() };
+        let overflow = Drops {
+            lifecycle: self.processes.overflow().saturating_add(self.programs_lost),
+            file: self.files.lost,
+            ..Drops::default()
+        };
         drops = drops.plus(&overflow);
         let Some(kernel) = &self.setup.kernel else { return drops };
         if let Ok(counters) = kernel.process.counters() {

@@ -25,6 +25,8 @@ pub(crate) struct Handed {
     pub(crate) tables: Result<(Named, Named), String>,
     /// Where files are reported; `None` when they cannot be watched.
     pub(crate) files: Option<OwnedFd>,
+    /// The socket of programs that the keeper judges; `None` where the kernel does it all.
+    pub(crate) programs: Option<OwnedFd>,
     /// The programs outlive the keeper, and the tables are those of an earlier one.
     pub(crate) pinned: bool,
 }
@@ -56,6 +58,14 @@ impl From<ProtocolError> for KeeperError {
     }
 }
 
+/// The descriptors of a packet, when they are as many as it says.
+fn complete(descriptors: Vec<OwnedFd>, count: usize) -> Result<std::vec::IntoIter<OwnedFd>, KeeperError> {
+    if descriptors.len() == count {
+        return Ok(descriptors.into_iter());
+    }
+    Err(KeeperError::Talk("descriptors are missing".to_owned()))
+}
+
 /// A running keeper. Dropping it closes the socket, so that it ends.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -77,18 +87,21 @@ impl Keeper {
         let keeper = Self { socket: Mutex::new(ours), other_end, pid };
         let (reply, descriptors) = keeper.ask(&Request::Load { bpf_dir: bpf_dir.to_owned() })?;
         let handed = match reply {
-            Reply::Ready { capabilities, process, network, pinned, files } => {
-                if descriptors.len() != process.len() + network.len() + usize::from(files) {
-                    return Err(KeeperError::Talk("descriptors are missing".to_owned()));
-                }
-                let mut descriptors = descriptors.into_iter();
-                let files = if files { descriptors.next_back() } else { None };
-                let process = process.into_iter().zip(descriptors.by_ref()).collect();
-                let network = network.into_iter().zip(descriptors).collect();
-                Handed { capabilities, tables: Ok((process, network)), pinned, files }
+            Reply::Ready { capabilities, process, network, pinned, files, programs } => {
+                let tables = process.len() + network.len();
+                let mut descriptors =
+                    complete(descriptors, tables + usize::from(files) + usize::from(programs))?;
+                let process: Named = process.into_iter().zip(descriptors.by_ref()).collect();
+                let network: Named = network.into_iter().zip(descriptors.by_ref()).collect();
+                let files = if files { descriptors.next() } else { None };
+                let programs = if programs { descriptors.next() } else { None };
+                Handed { capabilities, tables: Ok((process, network)), pinned, files, programs }
             }
-            Reply::Unable { capabilities, reason } => {
-                Handed { capabilities, tables: Err(reason), pinned: false, files: None }
+            Reply::Unable { capabilities, reason, files, programs } => {
+                let mut descriptors = complete(descriptors, usize::from(files) + usize::from(programs))?;
+                let files = if files { descriptors.next() } else { None };
+                let programs = if programs { descriptors.next() } else { None };
+                Handed { capabilities, tables: Err(reason), pinned: false, files, programs }
             }
             other => return Err(KeeperError::Talk(format!("{other:?} is no answer to loading"))),
         };

@@ -44,14 +44,15 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Starts it. To be called before privileges are given away, and before other threads are there.
+    /// Starts it; its keepers leave out the mechanisms of tiers before `from_tier`. To be called before privileges are
+    /// given away, and before other threads are there.
     ///
     /// # Errors
     /// [`KeeperError::Start`] when the binary cannot be started again.
-    pub fn start() -> Result<Self, KeeperError> {
+    pub fn start(from_tier: u8) -> Result<Self, KeeperError> {
         let (ours, theirs) = protocol::pair()?;
-        let child =
-            spawn(LAUNCHER, theirs).map_err(|source| KeeperError::Start { exe: own_binary(), source })?;
+        let child = spawn(LAUNCHER, Some(from_tier), theirs)
+            .map_err(|source| KeeperError::Start { exe: own_binary(), source })?;
         Ok(Self { socket: Mutex::new(ours), child: Mutex::new(child) })
     }
 
@@ -96,15 +97,16 @@ impl Drop for Launcher {
 }
 
 /// Starts this binary again as `what`, with the socket as its standard input.
-fn spawn(what: &str, socket: OwnedFd) -> std::io::Result<Child> {
-    Command::new(own_binary()).arg(what).stdin(Stdio::from(socket)).stdout(Stdio::null()).spawn()
+fn spawn(what: &str, from_tier: Option<u8>, socket: OwnedFd) -> std::io::Result<Child> {
+    let tier = from_tier.map(|tier| format!("--from-tier={tier}"));
+    Command::new(own_binary()).arg(what).args(tier).stdin(Stdio::from(socket)).stdout(Stdio::null()).spawn()
 }
 
 /// Runs the launcher on the socket that is its standard input, until the other end closes.
 ///
 /// # Errors
 /// A sentence for the log when the socket cannot be used.
-pub fn launcher_main() -> Result<(), String> {
+pub fn launcher_main(from_tier: u8) -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
     let mut keepers: Vec<Child> = Vec::new();
@@ -125,10 +127,12 @@ pub fn launcher_main() -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         };
         let started = match (what.as_str(), sockets.pop()) {
-            (KEEPER, Some(socket)) => spawn(KEEPER, socket).map_err(|error| error.to_string()),
+            (KEEPER, Some(socket)) => {
+                spawn(KEEPER, Some(from_tier), socket).map_err(|error| error.to_string())
+            }
             (INSPECTOR, Some(socket)) => {
                 end(inspector.take())?;
-                spawn(INSPECTOR, socket).map_err(|error| error.to_string())
+                spawn(INSPECTOR, None, socket).map_err(|error| error.to_string())
             }
             _ => Err(format!("{what:?} with {} sockets is not understood", sockets.len())),
         };

@@ -4,12 +4,15 @@
 //! that a keeper needs. It answers one request at a time
 //! ([`protocol`]), and ends when the agent does. What it has pinned stays in the kernel.
 
+mod exec;
 mod guard;
 mod handle;
 mod launcher;
 mod protocol;
+mod questions;
 mod serve;
 
+pub(crate) use exec::{Seat, Seats, TakeSeats, Told};
 pub(crate) use guard::{Place, Rules, Seen, Watch, Watched};
 pub use handle::KeeperError;
 pub(crate) use handle::{Keeper, Named};

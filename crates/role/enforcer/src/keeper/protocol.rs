@@ -87,15 +87,21 @@ pub(crate) enum Reply {
         network: Vec<String>,
         /// There is one more descriptor behind them: the socket on which files are reported.
         files: bool,
+        /// There is one more behind that: the socket of programs that the keeper judges.
+        programs: bool,
         /// The programs outlive the keeper.
         pinned: bool,
     },
-    /// Tried, but nothing could be loaded.
+    /// Tried, but no BPF program could be loaded.
     Unable {
         /// What the kernel allows.
         capabilities: Capabilities,
         /// Why, in a sentence.
         reason: String,
+        /// As in [`Self::Ready`].
+        files: bool,
+        /// As in [`Self::Ready`].
+        programs: bool,
     },
     /// The files are watched.
     Watching(Watched),

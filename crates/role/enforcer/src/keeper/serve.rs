@@ -8,6 +8,7 @@ use nv_model::verdict::Mechanism;
 use nv_probe::FileHooks;
 use nv_telemetry::chain;
 
+use super::exec;
 use super::guard::{Guard, Watch};
 use super::protocol::{self, ProtocolError, Reply, Request};
 use crate::inspector::Begin;
@@ -63,6 +64,14 @@ pub struct Tried {
     behaviour: Vec<&'static str>,
 }
 
+impl Tried {
+    /// Whether programs are killed from user space here, which takes a privilege more.
+    #[must_use]
+    pub fn kills(&self) -> bool {
+        self.capabilities.tier == TIER_WITHOUT_BPF
+    }
+}
+
 /// Runs the keeper on the control socket that is its standard input, until the other end closes.
 ///
 /// # Errors
@@ -80,35 +89,36 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         };
         let answered = match request {
-            Request::Load { bpf_dir } => match load(&bpf_dir, tried) {
-                Ok((loaded, capabilities, process, network)) => {
-                    let pinned = loaded.pins.is_some();
+            Request::Load { bpf_dir } => {
+                let loaded = if tried.capabilities.tier == TIER_WITHOUT_BPF {
+                    Err((tried.capabilities.clone(), "no BPF program stops one here".to_owned()))
+                } else {
+                    load(&bpf_dir, tried)
+                };
+                let capabilities = match &loaded {
+                    Ok((_, capabilities, ..)) | Err((capabilities, _)) => capabilities.clone(),
+                };
+                let (loaded, reason) = match loaded {
+                    Ok((loaded, _, process, network)) => (Some((loaded, process, network)), String::new()),
+                    Err((_, reason)) => (None, reason),
+                };
+                let pinned = loaded.as_ref().is_some_and(|(kernel, ..)| kernel.pins.is_some());
+                let handed = loaded.map(|(loaded, process, network)| {
                     // That of a keeper that was killed goes with this one.
                     tap.0 = nv_capture::TapInterface::left(&tap_name(&loaded));
                     kernel = Some(loaded);
-                    let started = match capabilities.file {
-                        Some(Mechanism::Fanotify) => {
-                            Guard::asks().map(|(guard, socket)| (guard, Some(socket)))
-                        }
-                        Some(_) => kernel_rows(kernel.as_ref()).map(|guard| (guard, None)),
-                        None => Err("the kernel has nothing for it".to_owned()),
-                    };
-                    let files = match started {
-                        Ok((started, files)) => {
-                            guard = Some(started);
-                            files
-                        }
-                        Err(error) => {
-                            tracing::error!(error, "files are not watched");
-                            None
-                        }
-                    };
-                    ready(socket, capabilities, pinned, &process, &network, files.as_ref())
+                    (process, network)
+                });
+                let files = watch_files(&capabilities, kernel.as_ref(), &mut guard);
+                let programs = judge_programs(&capabilities, kernel.as_ref());
+                let sockets = (files.as_ref(), programs.as_ref());
+                match handed {
+                    Some((process, network)) => {
+                        ready(socket, capabilities, pinned, &process, &network, sockets)
+                    }
+                    None => unable(socket, capabilities, reason, sockets),
                 }
-                Err((capabilities, reason)) => {
-                    protocol::send(socket, &Reply::Unable { capabilities, reason }, &[])
-                }
-            },
+            }
             Request::Files => {
                 let reply = match (&mut guard, watch(descriptors)) {
                     (Some(guard), Ok(watch)) => match guard.watch(&watch) {
@@ -184,6 +194,53 @@ fn network(kernel: &mut Option<Kernel>) -> Result<&mut nv_capture::Loaded, Strin
     kernel.as_mut().map(|kernel| &mut kernel.network).ok_or_else(|| "nothing is loaded".to_owned())
 }
 
+/// The tier on which no BPF program stops one.
+const TIER_WITHOUT_BPF: u8 = 4;
+
+/// Starts what keeps files; the socket on which it reports, when it has one of its own.
+fn watch_files(
+    capabilities: &Capabilities,
+    kernel: Option<&Kernel>,
+    guard: &mut Option<Guard>,
+) -> Option<OwnedFd> {
+    let started = match capabilities.file {
+        Some(Mechanism::Fanotify) => Guard::asks().map(|(guard, socket)| (guard, Some(socket))),
+        Some(_) => kernel_rows(kernel).map(|guard| (guard, None)),
+        None => Err("the kernel has nothing for it".to_owned()),
+    };
+    match started {
+        Ok((started, socket)) => {
+            *guard = Some(started);
+            socket
+        }
+        Err(error) => {
+            tracing::error!(error, "files are not watched");
+            None
+        }
+    }
+}
+
+/// Starts what judges programs where no BPF program does, and scripts where the tracepoint alone does; the socket to it.
+fn judge_programs(capabilities: &Capabilities, kernel: Option<&Kernel>) -> Option<OwnedFd> {
+    let start = || {
+        let root = nv_probe::cgroup::unified_root().map_err(|error| error.to_string())?;
+        let rows = match (capabilities.process, kernel) {
+            (Some(Mechanism::Fanotify), _) => exec::Rows::Told(root),
+            (Some(Mechanism::TracepointKill), Some(kernel)) => {
+                let held = kernel.process.descriptors().map_err(|error| format!("descriptors: {error}"))?;
+                let tables = nv_probe::Tables::from_descriptors(held).map_err(|error| chain(&error))?;
+                exec::Rows::Kernel(root, Box::new(tables))
+            }
+            _ => return Ok(None),
+        };
+        exec::start(rows).map(Some)
+    };
+    start().unwrap_or_else(|error: String| {
+        tracing::error!(error, "programs, or scripts, are not judged by fanotify");
+        None
+    })
+}
+
 /// Files kept by rows of the process programs' tables.
 fn kernel_rows(kernel: Option<&Kernel>) -> Result<Guard, String> {
     let kernel = kernel.ok_or("nothing is loaded")?;
@@ -241,16 +298,26 @@ fn load(
 }
 
 /// What the kernel allows: each mechanism loaded and fired.
-pub(crate) fn try_all(trial: &nv_probe::Trial) -> Capabilities {
-    try_each(trial).capabilities
+pub(crate) fn try_all(trial: &nv_probe::Trial, from_tier: u8) -> Capabilities {
+    try_each(trial, from_tier).capabilities
 }
 
 /// The same, for [`keeper_main`]. It takes more privileges than holding the kernel does (a cgroup of the trial's own, a
 /// frame on the wire), so it comes before they are given away. `trial` names the hidden subcommand by which this binary
-/// can be started as the trial's child.
+/// can be started as the trial's child; mechanisms of tiers before `from_tier` are left out.
 #[must_use]
-pub fn try_each(trial: &nv_probe::Trial) -> Tried {
-    let mut capabilities = nv_probe::trial::run(trial);
+pub fn try_each(trial: &nv_probe::Trial, from_tier: u8) -> Tried {
+    let mut capabilities = nv_probe::trial::run(trial, from_tier);
+    if capabilities.tier == TIER_WITHOUT_BPF {
+        capabilities
+            .lost
+            .push("Connections are neither seen nor stopped: that takes BPF programs.".to_owned());
+        capabilities.lost.push(
+            "What containers ask the kernel for (mounts, namespaces, modules, to trace a process) is not told.".to_owned(),
+        );
+        let hooks = try_files(&mut capabilities);
+        return Tried { capabilities, hooks, behaviour: Vec::new() };
+    }
     let network = nv_capture::trial::run();
     if network.capability.works {
         capabilities.network = Some(network.capability.mechanism);
@@ -307,7 +374,10 @@ fn try_files(capabilities: &mut Capabilities) -> Option<FileHooks> {
     } else {
         capabilities.lost.push(format!("Files are neither watched nor protected: {}", fanotify.reason));
     }
-    capabilities.trials.push(fanotify);
+    // Of the last tier the trial of programs was one of fanotify already.
+    if capabilities.process != Some(Mechanism::Fanotify) {
+        capabilities.trials.push(fanotify);
+    }
     hooks
 }
 
@@ -327,7 +397,7 @@ fn ready(
     pinned: bool,
     process: &Descriptors,
     network: &Descriptors,
-    files: Option<&OwnedFd>,
+    (files, programs): (Option<&OwnedFd>, Option<&OwnedFd>),
 ) -> Result<(), ProtocolError> {
     let names = |list: &Descriptors| list.iter().map(|(name, _)| name.clone()).collect();
     let reply = Reply::Ready {
@@ -335,6 +405,7 @@ fn ready(
         process: names(process),
         network: names(network),
         files: files.is_some(),
+        programs: programs.is_some(),
         pinned,
     };
     let descriptors: Vec<BorrowedFd<'_>> = process
@@ -342,7 +413,19 @@ fn ready(
         .chain(network)
         .map(|(_, descriptor)| descriptor)
         .chain(files)
+        .chain(programs)
         .map(AsFd::as_fd)
         .collect();
+    protocol::send(socket, &reply, &descriptors)
+}
+
+fn unable(
+    socket: BorrowedFd<'_>,
+    capabilities: Capabilities,
+    reason: String,
+    (files, programs): (Option<&OwnedFd>, Option<&OwnedFd>),
+) -> Result<(), ProtocolError> {
+    let reply = Reply::Unable { capabilities, reason, files: files.is_some(), programs: programs.is_some() };
+    let descriptors: Vec<BorrowedFd<'_>> = files.into_iter().chain(programs).map(AsFd::as_fd).collect();
     protocol::send(socket, &reply, &descriptors)
 }

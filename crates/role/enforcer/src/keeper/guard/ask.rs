@@ -1,49 +1,25 @@
 //! Answers whoever wants to open a file that a rule blocks.
-//!
-//! Two threads take questions and one watches the clock: a question that is not answered in time gets the answer of its
-//! group's fault rule, so that a stuck `/proc` never holds up a program for long.
 
-use std::collections::HashMap;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsRawFd as _;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nv_model::file::FileOperation;
 use nv_model::mode::Fault;
 use nv_model::verdict::Verdict;
 use nv_policy::file;
-use nv_probe::fanotify::{Inode, Question};
-use rustix::event::{PollFd, PollFlags, poll};
+use nv_probe::fanotify::{Asking, Inode, Question};
 
+use super::super::questions::{self, Answer, Answers};
 use super::tables::{Tables, Ward};
 use super::tell::{Act, Sink};
 use super::{Groups, now, who};
 
-/// Threads that answer.
-const ANSWERERS: usize = 2;
-/// A question is answered within this time.
-const DEADLINE: Duration = Duration::from_millis(50);
-
-/// Questions that are being worked on.
-#[derive(Default)]
-struct Open {
-    questions: Mutex<HashMap<u64, Pending>>,
-    next: AtomicU64,
-}
-
-impl Open {
-    fn held(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Pending {
-    /// Open as long as one of both threads has it: the kernel knows the question by the number of its descriptor.
-    question: Arc<Question>,
-    until: Instant,
-    fault: Fault,
-    answered: bool,
+/// What is needed to answer.
+struct Opens {
+    groups: Arc<Groups>,
+    tables: Arc<Mutex<Arc<Tables>>>,
+    sink: Arc<Sink>,
 }
 
 pub(super) fn spawn(
@@ -51,77 +27,38 @@ pub(super) fn spawn(
     tables: &Arc<Mutex<Arc<Tables>>>,
     sink: &Arc<Sink>,
 ) -> Result<(), String> {
-    let open = Arc::new(Open::default());
-    let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(work)
-            .map(drop)
-            .map_err(|error| format!("a thread for files: {error}"))
-    };
-    for _ in 0..ANSWERERS {
-        let (groups, tables, sink, open) =
-            (Arc::clone(groups), Arc::clone(tables), Arc::clone(sink), Arc::clone(&open));
-        start("file-answers", Box::new(move || answer_all(&groups, &tables, &sink, &open)))?;
-    }
-    let (groups, sink) = (Arc::clone(groups), Arc::clone(sink));
-    start("file-deadline", Box::new(move || keep_deadlines(&groups, &sink, &open)))
+    let opens = Opens { groups: Arc::clone(groups), tables: Arc::clone(tables), sink: Arc::clone(sink) };
+    questions::spawn("file", &Arc::new(opens))
 }
 
-fn answer_all(groups: &Groups, tables: &Mutex<Arc<Tables>>, sink: &Sink, open: &Open) {
-    let mut questions = Vec::new();
-    loop {
-        let mut ready = [PollFd::new(&groups.asking, PollFlags::IN)];
-        if let Err(error) = poll(&mut ready, None) {
-            tracing::warn!(%error, "waiting for questions about files");
-            std::thread::sleep(DEADLINE);
-            continue;
+impl Answers for Opens {
+    fn asking(&self) -> &Asking {
+        &self.groups.asking
+    }
+
+    fn answer(&self, question: &Question, _last: bool, fault: &mut dyn FnMut(Fault)) -> Answer {
+        let begin = Instant::now();
+        let tables = now(&self.tables);
+        let ward = who::cgroup(question.pid).and_then(|cgroup| tables.by_cgroup(&cgroup));
+        if let Some(ward) = ward {
+            fault(ward.rules.fault);
         }
-        if let Err(error) = groups.asking.read(&mut questions) {
-            // Too many open files, for one: the kernel answers those questions by itself.
-            tracing::warn!(%error, "questions about files cannot be read");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let until = Instant::now() + DEADLINE;
-        let mut batch: Vec<(u64, Arc<Question>)> = Vec::with_capacity(questions.len());
-        {
-            let mut held = open.held();
-            for question in questions.drain(..) {
-                let (number, question) = (open.next.fetch_add(1, Ordering::Relaxed), Arc::new(question));
-                let pending =
-                    Pending { question: Arc::clone(&question), until, fault: Fault::Open, answered: false };
-                held.insert(number, pending);
-                batch.push((number, question));
+        let (allow, act) = match ward.map(|ward| (ward, judge(ward, question))) {
+            None => (true, None),
+            Some((_, Ok(act))) => (act.as_ref().is_none_or(|act| act.verdict.passes()), act),
+            Some((ward, Err(error))) => {
+                tracing::warn!(%error, fault = ?ward.rules.fault, "what is opened cannot be told");
+                (ward.rules.fault == Fault::Open, None)
             }
+        };
+        if let Some(act) = act {
+            self.sink.act(&Act { decision: begin.elapsed(), ..act });
         }
-        let tables = now(tables);
-        for (number, question) in batch {
-            answer(groups, &tables, sink, open, number, &question);
-        }
+        if allow { Answer::Allow } else { Answer::Deny }
     }
-}
 
-fn answer(groups: &Groups, tables: &Tables, sink: &Sink, open: &Open, number: u64, question: &Question) {
-    let begin = Instant::now();
-    let ward = who::cgroup(question.pid).and_then(|cgroup| tables.by_cgroup(&cgroup));
-    if let Some(ward) = ward
-        && let Some(pending) = open.held().get_mut(&number)
-    {
-        pending.fault = ward.rules.fault;
-    }
-    let (allow, act) = match ward.map(|ward| (ward, judge(ward, question))) {
-        None => (true, None),
-        Some((_, Ok(act))) => (act.as_ref().is_none_or(|act| act.verdict.passes()), act),
-        Some((ward, Err(error))) => {
-            tracing::warn!(%error, fault = ?ward.rules.fault, "what is opened cannot be told");
-            (ward.rules.fault == Fault::Open, None)
-        }
-    };
-    if open.held().remove(&number).is_none_or(|pending| !pending.answered) {
-        say(groups, question, allow);
-    }
-    if let Some(act) = act {
-        sink.act(&Act { decision: begin.elapsed(), ..act });
+    fn tick(&self) {
+        self.sink.flush();
     }
 }
 
@@ -152,24 +89,4 @@ fn against_rules(ward: &Arc<Ward>, question: &Question, inode: Inode, path: Stri
         verdict,
         decision: Duration::ZERO,
     })
-}
-
-fn say(groups: &Groups, question: &Question, allow: bool) {
-    if let Err(error) = groups.asking.answer(question.file.as_fd(), allow) {
-        tracing::debug!(%error, "whoever asked is gone");
-    }
-}
-
-/// Answers what took too long, and has repeats reported.
-fn keep_deadlines(groups: &Groups, sink: &Sink, open: &Open) {
-    loop {
-        std::thread::sleep(DEADLINE / 5);
-        let now = Instant::now();
-        for pending in open.held().values_mut().filter(|pending| !pending.answered && pending.until <= now) {
-            pending.answered = true;
-            tracing::warn!(fault = ?pending.fault, pid = pending.question.pid, "a question about a file took too long");
-            say(groups, &pending.question, pending.fault == Fault::Open);
-        }
-        sink.flush();
-    }
 }

@@ -20,7 +20,7 @@ mod resolve;
 mod rows;
 mod tables;
 mod tell;
-mod who;
+pub(in crate::keeper) mod who;
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;

@@ -10,25 +10,33 @@ use rustix::fs::{Mode, OFlags};
 const MAX_BYTES: u64 = 4096;
 
 /// Path of the process's cgroup in the unified hierarchy; where containers are placed in the older ones only, theirs.
-pub(super) fn cgroup(pid: u32) -> Option<String> {
+pub(in crate::keeper) fn cgroup(pid: u32) -> Option<String> {
     let text = read(&format!("/proc/{pid}/cgroup"))?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
-    let unified = text.lines().find(|line| line.starts_with("0::")).and_then(path);
-    match unified {
+    match unified_of(&text) {
         Some(unified) if unified != "/" => Some(unified),
-        _ => text.lines().find_map(path).or(unified),
+        unified => text.lines().find_map(path).or(unified),
     }
 }
 
-/// The executable of a process.
-pub(super) struct Program {
-    /// As its own mount namespace sees it; ` (deleted)` behind it when it has no name any more.
-    pub(super) path: String,
-    pub(super) inode: Option<Inode>,
+/// Path of the process's cgroup in the unified hierarchy.
+pub(in crate::keeper) fn unified(pid: u32) -> Option<String> {
+    unified_of(&String::from_utf8_lossy(&read(&format!("/proc/{pid}/cgroup"))?))
 }
 
-pub(super) fn program(pid: u32) -> Program {
+fn unified_of(text: &str) -> Option<String> {
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// The executable of a process.
+pub(in crate::keeper) struct Program {
+    /// As its own mount namespace sees it; ` (deleted)` behind it when it has no name any more.
+    pub(in crate::keeper) path: String,
+    pub(in crate::keeper) inode: Option<Inode>,
+}
+
+pub(in crate::keeper) fn program(pid: u32) -> Program {
     let link = format!("/proc/{pid}/exe");
     let path = std::fs::read_link(&link).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let opened: Option<OwnedFd> = rustix::fs::open(&link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
@@ -36,16 +44,16 @@ pub(super) fn program(pid: u32) -> Program {
 }
 
 /// What a report says of a process besides its executable.
-#[derive(Default)]
-pub(super) struct Facts {
-    pub(super) name: String,
-    pub(super) command: String,
-    pub(super) parent: u32,
-    pub(super) real_uid: u32,
-    pub(super) effective_uid: u32,
+#[derive(Debug, Default)]
+pub(in crate::keeper) struct Facts {
+    pub(in crate::keeper) name: String,
+    pub(in crate::keeper) command: String,
+    pub(in crate::keeper) parent: u32,
+    pub(in crate::keeper) real_uid: u32,
+    pub(in crate::keeper) effective_uid: u32,
 }
 
-pub(super) fn facts(pid: u32) -> Facts {
+pub(in crate::keeper) fn facts(pid: u32) -> Facts {
     let mut facts = Facts::default();
     let Some(status) = read(&format!("/proc/{pid}/status")) else { return facts };
     for line in String::from_utf8_lossy(&status).lines() {

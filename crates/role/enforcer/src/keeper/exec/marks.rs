@@ -1,0 +1,167 @@
+//! Which file systems and mounts fanotify asks about.
+//!
+//! The root of a container is an overlay that its runtime mounts on the host before it starts anything in it: a mark on the
+//! file system covers it in every mount namespace. What else there is to see in a container is marked when its first
+//! program is asked about, and again whenever its mounts have changed, within a second.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use nv_probe::fanotify::{Ask, Asking, Whole};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+
+use super::held;
+use super::look;
+use super::mounts::{Mount, Mounts};
+
+/// How often the host's mounts are looked at when the kernel says nothing.
+const SECOND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// Most mount namespaces that are followed.
+const MAX_NAMESPACES: usize = 8192;
+
+struct Namespace {
+    /// A process in it.
+    pid: u32,
+    /// Of its mounts, when they were marked last.
+    hash: u64,
+}
+
+/// What is marked.
+pub(super) struct Marks {
+    host_mounts: u32,
+    /// Devices that the host has mounted, but for containers' roots.
+    hosts: Mutex<HashSet<u32>>,
+    namespaces: Mutex<HashMap<u32, Namespace>>,
+}
+
+impl Marks {
+    pub(super) fn new(host_mounts: u32) -> Self {
+        Self { host_mounts, hosts: Mutex::default(), namespaces: Mutex::default() }
+    }
+
+    /// The host's mounts have changed: every container's root is marked. No lock is held meanwhile, as what is started
+    /// in it does not wait.
+    fn host(&self, asking: &Asking) {
+        let Ok(text) = Mounts::text(look::host()) else { return };
+        let mounts = Mounts::parse(&text);
+        for mount in mounts.all().filter(|mount| is_root(mount)) {
+            mark(asking, look::host(), self.host_mounts, mount, Whole::FileSystem);
+        }
+        *held(&self.hosts) = mounts.all().filter(|mount| !is_root(mount)).map(|mount| mount.device).collect();
+    }
+
+    /// Marks what is seen in a mount namespace, when that is new.
+    pub(super) fn see(&self, asking: &Asking, namespace: u32, pid: u32) {
+        if namespace == self.host_mounts {
+            return;
+        }
+        {
+            let mut namespaces = held(&self.namespaces);
+            if namespaces.contains_key(&namespace) {
+                return;
+            }
+            if namespaces.len() >= MAX_NAMESPACES {
+                tracing::warn!(most = MAX_NAMESPACES, "there are more mount namespaces than can be followed");
+                return;
+            }
+            namespaces.insert(namespace, Namespace { pid, hash: 0 });
+        }
+        self.renew(asking, namespace);
+    }
+
+    /// Marks what is seen in a mount namespace, when that has changed.
+    fn renew(&self, asking: &Asking, namespace: u32) {
+        let Some((pid, hash)) = held(&self.namespaces).get(&namespace).map(|known| (known.pid, known.hash))
+        else {
+            return;
+        };
+        let there = nv_probe::cgroup::mount_namespace(Some(pid)).is_ok_and(|now| now == namespace);
+        let Some(text) = there.then(|| Mounts::text(pid).ok()).flatten() else {
+            // Whoever else is in it is seen with the next program.
+            held(&self.namespaces).remove(&namespace);
+            return;
+        };
+        let now = hash_of(&text);
+        if now == hash {
+            return;
+        }
+        let hosts = held(&self.hosts).clone();
+        for mount in Mounts::parse(&text).with_programs() {
+            // The host's own programs are not to be asked about.
+            let whole = if hosts.contains(&mount.device) { Whole::Mount } else { Whole::FileSystem };
+            mark(asking, pid, namespace, mount, whole);
+        }
+        if let Some(known) = held(&self.namespaces).get_mut(&namespace) {
+            known.hash = now;
+        }
+    }
+
+    /// Every second: what has changed, and containers that ran before, where `is_container` says so of a process.
+    pub(super) fn look_around(&self, asking: &Asking, is_container: impl Fn(u32) -> bool) {
+        let known: HashSet<u32> = held(&self.namespaces).keys().copied().collect();
+        for namespace in &known {
+            self.renew(asking, *namespace);
+        }
+        let Ok(entries) = std::fs::read_dir("/proc") else { return };
+        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        for pid in pids {
+            let Ok(namespace) = nv_probe::cgroup::mount_namespace(Some(pid)) else { continue };
+            if namespace != self.host_mounts && !known.contains(&namespace) && is_container(pid) {
+                self.see(asking, namespace, pid);
+            }
+        }
+    }
+}
+
+/// Keeps the marks of containers' roots as they come and go. On a thread of its own.
+pub(super) fn keep(asking: &Asking, marks: &Marks) {
+    let watched = match std::fs::File::open(format!("/proc/{}/mountinfo", look::host())) {
+        Ok(watched) => watched,
+        Err(error) => {
+            return tracing::error!(%error, "the host's mounts cannot be watched: programs of new containers are judged late");
+        }
+    };
+    loop {
+        marks.host(asking);
+        // The kernel says by it that the mounts have changed since.
+        let mut changed = [PollFd::new(&watched, PollFlags::PRI)];
+        if let Err(error) = poll(&mut changed, Some(&SECOND)) {
+            tracing::warn!(%error, "waiting for mounts");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Whether a mount of the host is a container's root.
+fn is_root(mount: &Mount) -> bool {
+    mount.kind == "overlay" && mount.point != "/"
+}
+
+/// Marks a mount that a process sees in a mount namespace.
+fn mark(asking: &Asking, pid: u32, namespace: u32, mount: &Mount, whole: Whole) {
+    let opened: Result<OwnedFd, _> = rustix::fs::open(
+        format!("/proc/{pid}/root{}", mount.point),
+        OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    );
+    // Its number may be another process's by now, whose root is another one.
+    if !nv_probe::cgroup::mount_namespace(Some(pid)).is_ok_and(|now| now == namespace) {
+        return;
+    }
+    let done = opened
+        .map_err(std::io::Error::from)
+        .and_then(|opened| asking.add_whole(Ask::Exec, opened.as_fd(), whole));
+    if let Err(error) = done {
+        tracing::debug!(%error, point = mount.point, kind = mount.kind, "a mount is not asked about");
+    }
+}
+
+fn hash_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,151 @@
+//! Mounts of a process's mount namespace, as `mountinfo` tells them (proc(5)).
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+/// Most bytes of `mountinfo` that are read: some 20,000 mounts.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// File systems that hold no programs.
+const WITHOUT_PROGRAMS: [&str; 13] = [
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devpts",
+    "mqueue",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "bpf",
+    "pstore",
+    "binfmt_misc",
+    "nsfs",
+];
+
+/// One line of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// Device of its super block.
+    pub(super) device: u32,
+    /// What of its file system is mounted.
+    pub(super) root: String,
+    /// Where.
+    pub(super) point: String,
+    /// Kind of file system.
+    pub(super) kind: String,
+    /// Where an overlay keeps what is new or changed; on the host.
+    pub(super) upper: Option<String>,
+    /// Programs may be run from it.
+    pub(super) runs: bool,
+}
+
+/// All of them by their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mounts(HashMap<u64, Mount>);
+
+impl Mounts {
+    /// What `mountinfo` of a process says, for [`Self::parse`].
+    pub(super) fn text(pid: u32) -> io::Result<String> {
+        use std::io::Read as _;
+        let mut text = String::new();
+        std::fs::File::open(format!("/proc/{pid}/mountinfo"))?.take(MAX_BYTES).read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    pub(super) fn of(pid: u32) -> io::Result<Self> {
+        Ok(Self::parse(&Self::text(pid)?))
+    }
+
+    pub(super) fn parse(text: &str) -> Self {
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    /// The one that a file was opened on; `None` for one of another namespace.
+    pub(super) fn on(&self, file: BorrowedFd<'_>) -> Option<&Mount> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+        let number = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+        self.0.get(&number.trim().parse().ok()?)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Mount> {
+        self.0.values()
+    }
+
+    /// Those whose file system can hold programs.
+    pub(super) fn with_programs(&self) -> impl Iterator<Item = &Mount> {
+        self.all().filter(|mount| mount.runs && !WITHOUT_PROGRAMS.contains(&mount.kind.as_str()))
+    }
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
+fn line(line: &str) -> Option<(u64, Mount)> {
+    let (mount, system) = line.split_once(" - ")?;
+    let mut words = mount.split(' ');
+    let number = words.next()?.parse().ok()?;
+    let (major, minor) = words.nth(1)?.split_once(':')?;
+    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    let (root, point, options) = (words.next()?, words.next()?, words.next()?);
+    let mut system = system.split(' ');
+    let kind = system.next()?.to_owned();
+    let upper =
+        system.nth(1).and_then(|options| options.split(',').find_map(|one| one.strip_prefix("upperdir=")));
+    let mount = Mount {
+        device: major << 20 | minor & 0xF_FFFF,
+        root: plain(root),
+        point: plain(point),
+        upper: upper.filter(|_| kind == "overlay").map(plain),
+        kind,
+        runs: !options.split(',').any(|option| option == "noexec"),
+    };
+    Some((number, mount))
+}
+
+/// Without the kernel's escapes (`\040` for a space).
+fn plain(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) = (first, tail) {
+            bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+            rest = tail;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_device_place_and_layers() {
+        let text = "36 35 0:45 / / rw,relatime - overlay overlay rw,lowerdir=/a:/b,upperdir=/var/lib/x\\040y/fs,workdir=/w\n\
+                    37 36 8:1 /srv/data /mnt/my\\134dir rw,noexec master:1 shared:2 - ext4 /dev/sda1 rw\n\
+                    38 36 0:5 / /proc rw - proc proc rw\nnonsense\n";
+        let mounts = Mounts::parse(text);
+        let root = mounts.0.get(&36).unwrap();
+        assert_eq!(
+            (root.device, root.point.as_str(), root.upper.as_deref()),
+            (45, "/", Some("/var/lib/x y/fs"))
+        );
+        let data = mounts.0.get(&37).unwrap();
+        assert_eq!(
+            (data.device, data.root.as_str(), data.point.as_str()),
+            (8 << 20 | 1, "/srv/data", "/mnt/my\\dir")
+        );
+        assert!(!data.runs && data.upper.is_none());
+        let points: Vec<&str> = mounts.with_programs().map(|mount| mount.point.as_str()).collect();
+        assert_eq!((points, mounts.0.len()), (vec!["/"], 3));
+    }
+
+    #[test]
+    fn the_mount_of_an_open_file_is_found() {
+        let mounts = Mounts::of(std::process::id()).unwrap();
+        let file = std::fs::File::open("/proc/self/status").unwrap();
+        assert_eq!(mounts.on(std::os::fd::AsFd::as_fd(&file)).unwrap().kind, "proc");
+    }
+}
