@@ -65,9 +65,7 @@ impl Armor {
                 continue;
             }
             let place = text.offset.saturating_add(index as u64);
-            let before = (1..MIN_STRETCH as u64)
-                .take_while(|back| place.checked_sub(*back).and_then(|at| text.byte(at)).is_some_and(is_in))
-                .count();
+            let before = text.members_before(index, MIN_STRETCH - 1, &ALPHABET);
             let rest = text.data.get(index..).unwrap_or_default();
             let end = rest.iter().position(|byte| !is_in(*byte));
             let begins = place.saturating_sub(before as u64);

@@ -265,9 +265,7 @@ impl Program {
                 continue;
             }
             let place = text.offset.saturating_add(index as u64);
-            let before = (1..runs.stride)
-                .take_while(|back| place.checked_sub(*back).and_then(|at| text.byte(at)).is_some_and(is_in))
-                .count();
+            let before = text.members_before(index, stride.saturating_sub(1), &runs.bytes);
             let begins = place.saturating_sub(before as u64);
             let rest = text.data.get(index..).unwrap_or_default();
             let ends = rest.iter().position(|byte| !is_in(*byte));
