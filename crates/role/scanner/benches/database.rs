@@ -25,6 +25,8 @@ const OF_SYSTEM: usize = 794;
 /// Images that were scanned before, and packages in each.
 const IMAGES: usize = 10_000;
 const IN_IMAGE: usize = 200;
+/// How often the list is matched: the kernel counts hundredths of a second.
+const MATCHES: u32 = 101;
 const MIB: f64 = 1024.0 * 1024.0;
 
 fn main() {
@@ -39,7 +41,8 @@ fn main() {
     let start = Instant::now();
     built(&feeds, &first);
     let (wall, cpu) = (start.elapsed(), ProcessUse::of(None).unwrap().cpu.saturating_sub(begin.cpu));
-    row("build, seconds", wall.as_secs_f64(), 60.0);
+    println!("{:<48} {:>12.3}", "build, seconds by the clock", wall.as_secs_f64());
+    // 60 seconds of two cores: what else runs does not count.
     row("build, CPU seconds", cpu.as_secs_f64(), 120.0);
     row("build, highest resident MiB", peak() / MIB, 1024.0);
     built(&feeds, &second);
@@ -62,13 +65,19 @@ fn main() {
     row("delta of nothing, KiB", none.len() as f64 / 1024.0, 2048.0);
     let names = names(database, folder.path());
     let (system, list) = packages(&names);
-    let found = median(51, || {
+    let before = ProcessUse::of(None).unwrap().cpu;
+    for _ in 0..MATCHES {
         let matcher = Matcher::new(database, Some(&system));
         black_box(list.iter().map(|package| matcher.findings(package).len()).sum::<usize>());
-    });
+    }
+    let found = ProcessUse::of(None).unwrap().cpu.saturating_sub(before) / MATCHES;
     let matcher = Matcher::new(database, Some(&system));
     let findings: usize = list.iter().map(|package| matcher.findings(package).len()).sum();
-    row(&format!("match {} packages ({findings} findings), ms", list.len()), found.as_secs_f64() * 1e3, 10.0);
+    row(
+        &format!("match {} packages ({findings} findings), CPU ms", list.len()),
+        found.as_secs_f64() * 1e3,
+        10.0,
+    );
     rematch(&matcher, &list);
 }
 
