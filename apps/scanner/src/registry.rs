@@ -10,7 +10,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 #[derive(Args)]
 pub(crate) struct RegistryLine {
-    /// The registry that the image is in, as https://registry.example:5000
+    /// The registry that the image is in: its address, and the port where it is not the usual one
     #[arg(long, value_name = "URL")]
     registry: Option<String>,
     /// Who reads there; the password is taken from the environment alone
@@ -22,7 +22,7 @@ pub(crate) struct RegistryLine {
     /// Take any certificate of the registry; whoever is between can read the password then
     #[arg(long, requires = "registry")]
     registry_insecure: bool,
-    /// The proxy on the way to the registry, as http://proxy.example:3128
+    /// The proxy on the way to the registry: its address and port
     #[arg(long, value_name = "URL", requires = "registry")]
     proxy: Option<String>,
 }
