@@ -100,7 +100,7 @@ impl Guest {
         let mut names = Vec::new();
         if let Some(enforcer) = enforcer {
             with_libraries(&mut files, enforcer, "t/enforcer")?;
-            script.push_str(&step("capabilities", "/t/enforcer capabilities", 60));
+            script.push_str(&step("capabilities", "/t/enforcer capabilities", 300));
             names.push("capabilities".to_owned());
         }
         for program in programs {
