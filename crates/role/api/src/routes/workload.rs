@@ -95,11 +95,15 @@ struct Served(BTreeMap<WorkloadId, BTreeSet<String>>);
 impl Served {
     fn of(call: &Call) -> Self {
         let graph = call.app.controller.graph();
-        let served = graph.served().into_iter().filter_map(|(end, ports)| match end {
-            EndpointId::Workload(id) => Some((id.clone(), ports.into_iter().map(application).collect())),
-            _ => None,
-        });
-        Self(served.collect())
+        let view = call.app.controller.view();
+        let mut served: BTreeMap<WorkloadId, BTreeSet<String>> = BTreeMap::new();
+        for (end, ports) in graph.served() {
+            let EndpointId::Workload(id) = end else { continue };
+            // A connection's end may be a container, where its pod was not known yet.
+            let pod = view.state.workloads.get(id).map_or(id, |workload| pod_of(workload));
+            served.entry(pod.clone()).or_default().extend(ports.into_iter().map(application));
+        }
+        Self(served)
     }
     fn fill(&self, workload: &Model, shown: Workload) -> Workload {
         let names = self.0.get(pod_of(workload)).into_iter().flatten().cloned();

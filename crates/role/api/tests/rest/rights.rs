@@ -83,8 +83,13 @@ async fn every_route_lets_in_exactly_who_holds_its_permission() {
                 {
                     let expected = if route.path == "/v1/selfapikey" {
                         StatusCode::FORBIDDEN
-                    } else if ["/v1/log/violation/workload", "/v1/session", "/v1/session/summary"]
-                        .contains(&route.path)
+                    } else if [
+                        "/v1/log/violation/workload",
+                        "/v1/session",
+                        "/v1/session/summary",
+                        "/v1/sniffer",
+                    ]
+                    .contains(&route.path)
                     {
                         StatusCode::BAD_REQUEST
                     } else {
