@@ -84,7 +84,8 @@ pub fn host_mount_namespace() -> io::Result<u32> {
 }
 
 /// Device of a container's root file system, as the kernel's super blocks number them, by a process in it; `None` for
-/// one in the host's mount namespace.
+/// one in the host's mount namespace, and for one whose root is still the host's: a runtime enters the container's mount
+/// namespace before its root, and what it is there is not the container's.
 ///
 /// # Errors
 /// The process is gone, or may not be looked at.
@@ -93,7 +94,9 @@ pub fn root_device(pid: u32) -> io::Result<Option<u32>> {
         return Ok(None);
     }
     let device = fs::metadata(format!("/proc/{pid}/root"))?.dev();
-    Ok(Some(rustix::fs::major(device) << 20 | rustix::fs::minor(device) & 0xF_FFFF))
+    // Where process 1 may not be looked at, this one is on the host's root.
+    let host = fs::metadata("/proc/1/root").or_else(|_| fs::metadata("/"))?.dev();
+    Ok((device != host).then(|| rustix::fs::major(device) << 20 | rustix::fs::minor(device) & 0xF_FFFF))
 }
 
 #[cfg(test)]

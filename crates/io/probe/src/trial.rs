@@ -154,8 +154,6 @@ fn lost_without_bpf() -> Vec<String> {
          and allows nothing.",
         "Programs are judged by this enforcer's own process: what starts while none runs is not judged.",
         "Which process comes from a container's first program is not known, so that zero-drift does not ask for it.",
-        "Packets are neither judged nor seen, and what a container asks the kernel for (mounts, namespaces, modules) is not \
-         told.",
         "The hook of the runtime gets no answer: with --fail-closed no container starts.",
         "Of programs that end at once the arguments, and what their input and output were, may not be told.",
     ]

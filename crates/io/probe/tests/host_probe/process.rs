@@ -178,6 +178,20 @@ fn a_root_of_its_own_does_not_make_another_file_the_one_that_is_listed() {
 }
 
 #[test]
+fn a_process_that_a_runtime_prepares_tells_no_root_until_it_has_one_of_its_own() {
+    let mut prepared =
+        std::process::Command::new("unshare").args(["--mount", "sleep", "60"]).spawn().unwrap();
+    let (pid, own) = (prepared.id(), cgroup::mount_namespace(None).unwrap());
+    while cgroup::mount_namespace(Some(pid)).unwrap() == own {
+        std::thread::yield_now();
+    }
+    let told = cgroup::root_device(pid);
+    prepared.kill().unwrap();
+    prepared.wait().unwrap();
+    assert_eq!(told.unwrap(), None, "its root is the host's still");
+}
+
+#[test]
 fn a_container_from_before_the_programs_is_judged_by_the_root_that_is_told_of_it() {
     let (bench, container) = (Bench::new(), Container::new(&["/bin/good"]));
     bench.profile(1, Mode::Protect, Baseline::ZeroDrift);
