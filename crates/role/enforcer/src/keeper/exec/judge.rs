@@ -105,6 +105,16 @@ impl Warden {
         program.foreign = program.other_mount
             && first
                 .is_some_and(|first| program.device.is_none_or(|device| !first.devices.contains(&device)));
+        if program.changed || program.other_mount {
+            tracing::debug!(
+                pid = runner.pid,
+                cgroup = found.cgroup,
+                ?root,
+                told = found.seat.root,
+                ?program,
+                "not from the image"
+            );
+        }
         let caller = if how.late { KnownCaller::Unknown } else { self.caller(runner, &mounts, root) };
         let verdict = verdict(profile, &program, runner, caller.as_caller(), how.script);
         let exec = self.exec(runner, found, profile, program, verdict, how);
