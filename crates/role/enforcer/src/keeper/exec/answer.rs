@@ -11,7 +11,6 @@ use nv_probe::fanotify::{Ask, Asking, Inode, Question};
 use super::super::questions::{Answer, Answers};
 use super::judge::{Belongs, How, fault};
 use super::look::{self, Kind, Runner};
-use super::mounts::Mounts;
 use super::seats::{Found, Seats};
 use super::{Expected, MAX_PROCESSES, Warden, held};
 
@@ -51,11 +50,7 @@ impl Answers for Warden {
             Ok(kind) => kind,
             Err(error) => return unknown(&error, &seats, &found),
         };
-        if self.is_layer_of_passed(&runner, question) {
-            return Answer::Allow;
-        }
         if kind != Kind::Script && self.is_expected(question) {
-            self.pass(question);
             return Answer::Allow;
         }
         let how = How { begin, script: kind == Kind::Script, late: false };
@@ -71,7 +66,6 @@ impl Answers for Warden {
             self.sink.event(Event::Exec(judged.exec));
             return Answer::Deny;
         }
-        self.pass(question);
         if script {
             // Its interpreter is asked about next, and told when it runs.
             if verdict.is_violation() {
@@ -93,31 +87,6 @@ impl Warden {
     fn is_expected(&self, question: &Question) -> bool {
         let Some(expected) = held(&self.expected).remove(&question.pid) else { return false };
         Inode::of(&question.file).is_ok_and(|file| file == expected.loader)
-    }
-
-    /// Remembers what a process is let open.
-    fn pass(&self, question: &Question) {
-        let Ok(file) = Inode::of(&question.file) else { return };
-        let mut passed = held(&self.passed);
-        if passed.len() < MAX_PROCESSES || passed.contains_key(&question.pid) {
-            passed.insert(question.pid, file);
-        }
-    }
-
-    /// Whether it is the very file, in a layer of the container's root, of what the process was let open just before. An
-    /// overlay opens it on a mount of its own, which is in no mount namespace; the overlay's file has its number.
-    fn is_layer_of_passed(&self, runner: &Runner, question: &Question) -> bool {
-        let Some(passed) = held(&self.passed).get(&question.pid).copied() else { return false };
-        let Ok(file) = Inode::of(&question.file) else { return false };
-        let Ok(mounts) = Mounts::of(runner.pid) else { return false };
-        file.number == passed.number
-            && file.device != passed.device
-            && mounts.on(question.file.as_fd()).is_none()
-            && mounts
-                .all()
-                .filter(|mount| mount.device == look::kernels(passed.device))
-                .filter_map(|mount| look::layer_device(mount.upper.as_deref()?))
-                .any(|device| device == file.device)
     }
 
     fn expect(&self, runner: &Runner, kind: Kind) {

@@ -61,7 +61,6 @@ pub(super) fn follow(warden: &Warden, connector: &Connector) {
                 Notice::Exit { pid, code } => {
                     held(&warden.judged).remove(&pid);
                     held(&warden.expected).remove(&pid);
-                    held(&warden.passed).remove(&pid);
                     let cgroup = lives.remove(&pid).unwrap_or_default().cgroup;
                     warden.sink.event(Event::Exit { at: since_boot(), cgroup, pid, code });
                 }

@@ -137,16 +137,6 @@ fn is_in(layer: &str, path: &str) -> bool {
     }
 }
 
-/// Device of the file system that a layer of an overlay is on, by the layer's path on the host.
-pub(super) fn layer_device(layer: &str) -> Option<u64> {
-    Inode::of(open_path(&format!("/proc/{}/root{layer}", host()))?).ok().map(|folder| folder.device)
-}
-
-/// A device as the kernel numbers it, by what stat(2) says.
-pub(super) fn kernels(device: u64) -> u32 {
-    rustix::fs::major(device) << 20 | rustix::fs::minor(device) & 0xF_FFFF
-}
-
 /// Device of the root file system of a process.
 pub(super) fn root_device(pid: u32, mounts: &Mounts) -> Option<u32> {
     let root = open_path(&format!("/proc/{pid}/root"))?;

@@ -49,7 +49,7 @@ impl Marks {
         let Ok(text) = Mounts::text(look::host()) else { return };
         let mounts = Mounts::parse(&text);
         for mount in mounts.all().filter(|mount| is_root(mount)) {
-            mark(asking, look::host(), self.host_mounts, mount, Whole::FileSystem);
+            mark(asking, (look::host(), self.host_mounts), &mounts, mount, Whole::FileSystem);
         }
         *held(&self.hosts) = mounts.all().filter(|mount| !is_root(mount)).map(|mount| mount.device).collect();
     }
@@ -90,10 +90,11 @@ impl Marks {
             return;
         }
         let hosts = held(&self.hosts).clone();
-        for mount in Mounts::parse(&text).with_programs() {
+        let mounts = Mounts::parse(&text);
+        for mount in mounts.with_programs() {
             // The host's own programs are not to be asked about.
             let whole = if hosts.contains(&mount.device) { Whole::Mount } else { Whole::FileSystem };
-            mark(asking, pid, namespace, mount, whole);
+            mark(asking, (pid, namespace), &mounts, mount, whole);
         }
         if let Some(known) = held(&self.namespaces).get_mut(&namespace) {
             known.hash = now;
@@ -142,7 +143,7 @@ fn is_root(mount: &Mount) -> bool {
 }
 
 /// Marks a mount that a process sees in a mount namespace.
-fn mark(asking: &Asking, pid: u32, namespace: u32, mount: &Mount, whole: Whole) {
+fn mark(asking: &Asking, (pid, namespace): (u32, u32), mounts: &Mounts, mount: &Mount, whole: Whole) {
     let opened: Result<OwnedFd, _> = rustix::fs::open(
         format!("/proc/{pid}/root{}", mount.point),
         OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
@@ -150,6 +151,11 @@ fn mark(asking: &Asking, pid: u32, namespace: u32, mount: &Mount, whole: Whole) 
     );
     // Its number may be another process's by now, whose root is another one.
     if !nv_probe::cgroup::mount_namespace(Some(pid)).is_ok_and(|now| now == namespace) {
+        return;
+    }
+    // It may be gone by now, and what is opened is the folder that it was on: with its file system marked, the kernel asks
+    // about the files of every container's layers, as files of no container.
+    if opened.as_ref().is_ok_and(|opened| mounts.on(opened.as_fd()) != Some(mount)) {
         return;
     }
     let done = opened

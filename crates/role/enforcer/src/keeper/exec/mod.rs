@@ -82,9 +82,6 @@ struct Warden {
     /// What a container had when its first program ran, by the cgroup that has a seat of its own.
     roots: Mutex<HashMap<u64, Arc<First>>>,
     expected: Mutex<HashMap<u32, Expected>>,
-    /// What each process was let open last: an overlay opens the layer's own file behind it, about which the kernel may ask
-    /// too.
-    passed: Mutex<HashMap<u32, Inode>>,
     /// What was let through, until the kernel tells that it runs.
     judged: Mutex<HashMap<u32, Judged>>,
     marks: Marks,
@@ -124,7 +121,6 @@ pub(super) fn start(rows: Rows) -> Result<OwnedFd, String> {
         seats: Mutex::default(),
         roots: Mutex::default(),
         expected: Mutex::default(),
-        passed: Mutex::default(),
         judged: Mutex::default(),
         marks: Marks::new(host_mounts),
         sink: Sink::new(ours)?,
