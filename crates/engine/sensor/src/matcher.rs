@@ -9,7 +9,7 @@ use nv_dpi::key::Side;
 
 use crate::message::{Buffers, Message, Troubles};
 use crate::sensor::{Action, Context, Kind};
-use crate::set::SensorSet;
+use crate::set::{CompiledRule, SensorSet};
 
 /// No message.
 const NONE: u32 = u32::MAX;
@@ -239,6 +239,22 @@ impl Matcher {
     }
 }
 
+/// What is told of a rule that holds for a message.
+fn found<'a>(message: &Message, rule: &'a CompiledRule, at: u64, context: Context) -> Match<'a> {
+    Match {
+        at,
+        session: message.session,
+        side: message.side,
+        transaction: message.transaction,
+        sensor: &rule.sensor,
+        rule: &rule.name,
+        id: rule.id,
+        kind: rule.kind,
+        action: rule.action,
+        context,
+    }
+}
+
 /// Tells the rules that hold because of patterns that were just found.
 fn judge(message: &mut Message, at: u64, counters: &mut Counters, tell: &mut dyn FnMut(&Match<'_>)) {
     while let Some(number) = message.matched.fresh() {
@@ -250,18 +266,7 @@ fn judge(message: &mut Message, at: u64, counters: &mut Counters, tell: &mut dyn
             if holds && !message.told.has(*index) {
                 message.told.add(*index);
                 counters.matches = counters.matches.saturating_add(1);
-                tell(&Match {
-                    at,
-                    session: message.session,
-                    side: message.side,
-                    transaction: message.transaction,
-                    sensor: &rule.sensor,
-                    rule: &rule.name,
-                    id: rule.id,
-                    kind: rule.kind,
-                    action: rule.action,
-                    context,
-                });
+                tell(&found(message, rule, at, context));
             }
         }
     }
@@ -286,18 +291,7 @@ fn judge_late(message: &mut Message, at: u64, counters: &mut Counters, tell: &mu
         if holds {
             counters.matches = counters.matches.saturating_add(1);
             let context = rule.has.last().or(rule.has_not.first()).map(context_of).unwrap_or_default();
-            tell(&Match {
-                at,
-                session: message.session,
-                side: message.side,
-                transaction: message.transaction,
-                sensor: &rule.sensor,
-                rule: &rule.name,
-                id: rule.id,
-                kind: rule.kind,
-                action: rule.action,
-                context,
-            });
+            tell(&found(message, rule, at, context));
         }
     }
 }
