@@ -167,6 +167,12 @@ async fn http_redis_and_postgresql_are_recognised_in_both_families_and_learned_a
         })
         .await
         .with_context(|| format!("{application} is no rule from {TOOLS_GROUP} to {to}"))?;
+        let path = format!("/v1/workload/{}", pod.container().id);
+        api.wait_for(&path, Duration::from_secs(10), |answer| {
+            list(answer.get("workload")?, "applications").contains(&application).then_some(())
+        })
+        .await
+        .with_context(|| format!("{application} is not shown at {to}"))?;
         let path = format!("/v1/conversation/{}/{}", shop.tools.sandbox.id, pod.sandbox.id);
         for six in [false, true] {
             let server = address(pod, six)?;
