@@ -89,6 +89,27 @@ fn length_of<T>(value: &T) -> libc::socklen_t {
     libc::socklen_t::try_from(size_of_val(value)).unwrap_or(0)
 }
 
+/// Frames that a packet(7) socket had no room for since this was asked last.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    // Of a socket without such a ring the kernel writes the first two fields alone.
+    let mut since = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
+    let mut length = length_of(&since);
+    // SAFETY: both outlive the call, and the kernel writes no more than the length says.
+    let code = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut since).cast(),
+            &raw mut length,
+        )
+    };
+    if code == 0 { Ok(since.tp_drops.into()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Reader of a ring. There must be no other of the same socket.
 pub struct Frames {
     socket: OwnedFd,
@@ -178,23 +199,8 @@ impl Frames {
     /// # Errors
     /// When the kernel refuses.
     pub fn dropped(&mut self) -> io::Result<u64> {
-        let mut since = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
-        let mut length = length_of(&since);
-        // SAFETY: both outlive the call, and the kernel writes no more than the length says.
-        let code = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                (&raw mut since).cast(),
-                &raw mut length,
-            )
-        };
-        if code != 0 {
-            return Err(io::Error::last_os_error());
-        }
         // The kernel's own counter begins anew with every look at it.
-        self.dropped = self.dropped.saturating_add(since.tp_drops.into());
+        self.dropped = self.dropped.saturating_add(drops(self.socket.as_fd())?);
         Ok(self.dropped)
     }
 

@@ -1,13 +1,14 @@
 //! Packets as an interface sees them, for whoever looks for a fault: packet(7) sockets.
-#![expect(unsafe_code, reason = "the kernel's count of lost packets has no safe wrapper")]
 
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with, sockopt};
+
+use crate::frames::drops;
 
 /// Every EtherType (`ETH_P_ALL`), in network byte order.
 const EVERYTHING: u32 = 0x0003_u16.to_be() as u32;
@@ -79,18 +80,6 @@ impl Packets {
     /// # Errors
     /// When the kernel does not say.
     pub fn dropped(&self) -> io::Result<u64> {
-        let mut counted = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
-        let mut size = libc::socklen_t::try_from(size_of_val(&counted)).unwrap_or(0);
-        // SAFETY: the kernel writes at most `size` bytes into `counted`, which lives until the call is over.
-        let asked = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                (&raw mut counted).cast(),
-                &raw mut size,
-            )
-        };
-        if asked == 0 { Ok(counted.tp_drops.into()) } else { Err(io::Error::last_os_error()) }
+        drops(self.socket.as_fd())
     }
 }

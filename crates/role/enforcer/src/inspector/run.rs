@@ -89,7 +89,7 @@ fn inspect(mut frames: Frames, mut engine: Engine, begun: u64, mouth: &mut Mouth
                 flows: engine.flows() as u64,
                 evicted: engine.counters().flows_evicted,
             };
-            mouth.say_first(Told::Alive(counts));
+            mouth.say_alive(counts);
         }
         match mouth.utter() {
             Ok(()) => {}
@@ -163,8 +163,13 @@ impl Mouth<'_> {
             self.unsent = self.unsent.saturating_add(1);
         }
     }
-    fn say_first(&mut self, told: Told) {
-        self.waiting.push_front(told);
+    /// A sign of life goes before everything, in the place of one that has not been taken yet.
+    fn say_alive(&mut self, counts: Counts) {
+        if let Some(Told::Alive(waiting)) = self.waiting.front_mut() {
+            *waiting = counts;
+        } else {
+            self.waiting.push_front(Told::Alive(counts));
+        }
     }
     /// Sends what waits, as far as the socket takes it.
     fn utter(&mut self) -> Result<(), ProtocolError> {
@@ -223,6 +228,12 @@ mod tests {
             }
         }
         assert!(next >= 5);
+        // Signs of life need no more room than one.
+        let before = mouth.waiting.len();
+        for frames in 0..1000 {
+            mouth.say_alive(Counts { frames, ..Counts::default() });
+        }
+        assert_eq!(mouth.waiting.len(), before + 1);
         drop(agent);
         mouth.say(Told::Alive(Counts::default()));
         assert!(matches!(mouth.utter(), Err(ProtocolError::Closed)));
