@@ -9,22 +9,30 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= $(CURDIR)/.neuvector
 CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
 
-# Debian packages: to build (compilers for BPF and gRPC), to run the demo and the tests (runtime, network, browser).
+# Debian packages: to build (compilers for BPF and gRPC); for the demo and the tests (runtime, network, browser).
 PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
 PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 ethtool iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils libndpi-bin redis-server postgresql
 
-.PHONY: help setup setup-packages setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench fuzz lint release openapi clean
+.PHONY: help setup setup-build setup-test setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench fuzz lint release openapi clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
-setup: setup-packages setup-ui ## install the Debian packages and npm modules that are missing
+setup: setup-build setup-test ## install the Debian packages and npm modules that are missing
 
-setup-packages:
-	@missing=$$(for p in $(PACKAGES_BUILD) $(PACKAGES_TEST); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
-	if [ -z "$$missing" ]; then echo "setup: every Debian package is here"; \
-	elif [ "$$(id -u)" != 0 ]; then echo "setup: as root, run: apt-get install -y --no-install-recommends" $$missing >&2; exit 1; \
-	else echo "setup: installing" $$missing; apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+# Some packages of the tests start daemons (redis-server, postgresql), so what only builds and runs takes none of them.
+setup-build: setup-ui
+	@$(call install,$(PACKAGES_BUILD))
+
+setup-test:
+	@$(call install,$(PACKAGES_TEST))
+
+define install
+missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -z "$$missing" ]; then echo "$@: every Debian package is here"; \
+elif [ "$$(id -u)" != 0 ]; then echo "$@: as root, run: apt-get install -y --no-install-recommends" $$missing >&2; exit 1; \
+else echo "$@: installing" $$missing; apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+endef
 
 # Docker Engine and an image registry for tests, unpacked only: the installed packages start daemons, and Docker's changes
 # the machine's firewall.
@@ -49,7 +57,7 @@ ui/dist/index.html: ui/node_modules/.installed $(shell find ui/src ui/public ui/
 	cd ui && npm run build
 	@touch $@
 
-build: setup ui/dist/index.html ## build the product (profile ci)
+build: setup-build ui/dist/index.html ## build the product (profile ci)
 	cargo build --locked --profile $(PROFILE) --workspace --bins --exclude nv-attacker
 	@# The intruder of tests and demo runs in any image, so it is linked statically.
 	cargo rustc --locked --profile $(PROFILE) --package nv-attacker -- -C target-feature=+crt-static
@@ -57,20 +65,20 @@ build: setup ui/dist/index.html ## build the product (profile ci)
 run: build ## build and protect this machine; state in .neuvector
 	@exec $(TARGET)/$(PROFILE)/neuvector run --state-dir $(STATE)
 
-demo: build ## three containers, learned, protected, attacked; KEEP=1 keeps them running
+demo: build setup-test ## three containers, learned, protected, attacked; KEEP=1 keeps them running
 	@$(TARGET)/$(PROFILE)/nv-demo --neuvector $(TARGET)/$(PROFILE)/neuvector $(if $(KEEP),--keep)
 
 test: setup ui/dist/index.html test-unit test-host test-kernel test-cluster test-ui ## run every test
 
-test-unit: setup ui/dist/index.html ## everything that needs no kernel, runtime or browser
+test-unit: setup-build ui/dist/index.html ## everything that needs no kernel, runtime or browser
 	$(CARGO_TEST) --lib --bins --test '[!h]*'
 	cd ui && npm test
 
-test-host: build $(DOCKER)/usr/bin/docker-registry ## root, BPF, containerd, Docker, a registry: this machine's kernel and runtime
+test-host: build setup-test $(DOCKER)/usr/bin/docker-registry ## root, BPF, containerd, Docker, a registry: this machine's kernel and runtime
 	@test "$$(id -u)" = 0 || { echo "test-host: needs root" >&2; exit 1; }
 	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
 
-test-kernel: build ## Debian's newest 6.1 and 6.12 kernels in virtual machines
+test-kernel: build setup-test ## Debian's newest 6.1 and 6.12 kernels in virtual machines
 	@# Of the whole workspace, so that nothing is built again with other features; those of crates/io run in the guests.
 	$(CARGO_TEST) --test 'host_*' --no-run --message-format json \
 		| $(TARGET)/$(PROFILE)/nv-guests --cache $(TARGET)/guests --enforcer $(TARGET)/$(PROFILE)/enforcer $(if $(ONLY),--only "$(ONLY)")
@@ -78,7 +86,7 @@ test-kernel: build ## Debian's newest 6.1 and 6.12 kernels in virtual machines
 test-cluster: ## several controllers: comes with high availability
 	@echo "test-cluster: no test yet"
 
-test-ui: build ## the console in a browser, against a running neuvector
+test-ui: build setup-test ## the console in a browser, against a running neuvector
 	cd tests/ui && npm ci --no-audit --no-fund && NV_BINARY=$(abspath $(TARGET)/$(PROFILE)/neuvector) npm test
 
 bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (release build)
@@ -103,7 +111,7 @@ fuzz: ## fuzz targets, each for FUZZ_SECONDS (600); ONLY=name runs one; needs a 
 		$(TARGET)/fuzz/$(FUZZ_HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 $(TARGET)/corpus/$$target; \
 	done
 
-lint: setup ui/dist/index.html ## format, clippy, layers, documentation, generated files
+lint: setup-build ui/dist/index.html ## format, clippy, layers, documentation, generated files
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo xtask tidy
@@ -113,7 +121,7 @@ lint: setup ui/dist/index.html ## format, clippy, layers, documentation, generat
 openapi: ## write openapi/openapi.json from the handlers
 	NV_WRITE_OPENAPI=1 cargo test --locked --package nv-role-api --test openapi
 
-release: setup ui/dist/index.html ## optimised binaries
+release: setup-build ui/dist/index.html ## optimised binaries
 	cargo build --locked --release --bins
 
 clean: ## remove what was built
