@@ -21,6 +21,7 @@ pub mod profile;
 pub mod question;
 pub mod record;
 pub mod rule;
+pub mod signature;
 pub mod system;
 pub mod threat;
 pub mod time;
