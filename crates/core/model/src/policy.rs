@@ -64,6 +64,10 @@ pub struct Identity {
     pub group: GroupName,
     /// Network mode; `None` where the mode of the other end alone counts.
     pub mode: Option<Mode>,
+    /// Names that it stands for besides its addresses, as address criteria write them (`www.example.com`,
+    /// `*.example.com`, `vh:shop.example`): which addresses they have is learned on the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 /// A network rule whose groups are resolved to identities.

@@ -24,6 +24,8 @@ pub const MAX_ADDRESSES: usize = 262_144;
 pub const MAX_RULES: usize = 120_000;
 /// Applications of one rule.
 pub const MAX_APPLICATIONS: usize = 256;
+/// Names of hosts of an identity.
+pub const MAX_NAMES: usize = 1024;
 /// Interfaces of a workload or node.
 pub const MAX_INTERFACES: usize = 1024;
 /// Listening ports of a workload.

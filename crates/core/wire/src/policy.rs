@@ -14,8 +14,9 @@ use nv_model::rule::RuleId;
 use nv_model::verdict::Action;
 
 use crate::bounds::{
-    MAX_ADDRESSES, MAX_APPLICATIONS, MAX_FILE_RULES, MAX_IDENTITIES, MAX_PORTS_TEXT_BYTES, MAX_PROCESS_RULES,
-    MAX_PROFILES, MAX_RULE_ENDS, MAX_RULES, MAX_TEXT_BYTES, MAX_WORD_BYTES, MAX_WORKLOADS,
+    MAX_ADDRESSES, MAX_APPLICATIONS, MAX_FILE_RULES, MAX_IDENTITIES, MAX_NAMES, MAX_PORTS_TEXT_BYTES,
+    MAX_PROCESS_RULES, MAX_PROFILES, MAX_RULE_ENDS, MAX_RULES, MAX_TEXT_BYTES, MAX_TOKEN_BYTES,
+    MAX_WORD_BYTES, MAX_WORKLOADS,
 };
 use crate::enforcer::v1 as proto;
 use crate::error::WireError;
@@ -242,7 +243,10 @@ impl From<EffectiveProfile> for proto::EffectiveProfile {
 impl TryFrom<proto::Identity> for Identity {
     type Error = WireError;
     fn try_from(raw: proto::Identity) -> Read<Self> {
+        length("names", raw.names.len(), MAX_NAMES)?;
+        let names = raw.names.into_iter().map(|name| text("names", name, MAX_TOKEN_BYTES));
         Ok(Self {
+            names: names.collect::<Read<_>>()?,
             kind: identity_kind("kind", raw.kind)?,
             group: parse("group", &raw.group)?,
             mode: optional_mode("mode", raw.mode)?,
@@ -256,6 +260,7 @@ impl From<Identity> for proto::Identity {
             kind: identity_kind_number(model.kind),
             group: model.group.into(),
             mode: model.mode.map_or(proto::Mode::Unspecified as i32, mode_number),
+            names: model.names,
         }
     }
 }

@@ -247,7 +247,7 @@ prop_compose! {
     fn delta()(revisions in (any::<u64>(), any::<u64>()),
                workloads in btree_map(id(), (group(), any::<u32>(), any::<bool>()).prop_map(|(group, identity, quarantined)| WorkloadPolicy { group, identity: IdentityId(identity), quarantined }), 0..3),
                workloads_gone in vec(id(), 0..3), profiles in vec(profile(), 0..3), profiles_gone in vec(group(), 0..3),
-               identities in btree_map(any::<u32>().prop_map(IdentityId), (select(vec![IdentityKind::Workload, IdentityKind::Node, IdentityKind::External, IdentityKind::Unmanaged, IdentityKind::Address]), group(), option::of(mode())).prop_map(|(kind, group, mode)| Identity { kind, group, mode }), 0..3),
+               identities in btree_map(any::<u32>().prop_map(IdentityId), (select(vec![IdentityKind::Workload, IdentityKind::Node, IdentityKind::External, IdentityKind::Unmanaged, IdentityKind::Address]), group(), option::of(mode()), vec("[a-z]{1,9}[.]example", 0..3)).prop_map(|(kind, group, mode, names)| Identity { kind, group, mode, names }), 0..3),
                identities_gone in vec(any::<u32>().prop_map(IdentityId), 0..3),
                addresses in btree_map(net(), any::<u32>().prop_map(IdentityId), 0..3), addresses_gone in vec(net(), 0..3),
                rules in vec(rule(), 0..3), rule_order in option::of(vec(any::<u32>().prop_map(RuleId), 0..3)),

@@ -5,7 +5,7 @@ use nv_model::application::ApplicationId;
 use nv_model::group::Origin;
 use nv_model::mode::{Baseline, Mode};
 use nv_model::name::GroupName;
-use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy, ResolvedRule};
+use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy, NodeSettings, ResolvedRule};
 use nv_model::port::Protocol;
 use nv_model::profile::{EffectiveProfile, ProcessRule};
 use nv_model::rule::RuleId;
@@ -88,6 +88,26 @@ pub struct Decision {
 /// Judges a connection.
 #[must_use]
 pub fn connection(policy: &NodePolicy, flow: Flow) -> Decision {
+    let ends = [policy.identities.get(&flow.client), policy.identities.get(&flow.server)];
+    let mode = match above_rules(&policy.settings, ends, flow.protocol, flow.quarantined) {
+        Ok(mode) => mode,
+        Err(decision) => return decision,
+    };
+    let matched = policy.rules.iter().find(|rule| matches(rule, flow));
+    Decision {
+        awaits_application: matched.is_some_and(|rule| !rule.applications.is_empty())
+            && flow.application.is_none(),
+        ..by_rules(matched, ends, mode)
+    }
+}
+
+/// What stands above rules, or the mode in which they are asked.
+pub(crate) fn above_rules(
+    settings: &NodeSettings,
+    ends: [Option<&Identity>; 2],
+    protocol: Protocol,
+    quarantined: bool,
+) -> Result<Mode, Decision> {
     let plain = |verdict, reason| Decision {
         verdict,
         rule: RuleId::DEFAULT,
@@ -96,21 +116,21 @@ pub fn connection(policy: &NodePolicy, flow: Flow) -> Decision {
         spared: false,
         awaits_application: false,
     };
-    if flow.quarantined {
-        return plain(Verdict::Deny, Reason::Quarantined);
+    if quarantined {
+        return Err(plain(Verdict::Deny, Reason::Quarantined));
     }
-    if policy.settings.network_policy_disabled {
-        return plain(Verdict::Open, Reason::Disabled);
+    if settings.network_policy_disabled {
+        return Err(plain(Verdict::Open, Reason::Disabled));
     }
-    if flow.protocol == Protocol::Icmp {
-        return plain(Verdict::Open, Reason::Icmp);
+    if protocol == Protocol::Icmp {
+        return Err(plain(Verdict::Open, Reason::Icmp));
     }
-    let ends = [policy.identities.get(&flow.client), policy.identities.get(&flow.server)];
-    let Some(mode) = effective_mode(ends, policy.settings.strict_group_mode) else {
-        return plain(Verdict::Open, Reason::Unmanaged);
-    };
+    effective_mode(ends, settings.strict_group_mode).ok_or(plain(Verdict::Open, Reason::Unmanaged))
+}
+
+/// What the first rule that speaks of a connection says, or the mode where none does.
+pub(crate) fn by_rules(matched: Option<&ResolvedRule>, ends: [Option<&Identity>; 2], mode: Mode) -> Decision {
     let spares = ends.into_iter().flatten().any(|end| end.kind == IdentityKind::Node);
-    let matched = policy.rules.iter().find(|rule| matches(rule, flow));
     let (verdict, reason) = match matched {
         Some(rule) => (by_rule(rule.action, rule.learned, mode), reason_of(rule)),
         None => (by_mode(mode), Reason::NoRule),
@@ -122,8 +142,7 @@ pub fn connection(policy: &NodePolicy, flow: Flow) -> Decision {
         reason,
         mode: Some(mode),
         spared,
-        awaits_application: matched.is_some_and(|rule| !rule.applications.is_empty())
-            && flow.application.is_none(),
+        awaits_application: false,
     }
 }
 

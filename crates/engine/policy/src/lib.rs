@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! [`state`] ── [`membership`] ── [`compile`] ──► NodePolicy ──► [`lower`] ──► kernel rows
-//!    ▲  ▲          (criteria)     (identities)        └────────► [`decide`] (why?)
+//!    ▲  ▲          (criteria)     (identities)        ├────────► [`decide`] (why?)
+//!    │  │                                             └────────► [`layer7`] (application, [`names`] of hosts)
 //!    │  └── [`validate`], [`order`], [`modes`]: what operators change
 //!    └───── [`learn`]: what nodes have seen
 //! ```
@@ -22,10 +23,12 @@ pub mod decide;
 pub mod directory;
 pub mod file;
 pub mod identity;
+pub mod layer7;
 pub mod learn;
 pub mod lower;
 pub mod membership;
 pub mod modes;
+pub mod names;
 pub mod order;
 pub mod profile;
 pub mod state;

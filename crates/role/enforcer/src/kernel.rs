@@ -126,12 +126,18 @@ pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy
         .or_insert_with(|| profile(GroupName::nodes(), Modes::default()));
     completed.identities.insert(
         IdentityId::NEW,
-        Identity { kind: IdentityKind::Workload, group: new, mode: Some(settings.new_service.network) },
+        Identity {
+            kind: IdentityKind::Workload,
+            group: new,
+            mode: Some(settings.new_service.network),
+            names: Vec::new(),
+        },
     );
     completed.identities.entry(IdentityId::NODES).or_insert_with(|| Identity {
         kind: IdentityKind::Node,
         group: GroupName::nodes(),
         mode: None,
+        names: Vec::new(),
     });
     for (id, address) in inventory.addresses() {
         let identity = match (policy.workloads.get(id), inventory.get(id)) {

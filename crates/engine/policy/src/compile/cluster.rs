@@ -212,6 +212,7 @@ impl Cluster {
         };
         cluster.presets(state);
         cluster.prefixes(identities);
+        cluster.names(state, identities);
         cluster.nodes(state, identities);
         let pods = pod_groups(memberships, state);
         // Later started ones win an address that two workloads claim: the earlier one is on its way out.
@@ -241,7 +242,7 @@ impl Cluster {
             self.identities.insert(
                 id,
                 IdentityInfo {
-                    identity: Identity { kind, group, mode },
+                    identity: Identity { kind, group, mode, names: Vec::new() },
                     groups,
                     domain: None,
                     exempt: kind == IdentityKind::Node,
@@ -322,7 +323,7 @@ impl Cluster {
         let key = IdentityKey { kind, group, domain, groups: groups.into_iter().collect() };
         let id = identities.number(&key);
         self.identities.entry(id).or_insert_with(|| IdentityInfo {
-            identity: Identity { kind, group: key.group, mode },
+            identity: Identity { kind, group: key.group, mode, names: Vec::new() },
             groups: key.groups,
             domain: key.domain,
             exempt: kind == IdentityKind::Node,
@@ -391,6 +392,21 @@ impl Cluster {
                 }
             };
             self.claim(net, id);
+        }
+    }
+
+    /// Groups by names of hosts: each is an identity without addresses, which a node gives to those that it learns.
+    fn names(&mut self, state: &State, identities: &mut Identities) {
+        for group in state.groups.values() {
+            let names = crate::names::of_group(group);
+            if !names.is_empty() {
+                let groups = BTreeSet::from([group.name.clone()]);
+                let kind = IdentityKind::Address;
+                let id = self.number(identities, kind, group.name.clone(), None, groups, None);
+                if let Some(info) = self.identities.get_mut(&id) {
+                    info.identity.names = names;
+                }
+            }
         }
     }
 

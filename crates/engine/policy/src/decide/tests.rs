@@ -6,7 +6,7 @@ use nv_model::mode::Mode::{Discover, Monitor, Protect};
 use nv_model::policy::NodeSettings;
 
 fn identity(kind: IdentityKind, mode: Option<Mode>) -> Identity {
-    Identity { kind, group: name("nv.x"), mode }
+    Identity { kind, group: name("nv.x"), mode, names: Vec::new() }
 }
 
 fn policy(client: Option<Mode>, server: Option<Mode>, strict: bool, rules: Vec<ResolvedRule>) -> NodePolicy {

@@ -305,7 +305,7 @@ mod tests {
             prop::sample::select(vec![IdentityKind::Workload, IdentityKind::Node, IdentityKind::External]),
             prop::option::of(prop::sample::select(vec![Mode::Discover, Mode::Monitor, Mode::Protect])),
         )
-            .prop_map(|(kind, mode)| Identity { kind, group: name("nv.x"), mode })
+            .prop_map(|(kind, mode)| Identity { kind, group: name("nv.x"), mode, names: Vec::new() })
     }
 
     fn ports() -> impl Strategy<Value = Ports> {
