@@ -90,6 +90,8 @@ pub enum Mechanism {
     UserspaceKill,
     /// BPF at the host end of the veth drops the packet.
     TrafficControl,
+    /// A packet waits in the pod's network namespace until inspection has looked at it, and is refused.
+    Nfqueue,
 }
 
 impl Mechanism {
@@ -103,6 +105,7 @@ impl Mechanism {
             Self::Fanotify => "fanotify",
             Self::UserspaceKill => "userspace_kill",
             Self::TrafficControl => "traffic_control",
+            Self::Nfqueue => "nfqueue",
         }
     }
 }

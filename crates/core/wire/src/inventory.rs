@@ -12,13 +12,14 @@ use crate::read::{
     Read, clip, clip_labels, clip_list, labels, length, list, number, parse, parse_optional, text, time,
 };
 
-const MECHANISMS: [Mechanism; 6] = [
+const MECHANISMS: [Mechanism; 7] = [
     Mechanism::BpfLsm,
     Mechanism::FmodRet,
     Mechanism::TracepointKill,
     Mechanism::Fanotify,
     Mechanism::UserspaceKill,
     Mechanism::TrafficControl,
+    Mechanism::Nfqueue,
 ];
 
 /// By the word of [`Mechanism::as_str`]; empty for none.

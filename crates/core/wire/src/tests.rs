@@ -66,7 +66,7 @@ fn action() -> impl Strategy<Value = Action> {
     select(vec![Action::Allow, Action::Deny])
 }
 fn mechanism() -> impl Strategy<Value = Mechanism> {
-    select(vec![Mechanism::BpfLsm, Mechanism::TracepointKill, Mechanism::TrafficControl])
+    select(vec![Mechanism::BpfLsm, Mechanism::TracepointKill, Mechanism::TrafficControl, Mechanism::Nfqueue])
 }
 fn verdict() -> impl Strategy<Value = Verdict> {
     select(vec![Verdict::Open, Verdict::Learn, Verdict::Allow, Verdict::Violate, Verdict::Deny])

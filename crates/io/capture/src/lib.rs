@@ -13,6 +13,8 @@
 //! Tap      → copies of packets → an interface → Frames, in whoever inspects
 //! ```
 //!
+//! In Protect [`queue`] holds packets back until inspection has looked at them, in the pod's own namespace.
+//!
 //! A change of mode is one row and the generation; no interface, route or socket is touched. [`netns`] says which
 //! host end belongs to which pod, and [`trial`] whether the kernel really drops a packet.
 
@@ -30,6 +32,7 @@ mod netlink;
 pub mod netns;
 mod packets;
 mod places;
+pub mod queue;
 mod ring;
 mod rows;
 mod sockets;

@@ -1,20 +1,20 @@
-//! A small rtnetlink: requests, and the messages and attributes of the answers.
+//! A small netlink: requests to rtnetlink and nfnetlink, and the messages and attributes of the answers.
 //!
 //! Every read is bounds-checked: an answer that ends early is an end, never a panic.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
 };
 
 // linux/netlink.h and linux/rtnetlink.h
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
+pub(crate) const NLM_F_REQUEST: u16 = 1;
+pub(crate) const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE_EXCL: u16 = 0x600;
 const NLM_F_DUMP_INTR: u16 = 0x10;
@@ -39,7 +39,7 @@ const MAX_READS: usize = 8_192;
 const TRIES: usize = 5;
 
 /// A request under construction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     kind: u16,
     body: Vec<u8>,
@@ -54,7 +54,7 @@ impl Request {
         put_attribute(&mut self.body, kind, value);
         self
     }
-    fn bytes(&self, flags: u16, sequence: u32) -> Vec<u8> {
+    pub(crate) fn bytes(&self, flags: u16, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(HEADER.saturating_add(self.body.len())).unwrap_or(u32::MAX);
         let mut bytes = Vec::with_capacity(HEADER.saturating_add(self.body.len()));
         bytes.extend_from_slice(&length.to_ne_bytes());
@@ -130,15 +130,46 @@ impl Socket {
     }
     /// With messages of the groups whose bits are set.
     pub(crate) fn subscribe(groups: u32) -> io::Result<Self> {
-        let fd = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            // NETLINK_ROUTE is protocol 0.
-            None,
-        )?;
+        // NETLINK_ROUTE is protocol 0.
+        Self::of(None, groups)
+    }
+    /// To the kernel's packet filters (nfnetlink).
+    pub(crate) fn netfilter() -> io::Result<Self> {
+        Self::of(Some(NETFILTER), 0)
+    }
+    fn of(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         bind(&fd, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self { fd, sequence: 0, buffer: vec![0; BUFFER] })
+    }
+    /// Does what several requests say, in one packet, each with flags of its own. The kernel answers to those that ask for
+    /// it ([`NLM_F_ACK`]), and to each that fails; the first failure is the outcome.
+    pub(crate) fn execute_all(&mut self, requests: &[(Request, u16)]) -> io::Result<()> {
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        let mut awaited = 0_usize;
+        for (request, flags) in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend(request.bytes(NLM_F_REQUEST | flags, self.sequence));
+            awaited = awaited.saturating_add(usize::from(flags & NLM_F_ACK != 0));
+        }
+        send(&self.fd, &bytes, SendFlags::empty())?;
+        let ours = self.sequence.wrapping_sub(first);
+        for _ in 0..MAX_READS {
+            if awaited == 0 {
+                return Ok(());
+            }
+            for message in self.read()? {
+                if message.kind != NLMSG_ERROR || message.sequence.wrapping_sub(first) > ours {
+                    continue;
+                }
+                match message.body.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code)) {
+                    0 => awaited = awaited.saturating_sub(1),
+                    code => return Err(io::Error::from_raw_os_error(code.saturating_neg())),
+                }
+            }
+        }
+        Err(io::Error::other("the answer of the kernel has no end"))
     }
     /// Does what the request says.
     pub(crate) fn execute(&mut self, request: &Request, create: bool) -> io::Result<()> {

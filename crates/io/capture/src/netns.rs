@@ -123,8 +123,7 @@ pub fn interfaces(pid: u32) -> Result<Vec<Interface>, NetnsError> {
 /// # Errors
 /// When there is no such process, its namespace cannot be entered, or the kernel refuses the socket (`CAP_NET_RAW`).
 pub fn packets(pid: u32) -> Result<OwnedFd, NetnsError> {
-    let namespace = open(pid)?;
-    within(&namespace, &format!("process {pid}"), crate::packets::open)
+    within_process(pid, crate::packets::open)
 }
 
 /// Interfaces of the namespace of the calling thread. `peer` is not resolved.
@@ -186,6 +185,15 @@ fn open(pid: u32) -> Result<File, NetnsError> {
         io::ErrorKind::NotFound => NetnsError::Gone { pid },
         _ => NetnsError::Enter { act: "open", whose: format!("process {pid}"), source },
     })
+}
+
+/// What is opened inside of the network namespace of a process.
+pub(crate) fn within_process<T: Send>(
+    pid: u32,
+    open_there: impl FnOnce() -> io::Result<T> + Send,
+) -> Result<T, NetnsError> {
+    let namespace = open(pid)?;
+    within(&namespace, &format!("process {pid}"), open_there)
 }
 
 /// A netlink socket inside of the namespace.

@@ -31,14 +31,14 @@ use crate::tables::{Rows, Tables};
 const HOST_END: &str = "trial0";
 const POD_END: &str = "trial1";
 /// Addresses for documentation (RFC 5737): they meet nobody.
-const HOST_ADDRESS: [u8; 4] = [192, 0, 2, 1];
+pub(crate) const HOST_ADDRESS: [u8; 4] = [192, 0, 2, 1];
 const POD_ADDRESS: [u8; 4] = [192, 0, 2, 2];
-const ALLOWED_PORT: u16 = 40_007;
-const FORBIDDEN_PORT: u16 = 40_009;
+pub(crate) const ALLOWED_PORT: u16 = 40_007;
+pub(crate) const FORBIDDEN_PORT: u16 = 40_009;
 /// Identities of the trial's own tables.
 const POD: u32 = 16;
 const HOST: u32 = 17;
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What came of [`run`].
 #[derive(Clone, Debug)]
@@ -70,6 +70,27 @@ pub fn run() -> Outcome {
     Outcome { capability, hook, translations }
 }
 
+/// Whether packets wait in a queue until they are answered to: [`crate::queue`], loaded and fired.
+#[must_use]
+pub fn queue() -> Capability {
+    let start = monotonic_nanos();
+    let result = std::thread::Builder::new()
+        .name("trial".to_owned())
+        .spawn(|| leave_namespace().and_then(|()| crate::queue::trial::fire()))
+        .map_err(|error| format!("no thread for the trial: {error}"))
+        .and_then(|thread| thread.join().unwrap_or_else(|_panic| Err("the trial has failed".to_owned())));
+    let trial_micros = monotonic_nanos().saturating_sub(start) / 1_000;
+    let reason = result.err().unwrap_or_default();
+    Capability { mechanism: Mechanism::Nfqueue, works: reason.is_empty(), reason, trial_micros }
+}
+
+/// Moves the calling thread into a network namespace of its own, for good.
+fn leave_namespace() -> Result<(), String> {
+    // SAFETY: only the network namespace of this thread changes; descriptors and memory stay shared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+        .map_err(|error| format!("no network namespace for the trial (it needs root): {error}"))
+}
+
 /// Whether the kernel takes the programs of sockets, on a cgroup of the trial's own that goes with it.
 ///
 /// # Errors
@@ -94,9 +115,7 @@ pub fn sockets() -> Result<(), String> {
 /// On a thread of its own: it leaves the namespace for good.
 fn fire() -> Result<(Hook, Result<(), String>), String> {
     let why = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    // SAFETY: only the network namespace of this thread changes; descriptors and memory stay shared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
-        .map_err(|error| format!("no network namespace for the trial (it needs root): {error}"))?;
+    leave_namespace()?;
     let (host_end, pod_end) = make_veth().map_err(why("no veth for the trial"))?;
 
     let options = Options { pin_dir: None, attribution: false, flows: 64, ..Options::default() };
@@ -150,7 +169,7 @@ const IFF_UP: u32 = 1;
 const AF_INET: u8 = 2;
 
 /// A veth whose ends are up, and the address of the host end.
-fn make_veth() -> io::Result<(Interface, Interface)> {
+pub(crate) fn make_veth() -> io::Result<(Interface, Interface)> {
     let mut socket = Socket::open()?;
     let mut peer = link_header(0, 0, 0).to_vec();
     put_attribute(&mut peer, IFLA_IFNAME, &terminated(POD_END));
@@ -190,7 +209,7 @@ fn terminated(name: &str) -> Vec<u8> {
 }
 
 /// An Ethernet frame with a UDP packet of one byte to `port` of the host end.
-fn frame(host_end: &Interface, pod_end: &Interface, port: u16) -> Vec<u8> {
+pub(crate) fn frame(host_end: &Interface, pod_end: &Interface, port: u16) -> Vec<u8> {
     let mut ip = vec![0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0];
     ip.extend_from_slice(&POD_ADDRESS);
     ip.extend_from_slice(&HOST_ADDRESS);
@@ -220,7 +239,7 @@ fn header_checksum(header: &[u8]) -> u16 {
     !u16::try_from(folded).unwrap_or(u16::MAX)
 }
 
-fn send_frame(ifindex: u32, frame: &[u8]) -> io::Result<()> {
+pub(crate) fn send_frame(ifindex: u32, frame: &[u8]) -> io::Result<()> {
     let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).unwrap_or(0),

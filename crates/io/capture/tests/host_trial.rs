@@ -16,3 +16,11 @@ fn the_trial_drops_a_forbidden_packet_on_this_kernel() {
     assert!(hook.is_some());
     println!("{hook:?} in {} us", capability.trial_micros);
 }
+
+#[test]
+fn the_trial_of_the_queue_refuses_one_packet_and_lets_others_pass_on_this_kernel() {
+    let capability = trial::queue();
+    assert!(capability.works, "{}", capability.reason);
+    assert_eq!(capability.mechanism, Mechanism::Nfqueue);
+    println!("in {} us", capability.trial_micros);
+}

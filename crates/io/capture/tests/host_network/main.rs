@@ -11,6 +11,8 @@ mod modes;
 #[cfg(test)]
 mod places;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod records;
 #[cfg(test)]
 mod sockets;

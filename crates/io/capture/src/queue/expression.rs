@@ -1,0 +1,171 @@
+//! Rules of nftables as the kernel takes them: a rule is a list of expressions that work on registers (linux/netfilter/
+//! nf_tables.h).
+
+use crate::netlink::put_attribute;
+
+/// An attribute that holds attributes.
+const NESTED: u16 = 0x8000;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+/// Value of `nft_registers`: where a verdict stands, and the one register that rules of ours work with.
+const VERDICT_REGISTER: u32 = 0;
+const REGISTER: u32 = 1;
+
+/// What a packet is asked for (`nft_meta_keys`).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meta {
+    Mark = 3,
+    InInterface = 4,
+    OutInterface = 5,
+    Layer4 = 16,
+}
+
+/// How two values are compared (`nft_cmp_ops`).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Compare {
+    Equal = 0,
+    NotEqual = 1,
+}
+
+/// `nf_tables` and `netfilter` verdicts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Then<'a> {
+    Drop,
+    Accept,
+    Goto(&'a str),
+}
+
+/// A rule under construction.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Expressions(Vec<u8>);
+
+impl Expressions {
+    /// All of them, for `NFTA_RULE_EXPRESSIONS`.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Loads something of the packet.
+    pub(super) fn meta(self, key: Meta) -> Self {
+        self.add("meta", &[(2, &be(key as u32)), (1, &be(REGISTER))])
+    }
+    /// Sets the packet's mark from the register.
+    pub(super) fn set_mark(self) -> Self {
+        self.add("meta", &[(2, &be(Meta::Mark as u32)), (3, &be(REGISTER))])
+    }
+    /// Loads the mark of the packet's connection (`NFT_CT_MARK`). A packet without one ends the rule.
+    pub(super) fn connection_mark(self) -> Self {
+        self.add("ct", &[(1, &be(REGISTER)), (2, &be(3))])
+    }
+    /// Sets it from the register.
+    pub(super) fn set_connection_mark(self) -> Self {
+        self.add("ct", &[(2, &be(3)), (4, &be(REGISTER))])
+    }
+    /// Loads `length` bytes of the transport header (`NFT_PAYLOAD_TRANSPORT_HEADER`).
+    pub(super) fn transport(self, offset: u32, length: u32) -> Self {
+        self.add("payload", &[(1, &be(REGISTER)), (2, &be(2)), (3, &be(offset)), (4, &be(length))])
+    }
+    /// Goes on only if the register compares so.
+    pub(super) fn compare(self, how: Compare, value: &[u8]) -> Self {
+        self.add("cmp", &[(1, &be(REGISTER)), (2, &be(how as u32)), (3 | NESTED, &data(value))])
+    }
+    /// Keeps the bits of `mask` in the register, and turns those of `flip`.
+    pub(super) fn bits(self, mask: &[u8], flip: &[u8]) -> Self {
+        let length = u32::try_from(mask.len()).unwrap_or(0);
+        let fields: [(u16, &[u8]); 5] = [
+            (1, &be(REGISTER)),
+            (2, &be(REGISTER)),
+            (3, &be(length)),
+            (4 | NESTED, &data(mask)),
+            (5 | NESTED, &data(flip)),
+        ];
+        self.add("bitwise", &fields)
+    }
+    /// Ends the rule with a verdict (`NFTA_DATA_VERDICT`).
+    pub(super) fn then(self, then: Then<'_>) -> Self {
+        let code: i32 = match then {
+            Then::Drop => 0,
+            Then::Accept => 1,
+            Then::Goto(_) => -4,
+        };
+        let mut verdict = Vec::new();
+        put_attribute(&mut verdict, 1, &code.to_be_bytes());
+        if let Then::Goto(chain) = then {
+            put_attribute(&mut verdict, 2, &terminated(chain));
+        }
+        let mut value = Vec::new();
+        put_attribute(&mut value, 2 | NESTED, &verdict);
+        self.add("immediate", &[(1, &be(VERDICT_REGISTER)), (2 | NESTED, &value)])
+    }
+    /// Answers a TCP segment with a reset (`NFT_REJECT_TCP_RST`) and drops it.
+    pub(super) fn reset(self) -> Self {
+        self.add("reject", &[(1, &be(1)), (2, &[0])])
+    }
+    /// Puts the packet into a queue. With `bypass` it goes on when nobody reads the queue.
+    pub(super) fn queue(self, number: u16, bypass: bool) -> Self {
+        let flags = u16::from(bypass);
+        let fields: [(u16, &[u8]); 3] =
+            [(1, &number.to_be_bytes()), (2, &1_u16.to_be_bytes()), (3, &flags.to_be_bytes())];
+        self.add("queue", &fields)
+    }
+    /// The same by the extension of iptables (`xt_NFQ_info_v3`), for kernels without the expression.
+    pub(super) fn queue_by_extension(self, number: u16, bypass: bool) -> Self {
+        let mut info = Vec::new();
+        for field in [number, 1, u16::from(bypass), 0] {
+            info.extend_from_slice(&field.to_ne_bytes());
+        }
+        self.add("target", &[(1, &terminated("NFQUEUE")), (2, &be(3)), (3, &info)])
+    }
+
+    fn add(mut self, name: &str, fields: &[(u16, &[u8])]) -> Self {
+        let mut data = Vec::new();
+        for (kind, value) in fields {
+            put_attribute(&mut data, *kind, value);
+        }
+        let mut expression = Vec::new();
+        put_attribute(&mut expression, NFTA_EXPR_NAME, &terminated(name));
+        put_attribute(&mut expression, NFTA_EXPR_DATA | NESTED, &data);
+        put_attribute(&mut self.0, NFTA_LIST_ELEM | NESTED, &expression);
+        self
+    }
+}
+
+/// Numbers of nf_tables are in network byte order.
+pub(super) fn be(number: u32) -> [u8; 4] {
+    number.to_be_bytes()
+}
+
+/// Strings end with a zero.
+pub(super) fn terminated(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    bytes
+}
+
+/// `NFTA_DATA_VALUE`.
+fn data(value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_attribute(&mut bytes, 1, value);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::attributes;
+
+    #[test]
+    fn an_expression_is_an_element_with_a_name_and_its_data() {
+        let rule = Expressions::default().meta(Meta::Layer4).compare(Compare::Equal, &[6]);
+        let elements: Vec<_> = attributes(rule.bytes(), 0).collect();
+        assert_eq!(elements.len(), 2);
+        let (kind, compare) = elements[1];
+        assert_eq!(kind, NFTA_LIST_ELEM);
+        let fields: Vec<_> = attributes(compare, 0).collect();
+        assert_eq!(fields[0], (NFTA_EXPR_NAME, &b"cmp\0"[..]));
+        let data: Vec<_> = attributes(fields[1].1, 0).collect();
+        assert_eq!(data[0], (1, &[0, 0, 0, 1][..]), "the register");
+        assert_eq!(attributes(data[2].1, 0).next(), Some((1, &[6][..])), "the value");
+    }
+}

@@ -1,0 +1,329 @@
+//! Packets of a pod that wait for an answer: NFQUEUE inside of the pod's network namespace.
+//!
+//! ```text
+//! packet ─► rules of nftables ─► queue ─► QueueReader (who inspects; no privilege) ─ Answer ─► Queue (CAP_NET_ADMIN) ─► kernel
+//!             │ clean: past it                                                          │ late or dead: as OnFault says
+//!             │ cut: refused                                                            ▼
+//!             └◄──────────────── mark of the connection ◄───────────────── keep ◄─── mark of the packet
+//! ```
+//!
+//! The kernel wants `CAP_NET_ADMIN` of whoever answers, not only of whoever opened the socket, so that reading and
+//! answering can be two processes. What connection tracking does not know is asked about packet by packet.
+
+mod answer;
+mod expression;
+mod reader;
+mod rules;
+pub(crate) mod trial;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
+
+pub use answer::{ANSWER_BYTES, Answer, Fate};
+pub use reader::{QueueReader, Queued};
+use rules::{CUT, Dialect, Epoch, marked};
+
+use crate::netlink::{NLM_F_ACK, NLM_F_REQUEST, Request, Socket, attributes, messages, put_attribute};
+use crate::netns::{self, NetnsError};
+
+const NFNL_SUBSYS_QUEUE: u8 = 3;
+const NFQNL_MSG_PACKET: u8 = 0;
+const NFQNL_MSG_VERDICT: u8 = 1;
+const NFQNL_MSG_CONFIG: u8 = 2;
+const NFQNL_MSG_VERDICT_BATCH: u8 = 3;
+// Attributes of linux/netfilter/nfnetlink_queue.h.
+const NFQA_VERDICT_HDR: u16 = 2;
+const NFQA_MARK: u16 = 3;
+const NFQA_CFG_CMD: u16 = 1;
+const NFQA_CFG_PARAMS: u16 = 2;
+const NFQA_CFG_QUEUE_MAXLEN: u16 = 3;
+const NFQA_CFG_MASK: u16 = 4;
+const NFQA_CFG_FLAGS: u16 = 5;
+const NFQNL_CFG_CMD_BIND: u8 = 1;
+const NFQNL_COPY_PACKET: u8 = 2;
+const NFQA_CFG_F_FAIL_OPEN: u32 = 1;
+const NFQA_CFG_F_GSO: u32 = 4;
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
+
+/// Most packets of a pod that wait at one time; what comes beyond goes as [`OnFault`] says, and the kernel counts it.
+const MAX_WAITING: u32 = 1024;
+/// Room for them on their way to the reader.
+const ROOM: usize = 8 * 1024 * 1024;
+/// Queue numbers that are tried: another process may have some of them in the same namespace.
+const NUMBERS: std::ops::RangeInclusive<u16> = 18_401..=18_416;
+/// Most answers in one packet to the kernel.
+const MAX_ANSWERS: usize = 128;
+
+/// What becomes of packets that cannot be judged: nobody reads the queue, or it is full, or the answer is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFault {
+    /// They go on.
+    Pass,
+    /// They are dropped.
+    Drop,
+}
+
+/// Why there is no queue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The namespace cannot be entered.
+    #[error("the network namespace cannot be looked into")]
+    Namespace(#[source] NetnsError),
+    /// The queue's socket cannot be opened; that takes `CAP_NET_ADMIN` and `CONFIG_NETFILTER_NETLINK_QUEUE`.
+    #[error("a queue for packets cannot be opened")]
+    Socket(#[source] io::Error),
+    /// The rules cannot be put; that takes `CAP_NET_ADMIN`, nf_tables and connection tracking.
+    #[error("the rules that lead packets into the queue cannot be put")]
+    Rules(#[source] io::Error),
+}
+
+/// A queue and its rules in a pod's namespace. The rules stay when it is dropped, for a process that is killed leaves
+/// them as well: [`Queue::remove`] takes them away.
+#[derive(Debug)]
+pub struct Queue {
+    rules: Socket,
+    socket: OwnedFd,
+    number: u16,
+    on_fault: OnFault,
+    epoch: Epoch,
+    dialect: Dialect,
+}
+
+impl Queue {
+    /// In the network namespace of a process, in the place of what an earlier process has left there. From now on packets
+    /// wait in it: whoever reads it has to be there.
+    ///
+    /// # Errors
+    /// [`QueueError`]; then nothing has changed.
+    pub fn open(pid: u32, on_fault: OnFault) -> Result<Self, QueueError> {
+        let (rules, (socket, number)) =
+            netns::within_process(pid, || Ok((Socket::netfilter(), open_socket(on_fault))))
+                .map_err(QueueError::Namespace)
+                .and_then(|(rules, socket)| {
+                    Ok((rules.map_err(QueueError::Rules)?, socket.map_err(QueueError::Socket)?))
+                })?;
+        Self::start(rules, socket, number, on_fault)
+    }
+
+    /// In the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_here(on_fault: OnFault) -> Result<Self, QueueError> {
+        let rules = Socket::netfilter().map_err(QueueError::Rules)?;
+        let (socket, number) = open_socket(on_fault).map_err(QueueError::Socket)?;
+        Self::start(rules, socket, number, on_fault)
+    }
+
+    fn start(mut rules: Socket, socket: OwnedFd, number: u16, on_fault: OnFault) -> Result<Self, QueueError> {
+        let epoch = Epoch::FIRST;
+        let dialect =
+            rules::put(&mut rules, number, on_fault == OnFault::Pass, epoch).map_err(QueueError::Rules)?;
+        Ok(Self { rules, socket, number, on_fault, epoch, dialect })
+    }
+
+    /// A descriptor of the queue for a [`QueueReader`].
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn reader(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// Whether a connection that is cut is answered with a reset; else its packets are dropped in silence.
+    #[must_use]
+    pub fn resets(&self) -> bool {
+        self.dialect.reset
+    }
+
+    /// What becomes of packets that cannot be judged.
+    #[must_use]
+    pub fn on_fault(&self) -> OnFault {
+        self.on_fault
+    }
+
+    /// What was clean is asked about again, as other rules may hold for it, and `on_fault` is what holds from now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then all is as before.
+    pub fn renew(&mut self, on_fault: OnFault) -> Result<(), QueueError> {
+        let epoch = self.epoch.next();
+        rules::put(&mut self.rules, self.number, on_fault == OnFault::Pass, epoch)
+            .map_err(QueueError::Rules)?;
+        self.epoch = epoch;
+        if on_fault != self.on_fault {
+            let request = configuration(self.number, &flags(on_fault));
+            // Without an answer: it would come between the packets, to whoever reads them.
+            send(&self.socket, &request.bytes(NLM_F_REQUEST, 0), SendFlags::empty())
+                .map_err(|errno| QueueError::Socket(errno.into()))?;
+            self.on_fault = on_fault;
+        }
+        Ok(())
+    }
+
+    /// Answers to packets of this queue. An answer to a packet that was answered already, or that there is none of, does
+    /// nothing.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn answer(&self, answers: impl Iterator<Item = Answer>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut count = 0_usize;
+        for answer in answers {
+            bytes.extend(self.verdict(answer).bytes(NLM_F_REQUEST, 0));
+            count = count.saturating_add(1);
+            if count >= MAX_ANSWERS {
+                send(&self.socket, &bytes, SendFlags::empty())?;
+                (bytes, count) = (Vec::new(), 0);
+            }
+        }
+        if count > 0 {
+            send(&self.socket, &bytes, SendFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, answer: Answer) -> Request {
+        let (verdict, mark) = match answer.fate {
+            Fate::Pass => (NF_ACCEPT, None),
+            Fate::Clean => (NF_ACCEPT, Some(self.epoch.clean())),
+            Fate::Drop => (NF_DROP, None),
+            // The rule behind the queue refuses it.
+            Fate::Cut => (NF_ACCEPT, Some(CUT)),
+        };
+        let request = about(NFQNL_MSG_VERDICT, self.number)
+            .attribute(NFQA_VERDICT_HDR, &verdict_header(verdict, answer.packet));
+        match mark {
+            Some(ours) => request.attribute(NFQA_MARK, &marked(answer.mark, ours).to_be_bytes()),
+            None => request,
+        }
+    }
+
+    /// Answers to all packets that wait, as for those that cannot be judged.
+    ///
+    /// # Errors
+    /// When the kernel refuses. That none waits is no error.
+    pub fn answer_all(&self) -> io::Result<()> {
+        let verdict = match self.on_fault {
+            OnFault::Pass => NF_ACCEPT,
+            OnFault::Drop => NF_DROP,
+        };
+        // Numbers go round: half of them are before any one.
+        for up_to in [u32::MAX >> 1, u32::MAX] {
+            let request = about(NFQNL_MSG_VERDICT_BATCH, self.number)
+                .attribute(NFQA_VERDICT_HDR, &verdict_header(verdict, up_to));
+            send(&self.socket, &request.bytes(NLM_F_REQUEST, 0), SendFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the rules away, and ends the queue. Packets that wait go as for those that cannot be judged.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove(mut self) -> Result<(), QueueError> {
+        let removed = rules::remove(&mut self.rules).map(drop).map_err(QueueError::Rules);
+        if let Err(error) = self.answer_all() {
+            tracing::debug!(%error, "packets that wait are dropped");
+        }
+        removed
+    }
+}
+
+/// Takes the rules away that an earlier process has left in the network namespace of a process. Whether there were any.
+///
+/// # Errors
+/// [`QueueError`].
+pub fn clear(pid: u32) -> Result<bool, QueueError> {
+    netns::within_process(pid, || Ok(Socket::netfilter()))
+        .map_err(QueueError::Namespace)?
+        .and_then(|mut socket| rules::remove(&mut socket))
+        .map_err(QueueError::Rules)
+}
+
+/// `nfgenmsg` with a queue's number.
+fn about(kind: u8, queue: u16) -> Request {
+    let [high, low] = queue.to_be_bytes();
+    Request::new(u16::from_be_bytes([NFNL_SUBSYS_QUEUE, kind]), &[0, 0, high, low])
+}
+
+fn verdict_header(verdict: u32, packet: u32) -> [u8; 8] {
+    let mut header = [0; 8];
+    for (into, from) in header.iter_mut().zip(verdict.to_be_bytes().into_iter().chain(packet.to_be_bytes())) {
+        *into = from;
+    }
+    header
+}
+
+/// A bound queue of the namespace of the calling thread, and its number.
+fn open_socket(on_fault: OnFault) -> io::Result<(OwnedFd, u16)> {
+    let mut failure = io::Error::other("no queue number was tried");
+    for number in NUMBERS {
+        let socket =
+            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))?;
+        bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+        let mut command = Vec::new();
+        put_attribute(&mut command, NFQA_CFG_CMD, &[NFQNL_CFG_CMD_BIND, 0, 0, 0]);
+        match configure(&socket, number, &command) {
+            Ok(()) => {}
+            // Somebody else's, or an earlier inspector's that has not ended yet.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EPERM | libc::EEXIST)) => {
+                failure = error;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        sockopt::set_socket_recv_buffer_size_force(&socket, ROOM)
+            .or_else(|_not_allowed| sockopt::set_socket_recv_buffer_size(&socket, ROOM))?;
+        // Whole packets: the range is a word in network byte order and one byte for the mode, unpadded.
+        let [r0, r1, r2, r3] = 0xffff_u32.to_be_bytes();
+        let mut parameters = Vec::new();
+        put_attribute(&mut parameters, NFQA_CFG_PARAMS, &[r0, r1, r2, r3, NFQNL_COPY_PACKET]);
+        put_attribute(&mut parameters, NFQA_CFG_QUEUE_MAXLEN, &MAX_WAITING.to_be_bytes());
+        parameters.extend(flags(on_fault));
+        configure(&socket, number, &parameters)?;
+        return Ok((socket, number));
+    }
+    Err(failure)
+}
+
+/// Packets that are to be cut into several come as one, and a full queue does as it is told.
+fn flags(on_fault: OnFault) -> Vec<u8> {
+    let open = if on_fault == OnFault::Pass { NFQA_CFG_F_FAIL_OPEN } else { 0 };
+    let mut bytes = Vec::new();
+    put_attribute(&mut bytes, NFQA_CFG_FLAGS, &(NFQA_CFG_F_GSO | open).to_be_bytes());
+    put_attribute(&mut bytes, NFQA_CFG_MASK, &(NFQA_CFG_F_GSO | NFQA_CFG_F_FAIL_OPEN).to_be_bytes());
+    bytes
+}
+
+fn configuration(number: u16, fields: &[u8]) -> Request {
+    attributes(fields, 0)
+        .fold(about(NFQNL_MSG_CONFIG, number), |request, (kind, value)| request.attribute(kind, value))
+}
+
+/// Sets a queue that no packet comes to yet, so that what is read is the kernel's answer.
+fn configure(socket: &OwnedFd, number: u16, fields: &[u8]) -> io::Result<()> {
+    let request = configuration(number, fields);
+    send(socket, &request.bytes(NLM_F_REQUEST | NLM_F_ACK, 1), SendFlags::empty())?;
+    let mut buffer = [0; 4096];
+    let (length, _) = rustix::io::retry_on_intr(|| {
+        rustix::net::recv(socket, &mut buffer[..], rustix::net::RecvFlags::empty())
+    })?;
+    let answer = messages(buffer.get(..length).unwrap_or_default());
+    let code = answer.first().and_then(|message| message.body.first_chunk::<4>());
+    match code.map_or(0, |code| i32::from_ne_bytes(*code)) {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
