@@ -95,7 +95,7 @@ bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (r
 	@# The harness only starts things and waits; what is measured is the release build.
 	NV_BINARY=$(abspath $(TARGET)/release/neuvector) cargo bench --locked --profile $(PROFILE) --package nv-benches
 	$(TARGET)/release/nv-guests --cache $(TARGET)/guests --cost $(TARGET)/release/nv-cost
-	cargo bench --locked --package nv-policy --package nv-store --package nv-capture --package nv-dpi --package nv-seclang
+	cargo bench --locked --package nv-policy --package nv-store --package nv-capture --package nv-dpi --package nv-sensor --package nv-seclang
 	@# NV_FEEDS=DIR takes feeds from a folder; without it they are made.
 	cargo bench --locked --package nv-role-scanner
 

@@ -1,5 +1,8 @@
 //! Base64 within a text: stretches of its alphabet that are long enough to be something are decoded.
 
+use std::sync::LazyLock;
+
+use crate::class::Class;
 use crate::decode::base64::{self, Base64};
 use crate::text::Text;
 
@@ -7,29 +10,19 @@ use crate::text::Text;
 pub(crate) const MIN_STRETCH: usize = 24;
 
 /// Characters of a stretch: the alphabet, and the line breaks within (RFC 2045 §6.8).
-const ALPHABET: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_usize;
-    while byte < 256 {
-        #[expect(
-            clippy::indexing_slicing,
-            clippy::cast_possible_truncation,
-            reason = "in a constant, within its 256 places"
-        )]
-        {
-            table[byte] = base64::value(byte as u8).is_some() || byte == 0x0D || byte == 0x0A;
-        }
-        byte = byte.wrapping_add(1);
+static ALPHABET: LazyLock<Class> = LazyLock::new(|| {
+    let mut bytes = Box::new([false; 256]);
+    for (byte, place) in (0..=u8::MAX).zip(bytes.iter_mut()) {
+        *place = base64::value(byte).is_some() || matches!(byte, b'\r' | b'\n');
     }
-    table
-};
+    Class::new(bytes)
+});
 
 /// Where in a text a search for stretches is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Armor {
     decoder: Base64,
     in_stretch: bool,
-    probe: Option<u64>,
 }
 
 /// What a piece has of stretches, in the order of the text.
@@ -40,54 +33,38 @@ pub(crate) enum Decoded<'a> {
     End,
 }
 
-fn is_in(byte: u8) -> bool {
-    ALPHABET.get(usize::from(byte)).copied().unwrap_or(false)
-}
-
 impl Armor {
     /// Takes the next piece of a text. `buffer` is used for what is decoded.
     pub(crate) fn push(&mut self, text: &Text<'_>, buffer: &mut Vec<u8>, give: &mut dyn FnMut(Decoded<'_>)) {
-        let mut index = match self.probe {
-            Some(probe) => usize::try_from(probe.saturating_sub(text.offset)).unwrap_or(usize::MAX),
-            None => MIN_STRETCH - 1,
-        };
-        if self.in_stretch {
-            let end = text.data.iter().position(|byte| !is_in(*byte));
-            self.decode(text.data.get(..end.unwrap_or(text.data.len())).unwrap_or_default(), buffer, give);
-            let Some(end) = end else { return };
-            self.end(buffer, give);
-            index = end.saturating_add(MIN_STRETCH);
-        }
-        // Each turn goes on by a stretch's least length.
-        while let Some(byte) = text.data.get(index) {
-            if !is_in(*byte) {
-                index = index.saturating_add(MIN_STRETCH);
-                continue;
-            }
-            let place = text.offset.saturating_add(index as u64);
-            let before = text.members_before(index, MIN_STRETCH - 1, &ALPHABET);
-            let rest = text.data.get(index..).unwrap_or_default();
-            let end = rest.iter().position(|byte| !is_in(*byte));
-            let begins = place.saturating_sub(before as u64);
-            let length = before.saturating_add(end.unwrap_or(rest.len()));
-            if end.is_none() && length < MIN_STRETCH {
-                // Whether it is long enough, a byte of the next piece will say.
-                self.probe = Some(begins.saturating_add(MIN_STRETCH as u64 - 1));
-                return;
-            }
-            if length >= MIN_STRETCH {
-                let (old, new) = text.slices(begins, place.saturating_add(end.unwrap_or(rest.len()) as u64));
+        let class = &*ALPHABET;
+        let mut from = 0;
+        let before = class.trailing(text.tail, MIN_STRETCH - 1);
+        if self.in_stretch || before > 0 {
+            // What the last piece ended with goes on.
+            let (here, rest) = text.data.split_at_checked(class.leading(text.data)).unwrap_or_default();
+            if !self.in_stretch && before.saturating_add(here.len()) >= MIN_STRETCH {
                 self.in_stretch = true;
-                self.decode(old, buffer, give);
-                self.decode(new, buffer, give);
-                if end.is_none() {
+                let start = text.tail.len().saturating_sub(before);
+                self.decode(text.tail.get(start..).unwrap_or_default(), buffer, give);
+            }
+            if self.in_stretch {
+                self.decode(here, buffer, give);
+                if rest.is_empty() {
                     return;
                 }
                 self.end(buffer, give);
             }
-            index = index.saturating_add(end.unwrap_or(0)).saturating_add(MIN_STRETCH);
+            from = here.len();
         }
-        self.probe = Some(text.offset.saturating_add(index as u64));
+        // Each turn goes on behind a stretch.
+        while let Some(stretch) = class.next_run(text.data, from, MIN_STRETCH) {
+            (self.in_stretch, from) = (true, stretch.end);
+            self.decode(text.data.get(stretch).unwrap_or_default(), buffer, give);
+            if from == text.data.len() {
+                return;
+            }
+            self.end(buffer, give);
+        }
     }
 
     /// The text is over.

@@ -13,6 +13,7 @@
 mod armor;
 mod bits;
 pub mod check;
+mod class;
 mod compile;
 pub mod decode;
 mod literal;

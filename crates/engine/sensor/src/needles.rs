@@ -1,107 +1,73 @@
-//! Many needles in one pass (Wu and Manber, "A fast algorithm for multi-pattern searching", 1994): a table over two bytes
-//! says how far on the next end of a needle can lie at the earliest.
+//! Many needles in one pass, found by short pieces of them: a few by comparing many bytes at once, more by looking up
+//! four bytes at every second to eighth place.
 //!
-//! Letters match in either case. Needles are searched by their ends, so that all of a needle is there when it is found.
+//! Letters match in either case. What the pieces find is compared with the whole needle, so a piece too much costs time
+//! and changes nothing.
 
-/// A table over all pairs of bytes.
-const PAIRS: usize = 1 << 16;
+mod grams;
+mod packed;
 
-/// Needles of about the same length.
-#[derive(Clone)]
+use grams::Grams;
+use packed::Packed;
+
+/// Where a piece of a needle lies: the needle, and the bytes of it before the piece.
+type Place = (u16, u8);
+
+/// Needles that are looked for together.
+#[derive(Clone, Debug)]
 pub(crate) struct Needles {
-    /// Bytes at each needle's end that the table is made of: the length of the shortest.
-    window: usize,
-    /// How far on an end can lie that has this pair in its window; 0 where one may be.
-    shift: Box<[u8; PAIRS]>,
-    /// Needles that end with a pair, as a range of `order`.
-    ends: Box<[(u16, u16)]>,
-    pairs: Vec<u16>,
-    order: Vec<u16>,
     needles: Vec<Vec<u8>>,
+    how: How,
 }
 
-impl std::fmt::Debug for Needles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Needles")
-            .field("window", &self.window)
-            .field("needles", &self.needles.len())
-            .finish_non_exhaustive()
-    }
+#[derive(Clone, Debug)]
+enum How {
+    Packed(Packed),
+    Grams(Grams),
 }
 
 impl Needles {
-    /// A table for needles in lower case of two bytes or more, 65,535 at most; `None` for none.
-    pub(crate) fn new(needles: Vec<Vec<u8>>) -> Option<Self> {
-        let window = needles.iter().map(Vec::len).min()?;
-        if window < 2 || needles.len() > usize::from(u16::MAX) {
-            return None;
-        }
-        let far = u8::try_from(window.saturating_sub(1)).unwrap_or(u8::MAX);
-        let mut shift: Box<[u8; PAIRS]> = vec![far; PAIRS].into_boxed_slice().try_into().ok()?;
-        let mut by_pair: std::collections::BTreeMap<u16, Vec<u16>> = std::collections::BTreeMap::new();
-        for (index, needle) in (0_u16..).zip(&needles) {
-            let tail = needle.get(needle.len().saturating_sub(window)..)?;
-            for (at, pair) in tail.windows(2).enumerate() {
-                let [a, b] = *pair else { continue };
-                let left = u8::try_from(window.saturating_sub(2).saturating_sub(at)).unwrap_or(far).min(far);
-                for first in [a, a.to_ascii_uppercase()] {
-                    for second in [b, b.to_ascii_uppercase()] {
-                        if let Some(place) = shift.get_mut(usize::from(u16::from_be_bytes([first, second]))) {
-                            *place = (*place).min(left);
-                        }
-                    }
-                }
-                if left == 0 {
-                    by_pair.entry(u16::from_be_bytes([a, b])).or_default().push(index);
-                }
-            }
-        }
-        let (mut pairs, mut ends, mut order) = (Vec::new(), Vec::new(), Vec::new());
-        for (pair, indexes) in by_pair {
-            let start = u16::try_from(order.len()).ok()?;
-            order.extend(indexes);
-            pairs.push(pair);
-            ends.push((start, u16::try_from(order.len()).ok()?));
-        }
-        Some(Self { window, shift, ends: ends.into_boxed_slice(), pairs, order, needles })
+    /// Needles so few that they are found many bytes at once; `None` where they are more, or this machine cannot.
+    pub(crate) fn few(needles: &[Vec<u8>]) -> Option<Self> {
+        Some(Self { needles: needles.to_vec(), how: How::Packed(Packed::new(needles)?) })
     }
 
-    /// A needle.
-    pub(crate) fn needle(&self, index: u16) -> &[u8] {
-        self.needles.get(usize::from(index)).map_or(&[], Vec::as_slice)
+    /// Any needles in lower case of three bytes or more, 65,535 at most; `None` for none. The longer the shortest is, the
+    /// fewer places are looked at.
+    pub(crate) fn many(needles: &[Vec<u8>]) -> Option<Self> {
+        Some(Self { needles: needles.to_vec(), how: How::Grams(Grams::new(needles)?) })
     }
 
     /// Tells each needle that ends in `data` behind its first `from` bytes: which, and the offset behind its last byte.
     pub(crate) fn find(&self, data: &[u8], from: usize, found: &mut impl FnMut(u16, usize)) {
-        // The offset behind a possible end; each turn goes on by at least one byte.
-        let mut end = self.window.max(from.saturating_add(1));
-        loop {
-            let Some([a, b]) = data.get(end.wrapping_sub(2)..end) else { return };
-            let pair = u16::from_be_bytes([*a, *b]);
-            let step = self.shift.get(usize::from(pair)).copied().unwrap_or(1);
-            if step == 0 {
-                self.verify(data, pair, end, found);
-                end = end.saturating_add(1);
-            } else {
-                end = end.saturating_add(usize::from(step));
+        let mut verify = |at: usize, (index, before): Place| {
+            let Some(needle) = self.needles.get(usize::from(index)) else { return };
+            let Some(start) = at.checked_sub(usize::from(before)) else { return };
+            let end = start.saturating_add(needle.len());
+            if end > from && data.get(start..end).is_some_and(|text| text.eq_ignore_ascii_case(needle)) {
+                found(index, end);
             }
+        };
+        match &self.how {
+            How::Packed(packed) => packed.find(data, &mut verify),
+            How::Grams(grams) => grams.find(data, &mut verify),
         }
     }
+}
 
-    #[cold]
-    fn verify(&self, data: &[u8], pair: u16, end: usize, found: &mut impl FnMut(u16, usize)) {
-        let [a, b] = pair.to_be_bytes();
-        let pair = u16::from_be_bytes([a.to_ascii_lowercase(), b.to_ascii_lowercase()]);
-        let Ok(at) = self.pairs.binary_search(&pair) else { return };
-        let Some((start, stop)) = self.ends.get(at) else { return };
-        for index in self.order.get(usize::from(*start)..usize::from(*stop)).unwrap_or_default() {
-            let needle = self.needle(*index);
-            let text = end.checked_sub(needle.len()).and_then(|start| data.get(start..end));
-            if text.is_some_and(|text| text.eq_ignore_ascii_case(needle)) {
-                found(*index, end);
-            }
-        }
-    }
+/// How seldom a piece of a needle is met in text, roughly.
+fn rarity(piece: &[u8]) -> usize {
+    let sum: usize = piece
+        .iter()
+        .map(|byte| match byte {
+            b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' | b'h' | b'l' | b'd' | b' ' | b'0' => 2,
+            b'j' | b'q' | b'x' | b'z' => 4,
+            b'a'..=b'z' | b'0'..=b'9' | b'.' | b',' | b'-' | b'/' | b'"' | b'=' => 3,
+            _ => 4,
+        })
+        .sum();
+    // Rules and indentation are made of one byte.
+    if piece.windows(2).all(|pair| matches!(pair, [a, b] if a == b)) { 0 } else { sum }
 }
 
 #[cfg(test)]
@@ -114,25 +80,38 @@ mod tests {
     proptest! {
         #[test]
         fn each_needle_is_found_at_each_of_its_ends(
-            needles in vec("[abc]{2,5}", 1..8),
-            data in "[abcABCx]{0,60}",
+            needles in vec("[abc]{3,6}|[ab]{7,16}", 1..8),
+            data in "[abcABCx]{0,120}|[ab]{0,200}",
             from in 0_usize..10,
         ) {
-            let table = Needles::new(needles.iter().map(|needle| needle.as_bytes().to_vec()).collect()).unwrap();
-            let mut got = Vec::new();
-            table.find(data.as_bytes(), from, &mut |index, end| got.push((end, index)));
+            let needles: Vec<Vec<u8>> = needles.into_iter().map(String::into_bytes).collect();
             let lower = data.to_ascii_lowercase().into_bytes();
             let mut want = Vec::new();
-            for end in 0..=lower.len() {
+            for end in from + 1..=lower.len() {
                 for (index, needle) in (0_u16..).zip(&needles) {
-                    if end > from && lower[..end].ends_with(needle.as_bytes()) {
+                    if lower[..end].ends_with(needle) {
                         want.push((end, index));
                     }
                 }
             }
-            got.sort_unstable();
             want.sort_unstable();
-            prop_assert_eq!(got, want);
+            for table in [Needles::few(&needles), Needles::many(&needles)].into_iter().flatten() {
+                let mut got = Vec::new();
+                table.find(data.as_bytes(), from, &mut |index, end| got.push((end, index)));
+                got.sort_unstable();
+                prop_assert_eq!(&got, &want, "{:?}", table);
+            }
         }
+    }
+
+    #[test]
+    fn a_set_of_words_is_found_as_few_and_as_many() {
+        let needles =
+            [&b"-----begin "[..], b"akia", b"confidential", b"ghp_", b"password"].map(<[u8]>::to_vec);
+        assert!(Needles::few(&needles).is_some());
+        let many: Vec<_> = (b'a'..=b'z').map(|letter| vec![letter; 3]).collect();
+        assert!(Needles::few(&many).is_none());
+        assert!(Needles::many(&many).is_some());
+        assert!(Needles::many(&[]).is_none());
     }
 }

@@ -6,13 +6,14 @@ use memchr::memmem::Finder;
 use regex_automata::dfa::dense;
 
 use crate::check::{Check, WINDOW};
+use crate::class::Class;
 use crate::compile::{
     Automaton, Compiled, Gate, MAX_ALWAYS_BYTES, MAX_LOOKBACK_BYTES, MAX_MATCH_BYTES, PatternError, automaton,
 };
 use crate::needles::Needles;
 
-/// From this length on needles have a table of their own: it skips further.
-const LONG: usize = 5;
+/// Lengths from which on needles have a table of their own, where they are many: the longer, the fewer places are looked at.
+const LONGER: [usize; 2] = [5, 7];
 
 /// An automaton, run byte by byte.
 pub(crate) type Dfa = dense::DFA<Vec<u32>>;
@@ -21,8 +22,8 @@ pub(crate) type Dfa = dense::DFA<Vec<u32>>;
 #[derive(Debug, Default)]
 pub(crate) struct Program {
     pub(crate) patterns: Vec<Local>,
-    /// Needles of three bytes or more, the long ones apart from the short.
-    pub(crate) tables: Vec<(Needles, Vec<Vec<Use>>)>,
+    /// Needles of three bytes or more.
+    pub(crate) tables: Vec<Table>,
     /// Needles of two bytes, none of them a letter or digit.
     pub(crate) pairs: Vec<(Finder<'static>, Vec<Use>)>,
     pub(crate) runs: Option<Runs>,
@@ -59,9 +60,9 @@ pub(crate) struct Many {
 /// Patterns made of few bytes (digits and separators).
 #[derive(Debug)]
 pub(crate) struct Runs {
-    pub(crate) bytes: Box<[bool; 256]>,
-    /// The shortest match.
-    pub(crate) stride: u64,
+    pub(crate) class: Class,
+    /// The shortest match, 64 bytes at most.
+    pub(crate) shortest: usize,
     pub(crate) many: Many,
 }
 
@@ -96,19 +97,11 @@ impl Program {
                 Gate::None => always.push((local, *one)),
             }
         }
-        let (mut long, mut short) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
-        for (needle, uses) in needles {
-            if needle.len() == 2 {
-                program.pairs.push((Finder::new(needle).into_owned(), uses));
-                continue;
-            }
-            let place = if needle.len() >= LONG { &mut long } else { &mut short };
-            place.0.push(needle.to_vec());
-            place.1.push(uses);
-        }
-        for (needles, uses) in [long, short] {
-            program.tables.extend(Needles::new(needles).map(|table| (table, uses)));
-        }
+        let (pairs, longer): (Vec<_>, Vec<_>) =
+            needles.into_iter().partition(|(needle, _)| needle.len() == 2);
+        program.pairs =
+            pairs.into_iter().map(|(needle, uses)| (Finder::new(needle).into_owned(), uses)).collect();
+        program.tables = tables(longer);
         program.add_runs(compiled, &runs)?;
         let all: Vec<(u16, &Compiled)> = always;
         program.always = many(compiled, &all)?;
@@ -120,7 +113,7 @@ impl Program {
         compiled: &[(u16, &Compiled)],
         runs: &[(u16, &Compiled, &[bool; 256], usize)],
     ) -> Result<(), (u16, PatternError)> {
-        let Some(stride) = runs.iter().map(|(.., shortest)| *shortest).min() else { return Ok(()) };
+        let Some(shortest) = runs.iter().map(|(.., shortest)| *shortest).min() else { return Ok(()) };
         let mut bytes = Box::new([false; 256]);
         for (.., some, _) in runs {
             for (place, has) in bytes.iter_mut().zip(some.iter()) {
@@ -128,8 +121,8 @@ impl Program {
             }
         }
         let all: Vec<(u16, &Compiled)> = runs.iter().map(|(local, one, ..)| (*local, *one)).collect();
-        self.keep = self.keep.max(stride.saturating_add(1));
-        self.runs = many(compiled, &all)?.map(|many| Runs { bytes, stride: stride as u64, many });
+        self.keep = self.keep.max(shortest.saturating_add(1));
+        self.runs = many(compiled, &all)?.map(|many| Runs { class: Class::new(bytes), shortest, many });
         Ok(())
     }
 
@@ -137,6 +130,31 @@ impl Program {
     pub(crate) fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
+}
+
+/// Needles that are looked for in one pass, each with its uses.
+type Table = (Needles, Vec<Vec<Use>>);
+
+/// As few tables as it takes: one for all needles where they are few, else one for the short and one or several for others.
+fn tables(needles: Vec<(&[u8], Vec<Use>)>) -> Vec<Table> {
+    let split = |needles: Vec<(&[u8], Vec<Use>)>| -> (Vec<Vec<u8>>, Vec<Vec<Use>>) {
+        needles.into_iter().map(|(needle, uses)| (needle.to_vec(), uses)).unzip()
+    };
+    let mut tables = Vec::new();
+    let mut rest = needles;
+    for length in LONGER.into_iter().rev() {
+        if Needles::few(&rest.iter().map(|(needle, _)| needle.to_vec()).collect::<Vec<_>>()).is_some() {
+            break;
+        }
+        let (long, short): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|(needle, _)| needle.len() >= length);
+        let (needles, uses) = split(long);
+        tables.extend(Needles::many(&needles).map(|table| (table, uses)));
+        rest = short;
+    }
+    let (needles, uses) = split(rest);
+    tables.extend(Needles::few(&needles).or_else(|| Needles::many(&needles)).map(|table| (table, uses)));
+    tables
 }
 
 /// One automaton for patterns; `None` for none.

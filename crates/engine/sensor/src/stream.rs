@@ -1,7 +1,6 @@
 //! One stream on its way through a program, piece by piece.
 //!
-//! Needles are found by a table that skips, numbers by looking at every ninth byte or so. Only where one is found do
-//! automata run, from the place on where a match with it can begin; they stop where no match with it can end any more.
+//! Needles are found by short pieces of them, numbers by the length of their run. Only where one is found do automata run, from the place on where a match with it can begin; they stop where no match with it can end any more.
 //! Where the stream is cut changes nothing: all places are counted from its beginning.
 
 use regex_automata::Anchored;
@@ -19,6 +18,8 @@ use crate::text::Text;
 const MAX_ACTIVE: usize = 128;
 /// Bytes of a piece at which a needle may end that began before it.
 const EDGE: usize = MAX_NEEDLE_BYTES - 1;
+/// Bytes of a piece that are looked at together with what was before it.
+const HEAD: usize = 64;
 
 /// Where a stream is.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +29,6 @@ pub(crate) struct State {
     active: Vec<Active>,
     /// In a run that the last piece did not end.
     run: Option<StateID>,
-    /// Where the next byte of a run is looked for.
-    probe: Option<u64>,
     always: Option<StateID>,
 }
 
@@ -57,7 +56,7 @@ pub(crate) struct Scratch {
 impl State {
     /// Back to the beginning of a stream.
     pub(crate) fn reset(&mut self) {
-        (self.offset, self.run, self.probe, self.always) = (0, None, None, None);
+        (self.offset, self.run, self.always) = (0, None, None);
         self.tail.clear();
         self.active.clear();
     }
@@ -102,7 +101,7 @@ impl Program {
             });
         }
         if let Some(runs) = &self.runs {
-            self.run(runs, &mut state.run, &mut state.probe, &text, matched);
+            self.run(runs, &mut state.run, &text, matched);
         }
         if let Some(many) = &self.always {
             let mut at = state.always.unwrap_or_else(|| begin(&many.automaton, None));
@@ -146,20 +145,27 @@ impl Program {
                 }
             }
         };
-        // Those that begin before the piece, or end within its first bytes.
+        // What may have begun before the piece is looked at together with the beginning of the piece.
         let old = text.tail.get(text.tail.len().saturating_sub(EDGE)..).unwrap_or_default();
-        let head = text.data.get(..EDGE.min(text.data.len())).unwrap_or_default();
-        edge.clear();
-        edge.extend_from_slice(old);
-        edge.extend_from_slice(head);
-        let start = text.offset.saturating_sub(old.len() as u64);
+        let (mut beginning, mut from) = (text.data, 0);
+        let mut rest: Option<(&[u8], u64)> = None;
+        if !old.is_empty() {
+            let head = text.data.get(..HEAD).unwrap_or(text.data);
+            edge.clear();
+            edge.extend_from_slice(old);
+            edge.extend_from_slice(head);
+            (beginning, from) = (edge, old.len());
+            if text.data.len() > HEAD {
+                let start = text.offset.saturating_add((HEAD - EDGE) as u64);
+                rest = text.data.get(HEAD - EDGE..).map(|data| (data, start));
+            }
+        }
+        let start = text.offset.saturating_sub(from as u64);
         for (table, uses) in &self.tables {
             let of = |index: u16| uses.get(usize::from(index)).map_or(&[][..], Vec::as_slice);
-            table.find(edge, old.len(), &mut |index, end| add(start.saturating_add(end as u64), of(index)));
-            if text.data.len() > EDGE {
-                table.find(text.data, EDGE, &mut |index, end| {
-                    add(text.offset.saturating_add(end as u64), of(index));
-                });
+            table.find(beginning, from, &mut |index, end| add(start.saturating_add(end as u64), of(index)));
+            if let Some((rest, start)) = rest {
+                table.find(rest, EDGE, &mut |index, end| add(start.saturating_add(end as u64), of(index)));
             }
         }
         for (finder, uses) in &self.pairs {
@@ -230,63 +236,52 @@ impl Program {
     }
 
     /// Looks for runs of few bytes, and runs their automaton over those that are long enough.
-    fn run(
+    fn run(&self, runs: &Runs, run: &mut Option<StateID>, text: &Text<'_>, matched: &mut Bits) {
+        let data = text.data;
+        let mut from = 0;
+        let before = runs.class.trailing(text.tail, runs.shortest.saturating_sub(1));
+        if run.is_some() || before > 0 {
+            // What the last piece ended with goes on.
+            from = runs.class.leading(data);
+            let (begins, at) = match run.take() {
+                Some(at) => (text.offset, Some(at)),
+                None if before.saturating_add(from) >= runs.shortest => {
+                    (text.offset.saturating_sub(before as u64), None)
+                }
+                None => (text.offset, None),
+            };
+            if at.is_some() || begins < text.offset {
+                *run = self.over(runs, at, begins, from, text, matched);
+            }
+        }
+        // Each turn goes on behind a run.
+        while let Some(range) = runs.class.next_run(data, from, runs.shortest) {
+            from = range.end;
+            let begins = text.offset.saturating_add(range.start as u64);
+            *run = self.over(runs, None, begins, from, text, matched);
+        }
+    }
+
+    /// Runs the automaton over a run that lies from `begins` to the piece's byte at `end`, and over the byte behind it. Gives
+    /// its state where the run may go on in the next piece.
+    fn over(
         &self,
         runs: &Runs,
-        run: &mut Option<StateID>,
-        probe: &mut Option<u64>,
+        at: Option<StateID>,
+        begins: u64,
+        end: usize,
         text: &Text<'_>,
         matched: &mut Bits,
-    ) {
-        let is_in = |byte: u8| runs.bytes.get(usize::from(byte)).copied().unwrap_or(false);
-        let mut next = probe.unwrap_or_else(|| runs.stride.saturating_sub(1));
-        if let Some(mut at) = run.take() {
-            let mut ended = false;
-            for (position, byte) in (text.offset..).zip(text.data) {
-                at = self.step(&runs.many, at, *byte, position, text, matched);
-                if !is_in(*byte) {
-                    next = position.saturating_add(runs.stride);
-                    ended = true;
-                    break;
-                }
-            }
-            if !ended {
-                *run = Some(at);
-                return;
-            }
+    ) -> Option<StateID> {
+        let automaton = &runs.many.automaton;
+        let mut at =
+            at.unwrap_or_else(|| begin(automaton, begins.checked_sub(1).and_then(|at| text.byte(at))));
+        let stop = text.offset.saturating_add(end as u64);
+        let (old, new) = text.slices(begins, stop.saturating_add(1));
+        for (position, byte) in (begins..).zip(old.iter().chain(new)) {
+            at = self.step(&runs.many, at, *byte, position, text, matched);
         }
-        let first = usize::try_from(next.saturating_sub(text.offset)).unwrap_or(usize::MAX);
-        let mut index = first;
-        let stride = usize::try_from(runs.stride).unwrap_or(usize::MAX);
-        // Each turn goes on by a stride at least.
-        while let Some(byte) = text.data.get(index) {
-            if !is_in(*byte) {
-                index = index.saturating_add(stride);
-                continue;
-            }
-            let place = text.offset.saturating_add(index as u64);
-            let before = text.members_before(index, stride.saturating_sub(1), &runs.bytes);
-            let begins = place.saturating_sub(before as u64);
-            let rest = text.data.get(index..).unwrap_or_default();
-            let ends = rest.iter().position(|byte| !is_in(*byte));
-            let length = before.saturating_add(ends.unwrap_or(rest.len()));
-            if ends.is_none() || length >= stride {
-                let look_behind = begins.checked_sub(1).and_then(|at| text.byte(at));
-                let mut at = begin(&runs.many.automaton, look_behind);
-                let stop = begins.saturating_add(length as u64).saturating_add(1);
-                let (old, new) = text.slices(begins, stop);
-                for (position, byte) in (begins..).zip(old.iter().chain(new)) {
-                    at = self.step(&runs.many, at, *byte, position, text, matched);
-                }
-                if ends.is_none() {
-                    *run = Some(at);
-                    *probe = Some(place);
-                    return;
-                }
-            }
-            index = index.saturating_add(ends.unwrap_or(0)).saturating_add(stride);
-        }
-        *probe = Some(text.offset.saturating_add(index as u64));
+        (stop == text.end()).then_some(at)
     }
 
     /// One byte, at `position`, through an automaton of many patterns.

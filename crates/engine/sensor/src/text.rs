@@ -39,18 +39,6 @@ impl<'a> Text<'a> {
             }
         }
     }
-    /// How many bytes right before the piece's byte at `index` are in a set, `most` at most.
-    pub(crate) fn members_before(&self, index: usize, most: usize, set: &[bool; 256]) -> usize {
-        let is_in = |byte: &u8| set.get(usize::from(*byte)).copied().unwrap_or(false);
-        let here = self.data.get(index.saturating_sub(most)..index).unwrap_or_default();
-        let count = here.iter().rev().take_while(|byte| is_in(byte)).count();
-        if count < here.len() || count == most {
-            return count;
-        }
-        let left = most.saturating_sub(count);
-        let old = self.tail.get(self.tail.len().saturating_sub(left)..).unwrap_or_default();
-        count.saturating_add(old.iter().rev().take_while(|byte| is_in(byte)).count())
-    }
     /// Up to `N` bytes before a place, at the end of the array; and how many.
     pub(crate) fn window<const N: usize>(&self, end: u64) -> ([u8; N], usize) {
         let (old, new) = self.slices(end.saturating_sub(N as u64).max(self.start()), end);

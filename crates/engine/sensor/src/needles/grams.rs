@@ -1,0 +1,140 @@
+//! Any number of needles by three or four bytes of each (q-grams; Salmela, Tarhio and Kytöjoki, "Multipattern string
+//! matching with q-grams", 2006): a table of bits says whether the bytes at a place are among those.
+//!
+//! Each needle gives as many pieces, one byte apart, as places are passed over: one of them lies where the next look goes.
+
+use super::{Place, rarity};
+
+/// Bits of the table: 8 KiB, which stay in the nearest cache.
+const BITS: usize = 1 << 16;
+/// Places between two looks, at most.
+const MAX_STRIDE: usize = 8;
+/// Looks before it is asked whether one of them found something.
+const LOOKS: usize = 8;
+/// What makes lower case of letters in four bytes; other bytes may become the same, which verifying tells apart.
+const FOLD: u32 = 0x2020_2020;
+
+/// Pieces of needles.
+#[derive(Clone)]
+pub(super) struct Grams {
+    /// Bytes of a piece that count.
+    mask: u32,
+    stride: usize,
+    bits: Box<[u64; BITS / 64]>,
+    /// The pieces, sorted, and where they come from.
+    pieces: Vec<(u32, Place)>,
+}
+
+impl std::fmt::Debug for Grams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grams")
+            .field("stride", &self.stride)
+            .field("pieces", &self.pieces)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A piece's place in the table.
+fn hash(piece: u32) -> (usize, u32) {
+    let hash = piece.wrapping_mul(0x9E37_79B1) >> 16;
+    (usize::try_from(hash >> 6).unwrap_or(0), hash & 63)
+}
+
+/// The piece that begins with `text`.
+fn piece(text: &[u8], mask: u32) -> Option<u32> {
+    let bytes = match text {
+        [a, b, c, d, ..] => [*a, *b, *c, *d],
+        [a, b, c] => [*a, *b, *c, 0],
+        _ => return None,
+    };
+    Some((u32::from_le_bytes(bytes) | FOLD) & mask)
+}
+
+impl Grams {
+    pub(super) fn new(needles: &[Vec<u8>]) -> Option<Self> {
+        let shortest = needles.iter().map(Vec::len).min().filter(|shortest| *shortest >= 3)?;
+        let (width, mask) = if shortest >= 5 { (4, u32::MAX) } else { (3, 0x00FF_FFFF) };
+        let stride = shortest.saturating_sub(width).saturating_add(1).min(MAX_STRIDE);
+        let mut pieces = Vec::new();
+        for (index, needle) in (0_u16..).zip(needles) {
+            // The rarest stretch of the needle that is long enough.
+            let stretch = stride.saturating_add(width).saturating_sub(1);
+            let worth = |stretch: &[u8]| stretch.windows(width).map(rarity).min().unwrap_or(0);
+            let (at, _) =
+                needle.windows(stretch).enumerate().max_by_key(|(at, stretch)| (worth(stretch), *at))?;
+            for before in at..at.saturating_add(stride) {
+                let piece = piece(needle.get(before..before.saturating_add(width))?, mask)?;
+                pieces.push((piece, (index, u8::try_from(before).ok()?)));
+            }
+        }
+        pieces.sort_unstable();
+        let mut bits: Box<[u64; BITS / 64]> = vec![0; BITS / 64].into_boxed_slice().try_into().ok()?;
+        for (piece, _) in &pieces {
+            let (word, bit) = hash(*piece);
+            if let Some(word) = bits.get_mut(word) {
+                *word |= 1 << bit;
+            }
+        }
+        Some(Self { mask, stride, bits, pieces })
+    }
+
+    pub(super) fn find(&self, data: &[u8], verify: &mut impl FnMut(usize, Place)) {
+        // One loop a stride, so that the places of its looks are known when it is compiled.
+        match self.stride {
+            1 => self.look::<1, 11>(data, verify),
+            2 => self.look::<2, 18>(data, verify),
+            3 => self.look::<3, 25>(data, verify),
+            4 => self.look::<4, 32>(data, verify),
+            5 => self.look::<5, 39>(data, verify),
+            6 => self.look::<6, 46>(data, verify),
+            7 => self.look::<7, 53>(data, verify),
+            _ => self.look::<8, 60>(data, verify),
+        }
+    }
+
+    /// Looks at every `STRIDE`th place; `SPAN` bytes are what [`LOOKS`] looks need.
+    fn look<const STRIDE: usize, const SPAN: usize>(
+        &self,
+        data: &[u8],
+        verify: &mut impl FnMut(usize, Place),
+    ) {
+        let mut at = 0_usize;
+        while let Some(block) = data.get(at..).and_then(<[u8]>::first_chunk::<SPAN>) {
+            let mut hits = 0_u64;
+            for look in 0..LOOKS {
+                let start = look.wrapping_mul(STRIDE);
+                let Some(text) = block.get(start..).and_then(<[u8]>::first_chunk::<4>) else { continue };
+                hits |= self.bit((u32::from_le_bytes(*text) | FOLD) & self.mask) << look;
+            }
+            while hits != 0 {
+                let look = usize::try_from(hits.trailing_zeros()).unwrap_or(0);
+                self.hit(data, at.saturating_add(look.wrapping_mul(STRIDE)), verify);
+                hits &= hits.wrapping_sub(1);
+            }
+            at = at.saturating_add(STRIDE.wrapping_mul(LOOKS));
+        }
+        while let Some(piece) = data.get(at..).and_then(|text| piece(text, self.mask)) {
+            if self.bit(piece) != 0 {
+                self.hit(data, at, verify);
+            }
+            at = at.saturating_add(STRIDE);
+        }
+    }
+
+    fn bit(&self, piece: u32) -> u64 {
+        let (word, bit) = hash(piece);
+        (self.bits.get(word).copied().unwrap_or(0) >> bit) & 1
+    }
+
+    #[cold]
+    fn hit(&self, data: &[u8], at: usize, verify: &mut impl FnMut(usize, Place)) {
+        let Some(piece) = data.get(at..).and_then(|text| piece(text, self.mask)) else { return };
+        let first = self.pieces.partition_point(|(other, _)| *other < piece);
+        for (other, place) in self.pieces.get(first..).unwrap_or_default() {
+            if *other != piece {
+                return;
+            }
+            verify(at, *place);
+        }
+    }
+}
