@@ -4,6 +4,7 @@ mod message;
 mod name;
 #[cfg(test)]
 pub(crate) mod samples;
+mod service;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -30,14 +31,16 @@ const TYPE_CNAME: u16 = 5;
 const TYPE_NULL: u16 = 10;
 const TYPE_PTR: u16 = 12;
 const TYPE_AAAA: u16 = 28;
+const TYPE_SVCB: u16 = 64;
+const TYPE_HTTPS: u16 = 65;
 const TYPE_IXFR: u16 = 251;
 const TYPE_AXFR: u16 = 252;
 
 /// A connection, or datagrams between two ports.
 #[derive(Debug, Default)]
 pub(crate) struct Dns {
-    /// Identifiers of the last questions and their transactions.
-    waiting: [(u16, u32); WAITING],
+    /// Identifiers of the last questions, what they asked for, and their transactions.
+    waiting: [(u16, u32, u32); WAITING],
     next: u32,
     tunnel: tunnel::Tunnel,
 }
@@ -99,22 +102,24 @@ impl Dns {
     /// Reads a message.
     pub(crate) fn datagram(&mut self, context: &mut Context<'_>, input: &[u8]) -> Step {
         let Some(message) = Message::parse(input) else { return Step::Reject };
-        let known =
-            self.waiting.iter().find(|(id, _)| *id == message.id).map(|(_, transaction)| *transaction);
-        let known = known.filter(|_| message.is_answer && self.next > 0);
+        let mut name = Name::default();
+        let asked = message.questions().question(&mut name).map_or(0, |kind| digest(name.as_bytes(), kind));
+        // An answer is one to a question of the other side, and says which one it was.
+        let known = self.waiting.iter().find(|(id, question, _)| (*id, *question) == (message.id, asked));
+        let known = known.map(|(_, _, transaction)| *transaction);
+        let known = known.filter(|_| message.is_answer && self.next > 0 && context.side == Side::Server);
         let transaction = match known {
             Some(transaction) => transaction,
             None => {
                 let transaction = self.next;
                 self.next = self.next.saturating_add(1);
                 let place = usize::try_from(transaction).unwrap_or(0) & (WAITING - 1);
-                if let Some(place) = self.waiting.get_mut(place) {
-                    *place = (message.id, transaction);
+                if let Some(place) = self.waiting.get_mut(place).filter(|_| !message.is_answer) {
+                    *place = (message.id, asked, transaction);
                 }
                 transaction
             }
         };
-        let mut name = Name::default();
         let mut reader = message.questions();
         while let Some(question) = reader.question(&mut name) {
             if known.is_none() {
@@ -169,11 +174,23 @@ fn tell(
             context.value(Field::Answer, transaction, Value::Address((*data).into()));
             context.number(Field::AnswerTtl, transaction, u64::from(record.ttl));
         }
+        (TYPE_SVCB | TYPE_HTTPS, data) => {
+            for address in service::addresses(message.bytes, record.data_at, data) {
+                context.value(Field::Answer, transaction, Value::Address(address));
+                context.number(Field::AnswerTtl, transaction, u64::from(record.ttl));
+            }
+        }
         (TYPE_CNAME | TYPE_PTR | TYPE_NS, _) if name.read(message.bytes, record.data_at).is_some() => {
             context.text(Field::AnswerName, transaction, name.as_bytes());
         }
         _ => {}
     }
+}
+
+/// A number for a question, whatever the case of its letters (FNV-1a).
+fn digest(name: &[u8], kind: u16) -> u32 {
+    let bytes = name.iter().copied().map(|byte| byte.to_ascii_lowercase()).chain(kind.to_be_bytes());
+    bytes.fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What a message is a stream's or datagram's application by its port; all are DNS in the contract.

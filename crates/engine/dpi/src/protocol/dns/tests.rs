@@ -58,6 +58,34 @@ fn an_answer_alone_names_its_question_and_its_sender_is_the_server() {
 }
 
 #[test]
+fn an_answer_to_another_question_or_from_who_asked_is_none_to_the_question() {
+    let mut other = ANSWER.to_vec();
+    other[13] ^= 1;
+    for (name, side, answer) in [("another name", Server, other.as_slice()), ("its own", Client, ANSWER)] {
+        let told = inspect(&[udp(Client, 53, QUESTION), udp(side, 53, answer)]);
+        let of: Vec<u32> =
+            told.fields.iter().filter(|held| held.1 == Field::Answer).map(|held| held.0).collect();
+        assert_eq!(of, [1], "{name}: it is no answer to transaction 0");
+    }
+}
+
+#[test]
+fn addresses_that_a_record_of_a_service_hints_at_are_told() {
+    let mut message = question(65);
+    message[2] = 0x81;
+    message[7] = 1;
+    let hints = b"\0\x01\0\0\x01\0\x03\x02h2\0\x04\0\x08\xC0\0\x02\x07\xC0\0\x02\x08\0\x06\0\x10\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01";
+    message.extend(b"\xC0\x0C\0\x41\0\x01\0\0\0\x3C");
+    message.extend(u16::try_from(hints.len()).unwrap().to_be_bytes());
+    message.extend(hints);
+    let told = inspect(&[udp(Client, 53, &question(65)), udp(Server, 53, &message)]);
+    assert_eq!(told.values(Field::Answer), ["192.0.2.7", "192.0.2.8", "2001:db8::1"]);
+    assert_eq!(told.values(Field::AnswerTtl), ["60"; 3]);
+    message.truncate(message.len() - 20);
+    inspect(&[udp(Client, 53, &question(65)), udp(Server, 53, &message)]);
+}
+
+#[test]
 fn zone_transfers_and_null_questions_are_told() {
     for (kind, want) in [
         (1, vec![]),
