@@ -206,6 +206,8 @@ pub struct ConnectionObservation {
     pub process_path: String,
     /// The container that the process is in, when it is known.
     pub container: Option<WorkloadId>,
+    /// The host that the client named (Host, SNI), where the verdict is by it; empty elsewhere.
+    pub host: String,
     /// Time that the decision on the first packet took in the kernel, in nanoseconds; 0 when unknown.
     pub decision_nanos: u64,
     /// When it was first seen.

@@ -381,6 +381,7 @@ pub(crate) fn violation(
         client_ip: seen.client.address.to_canonical().to_string(),
         server_ip: seen.server.address.to_canonical().to_string(),
         server_port: seen.port,
+        fqdn: seen.host.clone(),
         ip_proto: seen.protocol.number(),
         applications: seen.application.and_then(|id| id.name()).map(str::to_owned).into_iter().collect(),
         sessions: seen.sessions.max(1),

@@ -95,6 +95,7 @@ mod tests {
             process: String::new(),
             process_path: String::new(),
             container: None,
+            host: String::new(),
             decision_nanos: 0,
             first: Timestamp::from_seconds(5),
             last: Timestamp::from_seconds(6),

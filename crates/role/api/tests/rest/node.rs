@@ -126,6 +126,7 @@ pub(crate) fn connected(
         process: "wget".into(),
         process_path: "/usr/bin/wget".into(),
         container: None,
+        host: String::new(),
         decision_nanos: 0,
         first: now(),
         last: now(),

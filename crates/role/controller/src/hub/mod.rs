@@ -151,6 +151,7 @@ struct ViolationKey {
     verdict: nv_model::verdict::Verdict,
     rule: RuleId,
     ingress: bool,
+    host: String,
 }
 
 /// Attacks of one kind.

@@ -439,6 +439,7 @@ impl Hub {
                     verdict: seen.verdict,
                     rule: seen.rule,
                     ingress: seen.ingress,
+                    host: seen.host.clone(),
                 };
                 // The same connection, told by its other end.
                 if self.violations.is_open(&ViolationKey { ingress: !seen.ingress, ..key.clone() }) {

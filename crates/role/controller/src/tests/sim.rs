@@ -245,6 +245,7 @@ pub(super) fn connected(
         process: "wget".into(),
         process_path: "/usr/bin/wget".into(),
         container: None,
+        host: String::new(),
         decision_nanos: 0,
         first: now(),
         last: now(),
