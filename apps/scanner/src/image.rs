@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use nv_role_scanner::{
     ImageChoice, ImageFacts, ImageReading, LayerCache, Layers, OpenedDatabase, RegistryImages, Remarks,
-    SecretRules, open_image, read_image,
+    SecretRules, open_image, read_image, read_trust,
 };
+use nv_telemetry::{Clock as _, SystemClock};
 
 use crate::judge::JudgeLine;
 use crate::registry::RegistryLine;
@@ -35,7 +36,16 @@ pub(crate) struct ImageLine {
     /// Do not look for secrets in files
     #[arg(long)]
     no_secrets: bool,
+    /// A public key (PEM) that the image has to be signed with, as cosign signs; of several, one is enough
+    #[arg(long, value_name = "FILE", requires = "registry")]
+    verify: Vec<PathBuf>,
+    /// Roots of trust with their verifiers, JSON as the REST API has them, of which one has to have signed the image
+    #[arg(long, value_name = "FILE", requires = "registry")]
+    verify_roots: Vec<PathBuf>,
 }
+
+/// What the scanner exits with when nobody of those whose signature counts signed the image.
+const UNSIGNED: u8 = 4;
 
 /// Carries the command out.
 pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'_>) -> Result<ExitCode> {
@@ -43,10 +53,15 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
     let open = |folder: &PathBuf| LayerCache::open(folder).with_context(|| folder.display().to_string());
     let cache = line.cache.as_ref().map(open).transpose()?;
     let choice = ImageChoice { name: line.name.clone(), platform: line.platform.clone() };
+    let trust = read_trust(&line.verify, &line.verify_roots, remarks)?;
+    let mut signed = None;
     let (store, image): (Box<dyn Layers>, _) = match line.registry.options()? {
         Some(options) => {
             let images = RegistryImages::new(options, &line.image.to_string_lossy())?;
             let image = images.image(&choice)?;
+            let now = u64::try_from(SystemClock::new().now().seconds()).unwrap_or(0);
+            let judge = |trust| images.signed(&image, trust, now);
+            signed = trust.as_ref().map(judge).transpose()?;
             (Box::new(images), image)
         }
         None => {
@@ -57,8 +72,12 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
     let rules = (!line.no_secrets).then(SecretRules::built_in).transpose()?;
     let how = ImageReading { cache: cache.as_ref(), rules: rules.as_ref() };
     let mut report = read_image(store.as_ref(), &image, &how, remarks);
+    report.signed = signed;
     let code = line.judge.judge(&opened, &mut report, out, remarks)?;
     let unread = |image: &ImageFacts| image.layers.iter().any(|layer| !layer.unread.is_empty());
+    if report.signed.as_ref().is_some_and(|signed| signed.verifiers.is_empty()) {
+        return Ok(ExitCode::from(UNSIGNED));
+    }
     // What is in a layer that could not be read may be the worst: such a scan never ends well.
     Ok(if report.image.as_ref().is_some_and(unread) { ExitCode::FAILURE } else { code })
 }

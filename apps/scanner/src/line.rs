@@ -36,7 +36,7 @@ pub(crate) enum Command {
     /// Scan a root file system
     Fs(FsLine),
     /// Scan an image on disk: an OCI layout, or an archive of docker save
-    Image(ImageLine),
+    Image(Box<ImageLine>),
     /// Scan what a bill of materials lists
     Sbom(SbomLine),
 }

@@ -100,12 +100,34 @@ impl Registry {
         })
         .to_string()
         .into_bytes();
-        self.put(&format!("{}/v2/{name}/manifests/{tag}", self.url()), MANIFEST, &manifest).await?;
+        self.push_manifest(name, tag, MANIFEST, &manifest).await?;
         Ok(manifest)
     }
 
+    /// Pushes a manifest of any kind, whose parts are there.
+    ///
+    /// # Errors
+    /// [`LabError::Program`] with what the registry answered.
+    pub async fn push_manifest(
+        &self,
+        name: &str,
+        tag: &str,
+        kind: &str,
+        bytes: &[u8],
+    ) -> Result<(), LabError> {
+        self.put(&format!("{}/v2/{name}/manifests/{tag}", self.url()), kind, bytes).await
+    }
+
     /// Pushes a blob in one piece, and gives its descriptor.
-    async fn push_blob(&self, name: &str, kind: &str, bytes: &[u8]) -> Result<serde_json::Value, LabError> {
+    ///
+    /// # Errors
+    /// [`LabError::Program`] with what the registry answered.
+    pub async fn push_blob(
+        &self,
+        name: &str,
+        kind: &str,
+        bytes: &[u8],
+    ) -> Result<serde_json::Value, LabError> {
         let (user, password) = Self::USER;
         let url = format!("{}/v2/{name}/blobs/uploads/", self.url());
         let begun = reqwest::Client::new().post(&url).basic_auth(user, Some(password)).send().await;

@@ -15,6 +15,7 @@ mod challenge;
 mod error;
 mod list;
 mod name;
+mod referrer;
 mod request;
 mod token;
 
@@ -22,4 +23,5 @@ pub use blob::Blob;
 pub use error::RegistryError;
 pub use list::Pages;
 pub use name::{Digest, NameError, Reference, Repository};
+pub use referrer::Referrer;
 pub use request::{Credentials, Manifest, Options, Proxy, Registry};

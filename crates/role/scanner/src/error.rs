@@ -62,6 +62,15 @@ pub enum ScannerError {
         #[source]
         source: nv_vulnerability::AcceptanceError,
     },
+    /// A file has no roots of trust.
+    #[error("{} holds no roots of trust: {{\"roots_of_trust\": […]}} in JSON is expected", path.display())]
+    Trust {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A registry could not be read.
     #[error("the registry could not be read")]
     Registry(#[from] nv_registry::RegistryError),

@@ -84,6 +84,26 @@ impl RegistryImages {
         Ok(image)
     }
 
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Waits for what is asked for.
+    pub(crate) fn block_on<T>(
+        &self,
+        asked: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, ScannerError> {
+        self.runtime.block_on(asked).map_err(ScannerError::Registry)
+    }
+
     /// `registry/repository:tag`, or with `@digest`.
     fn name(&self) -> String {
         let sign = if matches!(self.reference, Reference::Tag(_)) { ':' } else { '@' };
@@ -94,7 +114,7 @@ impl RegistryImages {
         ScannerError::Argument(format!("{} {what}", self.name()))
     }
 
-    fn digest(&self, text: &str) -> Result<Digest, ScannerError> {
+    pub(crate) fn digest(&self, text: &str) -> Result<Digest, ScannerError> {
         text.parse().map_err(|error: NameError| self.fault(&error.to_string()))
     }
 

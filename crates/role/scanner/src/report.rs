@@ -28,6 +28,19 @@ pub struct Report {
     pub set_ids: Vec<SetId>,
     /// What the image's own configuration says; none where no image was scanned.
     pub image: Option<ImageFacts>,
+    /// Who signed the image; none where nobody asked.
+    pub signed: Option<SignatureFacts>,
+}
+
+/// Who signed an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignatureFacts {
+    /// Verifiers whose signature it has, as `root/verifier`, sorted.
+    pub verifiers: Vec<String>,
+    /// Of each other verifier, why each signature does not count for it.
+    pub reasons: Vec<String>,
+    /// When that was judged, in seconds since 1970.
+    pub judged: u64,
 }
 
 /// A package and where it was found.

@@ -3,7 +3,7 @@
 use nv_vulnerability::Database;
 use serde::Serialize;
 
-use super::{version_text, word};
+use super::{date_text, version_text, word};
 use crate::database::tenths;
 use crate::report::Report;
 
@@ -63,6 +63,15 @@ struct Evidence<'a> {
     path: &'a str,
 }
 
+/// `ScanSignatureInfo` of the REST contract, and why others do not count.
+#[derive(Serialize)]
+struct SignatureData<'a> {
+    verifiers: &'a [String],
+    verification_timestamp: String,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    reasons: &'a [String],
+}
+
 #[derive(Serialize)]
 pub(super) struct Printed<'a> {
     pub(super) base_os: String,
@@ -80,6 +89,8 @@ pub(super) struct Printed<'a> {
     secrets: Vec<Evidence<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     setid_perms: Vec<Evidence<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature_data: Option<SignatureData<'a>>,
 }
 
 /// What is printed of a report, without its lists.
@@ -99,6 +110,7 @@ pub(super) fn counts<'a>(database: Database<'_>, report: &Report) -> Printed<'a>
         silenced: Vec::new(),
         secrets: Vec::new(),
         setid_perms: Vec::new(),
+        signature_data: None,
     }
 }
 
@@ -159,6 +171,11 @@ pub(super) fn printed<'a>(database: Database<'a>, report: &'a Report) -> Printed
     printed.secrets = secrets
         .map(|found| Evidence { kind: &found.rule, evidence: found.evidence.clone(), path: &found.file })
         .collect();
+    printed.signature_data = report.signed.as_ref().map(|signed| SignatureData {
+        verifiers: &signed.verifiers,
+        verification_timestamp: date_text(signed.judged),
+        reasons: &signed.reasons,
+    });
     let set_ids = report.set_ids.iter();
     printed.setid_perms = set_ids
         .map(|found| {

@@ -28,6 +28,11 @@ pub(super) fn write(
         printed.low,
         printed.unknown
     ));
+    if let Some(signed) = &report.signed {
+        let by = if signed.verifiers.is_empty() { "nobody".to_owned() } else { signed.verifiers.join(", ") };
+        lines.push(format!("Signed by: {by}"));
+        lines.extend(signed.reasons.iter().map(|reason| format!("  {reason}")));
+    }
     if !report.silenced.is_empty() {
         lines.push(format!("Not counted by VEX or because they are accepted: {}", report.silenced.len()));
     }
