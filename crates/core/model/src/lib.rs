@@ -3,7 +3,8 @@
 //! Read in this order: [`name`] and [`time`] (what things are called, when they happened), [`workload`] and
 //! [`node`] (what runs), [`group`] (selectors over workloads), [`mode`], [`rule`] and [`profile`] (what an
 //! operator allows), [`policy`] (what one node is told), [`observation`] (what one node tells), [`verdict`]
-//! (what was decided), [`record`] (what is logged) and [`question`] (what a controller asks a node).
+//! (what was decided), [`record`] (what is logged), [`question`] (what a controller asks a node), [`scan`] and
+//! [`scan_report`] (what is looked at for vulnerabilities, and what was found).
 
 pub mod application;
 pub mod behaviour;
@@ -21,6 +22,8 @@ pub mod profile;
 pub mod question;
 pub mod record;
 pub mod rule;
+pub mod scan;
+pub mod scan_report;
 pub mod signature;
 pub mod system;
 pub mod threat;

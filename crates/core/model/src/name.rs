@@ -113,6 +113,10 @@ name!(
     ControllerId, "controller id", 128, printable
 );
 name!(
+    /// The id of one scanner: made once, kept in its state directory.
+    ScannerId, "scanner id", 128, printable
+);
+name!(
     /// The id of one enforcer installation; it is the node's, as there is one enforcer a node.
     EnforcerId, "enforcer id", 256, printable
 );

@@ -43,6 +43,14 @@ pub enum Question {
     Counters,
     /// Packets of a workload that are kept for whoever looks for a fault.
     Capture(CaptureQuestion),
+    /// What is installed. The first question begins to read files; until that is done, the answer is
+    /// [`Answer::InventoryReading`]. When the last piece was asked for, the node forgets the document.
+    Inventory {
+        /// Where; `None` for the node's own root.
+        workload: Option<WorkloadId>,
+        /// Where the piece begins, in bytes of the document.
+        position: u64,
+    },
 }
 
 /// About captures of packets.
@@ -84,6 +92,9 @@ pub enum CaptureQuestion {
     },
 }
 
+/// Most bytes of a piece in [`Answer::InventoryPiece`].
+pub const INVENTORY_PIECE: usize = 512 * 1024;
+
 /// Most bytes of a [`Answer::CapturePiece`].
 pub const CAPTURE_PIECE: usize = 512 * 1024;
 
@@ -115,6 +126,17 @@ pub enum Answer {
         position: u64,
         /// Whole records of a capture file in the little-endian classic format with nanoseconds, without the file's header;
         /// empty when there is no more now.
+        bytes: Vec<u8>,
+    },
+    /// To [`Question::Inventory`]: files are still being read.
+    InventoryReading,
+    /// To [`Question::Inventory`]: a piece of the document, which is what a scanner takes as an inventory.
+    InventoryPiece {
+        /// Bytes of the whole document.
+        total: u64,
+        /// Where the piece begins.
+        position: u64,
+        /// At most [`INVENTORY_PIECE`] bytes.
         bytes: Vec<u8>,
     },
 }

@@ -54,3 +54,13 @@ pub const MAX_SESSIONS: usize = 16_384;
 pub const MAX_CAPTURES: usize = 256;
 /// Counters in one answer.
 pub const MAX_COUNTERS: usize = 1024;
+/// Tasks that one scanner takes at one time.
+pub const MAX_CREDITS: u32 = 64;
+/// Names of packages that changed between two databases; beyond that every report counts as changed.
+pub const MAX_CHANGED_PACKAGES: usize = 65_536;
+/// Bytes of one piece of a blob, inventory or report.
+pub const MAX_PIECE_BYTES: usize = 1024 * 1024;
+/// Bytes of an inventory or report.
+pub const MAX_REPORT_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of a vulnerability database's file.
+pub const MAX_DATABASE_BYTES: u64 = 2 * 1024 * 1024 * 1024;

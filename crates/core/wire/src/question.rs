@@ -3,8 +3,8 @@
 use nv_model::application::ApplicationId;
 use nv_model::port::Protocol;
 use nv_model::question::{
-    Answer, AnswerError, CAPTURE_PIECE, CaptureEntry, CaptureQuestion, CaptureStatus, ProcessEntry, Question,
-    SessionEntry,
+    Answer, AnswerError, CAPTURE_PIECE, CaptureEntry, CaptureQuestion, CaptureStatus, INVENTORY_PIECE,
+    ProcessEntry, Question, SessionEntry,
 };
 use nv_model::rule::RuleId;
 
@@ -42,6 +42,10 @@ pub fn asked(raw: proto::Ask) -> Result<(u64, Option<Question>), WireError> {
         }),
         Some(QuestionKind::Counters(proto::AskCounters {})) => Some(Question::Counters),
         Some(QuestionKind::Capture(raw)) => capture_asked(raw)?.map(Question::Capture),
+        Some(QuestionKind::Inventory(raw)) => Some(Question::Inventory {
+            workload: parse_optional("inventory.workload", &raw.workload)?,
+            position: raw.position,
+        }),
         None => None,
     };
     Ok((raw.id, question))
@@ -63,6 +67,9 @@ impl From<Question> for QuestionKind {
             }
             Question::Counters => Self::Counters(proto::AskCounters {}),
             Question::Capture(about) => Self::Capture(about.into()),
+            Question::Inventory { workload, position } => {
+                Self::Inventory(proto::AskInventory { workload: id(workload), position })
+            }
         }
     }
 }
@@ -138,6 +145,11 @@ pub fn answered(raw: proto::Answer) -> Result<(u64, Result<Answer, AnswerError>)
             length("capture_piece.bytes", raw.bytes.len(), CAPTURE_PIECE)?;
             Ok(Answer::CapturePiece { position: raw.position, bytes: raw.bytes })
         }
+        AnswerKind::Inventory(raw) if raw.reading => Ok(Answer::InventoryReading),
+        AnswerKind::Inventory(raw) => {
+            length("inventory.bytes", raw.bytes.len(), INVENTORY_PIECE)?;
+            Ok(Answer::InventoryPiece { total: raw.total, position: raw.position, bytes: raw.bytes })
+        }
         AnswerKind::Error(raw) => Err(match raw.reason() {
             Reason::UnknownWorkload => AnswerError::UnknownWorkload,
             Reason::UnknownCapture => AnswerError::UnknownCapture,
@@ -175,6 +187,12 @@ impl From<Result<Answer, AnswerError>> for AnswerKind {
             }
             Ok(Answer::CapturePiece { position, bytes }) => {
                 return Self::CapturePiece(proto::CapturePiece { position, bytes });
+            }
+            Ok(Answer::InventoryReading) => {
+                return Self::Inventory(proto::InventoryPiece { reading: true, ..Default::default() });
+            }
+            Ok(Answer::InventoryPiece { total, position, bytes }) => {
+                return Self::Inventory(proto::InventoryPiece { reading: false, total, position, bytes });
             }
             Err(AnswerError::UnknownCapture) => (Reason::UnknownCapture, String::new()),
             Err(AnswerError::UnknownWorkload) => (Reason::UnknownWorkload, String::new()),

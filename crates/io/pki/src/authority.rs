@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use nv_model::name::NodeId;
+use nv_model::name::{NodeId, ScannerId};
 use nv_model::time::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::credential::{Credential, certificates, pem};
 use crate::error::PkiError;
 use crate::file;
-use crate::name::{ENFORCER_NAME, node_uri};
+use crate::name::{ENFORCER_NAME, SCANNER_NAME, node_uri, scanner_uri};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Life of the authority's own certificate, in days.
@@ -136,12 +136,36 @@ impl Authority {
         node: &NodeId,
         now: Timestamp,
     ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+        self.sign(request, "neuvector node", node_uri(node), ENFORCER_NAME, now)
+    }
+
+    /// The certificate chain of a scanner, leaf first; as [`Self::sign_request`].
+    ///
+    /// # Errors
+    /// [`PkiError::Request`] for a request that is malformed, or not signed by its own key.
+    pub fn sign_scanner_request(
+        &self,
+        request: &[u8],
+        scanner: &ScannerId,
+        now: Timestamp,
+    ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+        self.sign(request, "neuvector scanner", scanner_uri(scanner), SCANNER_NAME, now)
+    }
+
+    fn sign(
+        &self,
+        request: &[u8],
+        common_name: &str,
+        uri: String,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
         let mut read =
             CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
                 .map_err(|error| PkiError::Request(error.to_string()))?;
-        read.params = leaf("neuvector node", now)?;
+        read.params = leaf(common_name, now)?;
         read.params.subject_alt_names =
-            vec![SanType::URI(node_uri(node).try_into()?), SanType::DnsName(ENFORCER_NAME.try_into()?)];
+            vec![SanType::URI(uri.try_into()?), SanType::DnsName(name.try_into()?)];
         let certificate = read.signed_by(&self.issuer)?.der().clone();
         Ok(vec![certificate, self.certificate.clone()])
     }

@@ -28,7 +28,7 @@ pub mod token;
 pub use authority::Authority;
 pub use credential::{Credential, SigningRequest, renewal_due};
 pub use error::PkiError;
-pub use name::{CONTROLLER_NAME, ENFORCER_NAME, node_id_of};
+pub use name::{CONTROLLER_NAME, ENFORCER_NAME, SCANNER_NAME, node_id_of, scanner_id_of};
 
 /// SHA-256 of a certificate's DER form.
 #[must_use]

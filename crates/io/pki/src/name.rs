@@ -1,6 +1,6 @@
 //! How a certificate names its owner.
 
-use nv_model::name::NodeId;
+use nv_model::name::{NodeId, ScannerId};
 use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -14,10 +14,25 @@ pub const ENFORCER_NAME: &str = "neuvector-enforcer";
 /// Begin of the URI in a node's certificate; the node's id follows, percent-encoded.
 const NODE_URI: &str = "urn:neuvector:node:";
 
+/// DNS name in the certificate of every scanner.
+pub const SCANNER_NAME: &str = "neuvector-scanner";
+/// Begin of the URI in a scanner's certificate; its id follows, percent-encoded. A certificate has one of the two kinds,
+/// so that a scanner cannot speak for a node.
+const SCANNER_URI: &str = "urn:neuvector:scanner:";
+
 /// The URI that stands for a node.
 pub(crate) fn node_uri(node: &NodeId) -> String {
-    let mut uri = String::from(NODE_URI);
-    for byte in node.as_str().bytes() {
+    encode(NODE_URI, node.as_str())
+}
+
+/// The URI that stands for a scanner.
+pub(crate) fn scanner_uri(scanner: &ScannerId) -> String {
+    encode(SCANNER_URI, scanner.as_str())
+}
+
+fn encode(begin: &str, name: &str) -> String {
+    let mut uri = String::from(begin);
+    for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             uri.push(char::from(byte));
         } else {
@@ -50,23 +65,36 @@ fn decode(encoded: &str) -> Option<String> {
 /// # Errors
 /// [`PkiError::NotANode`] when it cannot be read, or has no or more than one node in it.
 pub fn node_id_of(certificate: &CertificateDer<'_>) -> Result<NodeId, PkiError> {
-    let refuse = |why: &str| PkiError::NotANode(why.to_owned());
-    let (_, read) =
-        X509Certificate::from_der(certificate).map_err(|error| PkiError::NotANode(error.to_string()))?;
+    let id = only_name(certificate, NODE_URI, "node")?;
+    id.parse().map_err(|error: nv_model::name::NameError| PkiError::NotANode(error.to_string()))
+}
+
+/// The scanner that a certificate was issued to. The caller has verified the certificate: TLS does.
+///
+/// # Errors
+/// [`PkiError::NotANode`] when it cannot be read, or has no or more than one scanner in it.
+pub fn scanner_id_of(certificate: &CertificateDer<'_>) -> Result<ScannerId, PkiError> {
+    let id = only_name(certificate, SCANNER_URI, "scanner")?;
+    id.parse().map_err(|error: nv_model::name::NameError| PkiError::NotANode(error.to_string()))
+}
+
+/// The one alternative name of a kind.
+fn only_name(certificate: &CertificateDer<'_>, begin: &str, kind: &str) -> Result<String, PkiError> {
+    let refuse = |why: String| PkiError::NotANode(why);
+    let (_, read) = X509Certificate::from_der(certificate).map_err(|error| refuse(error.to_string()))?;
     let names = read
         .subject_alternative_name()
-        .map_err(|error| PkiError::NotANode(error.to_string()))?
-        .ok_or_else(|| refuse("it has no alternative names"))?;
-    let mut nodes = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => uri.strip_prefix(NODE_URI),
+        .map_err(|error| refuse(error.to_string()))?
+        .ok_or_else(|| refuse("it has no alternative names".to_owned()))?;
+    let mut found = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix(begin),
         _ => None,
     });
-    let first = nodes.next().ok_or_else(|| refuse("it names no node"))?;
-    if nodes.next().is_some() {
-        return Err(refuse("it names several nodes"));
+    let first = found.next().ok_or_else(|| refuse(format!("it names no {kind}")))?;
+    if found.next().is_some() {
+        return Err(refuse(format!("it names several {kind}s")));
     }
-    let id = decode(first).ok_or_else(|| refuse("the node's name is not percent-encoded text"))?;
-    id.parse().map_err(|error: nv_model::name::NameError| PkiError::NotANode(error.to_string()))
+    decode(first).ok_or_else(|| refuse(format!("the {kind}'s name is not percent-encoded text")))
 }
 
 #[cfg(test)]

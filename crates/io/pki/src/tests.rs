@@ -216,6 +216,7 @@ fn a_token_admits_its_node_until_it_expires() {
     let record = |node: Option<&str>| token::TokenRecord {
         node: node.map(|node| node.parse().unwrap()),
         expires: Timestamp::from_seconds(100),
+        role: token::TokenRole::Enforcer,
     };
     let (n1, n2): (NodeId, NodeId) = ("n1".parse().unwrap(), "n2".parse().unwrap());
     let at = Timestamp::from_seconds;
@@ -277,4 +278,23 @@ async fn strangers_cannot_keep_a_node_out() {
     assert!(meet(tls::client(&node(&authority, "n1")).unwrap()).await.is_some());
     shutdown.cancel();
     served.await.unwrap();
+}
+
+#[test]
+fn a_scanners_token_and_certificate_speak_for_no_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::open(folder.path(), now()).unwrap();
+    let request = SigningRequest::generate().unwrap();
+    let scanner = "s1".parse().unwrap();
+    let chain = authority.sign_scanner_request(request.der(), &scanner, now()).unwrap();
+    assert_eq!(crate::scanner_id_of(&chain[0]).unwrap(), scanner);
+    assert!(node_id_of(&chain[0]).is_err());
+    let of_node = node(&authority, "s1");
+    assert!(crate::scanner_id_of(&of_node.chain[0]).is_err());
+    let at = Timestamp::from_seconds;
+    let record = token::TokenRecord { node: None, expires: at(100), role: token::TokenRole::Scanner };
+    assert!(record.admits_scanner(at(99)) && !record.admits_scanner(at(100)) && !record.is_single_use());
+    assert!(!record.admits(&"s1".parse().unwrap(), at(99)));
+    let of_node = token::TokenRecord { role: token::TokenRole::Enforcer, ..record };
+    assert!(!of_node.admits_scanner(at(99)));
 }

@@ -22,18 +22,39 @@ pub struct TokenRecord {
     pub node: Option<NodeId>,
     /// From when on it is refused.
     pub expires: Timestamp,
+    /// Whose certificate it buys.
+    #[serde(default)]
+    pub role: TokenRole,
+}
+
+/// Whose certificate a token buys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRole {
+    /// A node's.
+    #[default]
+    Enforcer,
+    /// A scanner's. Replicas of scanners share the token of their deployment: it is good until it expires.
+    Scanner,
 }
 
 impl TokenRecord {
     /// Whether the token may be used now by this node.
     #[must_use]
     pub fn admits(&self, node: &NodeId, now: Timestamp) -> bool {
-        now < self.expires && self.node.as_ref().is_none_or(|bound| bound == node)
+        self.role == TokenRole::Enforcer
+            && now < self.expires
+            && self.node.as_ref().is_none_or(|bound| bound == node)
+    }
+    /// Whether the token may be used now by a scanner.
+    #[must_use]
+    pub fn admits_scanner(&self, now: Timestamp) -> bool {
+        self.role == TokenRole::Scanner && now < self.expires
     }
     /// Whether its first use is its last.
     #[must_use]
-    pub const fn is_single_use(&self) -> bool {
-        self.node.is_none()
+    pub fn is_single_use(&self) -> bool {
+        self.node.is_none() && self.role == TokenRole::Enforcer
     }
 }
 

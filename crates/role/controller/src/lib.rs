@@ -29,6 +29,7 @@ mod lead;
 mod link;
 mod plan;
 mod records;
+pub mod scan;
 mod start;
 mod stored;
 #[cfg(test)]
@@ -80,6 +81,7 @@ struct Inner {
     hub: mpsc::Sender<hub::Message>,
     graph: graph::SharedGraph,
     counters: Arc<Counters>,
+    scans: scan::Scans,
     accepted: Arc<nv_pki::accept::AcceptCounters>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -209,6 +211,12 @@ impl Controller {
         &self.inner.counters
     }
 
+    /// Scans for vulnerabilities.
+    #[must_use]
+    pub fn scans(&self) -> &scan::Scans {
+        &self.inner.scans
+    }
+
     /// What was refused before it was a link.
     #[must_use]
     pub fn accepted(&self) -> &nv_pki::accept::AcceptCounters {
@@ -224,8 +232,29 @@ impl Controller {
         node: Option<NodeId>,
         life: Duration,
     ) -> Result<SecretString, JoinTokenError> {
+        self.token(token::TokenRecord {
+            node,
+            expires: self.inner.clock.now().after(life),
+            role: token::TokenRole::Enforcer,
+        })
+        .await
+    }
+
+    /// A new join token for scanners: good for any number of them, until it expires.
+    ///
+    /// # Errors
+    /// [`JoinTokenError`].
+    pub async fn scanner_token(&self, life: Duration) -> Result<SecretString, JoinTokenError> {
+        self.token(token::TokenRecord {
+            node: None,
+            expires: self.inner.clock.now().after(life),
+            role: token::TokenRole::Scanner,
+        })
+        .await
+    }
+
+    async fn token(&self, record: token::TokenRecord) -> Result<SecretString, JoinTokenError> {
         let token = token::generate(self.inner.authority.fingerprint())?;
-        let record = token::TokenRecord { node, expires: self.inner.clock.now().after(life) };
         let value = serde_json::to_vec(&record)?;
         let key = keys::join(&token::hash(&token)?);
         self.inner.store.commit(Transaction::new().put(key, value)).await?;

@@ -17,6 +17,7 @@ use nv_store::{EventLog, Store, StoreError};
 use nv_telemetry::{Clock, VERSION};
 use nv_wire::bounds::MAX_MESSAGE_BYTES;
 use nv_wire::enforcer::v1::enforcer_service_server::EnforcerServiceServer;
+use nv_wire::scanner::v1::scanner_service_server::ScannerServiceServer;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -29,10 +30,11 @@ use crate::graph::SharedGraph;
 use crate::hub::{Hub, INBOX, Parts};
 use crate::journal::{Journal, JournalError};
 use crate::link::LinkService;
+use crate::scan::{BlobError, ScanLinkService, Scans};
 use crate::stored::Stored;
 use crate::view::View;
 use crate::writer::{self, Writer};
-use crate::{Controller, Inner, follow, keys, lead};
+use crate::{Controller, Inner, follow, keys, lead, scan};
 
 /// How long a start waits to lead and to have its defaults stored; another controller may lead.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,6 +98,9 @@ pub enum ControllerError {
     /// The journal.
     #[error("the journal cannot be used")]
     Journal(#[from] JournalError),
+    /// Reports of scans.
+    #[error("the reports of scans cannot be read")]
+    Scans(#[from] BlobError),
     /// A checkpoint of another version, or damaged in a way that its checksum does not show.
     #[error("the checkpoint cannot be read; move the folder controller/journal away to start without it")]
     Checkpoint(#[from] serde_json::Error),
@@ -224,6 +229,8 @@ pub async fn start(
     hub.recover(recovered.checkpoint.as_deref(), recovered.entries)?;
     hub.remember_records(recent(&events).await?);
 
+    let scans =
+        Scans::open(&folder.join("scans"), Arc::clone(&clock), events.clone(), Arc::clone(&view), None)?;
     let tls =
         Arc::new(ArcSwap::from_pointee(tls::server(&certificate(&authority, &config, clock.as_ref())?)?));
     let tasks = TaskTracker::new();
@@ -240,9 +247,18 @@ pub async fn start(
         hub: inbox.clone(),
         shutdown: shutdown.clone(),
     };
+    let scan_service = ScanLinkService {
+        authority: Arc::clone(&authority),
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+        scans: scans.clone(),
+        controller_id: id.to_string(),
+        shutdown: shutdown.clone(),
+    };
+    tasks.spawn(scans.clone().keep_house(shutdown.clone()));
     let accepted = Arc::<accept::AcceptCounters>::default();
     let incoming = accept::incoming(listener, Arc::clone(&tls), Arc::clone(&accepted), shutdown.clone());
-    tasks.spawn(serve(service, incoming, shutdown.clone()));
+    tasks.spawn(serve(service, scan_service, incoming, shutdown.clone()));
     tasks.spawn(renew(Arc::clone(&authority), config, Arc::clone(&clock), tls, shutdown.clone()));
     tasks.close();
 
@@ -260,11 +276,17 @@ pub async fn start(
             hub: inbox,
             graph,
             counters,
+            scans,
             accepted,
             shutdown,
             tasks,
         }),
     };
+    controller.inner.tasks.spawn(scan::gather::run(
+        controller.scans().clone(),
+        controller.clone(),
+        controller.inner.shutdown.clone(),
+    ));
     if tokio::time::timeout(READY_TIMEOUT, ready(&controller)).await.is_err() {
         tracing::warn!("another controller leads, or the store is slow: starting without its defaults");
     }
@@ -305,10 +327,14 @@ async fn recent(events: &EventLog) -> Result<Vec<String>, StoreError> {
 
 async fn serve(
     service: LinkService,
+    scan_service: ScanLinkService,
     incoming: tokio_stream::wrappers::ReceiverStream<io::Result<accept::Connection>>,
     shutdown: CancellationToken,
 ) {
     let service = EnforcerServiceServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let scan_service = ScannerServiceServer::new(scan_service)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let served = tonic::transport::Server::builder()
@@ -316,6 +342,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(PING.1))
         .max_concurrent_streams(16)
         .add_service(service)
+        .add_service(scan_service)
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled())
         .await;
     if let Err(error) = served {

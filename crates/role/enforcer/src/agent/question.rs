@@ -33,7 +33,7 @@ impl Agent {
                 Some(answer) => answer,
                 None => return,
             },
-            None => Err(AnswerError::UnknownQuestion),
+            Some(Question::Inventory { .. }) | None => Err(AnswerError::UnknownQuestion),
         };
         self.answer(id, answer);
     }

@@ -1,0 +1,401 @@
+//! Scans: what is to be looked at, which scanner does it, and what was found.
+//!
+//! ```text
+//! somebody asks, something starts, a schedule ─► enqueue ─► queue ─► gather (an enforcer lists what is installed)
+//!                                                             └────► a scanner (gRPC, mTLS, 18400)
+//! scanner ─► report, inventory ─► blobs by SHA-256, list of reports ─► audit record ─► REST
+//! scanner ─► uses a newer database, these packages changed ─► inverted index ─► reports matched again, nothing pulled
+//! ```
+//!
+//! Nothing of this is in the hub or in the store: a storm of scans, or a database that changes every report, delays no
+//! policy. The lock is held for moments; whatever reads or writes a file runs on threads for that.
+
+mod blobs;
+pub(crate) mod gather;
+mod kept;
+mod offer;
+mod queue;
+mod service;
+mod state;
+mod tell;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use nv_model::name::ScannerId;
+use nv_model::scan::{
+    BlobId, DatabaseInfo, ScanFailure, ScanRequest, ScanSource, ScanState, ScanSubject, ScanTaskId,
+};
+use nv_model::scan_report::ScanReport;
+use nv_model::time::Timestamp;
+use nv_store::EventLog;
+use nv_telemetry::Clock;
+use nv_vulnerability::VerifyingKey;
+use nv_wire::bounds::MAX_REPORT_BYTES;
+use nv_wire::scanner::v1 as proto;
+use nv_wire::scanner::v1::to_scanner::Message as To;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use blobs::BlobError;
+pub use kept::KeptReport;
+pub use queue::{EnqueueError, MAX_SCANS};
+pub use state::FailedScan;
+
+pub(crate) use service::ScanLinkService;
+
+use self::blobs::Blobs;
+use self::kept::Kept;
+use self::queue::Holder;
+use self::state::State;
+use crate::view::View;
+
+/// How often leases are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// The scans of a controller; cheap to clone.
+#[derive(Clone)]
+pub struct Scans {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    blobs: Blobs,
+    clock: Arc<dyn Clock>,
+    events: EventLog,
+    view: Arc<ArcSwap<View>>,
+    /// The file that names the database that scanners are handed.
+    offered: PathBuf,
+    /// The key by which databases must be signed; none takes any that is whole.
+    trusted: Option<VerifyingKey>,
+    /// Something waits to be gathered.
+    gather: Notify,
+    /// Grows with every scan that ended and every scanner that came or went.
+    changes: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Scans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scans").finish_non_exhaustive()
+    }
+}
+
+/// What is known of a subject's scans.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScanStatus {
+    /// Where its scan is.
+    pub state: ScanState,
+    /// Its newest report.
+    pub report: Option<Arc<KeptReport>>,
+    /// Why the last scan failed; none when it did not.
+    pub failure: Option<FailedScan>,
+}
+
+/// A scanner that is linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScannerInfo {
+    /// Its id.
+    pub id: ScannerId,
+    /// Its host's name or address.
+    pub server: String,
+    /// Product version.
+    pub version: String,
+    /// Since when it is linked.
+    pub joined: Timestamp,
+    /// Its database; none when it has none, and then it gets no task.
+    pub database: Option<DatabaseInfo>,
+    /// Tasks that it takes at one time.
+    pub credits: u32,
+    /// Tasks that it has now.
+    pub busy: u32,
+    /// Containers that it has scanned since it was linked.
+    pub containers: u64,
+    /// Nodes that it has scanned.
+    pub nodes: u64,
+    /// Images that it has scanned.
+    pub images: u64,
+}
+
+/// Why a database is not handed to scanners.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfferError {
+    /// It is none, was changed, is not signed as it must be, or is older.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be kept.
+    #[error("the database cannot be kept")]
+    Disk(#[from] BlobError),
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanCounts {
+    /// Scans that wait.
+    pub waiting: usize,
+    /// Scans that run.
+    pub running: usize,
+    /// Scans that were refused because too many waited.
+    pub refused: u64,
+    /// Tasks that went back because their scanner was lost or late.
+    pub returned: u64,
+    /// Reports that made room for others, or were too old.
+    pub dropped: u64,
+}
+
+impl Scans {
+    /// Over a folder of its own.
+    pub(crate) fn open(
+        folder: &Path,
+        clock: Arc<dyn Clock>,
+        events: EventLog,
+        view: Arc<ArcSwap<View>>,
+        trusted: Option<VerifyingKey>,
+    ) -> Result<Self, BlobError> {
+        let blobs = Blobs::open(folder.join("blobs"))?;
+        let kept = Kept::open(folder.join("reports.jsonl"))?;
+        let named = folder.join("database.json");
+        let offered = offer::read(&named, &blobs);
+        // What a crash has left between a blob and its line.
+        let mut referred = kept.blobs();
+        referred.extend(offered.as_ref().map(|offered| offered.blob));
+        for blob in blobs.all()?.into_iter().filter(|blob| !referred.contains(blob)) {
+            blobs.remove(blob)?;
+        }
+        let (changes, _) = watch::channel(0);
+        let inner = Inner {
+            state: Mutex::new(State::new(kept, offered)),
+            blobs,
+            clock,
+            events,
+            view,
+            offered: named,
+            trusted,
+            gather: Notify::new(),
+            changes,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A lock whose holder panicked still guards whole values.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.inner.changes.send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    /// Takes a scan. It is begun when those before it are, as soon as a scanner with a database is free.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Full`]; that is counted.
+    pub fn enqueue(&self, request: ScanRequest) -> Result<ScanTaskId, EnqueueError> {
+        let id = {
+            let mut state = self.state();
+            let id = state.queue.enqueue(request)?;
+            state.dispatch(self.inner.clock.monotonic());
+            id
+        };
+        self.inner.gather.notify_one();
+        self.changed();
+        Ok(id)
+    }
+
+    /// Gives scans up, also those that run. How many.
+    pub fn cancel(&self, which: impl Fn(&ScanSubject) -> bool) -> usize {
+        let mut state = self.state();
+        let cancelled = state.queue.cancel(which);
+        for (id, scanner) in &cancelled {
+            if let Some(scanner) = scanner {
+                if let Some(linked) = state.scanners.get(scanner) {
+                    state::send(linked, To::Cancel(proto::Cancel { task: id.0 }));
+                }
+                state.freed(scanner, None);
+            }
+        }
+        state.dispatch(self.inner.clock.monotonic());
+        drop(state);
+        self.changed();
+        cancelled.len()
+    }
+
+    /// What is known of a subject's scans.
+    #[must_use]
+    pub fn status(&self, subject: &ScanSubject) -> ScanStatus {
+        let state = self.state();
+        let report = state.kept.get(subject).cloned();
+        let failure = state.failures.get(subject).cloned();
+        let on_its_way = state.queue.state(subject);
+        drop(state);
+        let at_rest = match (&failure, &report) {
+            (Some(_), _) => ScanState::Failed,
+            (None, Some(_)) => ScanState::Finished,
+            (None, None) => ScanState::Idle,
+        };
+        ScanStatus {
+            state: if on_its_way == ScanState::Idle { at_rest } else { on_its_way },
+            report,
+            failure,
+        }
+    }
+
+    /// All reports that are kept, by subject, without their lists.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Arc<KeptReport>> {
+        self.state().kept.all().cloned().collect()
+    }
+
+    /// A report with its lists; `None` when it is not kept (any more).
+    ///
+    /// # Errors
+    /// [`BlobError`] when the disk fails.
+    pub async fn report(&self, id: BlobId) -> Result<Option<ScanReport>, BlobError> {
+        let scans = self.clone();
+        let most = u64::try_from(MAX_REPORT_BYTES).unwrap_or(u64::MAX);
+        let read = tokio::task::spawn_blocking(move || {
+            let Some(bytes) = scans.inner.blobs.get(id, most)? else { return Ok(None) };
+            // It was read before it was kept: only a later version's shape can fail here.
+            Ok(serde_json::from_slice(&bytes).ok())
+        });
+        // A reader that panicked has read nothing.
+        read.await.unwrap_or(Ok(None))
+    }
+
+    /// Forgets the report of a subject, and a failure.
+    ///
+    /// # Errors
+    /// [`BlobError`] when the disk fails.
+    pub fn forget(&self, subject: &ScanSubject) -> Result<(), BlobError> {
+        let orphans = {
+            let mut state = self.state();
+            state.failures.remove(subject);
+            state.kept.remove(subject)?
+        };
+        orphans.into_iter().try_for_each(|blob| self.inner.blobs.remove(blob))?;
+        self.changed();
+        Ok(())
+    }
+
+    /// The scanners that are linked.
+    #[must_use]
+    pub fn scanners(&self) -> Vec<ScannerInfo> {
+        let state = self.state();
+        let infos = state.scanners.iter().map(|(id, linked)| ScannerInfo {
+            id: id.clone(),
+            server: linked.greeting.server.clone(),
+            version: linked.greeting.version.clone(),
+            joined: linked.joined,
+            database: linked.greeting.database.clone(),
+            credits: linked.greeting.credits,
+            busy: linked.busy,
+            containers: linked.scanned.first().copied().unwrap_or(0),
+            nodes: linked.scanned.get(1).copied().unwrap_or(0),
+            images: linked.scanned.get(2).copied().unwrap_or(0),
+        });
+        infos.collect()
+    }
+
+    /// The newest database that a scanner uses or has used; none before the first.
+    #[must_use]
+    pub fn database(&self) -> Option<DatabaseInfo> {
+        self.state().database.clone()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counts(&self) -> ScanCounts {
+        let state = self.state();
+        let (waiting, running) = state.queue.counts();
+        ScanCounts {
+            waiting,
+            running,
+            refused: state.queue.refused,
+            returned: state.queue.returned,
+            dropped: state.kept.dropped,
+        }
+    }
+
+    /// Tells of each scan that was taken or ended, and each scanner that came or went: a number that grows.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Waits until no scan of a subject is on its way, and says what is known then.
+    pub async fn ended(&self, subject: &ScanSubject) -> ScanStatus {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            let status = self.status(subject);
+            let ended = !matches!(status.state, ScanState::Scheduled | ScanState::Scanning);
+            if ended || changes.changed().await.is_err() {
+                return status;
+            }
+        }
+    }
+
+    /// A scan failed for good.
+    fn give_up(&self, request: &ScanRequest, failure: &ScanFailure) {
+        tracing::warn!(subject = %request.subject, reason = %failure.message, "a scan failed");
+        let at = self.inner.clock.now();
+        let failed = FailedScan { message: failure.message.clone(), at };
+        self.state().remember_failure(request.subject.clone(), failed);
+        self.tell(&tell::failed(&self.inner.view.load(), &request.subject, &failure.message, at));
+        if let ScanSource::Inventory(blob) = request.source
+            && let Err(error) = self.sweep(&[Some(blob)])
+        {
+            tracing::warn!(%error, "an inventory that no report needs");
+        }
+        self.changed();
+    }
+
+    /// Scans whose scanners were lost or late too often.
+    fn give_all_up(&self, requests: Vec<ScanRequest>) {
+        let message = "every scanner that had it was lost, or took too long".to_owned();
+        for request in requests {
+            self.give_up(&request, &ScanFailure { message: message.clone(), retry: false });
+        }
+    }
+
+    fn tell(&self, records: &[nv_model::record::Record]) {
+        if let Err(error) = self.inner.events.append(records) {
+            tracing::error!(%error, "what came of a scan cannot be logged");
+        }
+    }
+
+    /// Until `shutdown`: takes back what takes too long.
+    pub(crate) async fn keep_house(self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(HOUSEKEEPING) => {}
+            }
+            let now = self.inner.clock.monotonic();
+            let failed = {
+                let mut state = self.state();
+                let before = state.queue.returned;
+                let failed = state.queue.expire(now);
+                if state.queue.returned != before {
+                    // Whoever had them has places again.
+                    let leased: Vec<(ScannerId, u32)> = state
+                        .scanners
+                        .keys()
+                        .map(|id| (id.clone(), state.queue.leased_by(&Holder::Scanner(id.clone()))))
+                        .collect();
+                    for (id, count) in leased {
+                        if let Some(linked) = state.scanners.get_mut(&id) {
+                            linked.busy = count;
+                        }
+                    }
+                }
+                state.dispatch(now);
+                failed
+            };
+            self.give_all_up(failed);
+        }
+    }
+}
