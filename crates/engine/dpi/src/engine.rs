@@ -91,6 +91,12 @@ impl Engine {
         self.table.get(self.current?).filter(|flow| flow.live).map(Flow::current)
     }
 
+    /// Whether nothing more is read of it ([`Kind::Settled`] was told).
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.current.and_then(|slot| self.table.get(slot)).is_some_and(|flow| flow.live && flow.settled)
+    }
+
     /// Takes a frame that was captured at `at` (nanoseconds since 1970).
     pub fn frame<S: Sink>(&mut self, at: u64, link: Link, frame: &[u8], sink: &mut S) {
         self.advance(at, sink);

@@ -155,12 +155,18 @@ impl Frames {
         Ok(Self { socket, start, next: 0, dropped: 0 })
     }
 
+    /// Whether a block is there.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status(self.next).load(Ordering::Acquire) & TP_STATUS_USER != 0
+    }
+
     /// Waits until a block is there, at most `timeout`. False when none came.
     ///
     /// # Errors
     /// When the wait fails, or the interface is gone.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        if self.status(self.next).load(Ordering::Acquire) & TP_STATUS_USER != 0 {
+        if self.is_ready() {
             return Ok(true);
         }
         let timeout = Timespec {

@@ -282,6 +282,7 @@ pub async fn run(
         }
         agent.tell_seats();
     }
+    agent.leave_queues().await;
     if let Err(error) = linking.await {
         tracing::warn!(%error, "the link's task");
     }

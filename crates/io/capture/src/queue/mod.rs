@@ -43,6 +43,7 @@ const NFQA_CFG_QUEUE_MAXLEN: u16 = 3;
 const NFQA_CFG_MASK: u16 = 4;
 const NFQA_CFG_FLAGS: u16 = 5;
 const NFQNL_CFG_CMD_BIND: u8 = 1;
+const NFQNL_CFG_CMD_UNBIND: u8 = 2;
 const NFQNL_COPY_PACKET: u8 = 2;
 const NFQA_CFG_F_FAIL_OPEN: u32 = 1;
 const NFQA_CFG_F_GSO: u32 = 4;
@@ -55,6 +56,8 @@ const MAX_WAITING: u32 = 1024;
 const ROOM: usize = 8 * 1024 * 1024;
 /// Queue numbers that are tried: another process may have some of them in the same namespace.
 const NUMBERS: std::ops::RangeInclusive<u16> = 18_401..=18_416;
+/// Most messages that a reader can leave behind.
+const MAX_LEFT: usize = 1 << 16;
 /// Most answers in one packet to the kernel.
 const MAX_ANSWERS: usize = 128;
 
@@ -92,6 +95,7 @@ pub struct Queue {
     on_fault: OnFault,
     epoch: Epoch,
     dialect: Dialect,
+    paused: bool,
 }
 
 impl Queue {
@@ -124,7 +128,7 @@ impl Queue {
         let epoch = Epoch::FIRST;
         let dialect =
             rules::put(&mut rules, number, on_fault == OnFault::Pass, epoch).map_err(QueueError::Rules)?;
-        Ok(Self { rules, socket, number, on_fault, epoch, dialect })
+        Ok(Self { rules, socket, number, on_fault, epoch, dialect, paused: false })
     }
 
     /// A descriptor of the queue for a [`QueueReader`].
@@ -222,6 +226,42 @@ impl Queue {
         Ok(())
     }
 
+    /// Nobody reads the queue from now on: what waits, and what comes, goes as for packets that cannot be judged, without
+    /// waiting.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn pause(&mut self) -> io::Result<()> {
+        self.answer_all()?;
+        let unbind = configuration(self.number, &command(NFQNL_CFG_CMD_UNBIND));
+        // Without an answer, as above.
+        send(&self.socket, &unbind.bytes(NLM_F_REQUEST, 0), SendFlags::empty())?;
+        self.paused = true;
+        Ok(())
+    }
+
+    /// Packets wait again. Nobody may read the queue at this moment, and somebody has to from now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses, as another process has taken the queue's number meanwhile: open a new one.
+    pub fn resume(&mut self) -> Result<(), QueueError> {
+        if !self.paused {
+            return Ok(());
+        }
+        // What the last reader has left is of packets that are gone, and the kernel gives their numbers out anew.
+        let mut rest = [0; 64];
+        let flags = rustix::net::RecvFlags::DONTWAIT;
+        for _ in 0..MAX_LEFT {
+            match rustix::io::retry_on_intr(|| rustix::net::recv(&self.socket, &mut rest[..], flags)) {
+                Ok(_) | Err(rustix::io::Errno::NOBUFS) => {}
+                Err(_none) => break,
+            }
+        }
+        set_up(&self.socket, self.number, self.on_fault).map_err(QueueError::Socket)?;
+        self.paused = false;
+        Ok(())
+    }
+
     /// Takes the rules away, and ends the queue. Packets that wait go as for those that cannot be judged.
     ///
     /// # Errors
@@ -267,10 +307,10 @@ fn open_socket(on_fault: OnFault) -> io::Result<(OwnedFd, u16)> {
         let socket =
             socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))?;
         bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-        let mut command = Vec::new();
-        put_attribute(&mut command, NFQA_CFG_CMD, &[NFQNL_CFG_CMD_BIND, 0, 0, 0]);
-        match configure(&socket, number, &command) {
-            Ok(()) => {}
+        sockopt::set_socket_recv_buffer_size_force(&socket, ROOM)
+            .or_else(|_not_allowed| sockopt::set_socket_recv_buffer_size(&socket, ROOM))?;
+        match set_up(&socket, number, on_fault) {
+            Ok(()) => return Ok((socket, number)),
             // Somebody else's, or an earlier inspector's that has not ended yet.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EPERM | libc::EEXIST)) => {
                 failure = error;
@@ -278,18 +318,29 @@ fn open_socket(on_fault: OnFault) -> io::Result<(OwnedFd, u16)> {
             }
             Err(error) => return Err(error),
         }
-        sockopt::set_socket_recv_buffer_size_force(&socket, ROOM)
-            .or_else(|_not_allowed| sockopt::set_socket_recv_buffer_size(&socket, ROOM))?;
-        // Whole packets: the range is a word in network byte order and one byte for the mode, unpadded.
-        let [r0, r1, r2, r3] = 0xffff_u32.to_be_bytes();
-        let mut parameters = Vec::new();
-        put_attribute(&mut parameters, NFQA_CFG_PARAMS, &[r0, r1, r2, r3, NFQNL_COPY_PACKET]);
-        put_attribute(&mut parameters, NFQA_CFG_QUEUE_MAXLEN, &MAX_WAITING.to_be_bytes());
-        parameters.extend(flags(on_fault));
-        configure(&socket, number, &parameters)?;
-        return Ok((socket, number));
     }
     Err(failure)
+}
+
+/// Binds a queue: packets come to the socket from now on.
+fn set_up(socket: &OwnedFd, number: u16, on_fault: OnFault) -> io::Result<()> {
+    configure(socket, number, &command(NFQNL_CFG_CMD_BIND))?;
+    // Whole packets: the range is a word in network byte order and one byte for the mode, unpadded.
+    let [r0, r1, r2, r3] = 0xffff_u32.to_be_bytes();
+    let mut parameters = Vec::new();
+    put_attribute(&mut parameters, NFQA_CFG_PARAMS, &[r0, r1, r2, r3, NFQNL_COPY_PACKET]);
+    put_attribute(&mut parameters, NFQA_CFG_QUEUE_MAXLEN, &MAX_WAITING.to_be_bytes());
+    parameters.extend(flags(on_fault));
+    // Without an answer: rules may lead to the queue already, and a packet could come before it.
+    let request = configuration(number, &parameters);
+    send(socket, &request.bytes(NLM_F_REQUEST, 0), SendFlags::empty())?;
+    Ok(())
+}
+
+fn command(number: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_attribute(&mut bytes, NFQA_CFG_CMD, &[number, 0, 0, 0]);
+    bytes
 }
 
 /// Packets that are to be cut into several come as one, and a full queue does as it is told.
@@ -306,7 +357,7 @@ fn configuration(number: u16, fields: &[u8]) -> Request {
         .fold(about(NFQNL_MSG_CONFIG, number), |request, (kind, value)| request.attribute(kind, value))
 }
 
-/// Sets a queue that no packet comes to yet, so that what is read is the kernel's answer.
+/// Sets a queue that no packet comes to yet (it has no copy mode), so that what is read is the kernel's answer.
 fn configure(socket: &OwnedFd, number: u16, fields: &[u8]) -> io::Result<()> {
     let request = configuration(number, fields);
     send(socket, &request.bytes(NLM_F_REQUEST | NLM_F_ACK, 1), SendFlags::empty())?;

@@ -219,3 +219,23 @@ fn a_new_queue_takes_the_place_of_one_that_a_process_has_left_and_nothing_stays_
         );
     });
 }
+
+#[test]
+fn a_queue_that_was_paused_asks_again_and_only_about_what_comes_then() {
+    lab::run(|lab| {
+        lab.modes(Discover, Discover);
+        for (on_fault, passes) in [(OnFault::Pass, true), (OnFault::Drop, false)] {
+            let mut queue = open(&lab.b, on_fault);
+            let _listener = lab.b.listen(lab.b.v4, PORT);
+            // Left by a reader that has died: it is read by nobody.
+            assert!(lab.a.connect(lab.b.v4, PORT).is_err());
+            queue.pause().unwrap();
+            assert_eq!(lab.a.connect(lab.b.v4, PORT).is_ok(), passes, "{on_fault:?}");
+            queue.resume().unwrap();
+            let queue = Arc::new(queue);
+            let judge = Judge::start(&queue, |_| Fate::Pass);
+            assert!(lab.a.connect(lab.b.v4, PORT).is_ok());
+            assert!(judge.asked() >= 2);
+        }
+    });
+}

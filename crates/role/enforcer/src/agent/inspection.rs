@@ -40,14 +40,20 @@ impl Inspection {
         self.running.as_ref().map(Inspector::pid)
     }
     /// What is counted, by name.
-    pub(super) fn counters(&self) -> [(&'static str, u64); 9] {
-        let Counts { frames, dropped, unsent, flows, evicted } = self.sums.total();
+    pub(super) fn counters(&self) -> [(&'static str, u64); 14] {
+        let sums = self.sums.total();
+        let Counts { frames, dropped, unsent, flows, evicted, .. } = sums;
         let lost = self.running.as_ref().map_or(0, Inspector::lost);
         [
             ("inspection.frames", frames),
             ("inspection.frames_dropped", dropped),
             ("inspection.flows", flows),
             ("inspection.flows_evicted", evicted),
+            ("inspection.queue_packets", sums.queued),
+            ("inspection.queue_clean", sums.queue_clean),
+            ("inspection.queue_dropped", sums.queue_dropped),
+            ("inspection.queue_cut", sums.queue_cut),
+            ("inspection.queue_full", sums.queue_lost),
             ("inspection.words_dropped", unsent.saturating_add(lost).saturating_add(self.lost)),
             ("inspection.words_strange", self.sums.strange),
             ("inspection.restarts", self.sums.restarts),
@@ -132,7 +138,17 @@ impl Agent {
             Told::Over(connection) => self.inspection.applications.over(connection),
             // The reader has told the kernel.
             Told::Settled(_) => {}
-            Told::Attack { threat, connection, by_client, application, packet, packet_bytes, count, at } => {
+            Told::Attack {
+                threat,
+                connection,
+                by_client,
+                application,
+                packet,
+                packet_bytes,
+                stopped,
+                count,
+                at,
+            } => {
                 let Some(threat) = Threat::ALL.iter().copied().find(|known| known.id() == threat) else {
                     return self.strange();
                 };
@@ -143,6 +159,9 @@ impl Agent {
                 }
                 let Some((client, server, ingress)) = self.ends_of(connection) else { return self.strange() };
                 let application = ApplicationId(application);
+                // It can have been stopped where packets wait, and nowhere else.
+                let stopped =
+                    stopped && [connection.client, connection.server].iter().any(|end| self.waits(end.ip()));
                 let known = self.inspection.applications.get(connection);
                 self.tell(Observation::Threat(Box::new(ThreatObservation {
                     threat: threat.id(),
@@ -159,8 +178,7 @@ impl Agent {
                         named.then_some(application)
                     }),
                     by_client,
-                    // Copies are looked at: the packet itself has long gone on.
-                    verdict: Verdict::Violate,
+                    verdict: if stopped { Verdict::Deny } else { Verdict::Violate },
                     packet,
                     packet_bytes,
                     count,

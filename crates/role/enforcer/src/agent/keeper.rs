@@ -79,6 +79,7 @@ impl Agent {
     pub(super) fn new_keeper(&mut self, keeper: Keeper, renewed: Renewed) {
         tracing::info!(keeper = keeper.pid(), "a new keeper holds the kernel");
         self.setup.keeper = Some(Arc::new(keeper));
+        self.queues.forget();
         if let Some(kernel) = renewed.kernel {
             self.setup.kernel = Some(*kernel);
             self.end_inspection();

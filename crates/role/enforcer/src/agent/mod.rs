@@ -21,6 +21,7 @@ mod place;
 mod policy;
 mod programs;
 mod question;
+mod queues;
 mod seats;
 mod sessions;
 mod sockets;
@@ -58,7 +59,7 @@ use crate::hashes::{Hashed, Hashes};
 use crate::held::Held;
 use crate::inspector::{Heard, Inspector};
 use crate::inventory::Inventory;
-use crate::keeper::{Keeper, Launcher, Seen, Told, Watch, Watched};
+use crate::keeper::{Keeper, Launcher, QueueCounts, Seen, Told, Watch, Watched};
 use crate::kernel::Kernel;
 use crate::leaving::Leaving;
 use crate::load::Load;
@@ -168,6 +169,8 @@ pub(crate) enum Later {
     Sockets(WorkloadId, u64, Result<(), String>),
     /// An inspector was started, or not.
     Inspector(Result<Inspector, String>),
+    /// The keeper was asked for queues; its counts.
+    Queues(Vec<queues::Asked>, Option<QueueCounts>),
     /// The network programs are on an interface, or not.
     Attached(WorkloadId, u32, Result<(), String>),
 }
@@ -186,6 +189,7 @@ pub(crate) struct Agent {
     attribution: Attribution,
     connections: Connections,
     inspection: inspection::Inspection,
+    queues: queues::Queues,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
     reported: HashMap<nv_capture::Ends, u32>,
     learned: HashMap<(GroupName, String), Duration>,
@@ -254,6 +258,7 @@ impl Agent {
             attribution: Attribution::default(),
             connections: Connections::default(),
             inspection: inspection::Inspection::default(),
+            queues: queues::Queues::default(),
             reported: HashMap::new(),
             learned: HashMap::new(),
             unscanned: HashSet::new(),

@@ -13,6 +13,7 @@ impl Agent {
         self.greet();
         self.look_after_keeper();
         self.look_after_inspector();
+        self.look_after_queues();
         self.retire_earlier_versions();
         self.weigh_load();
         self.watch_files();

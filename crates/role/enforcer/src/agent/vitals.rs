@@ -139,6 +139,7 @@ impl Agent {
             ("agent.scans_overflow", self.scans.overflow()),
         ];
         named.extend(self.inspection.counters());
+        named.extend(self.queues.counters());
         if let Ok(process) = kernel.process.counters() {
             named.extend([
                 ("process.dropped_exec", process.dropped_exec),

@@ -215,10 +215,12 @@ impl Agent {
                 self.keeper_due = true;
             }
             Later::Inspector(started) => self.inspector(started),
+            Later::Queues(asked, counts) => self.queues_asked(asked, counts),
             Later::Sockets(id, cgroup, done) => self.sockets_attached(&id, cgroup, done),
             Later::Attached(id, ifindex, Ok(())) => {
                 tracing::debug!(workload = %id, ifindex, "network programs attached");
                 self.guard(&id);
+                self.look_after_queues();
             }
             Later::Attached(id, ifindex, Err(reason)) => {
                 tracing::error!(workload = %id, ifindex, reason, "network programs not attached: its connections are not judged");

@@ -2,6 +2,7 @@
 //! and all system calls but the few that reading and telling take.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope,
@@ -21,11 +22,11 @@ const CONTROL: u64 = 0;
 /// Where a panic is told.
 const STDERR: u64 = 2;
 
-/// For good. Takes root, and a process of one thread.
+/// For good. Takes root, and a process of one thread. `relay` is the socket through which the keeper is answered.
 ///
 /// # Errors
 /// [`PrivilegesError`]: then no packet may be read.
-pub(super) fn confine() -> Result<(), PrivilegesError> {
+pub(super) fn confine(relay: BorrowedFd<'_>) -> Result<(), PrivilegesError> {
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     privileges::empty_bounding_set()?;
     set_thread_groups(&[]).map_err(failed("groups"))?;
@@ -41,7 +42,7 @@ pub(super) fn confine() -> Result<(), PrivilegesError> {
         .and_then(Ruleset::create)
         .and_then(landlock::RulesetCreated::restrict_self)
         .map_err(failed("files and networks"))?;
-    allow_system_calls()
+    allow_system_calls(relay)
 }
 
 /// System calls without a condition. Memory that can be run cannot be had: `mmap` and `mprotect` have one.
@@ -70,17 +71,21 @@ const ALLOWED: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
-fn allow_system_calls() -> Result<(), PrivilegesError> {
+fn allow_system_calls(relay: BorrowedFd<'_>) -> Result<(), PrivilegesError> {
     let arch = std::env::consts::ARCH.try_into().map_err(failed("system calls of this machine"))?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().map(|number| (*number, Vec::new())).collect();
-    // A packet socket sends as well as it receives: only the socket to the agent may be written to.
+    let relay = u64::try_from(relay.as_raw_fd()).map_err(failed("system calls"))?;
+    // A packet socket, and a queue's, sends as well as it receives: only those to the agent and the keeper may be written to.
     let on = |descriptor| {
         SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, descriptor)
             .and_then(|condition| SeccompRule::new(vec![condition]))
             .map_err(failed("system calls"))
     };
-    rules.insert(libc::SYS_sendmsg, vec![on(CONTROL)?]);
+    rules.insert(libc::SYS_sendmsg, vec![on(CONTROL)?, on(relay)?]);
+    // Queues are read, and come through the relay.
+    rules.insert(libc::SYS_recvfrom, Vec::new());
+    rules.insert(libc::SYS_recvmsg, vec![on(relay)?]);
     rules.insert(libc::SYS_write, vec![on(STDERR)?]);
     let executable = u64::try_from(libc::PROT_EXEC).unwrap_or(4);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {

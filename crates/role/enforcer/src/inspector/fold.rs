@@ -15,6 +15,7 @@ const MAX_KINDS: usize = 1024;
 struct Kind {
     threat: u32,
     ends: Option<(IpAddr, IpAddr, u16)>,
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -37,11 +38,12 @@ impl Fold {
         &mut self,
         threat: u32,
         connection: Option<&Connection>,
+        stopped: bool,
         at: u64,
         attack: impl FnOnce() -> Told,
     ) -> Option<Told> {
         let ends = connection.map(|one| (one.client.ip(), one.server.ip(), one.server.port()));
-        let kind = Kind { threat, ends };
+        let kind = Kind { threat, ends, stopped };
         if let Some(open) = self.open.get_mut(&kind) {
             open.repeats = open.repeats.saturating_add(1);
             if open.repeat.is_none() {
@@ -86,6 +88,7 @@ mod tests {
             application: 0,
             packet: vec![],
             packet_bytes: 0,
+            stopped: false,
             count: 1,
             at,
         }
@@ -94,24 +97,27 @@ mod tests {
     #[test]
     fn the_first_is_told_at_once_and_its_repeats_later_with_their_number() {
         let mut fold = Fold::default();
-        assert_eq!(fold.take(2022, None, 1, || attack(1)), Some(attack(1)));
+        assert_eq!(fold.take(2022, None, false, 1, || attack(1)), Some(attack(1)));
         for at in [2, 3, 4] {
-            assert_eq!(fold.take(2022, None, at, || attack(at)), None);
+            assert_eq!(fold.take(2022, None, false, at, || attack(at)), None);
         }
-        assert!(fold.take(2008, None, 4, || attack(4)).is_some(), "another kind");
+        assert!(fold.take(2008, None, false, 4, || attack(4)).is_some(), "another kind");
         assert_eq!(fold.due(WINDOW), []);
         let due = fold.due(WINDOW + 4);
         let [Told::Attack { count: 3, at: 2, .. }] = due.as_slice() else { panic!("{due:?}") };
-        assert!(fold.take(2022, None, WINDOW + 5, || attack(5)).is_some(), "and then it is the first again");
+        assert!(
+            fold.take(2022, None, false, WINDOW + 5, || attack(5)).is_some(),
+            "and then it is the first again"
+        );
     }
 
     #[test]
     fn kinds_beyond_the_bound_are_told_one_by_one() {
         let mut fold = Fold::default();
         for threat in 0..2000 {
-            assert!(fold.take(threat, None, 0, || attack(0)).is_some());
+            assert!(fold.take(threat, None, false, 0, || attack(0)).is_some());
         }
-        assert!(fold.take(1999, None, 0, || attack(0)).is_some());
-        assert!(fold.take(0, None, 0, || attack(0)).is_none());
+        assert!(fold.take(1999, None, false, 0, || attack(0)).is_some());
+        assert!(fold.take(0, None, false, 0, || attack(0)).is_none());
     }
 }

@@ -191,6 +191,11 @@ impl Sums {
             unsent: before.unsent.saturating_add(now.unsent),
             flows: now.flows,
             evicted: before.evicted.saturating_add(now.evicted),
+            queued: before.queued.saturating_add(now.queued),
+            queue_clean: before.queue_clean.saturating_add(now.queue_clean),
+            queue_dropped: before.queue_dropped.saturating_add(now.queue_dropped),
+            queue_cut: before.queue_cut.saturating_add(now.queue_cut),
+            queue_lost: before.queue_lost.saturating_add(now.queue_lost),
         }
     }
 }

@@ -6,6 +6,9 @@
 //!                           └─ opened by the keeper, handed on through the same socket
 //! ```
 //!
+//! Packets of pods in Protect come another way: they wait in queues ([`queues`]), are judged one by one ([`judge`]), and
+//! the answers go to the keeper, which passes them on.
+//!
 //! What it says is taken as the word of a stranger, since packets may have made it say anything: it names connections
 //! and numbers of applications and attacks, and each is looked up. It writes to no table. That it lives is said to the
 //! kernel by the reader, as often as it hears from it; without, no packet is copied.
@@ -13,6 +16,8 @@
 mod confine;
 mod fold;
 mod handle;
+mod judge;
+mod queues;
 mod run;
 
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +27,7 @@ use nv_model::port::Protocol;
 pub use run::inspector_main;
 use serde::{Deserialize, Serialize};
 
-/// What the keeper says to a new inspector; the ring's socket comes along.
+/// What the keeper says to a new inspector; the ring's socket comes along, and the inspector's end of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Begin;
 
@@ -95,6 +100,8 @@ pub(crate) enum Told {
         packet: Vec<u8>,
         /// How long the packet was.
         packet_bytes: u32,
+        /// It waited, and was stopped.
+        stopped: bool,
         /// How many of its kind this stands for.
         count: u32,
         /// When, in nanoseconds since 1970.
@@ -115,4 +122,14 @@ pub(crate) struct Counts {
     pub(crate) flows: u64,
     /// Connections that made room for others.
     pub(crate) evicted: u64,
+    /// Packets that waited for their answer.
+    pub(crate) queued: u64,
+    /// Connections whose packets wait no more.
+    pub(crate) queue_clean: u64,
+    /// Packets that were dropped.
+    pub(crate) queue_dropped: u64,
+    /// Packets with which a connection was cut.
+    pub(crate) queue_cut: u64,
+    /// Times that a queue had no room.
+    pub(crate) queue_lost: u64,
 }

@@ -1,22 +1,27 @@
 //! The inspector's own side.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use nv_capture::Frames;
+use nv_capture::queue::Fate;
 use nv_dpi::OverlapPolicy;
 use nv_dpi::engine::Engine;
-use nv_dpi::event::{Event, Kind};
-use nv_dpi::key::Side;
+use nv_dpi::event::{Event, Kind, SessionId, Sink};
+use nv_dpi::key::{Endpoints, Side};
 use nv_dpi::limits::Limits;
+use nv_dpi::threat::Threat;
 use nv_model::threat::MAX_PACKET_BYTES;
 use nv_packet::link::Link;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::confine::confine;
 use super::fold::Fold;
+use super::judge::{Findings, fate, is_flood, stops};
+use super::queues::Queues;
 use super::{Begin, Connection, Counts, Told};
 use crate::keeper::{ProtocolError, receive, send};
 
@@ -29,6 +34,8 @@ const LIMITS: Limits = Limits {
     carries: 1 << 10,
     senders: 1 << 12,
 };
+/// Most connections of which it is remembered that they were cut; of others the kernel's mark alone says so.
+const MAX_CUT: usize = 4096;
 /// How long frames are waited for before time goes on without them.
 const WAIT: Duration = Duration::from_millis(200);
 /// Least time between two signs of life, in nanoseconds.
@@ -51,7 +58,7 @@ pub fn inspector_main() -> Result<(), String> {
         Err(ProtocolError::Closed) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
-    let ring = descriptors.pop().ok_or("no ring came along")?;
+    let (relay, ring) = descriptors.pop().zip(descriptors.pop()).ok_or("no ring and relay came along")?;
     let frames = Frames::map(ring).map_err(|error| format!("the ring: {error}"))?;
     rustix::io::ioctl_fionbio(socket, true).map_err(|error| format!("the socket: {error}"))?;
     // Who sends packets must not know where flows are kept.
@@ -59,93 +66,210 @@ pub fn inspector_main() -> Result<(), String> {
     let engine = Engine::new(&LIMITS, OverlapPolicy::First, seed);
     // The first look at the clock asks the kernel where it is, which is no more possible afterwards.
     let begun = nv_capture::wall_nanos();
-    confine().map_err(|error| nv_telemetry::chain(&error))?;
-    inspect(frames, engine, begun, &mut Mouth { socket, waiting: VecDeque::new(), unsent: 0 })
+    confine(relay.as_fd()).map_err(|error| nv_telemetry::chain(&error))?;
+    let mouth = Mouth { socket, waiting: VecDeque::new(), unsent: 0 };
+    let mut inspection = Inspection { engine, fold: Fold::default(), cut: HashSet::new(), mouth };
+    match inspection.run(frames, &mut Queues::new(relay), begun) {
+        Ok(()) | Err(InspectError::Told(ProtocolError::Closed)) => Ok(()),
+        Err(error) => Err(nv_telemetry::chain(&error)),
+    }
 }
 
-fn inspect(mut frames: Frames, mut engine: Engine, begun: u64, mouth: &mut Mouth<'_>) -> Result<(), String> {
-    let mut fold = Fold::default();
-    let (mut count, mut told_at) = (0_u64, begun.saturating_sub(ALIVE));
-    loop {
-        let came = frames.wait(WAIT).map_err(|error| error.to_string())?;
-        if came {
-            let read = frames.drain(|at, frame| one(&mut engine, &mut fold, mouth, at, frame));
-            count = count.saturating_add(read as u64);
+/// Why an inspector ends.
+#[derive(Debug, thiserror::Error)]
+enum InspectError {
+    /// There are no more frames.
+    #[error("what arrives at the interface cannot be read")]
+    Frames(#[source] std::io::Error),
+    /// The agent, or the keeper, is gone.
+    #[error("what was found cannot be told")]
+    Told(#[from] ProtocolError),
+}
+
+/// An engine at work.
+struct Inspection<'s> {
+    engine: Engine,
+    fold: Fold,
+    /// Connections that were cut; what is left of them in queues is refused as well.
+    cut: HashSet<SessionId>,
+    mouth: Mouth<'s>,
+}
+
+/// What an engine tells of one packet, or of time that goes on.
+#[derive(Default)]
+struct Ear {
+    identified: bool,
+    settled: bool,
+    over: Vec<(SessionId, Endpoints)>,
+    attacks: Vec<(Threat, Option<Endpoints>, Side)>,
+}
+
+impl Sink for Ear {
+    fn event(&mut self, event: &Event<'_>) {
+        match &event.kind {
+            Kind::Identified(_) => self.identified = true,
+            Kind::Settled => self.settled = true,
+            Kind::Closed(summary) => self.over.push((event.session, summary.endpoints)),
+            Kind::Threat { threat, endpoints, side } => self.attacks.push((*threat, *endpoints, *side)),
+            _ => {}
         }
-        let now = nv_capture::wall_nanos();
-        if !came {
-            // Nothing is on its way: time alone ends what is over.
-            engine.advance(now, &mut |event: &Event<'_>| over(event, mouth));
-        }
-        if now.saturating_sub(told_at) >= ALIVE {
-            told_at = now;
-            for attack in fold.due(now) {
-                mouth.say(attack);
+    }
+}
+
+impl Inspection<'_> {
+    fn run(&mut self, mut frames: Frames, queues: &mut Queues, begun: u64) -> Result<(), InspectError> {
+        let (mut count, mut told_at) = (0_u64, begun.saturating_sub(ALIVE));
+        loop {
+            let Waited { word, mut came } = wait(&frames, queues)?;
+            if word {
+                queues.hear()?;
             }
-            let counts = Counts {
-                frames: count,
-                dropped: frames.dropped().unwrap_or(0),
-                unsent: mouth.unsent,
-                flows: engine.flows() as u64,
-                evicted: engine.counters().flows_evicted,
-            };
-            mouth.say_alive(counts);
+            // Those that wait go first.
+            came |= queues.read(|packet| self.judge(packet))?;
+            let read = frames.drain(|at, frame| {
+                if !queues.has(frame) {
+                    self.look(at, Link::Ethernet, frame, false);
+                }
+            });
+            count = count.saturating_add(read as u64);
+            let now = nv_capture::wall_nanos();
+            queues.speak(now)?;
+            if !came && read == 0 {
+                // Nothing is on its way: time alone ends what is over.
+                let mut ear = Ear::default();
+                self.engine.advance(now, &mut ear);
+                self.over(&ear);
+            }
+            if now.saturating_sub(told_at) >= ALIVE {
+                told_at = now;
+                for attack in self.fold.due(now) {
+                    self.mouth.say(attack);
+                }
+                let done = queues.done();
+                let counts = Counts {
+                    frames: count,
+                    dropped: frames.dropped().unwrap_or(0),
+                    unsent: self.mouth.unsent,
+                    flows: self.engine.flows() as u64,
+                    evicted: self.engine.counters().flows_evicted,
+                    queued: done.packets,
+                    queue_clean: done.clean,
+                    queue_dropped: done.dropped,
+                    queue_cut: done.cut,
+                    queue_lost: done.lost,
+                };
+                self.mouth.say_alive(counts);
+            }
+            self.mouth.utter()?;
         }
-        match mouth.utter() {
-            Ok(()) => {}
-            Err(ProtocolError::Closed) => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+    }
+
+    /// Judges a packet that waits.
+    fn judge(&mut self, packet: &[u8]) -> Fate {
+        let now = nv_capture::wall_nanos();
+        let mut findings = self.look(now, Link::Raw, packet, true);
+        if let Some(current) = self.engine.current() {
+            findings.transport = Some(current.endpoints.transport);
+            findings.settled = self.engine.is_settled();
+            findings.denied |= self.cut.contains(&current.session);
+            if fate(findings) == Fate::Cut && self.cut.len() < MAX_CUT {
+                self.cut.insert(current.session);
+            }
         }
+        fate(findings)
+    }
+
+    fn over(&mut self, ear: &Ear) {
+        for (session, ends) in &ear.over {
+            self.cut.remove(session);
+            self.mouth.say(Told::Over(Connection::of(ends)));
+        }
+    }
+
+    /// Takes one packet; `waits` says that it goes on only if nothing is found.
+    fn look(&mut self, at: u64, link: Link, frame: &[u8], waits: bool) -> Findings {
+        let mut ear = Ear::default();
+        self.engine.frame(at, link, frame, &mut ear);
+        self.over(&ear);
+        let current = self.engine.current();
+        if let Some(current) = current {
+            let connection = Connection::of(&current.endpoints);
+            if let Some(application) = current.application.filter(|_| ear.identified) {
+                self.mouth.say(Told::Application { connection, application: application.0 });
+            }
+            if ear.settled {
+                self.mouth.say(Told::Settled(connection));
+            }
+        }
+        let mut findings = Findings::default();
+        for (threat, endpoints, side) in ear.attacks {
+            let connection = endpoints.as_ref().map(Connection::of);
+            // The frame shows the attack when it is of the connection that is attacked; others only let time go on.
+            let is_of_frame = connection.is_none()
+                || current.is_some_and(|current| Some(Connection::of(&current.endpoints)) == connection);
+            let stopped = waits && is_of_frame && stops(threat);
+            findings.attack |= stopped && !is_flood(threat);
+            findings.flood |= stopped && is_flood(threat);
+            let (packet, packet_bytes) = if is_of_frame { proof(link, frame) } else { (Vec::new(), 0) };
+            let application = current.and_then(|current| current.application).map_or(0, |known| known.0);
+            let told = self.fold.take(threat.id(), connection.as_ref(), stopped, at, || Told::Attack {
+                threat: threat.id(),
+                connection,
+                by_client: side == Side::Client,
+                application,
+                packet,
+                packet_bytes,
+                stopped,
+                count: 1,
+                at,
+            });
+            if let Some(told) = told {
+                self.mouth.say(told);
+            }
+        }
+        findings
     }
 }
 
-fn over(event: &Event<'_>, mouth: &mut Mouth<'_>) {
-    if let Kind::Closed(summary) = &event.kind {
-        mouth.say(Told::Over(Connection::of(&summary.endpoints)));
+/// The beginning of a packet, from an Ethernet header on, and the length of all of it. A packet that waited has none of its
+/// own: it gets one without addresses.
+fn proof(link: Link, packet: &[u8]) -> (Vec<u8>, u32) {
+    let mut bytes = Vec::new();
+    if link == Link::Raw {
+        bytes.extend([0; 12]);
+        bytes.extend(if packet.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [8, 0] });
     }
+    let length = packet.len().saturating_add(bytes.len());
+    let kept = packet.len().min(MAX_PACKET_BYTES.saturating_sub(bytes.len()));
+    bytes.extend_from_slice(packet.get(..kept).unwrap_or_default());
+    (bytes, u32::try_from(length).unwrap_or(u32::MAX))
 }
 
-/// Takes one frame.
-fn one(engine: &mut Engine, fold: &mut Fold, mouth: &mut Mouth<'_>, at: u64, frame: &[u8]) {
-    let (mut identified, mut settled) = (false, false);
-    let mut attacks = Vec::new();
-    engine.frame(at, Link::Ethernet, frame, &mut |event: &Event<'_>| match &event.kind {
-        Kind::Identified(_) => identified = true,
-        Kind::Settled => settled = true,
-        Kind::Closed(_) => over(event, mouth),
-        Kind::Threat { threat, endpoints, side } => attacks.push((*threat, *endpoints, *side)),
-        _ => {}
-    });
-    let current = engine.current();
-    if let Some(current) = current {
-        let connection = Connection::of(&current.endpoints);
-        if let Some(application) = current.application.filter(|_| identified) {
-            mouth.say(Told::Application { connection, application: application.0 });
-        }
-        if settled {
-            mouth.say(Told::Settled(connection));
-        }
+/// What was waited for.
+struct Waited {
+    /// The keeper says something.
+    word: bool,
+    /// There are frames, or packets that wait.
+    came: bool,
+}
+
+/// Waits for frames, packets that wait, and the keeper's words.
+fn wait(frames: &Frames, queues: &Queues) -> Result<Waited, InspectError> {
+    let ready = frames.is_ready();
+    let patience = if ready { Duration::ZERO } else { WAIT };
+    let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+    let mut ends = queues.poll();
+    ends.push(PollFd::new(frames, PollFlags::IN | PollFlags::ERR));
+    match poll(&mut ends, Some(&timeout)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(InspectError::Frames(error.into())),
     }
-    for (threat, endpoints, side) in attacks {
-        let connection = endpoints.as_ref().map(Connection::of);
-        // The frame shows the attack when it is of the connection that is attacked; others only let time go on.
-        let is_of_frame = connection.is_none()
-            || current.is_some_and(|current| Some(Connection::of(&current.endpoints)) == connection);
-        let packet = if is_of_frame { frame.get(..MAX_PACKET_BYTES).unwrap_or(frame) } else { &[] };
-        let told = fold.take(threat.id(), connection.as_ref(), at, || Told::Attack {
-            threat: threat.id(),
-            connection,
-            by_client: side == Side::Client,
-            application: current.and_then(|current| current.application).map_or(0, |known| known.0),
-            packet: packet.to_vec(),
-            packet_bytes: if is_of_frame { u32::try_from(frame.len()).unwrap_or(u32::MAX) } else { 0 },
-            count: 1,
-            at,
-        });
-        if let Some(told) = told {
-            mouth.say(told);
-        }
+    let is = |end: Option<&PollFd<'_>>, flags| end.is_some_and(|end| end.revents().intersects(flags));
+    if is(ends.last(), PollFlags::ERR) {
+        return Err(InspectError::Frames(std::io::Error::other("the interface is gone")));
     }
+    let word = is(ends.first(), PollFlags::IN | PollFlags::HUP);
+    Ok(Waited { word, came: ready || ends.iter().skip(1).any(|end| !end.revents().is_empty()) })
 }
 
 /// Says things to the agent without ever waiting for it.
@@ -248,6 +372,7 @@ mod tests {
             application: 1001,
             packet: vec![0xff; MAX_PACKET_BYTES],
             packet_bytes: u32::MAX,
+            stopped: true,
             count: u32::MAX,
             at: u64::MAX,
         };

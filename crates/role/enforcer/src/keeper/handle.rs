@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::guard::{Watch, Watched};
 use super::launcher::Launcher;
 use super::protocol::{self, ProtocolError, Reply, Request};
+use super::queues::{QueueCounts, Wanted};
 
 /// Descriptors, each with the name of its table.
 pub(crate) type Named = Vec<(String, OwnedFd)>;
@@ -146,6 +147,21 @@ impl Keeper {
             Reply::Tapped { ifindex } => Ok(ifindex),
             Reply::Failed { reason } => Err(KeeperError::Failed(reason)),
             other => Err(KeeperError::Talk(format!("{other:?} is no answer to inspecting"))),
+        }
+    }
+    /// Has packets of a pod wait for the inspector. Blocks for some milliseconds.
+    pub(crate) fn queue(&self, wanted: Wanted) -> Result<(), KeeperError> {
+        self.done(&Request::Queue(wanted))
+    }
+    /// Has them wait no more.
+    pub(crate) fn unqueue(&self, queue: u32, pid: Option<u32>) -> Result<(), KeeperError> {
+        self.done(&Request::Unqueue { queue, pid })
+    }
+    /// What became of answers to packets that waited.
+    pub(crate) fn queues(&self) -> Result<QueueCounts, KeeperError> {
+        match self.ask(&Request::Queues)?.0 {
+            Reply::Queues(counts) => Ok(counts),
+            other => Err(KeeperError::Talk(format!("{other:?} is no answer about queues"))),
         }
     }
     /// Interfaces of the network namespace of a process.

@@ -10,6 +10,7 @@ mod handle;
 mod launcher;
 mod protocol;
 mod questions;
+mod queues;
 mod serve;
 
 pub(crate) use exec::{Seat, Seats, TakeSeats, Told};
@@ -18,5 +19,6 @@ pub use handle::KeeperError;
 pub(crate) use handle::{Keeper, Named};
 pub use launcher::{Launcher, launcher_main};
 pub(crate) use protocol::{ProtocolError, pair, receive, send};
+pub(crate) use queues::{ALIVE, MAX_ANSWERS_BYTES, QueueCounts, ToInspector, Wanted};
 pub(crate) use serve::try_all;
 pub use serve::{Tried, keeper_main, try_each};

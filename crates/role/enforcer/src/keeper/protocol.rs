@@ -11,6 +11,7 @@ use nv_capture::netns::Interface;
 use nv_model::node::Capabilities;
 
 use super::guard::Watched;
+use super::queues::{QueueCounts, Wanted};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -68,6 +69,18 @@ pub(crate) enum Request {
     /// Give an inspector its ring. The packet carries the agent's end of the inspector's socket, through which the keeper
     /// hands it on: no packet of a pod comes to the agent. Answered with [`Reply::Tapped`].
     Inspect,
+    /// Have packets of a pod wait until an inspector has looked at them, or change what holds for them: what was clean is
+    /// asked about again.
+    Queue(Wanted),
+    /// Have them wait no more.
+    Unqueue {
+        /// The queue's number.
+        queue: u32,
+        /// A process of the pod while there is one, so that what an earlier keeper has left goes as well.
+        pid: Option<u32>,
+    },
+    /// What became of answers. Answered with [`Reply::Queues`].
+    Queues,
     /// Take what other versions have pinned out of the kernel. Asked when the tables of this version have their rows
     /// and its programs are on every interface.
     Retire,
@@ -112,6 +125,8 @@ pub(crate) enum Reply {
         /// The interface that copies of packets are to go to.
         ifindex: u32,
     },
+    /// To [`Request::Queues`].
+    Queues(QueueCounts),
     /// Done.
     Done,
     /// Not done.

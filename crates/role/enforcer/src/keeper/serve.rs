@@ -11,6 +11,7 @@ use nv_telemetry::chain;
 use super::exec;
 use super::guard::{Guard, Watch};
 use super::protocol::{self, ProtocolError, Reply, Request};
+use super::queues::Queues;
 use crate::inspector::Begin;
 
 /// What the keeper has in the kernel.
@@ -46,13 +47,15 @@ fn tap_name(kernel: &Kernel) -> String {
     format!("nvtap{:08x}", nv_probe::tables::name_hash(&whose) & 0xffff_ffff)
 }
 
-/// Hands an inspector the ring of the interface, which is made if it is not there.
-fn give_ring(kernel: &Kernel, tap: &mut Tapped, inspector: &OwnedFd) -> Result<u32, String> {
+/// Hands an inspector the ring of the interface, which is made if it is not there, and its end of the relay.
+fn give_ring(kernel: &Kernel, tap: &mut Tapped, queues: &Queues, inspector: &OwnedFd) -> Result<u32, String> {
     let interface = nv_capture::TapInterface::make(&tap_name(kernel)).map_err(|error| chain(&error))?;
     let ring = interface.open().map_err(|error| chain(&error))?;
     let ifindex = interface.ifindex;
     tap.0 = Some(interface);
-    protocol::send(inspector.as_fd(), &Begin, &[ring.as_fd()]).map_err(|error| error.to_string())?;
+    let relay = queues.connect()?;
+    protocol::send(inspector.as_fd(), &Begin, &[ring.as_fd(), relay.as_fd()])
+        .map_err(|error| error.to_string())?;
     Ok(ifindex)
 }
 
@@ -82,6 +85,7 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
     let mut kernel: Option<Kernel> = None;
     let mut guard: Option<Guard> = None;
     let mut tap = Tapped::default();
+    let queues = Queues::default();
     loop {
         let (request, descriptors) = match protocol::receive::<Request>(socket) {
             Ok(received) => received,
@@ -159,14 +163,21 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
             },
             Request::Inspect => {
                 let reply = match (&kernel, descriptors.first()) {
-                    (Some(kernel), Some(inspector)) => match give_ring(kernel, &mut tap, inspector) {
-                        Ok(ifindex) => Reply::Tapped { ifindex },
-                        Err(reason) => Reply::Failed { reason },
-                    },
+                    (Some(kernel), Some(inspector)) => {
+                        match give_ring(kernel, &mut tap, &queues, inspector) {
+                            Ok(ifindex) => Reply::Tapped { ifindex },
+                            Err(reason) => Reply::Failed { reason },
+                        }
+                    }
                     _ => Reply::Failed { reason: "nothing is loaded, or no socket came along".to_owned() },
                 };
                 protocol::send(socket, &reply, &[])
             }
+            Request::Queue(wanted) => protocol::send(socket, &Reply::from(queues.want(wanted)), &[]),
+            Request::Unqueue { queue, pid } => {
+                protocol::send(socket, &Reply::from(queues.leave(queue, pid)), &[])
+            }
+            Request::Queues => protocol::send(socket, &Reply::Queues(queues.counts()), &[]),
             Request::Retire => {
                 let done = match kernel.as_ref().and_then(|kernel| kernel.pins.as_ref()) {
                     Some((dir, version)) => nv_probe::bpffs::retire(dir, version)
@@ -338,6 +349,14 @@ pub fn try_each(trial: &nv_probe::Trial, from_tier: u8) -> Tried {
              packet by packet: {reason}"
         ));
     }
+    let queue = nv_capture::trial::queue();
+    if !queue.works {
+        capabilities.lost.push(format!(
+            "In Protect attacks, sensors and applications are told and not stopped: packets cannot wait for inspection: {}",
+            queue.reason
+        ));
+    }
+    capabilities.trials.push(queue);
     let hooks = try_files(&mut capabilities);
     let behaviour = nv_probe::try_behaviour();
     capabilities.lost.extend(behaviour.lost);

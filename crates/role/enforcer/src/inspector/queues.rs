@@ -1,0 +1,258 @@
+//! Packets that wait for their answer: read from the queues that the keeper hands on, answered through the keeper.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use nv_capture::queue::{Answer, Fate, QueueReader};
+use nv_packet::decode::{Decoded, Transport, decode};
+use nv_packet::link::Link;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use crate::keeper::{ALIVE, MAX_ANSWERS_BYTES, ProtocolError, ToInspector, receive};
+
+/// Most packets that are read of one queue before the next one has its turn.
+const TURN: usize = 64;
+/// Least time between two words to the relay, in nanoseconds.
+const SPEAK: u64 = 100_000_000;
+
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    queue: u32,
+    /// What cannot be judged is stopped.
+    closed: bool,
+}
+
+/// What was done with packets that waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    /// Packets answered.
+    pub(super) packets: u64,
+    /// Connections that wait no more.
+    pub(super) clean: u64,
+    /// Packets dropped.
+    pub(super) dropped: u64,
+    /// Packets with which a connection was cut.
+    pub(super) cut: u64,
+    /// Times that the kernel had no room for a packet, which then went by the group's policy.
+    pub(super) lost: u64,
+}
+
+impl Done {
+    fn count(&mut self, fate: Fate) {
+        self.packets = self.packets.saturating_add(1);
+        match fate {
+            Fate::Pass => {}
+            Fate::Clean => self.clean = self.clean.saturating_add(1),
+            Fate::Drop => self.dropped = self.dropped.saturating_add(1),
+            Fate::Cut => self.cut = self.cut.saturating_add(1),
+        }
+    }
+}
+
+/// All queues, and the way to the keeper.
+#[derive(Debug)]
+pub(super) struct Queues {
+    relay: OwnedFd,
+    readers: BTreeMap<u32, QueueReader>,
+    by_address: HashMap<IpAddr, Owner>,
+    /// Answers that are not sent yet.
+    waiting: Vec<u8>,
+    spoke_at: u64,
+    done: Done,
+    /// Of queues that are read no more.
+    lost_before: u64,
+}
+
+impl Queues {
+    /// On its end of the relay.
+    pub(super) fn new(relay: OwnedFd) -> Self {
+        Self {
+            relay,
+            readers: BTreeMap::new(),
+            by_address: HashMap::new(),
+            waiting: Vec::new(),
+            spoke_at: 0,
+            done: Done::default(),
+            lost_before: 0,
+        }
+    }
+
+    /// What to wait on, besides others.
+    pub(super) fn poll(&self) -> Vec<PollFd<'_>> {
+        let readers = self.readers.values().map(|reader| PollFd::new(reader, PollFlags::IN));
+        std::iter::once(PollFd::new(&self.relay, PollFlags::IN)).chain(readers).collect()
+    }
+
+    /// What was done so far.
+    pub(super) fn done(&self) -> Done {
+        let lost = self.readers.values().map(QueueReader::lost).fold(self.lost_before, u64::saturating_add);
+        Done { lost, ..self.done }
+    }
+
+    /// Takes one word of the keeper; there has to be one.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Closed`] when the keeper has ended, others when the relay cannot be read.
+    pub(super) fn hear(&mut self) -> Result<(), ProtocolError> {
+        let (word, mut descriptors) = receive::<ToInspector>(self.relay.as_fd())?;
+        match (word, descriptors.pop()) {
+            (ToInspector::Read { queue, addresses, closed }, Some(socket)) => {
+                self.leave(queue);
+                let owned = addresses.into_iter().map(|address| (address, Owner { queue, closed }));
+                self.by_address.extend(owned);
+                self.readers.insert(queue, QueueReader::new(socket));
+            }
+            (ToInspector::Leave { queue } | ToInspector::Read { queue, .. }, _) => self.leave(queue),
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, queue: u32) {
+        self.by_address.retain(|_, owner| owner.queue != queue);
+        if let Some(reader) = self.readers.remove(&queue) {
+            self.lost_before = self.lost_before.saturating_add(reader.lost());
+        }
+    }
+
+    /// Reads what waits, and answers as `judge` says of each packet. Whether any did.
+    ///
+    /// # Errors
+    /// When the relay cannot be written to.
+    pub(super) fn read(&mut self, mut judge: impl FnMut(&[u8]) -> Fate) -> Result<bool, ProtocolError> {
+        let Self { relay, readers, by_address, waiting, done, .. } = self;
+        let (before, mut gone) = (done.packets, Vec::new());
+        for (number, reader) in readers {
+            let queue = *number;
+            let read = reader.drain(TURN, |queued| {
+                let fate = match is_read_elsewhere(queue, queued.bytes, by_address) {
+                    true => Fate::Clean,
+                    false => judge(queued.bytes),
+                };
+                done.count(fate);
+                let answer = Answer { queue, packet: queued.packet, mark: queued.mark, fate };
+                waiting.extend_from_slice(&answer.to_bytes());
+            });
+            if read.is_err() {
+                gone.push(queue);
+            }
+            for answers in waiting.chunks(MAX_ANSWERS_BYTES) {
+                write(relay.as_fd(), answers)?;
+            }
+            waiting.clear();
+        }
+        let read = done.packets > before;
+        gone.into_iter().for_each(|queue| self.leave(queue));
+        Ok(read)
+    }
+
+    /// Says that the inspector lives, when it has said nothing for a while.
+    ///
+    /// # Errors
+    /// When the relay cannot be written to.
+    pub(super) fn speak(&mut self, now: u64) -> Result<(), ProtocolError> {
+        if now.saturating_sub(self.spoke_at) < SPEAK {
+            return Ok(());
+        }
+        self.spoke_at = now;
+        write(self.relay.as_fd(), ALIVE)
+    }
+
+    /// Whether a copy of a packet is of one that waits, or has waited, in a queue, and is judged there.
+    pub(super) fn has(&self, frame: &[u8]) -> bool {
+        if self.by_address.is_empty() {
+            return false;
+        }
+        let Ok(Decoded::Packet(packet)) = decode(Link::Ethernet, frame) else { return false };
+        let is_queued = matches!(packet.transport, Transport::Tcp(_) | Transport::Udp(_));
+        let (source, destination) = (packet.network.source, packet.network.destination);
+        is_queued
+            && packet.tunnels == 0
+            && [source, destination].iter().any(|end| self.by_address.contains_key(end))
+    }
+}
+
+/// Whether a packet of this queue passes another one, which reads its connection: of two pods of the node one is enough.
+/// It is the one of which nothing may pass that cannot be judged; else the server's, by its lower port.
+fn is_read_elsewhere(queue: u32, bytes: &[u8], by_address: &HashMap<IpAddr, Owner>) -> bool {
+    if by_address.len() < 2 {
+        return false;
+    }
+    let Ok(Decoded::Packet(packet)) = decode(Link::Raw, bytes) else { return false };
+    let ports = match packet.transport {
+        Transport::Tcp(segment) => (segment.source_port, segment.destination_port),
+        Transport::Udp(datagram) => (datagram.source_port, datagram.destination_port),
+        _ => return false,
+    };
+    let (source, destination) = (packet.network.source, packet.network.destination);
+    let (Some(one), Some(other)) = (by_address.get(&source), by_address.get(&destination)) else {
+        return false;
+    };
+    if packet.tunnels > 0 || one.queue == other.queue {
+        return false;
+    }
+    let is_first = match one.closed.cmp(&other.closed) {
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal => (ports.0, source) < (ports.1, destination),
+    };
+    let reads = if is_first { one.queue } else { other.queue };
+    reads != queue
+}
+
+/// The keeper reads at once, and until it has nothing else is to be done: it is waited for.
+fn write(relay: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), ProtocolError> {
+    let slice = [std::io::IoSlice::new(bytes)];
+    let mut none = rustix::net::SendAncillaryBuffer::default();
+    rustix::io::retry_on_intr(|| rustix::net::sendmsg(relay, &slice, &mut none, SendFlags::NOSIGNAL))
+        .map(drop)
+        .map_err(|errno| match errno {
+            Errno::PIPE | Errno::CONNRESET => ProtocolError::Closed,
+            other => ProtocolError::Socket(other),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A UDP datagram of IPv4 without payload.
+    fn packet(source: [u8; 4], destination: [u8; 4], ports: (u16, u16)) -> Vec<u8> {
+        let mut bytes = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+        bytes.extend(source);
+        bytes.extend(destination);
+        for field in [ports.0, ports.1, 8, 0] {
+            bytes.extend(field.to_be_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn of_two_pods_of_the_node_exactly_one_reads_a_connection_whichever_way_its_packets_go() {
+        let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        for (closed_a, closed_b, ports, want) in [
+            (false, false, (40_000, 80), 2),
+            (false, false, (53, 40_000), 1),
+            (false, false, (500, 500), 1),
+            (true, false, (40_000, 80), 1),
+            (false, true, (53, 40_000), 2),
+            (true, true, (40_000, 80), 2),
+        ] {
+            let owner = |queue, closed| Owner { queue, closed };
+            let held = HashMap::from([(a.into(), owner(1, closed_a)), (b.into(), owner(2, closed_b))]);
+            for bytes in [packet(a, b, ports), packet(b, a, (ports.1, ports.0))] {
+                for queue in [1, 2] {
+                    assert_eq!(
+                        is_read_elsewhere(queue, &bytes, &held),
+                        queue != want,
+                        "{ports:?} at {queue}"
+                    );
+                }
+            }
+            assert!(!is_read_elsewhere(1, &packet(a, [10, 0, 0, 9], ports), &held), "nobody else reads it");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Queues of pods in Protect: the keeper opens them, hands them to the inspector, and passes its answers on to the kernel,
+//! which takes them from nobody without a privilege.
+//!
+//! ```text
+//! pod ─► queue ═► inspector ─Answer─► relay (a thread of the keeper) ─► kernel
+//!                                        │ the inspector is late: the group's answer, again and again
+//!                                        │ it has ended: the queue is paused, which is the group's answer by the rules
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::IoSliceMut;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nv_capture::queue::{ANSWER_BYTES, Answer, OnFault, Queue};
+use nv_telemetry::chain;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+
+use super::protocol;
+
+/// Most queues of a node.
+const MAX_QUEUES: usize = 1024;
+/// How long an inspector may say nothing until packets are answered for it.
+const LATE: Duration = Duration::from_millis(700);
+/// How often they are, while it does not.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// Most bytes of one packet of answers.
+pub(crate) const MAX_ANSWERS_BYTES: usize = 256 * ANSWER_BYTES;
+/// What an inspector sends when it has nothing to answer.
+pub(crate) const ALIVE: &[u8] = b"!";
+
+/// What the keeper says to an inspector through the relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToInspector {
+    /// Read this queue; its descriptor comes along. One of the same number is to be read no more.
+    Read {
+        /// Its number: that of the pod's interface.
+        queue: u32,
+        /// Addresses of the pod.
+        addresses: Vec<IpAddr>,
+        /// What cannot be judged is stopped.
+        closed: bool,
+    },
+    /// Read it no more.
+    Leave {
+        /// Its number.
+        queue: u32,
+    },
+}
+
+/// A queue that the agent wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    /// Its number: that of the host end of the pod's veth.
+    pub(crate) queue: u32,
+    /// A process in the pod's network namespace.
+    pub(crate) pid: u32,
+    /// Addresses of the pod.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What cannot be judged is stopped.
+    pub(crate) closed: bool,
+}
+
+/// What the relay has done since the keeper's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueueCounts {
+    /// Queues at this moment.
+    pub(crate) queues: u64,
+    /// Answers passed on.
+    pub(crate) answers: u64,
+    /// Times that what waited was answered by the group's policy, since the inspector was late or had ended.
+    pub(crate) by_policy: u64,
+    /// Answers that made no sense: to queues that there are none of, or of no kind.
+    pub(crate) strange: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    queue: Queue,
+    addresses: Vec<IpAddr>,
+    /// The inspector has it; else it is paused.
+    handed: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queues: BTreeMap<u32, Held>,
+    /// The socket to the inspector that reads them.
+    relay: Option<Arc<OwnedFd>>,
+    /// It has said that it lives: it is confined, and reads.
+    hears: bool,
+    counts: QueueCounts,
+}
+
+/// All queues of the node.
+#[derive(Debug, Default)]
+pub(super) struct Queues(Arc<Mutex<State>>);
+
+impl Queues {
+    /// A new inspector is to read them: its end of the relay.
+    pub(super) fn connect(&self) -> Result<OwnedFd, String> {
+        let (ours, theirs) = protocol::pair().map_err(|error| error.to_string())?;
+        // An inspector that does not read must not hold up the keeper.
+        rustix::io::ioctl_fionbio(&ours, true).map_err(|error| error.to_string())?;
+        let ours = Arc::new(ours);
+        let mut state = lock(&self.0);
+        state.leave_relay();
+        state.relay = Some(Arc::clone(&ours));
+        let shared = Arc::clone(&self.0);
+        std::thread::Builder::new()
+            .name("relay".to_owned())
+            .spawn(move || pass_on(&shared, &ours))
+            .map_err(|error| format!("no thread for answers: {error}"))?;
+        Ok(theirs)
+    }
+
+    /// Opens a queue, or changes what holds for it.
+    pub(super) fn want(&self, wanted: Wanted) -> Result<(), String> {
+        let on_fault = if wanted.closed { OnFault::Drop } else { OnFault::Pass };
+        let mut state = lock(&self.0);
+        let number = wanted.queue;
+        if let Some(held) = state.queues.get_mut(&number) {
+            held.queue.renew(on_fault).map_err(|error| chain(&error))?;
+            (held.addresses, held.handed) = (wanted.addresses, false);
+        } else {
+            if state.queues.len() >= MAX_QUEUES {
+                return Err(format!("there are {MAX_QUEUES} queues already"));
+            }
+            let mut queue = Queue::open(wanted.pid, on_fault).map_err(|error| chain(&error))?;
+            queue.pause().map_err(|error| error.to_string())?;
+            state.queues.insert(number, Held { queue, addresses: wanted.addresses, handed: false });
+        }
+        state.hand_over();
+        Ok(())
+    }
+
+    /// Ends a queue and takes its rules away; `pid` is a process of the pod, whose rules go also when an earlier keeper
+    /// has left them.
+    pub(super) fn leave(&self, number: u32, pid: Option<u32>) -> Result<(), String> {
+        let mut state = lock(&self.0);
+        let Some(held) = state.queues.remove(&number) else {
+            let Some(pid) = pid else { return Ok(()) };
+            return nv_capture::queue::clear(pid).map(drop).map_err(|error| chain(&error));
+        };
+        let removed = held.queue.remove().map_err(|error| chain(&error));
+        state.say(&ToInspector::Leave { queue: number }, &[])?;
+        removed
+    }
+
+    /// What was done so far.
+    pub(super) fn counts(&self) -> QueueCounts {
+        let state = lock(&self.0);
+        QueueCounts { queues: u64::try_from(state.queues.len()).unwrap_or(u64::MAX), ..state.counts }
+    }
+}
+
+impl Drop for Queues {
+    /// What is left when the agent has ended without taking leave: rules of groups that fail closed stay, and stop what
+    /// nobody can judge, until a new agent comes.
+    fn drop(&mut self) {
+        let mut state = lock(&self.0);
+        state.leave_relay();
+        for (number, held) in std::mem::take(&mut state.queues) {
+            if held.queue.on_fault() == OnFault::Pass
+                && let Err(error) = held.queue.remove()
+            {
+                tracing::warn!(number, error = chain(&error), "rules of a queue stay behind");
+            }
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    /// Gives the inspector what it has not got yet, as far as its socket takes it; the rest when it says something next.
+    fn hand_over(&mut self) {
+        if !self.hears {
+            return;
+        }
+        let missing: Vec<u32> =
+            self.queues.iter().filter(|(_, held)| !held.handed).map(|(number, _)| *number).collect();
+        for number in missing {
+            if let Err(reason) = self.hand(number) {
+                tracing::warn!(number, reason, "packets of a pod are not inspected before they go on");
+                break;
+            }
+        }
+    }
+    fn hand(&mut self, number: u32) -> Result<(), String> {
+        let relay = self.relay.clone();
+        let (Some(held), Some(relay)) = (self.queues.get_mut(&number), relay) else { return Ok(()) };
+        held.queue.resume().map_err(|error| chain(&error))?;
+        let closed = held.queue.on_fault() == OnFault::Drop;
+        let read = ToInspector::Read { queue: number, addresses: held.addresses.clone(), closed };
+        let descriptor = held.queue.reader().map_err(|error| error.to_string())?;
+        if let Err(error) = protocol::send(relay.as_fd(), &read, &[descriptor.as_fd()]) {
+            // Nobody reads it: nothing may wait in it.
+            held.queue.pause().map_err(|error| error.to_string())?;
+            return Err(error.to_string());
+        }
+        held.handed = true;
+        Ok(())
+    }
+    fn say(&self, word: &ToInspector, descriptors: &[BorrowedFd<'_>]) -> Result<(), String> {
+        let Some(relay) = &self.relay else { return Ok(()) };
+        protocol::send(relay.as_fd(), word, descriptors).map_err(|error| error.to_string())
+    }
+    /// The inspector reads no more: what waits, and what comes, goes by policy.
+    fn leave_relay(&mut self) {
+        (self.relay, self.hears) = (None, false);
+        for (number, held) in &mut self.queues {
+            held.handed = false;
+            if let Err(error) = held.queue.pause() {
+                tracing::warn!(number, %error, "a queue is not paused");
+            }
+            self.counts.by_policy = self.counts.by_policy.saturating_add(1);
+        }
+    }
+    /// Passes answers on; those of one queue that stand together as one.
+    fn answer(&mut self, bytes: &[u8]) {
+        let (records, rest) = bytes.as_chunks::<ANSWER_BYTES>();
+        let answers: Vec<Answer> = records.iter().filter_map(Answer::from_bytes).collect();
+        let unread =
+            records.len().saturating_sub(answers.len()).saturating_add(usize::from(!rest.is_empty()));
+        self.counts.strange = self.counts.strange.saturating_add(unread as u64);
+        for run in answers.chunk_by(|one, next| one.queue == next.queue) {
+            let queue = run.first().and_then(|first| self.queues.get(&first.queue));
+            let counter = match queue.map(|held| held.queue.answer(run.iter().copied())) {
+                Some(Ok(())) => &mut self.counts.answers,
+                Some(Err(_)) | None => &mut self.counts.strange,
+            };
+            *counter = counter.saturating_add(run.len() as u64);
+        }
+    }
+    fn answer_all(&mut self) {
+        for (number, held) in self.queues.iter().filter(|(_, held)| held.handed) {
+            if let Err(error) = held.queue.answer_all() {
+                tracing::debug!(number, %error, "packets wait on");
+            }
+        }
+        self.counts.by_policy = self.counts.by_policy.saturating_add(1);
+    }
+}
+
+/// Hears one inspector until it ends.
+fn pass_on(shared: &Mutex<State>, relay: &Arc<OwnedFd>) {
+    let mut bytes = vec![0_u8; MAX_ANSWERS_BYTES];
+    let mut last = Instant::now();
+    loop {
+        let is_ours = |state: &State| state.relay.as_ref().is_some_and(|held| Arc::ptr_eq(held, relay));
+        match poll(&mut [PollFd::new(relay.as_ref(), PollFlags::IN)], Some(&TICK)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {
+                let mut state = lock(shared);
+                if !is_ours(&state) {
+                    return;
+                }
+                if last.elapsed() > LATE {
+                    state.answer_all();
+                }
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the relay cannot be waited for"),
+        }
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::io::readv(relay.as_ref(), &mut [IoSliceMut::new(&mut bytes)])
+        });
+        let mut state = lock(shared);
+        if !is_ours(&state) {
+            return;
+        }
+        match received {
+            Ok(0) => return state.leave_relay(),
+            Ok(length) => {
+                last = Instant::now();
+                let said = bytes.get(..length).unwrap_or_default();
+                if said != ALIVE {
+                    state.answer(said);
+                }
+                state.hears = true;
+                state.hand_over();
+            }
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(_gone) => return state.leave_relay(),
+        }
+    }
+}
