@@ -110,7 +110,7 @@ impl Message {
         }
     }
 
-    /// Begins anew, for another message.
+    /// Begins anew, for another message, after the last one was forgotten.
     pub(crate) fn begin(
         &mut self,
         session: SessionId,
@@ -126,15 +126,17 @@ impl Message {
         self.matched.reset(self.set.patterns());
         self.told.reset(self.set.rules());
         (self.seen, self.hole) = (0, false);
-        self.forget();
     }
 
-    /// Forgets where its streams are.
+    /// Forgets where its streams are. Most messages have one, and no body.
     pub(crate) fn forget(&mut self) {
-        for state in &mut self.states {
+        for state in self.states.iter_mut().filter(|state| !state.is_new()) {
             state.reset();
         }
         let body = &mut self.body;
+        if !body.begun {
+            return;
+        }
         (body.begun, body.closed, body.decoding, body.content, body.coding) =
             (false, false, false, None, None);
         (body.frame, body.armor, body.html) = (Frame::default(), Armor::default(), Html::default());
@@ -274,7 +276,7 @@ impl Message {
         let media = body.kind == content::BodyKind::Media;
         let form = body.kind == content::BodyKind::Form;
         if !media && !body.decoding {
-            let escape = if form { memchr::memchr2(b'%', b'+', bytes) } else { memchr::memchr(b'&', bytes) };
+            let escape = if form { memchr::memchr2(b'%', b'+', bytes) } else { html::first(bytes) };
             if escape.is_some() {
                 // Up to here both forms are the same.
                 body.decoding = true;

@@ -68,6 +68,11 @@ impl Html {
     }
 }
 
+/// Where the first reference of a text begins, or one may that goes on behind its end.
+pub(crate) fn first(text: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'&', text).find(|at| How.read(text.get(*at..).unwrap_or_default()) != Escape::Plain)
+}
+
 /// Decodes a whole text. False when it has no reference: then `out` is a copy.
 pub fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
     let before = out.len();
@@ -116,7 +121,9 @@ fn number(text: &[u8], radix: u32, before: usize) -> Escape {
 
 fn named(text: &[u8]) -> Escape {
     let mut may_come = false;
-    for (name, byte, alone) in NAMES {
+    // Of most ampersands, what follows is no name's beginning.
+    let begins = |name: &&[u8]| text.get(..2).is_none_or(|two| name.starts_with(two));
+    for (name, byte, alone) in NAMES.iter().filter(|(name, ..)| begins(name)) {
         let Some(rest) = text.strip_prefix(*name) else {
             may_come |= name.starts_with(text);
             continue;

@@ -1,12 +1,14 @@
 //! Any number of needles by three or four bytes of each (q-grams; Salmela, Tarhio and Kytöjoki, "Multipattern string
-//! matching with q-grams", 2006): a table of bits says whether the bytes at a place are among those.
+//! matching with q-grams", 2006): a table says of the bytes at a place whether they may be among those.
 //!
 //! Each needle gives as many pieces, one byte apart, as places are passed over: one of them lies where the next look goes.
 
 use super::{Place, rarity};
 
-/// Bits of the table: 8 KiB, which stay in the nearest cache.
-const BITS: usize = 1 << 16;
+/// Bits of a piece's hash. A table with a byte for each stays in the nearest cache.
+const HASH_BITS: u32 = 15;
+/// Bytes of the table.
+const TABLE: usize = 1 << HASH_BITS;
 /// Places between two looks, at most.
 const MAX_STRIDE: usize = 8;
 /// Looks before it is asked whether one of them found something.
@@ -20,7 +22,8 @@ pub(super) struct Grams {
     /// Bytes of a piece that count.
     mask: u32,
     stride: usize,
-    bits: Box<[u64; BITS / 64]>,
+    /// 1 where the hash is a piece's.
+    table: Box<[u8; TABLE]>,
     /// The pieces, sorted, and where they come from.
     pieces: Vec<(u32, Place)>,
 }
@@ -35,9 +38,8 @@ impl std::fmt::Debug for Grams {
 }
 
 /// A piece's place in the table.
-fn hash(piece: u32) -> (usize, u32) {
-    let hash = piece.wrapping_mul(0x9E37_79B1) >> 16;
-    (usize::try_from(hash >> 6).unwrap_or(0), hash & 63)
+fn hash(piece: u32) -> usize {
+    usize::try_from(piece.wrapping_mul(0x9E37_79B1) >> (u32::BITS - HASH_BITS)).unwrap_or(0)
 }
 
 /// The piece that begins with `text`.
@@ -68,14 +70,13 @@ impl Grams {
             }
         }
         pieces.sort_unstable();
-        let mut bits: Box<[u64; BITS / 64]> = vec![0; BITS / 64].into_boxed_slice().try_into().ok()?;
+        let mut table: Box<[u8; TABLE]> = vec![0; TABLE].into_boxed_slice().try_into().ok()?;
         for (piece, _) in &pieces {
-            let (word, bit) = hash(*piece);
-            if let Some(word) = bits.get_mut(word) {
-                *word |= 1 << bit;
+            if let Some(place) = table.get_mut(hash(*piece)) {
+                *place = 1;
             }
         }
-        Some(Self { mask, stride, bits, pieces })
+        Some(Self { mask, stride, table, pieces })
     }
 
     pub(super) fn find(&self, data: &[u8], verify: &mut impl FnMut(usize, Place)) {
@@ -100,35 +101,34 @@ impl Grams {
     ) {
         let mut at = 0_usize;
         while let Some(block) = data.get(at..).and_then(<[u8]>::first_chunk::<SPAN>) {
-            let mut hits = 0_u64;
+            let mut any = 0;
             for look in 0..LOOKS {
                 let start = look.wrapping_mul(STRIDE);
                 let Some(text) = block.get(start..).and_then(<[u8]>::first_chunk::<4>) else { continue };
-                hits |= self.bit((u32::from_le_bytes(*text) | FOLD) & self.mask) << look;
+                any |= self.may_be((u32::from_le_bytes(*text) | FOLD) & self.mask);
             }
-            while hits != 0 {
-                let look = usize::try_from(hits.trailing_zeros()).unwrap_or(0);
-                self.hit(data, at.saturating_add(look.wrapping_mul(STRIDE)), verify);
-                hits &= hits.wrapping_sub(1);
+            if any != 0 {
+                for look in 0..LOOKS {
+                    self.hit(data, at.saturating_add(look.wrapping_mul(STRIDE)), verify);
+                }
             }
             at = at.saturating_add(STRIDE.wrapping_mul(LOOKS));
         }
-        while let Some(piece) = data.get(at..).and_then(|text| piece(text, self.mask)) {
-            if self.bit(piece) != 0 {
-                self.hit(data, at, verify);
-            }
+        while at < data.len() {
+            self.hit(data, at, verify);
             at = at.saturating_add(STRIDE);
         }
     }
 
-    fn bit(&self, piece: u32) -> u64 {
-        let (word, bit) = hash(piece);
-        (self.bits.get(word).copied().unwrap_or(0) >> bit) & 1
+    fn may_be(&self, piece: u32) -> u8 {
+        self.table.get(hash(piece)).copied().unwrap_or(0)
     }
 
-    #[cold]
     fn hit(&self, data: &[u8], at: usize, verify: &mut impl FnMut(usize, Place)) {
         let Some(piece) = data.get(at..).and_then(|text| piece(text, self.mask)) else { return };
+        if self.may_be(piece) == 0 {
+            return;
+        }
         let first = self.pieces.partition_point(|(other, _)| *other < piece);
         for (other, place) in self.pieces.get(first..).unwrap_or_default() {
             if *other != piece {
