@@ -36,6 +36,9 @@ pub(crate) struct ImageLine {
     /// Do not look for secrets in files
     #[arg(long)]
     no_secrets: bool,
+    /// The image of the same registry that it was built on (REPOSITORY:TAG): what is in it already is told apart
+    #[arg(long, value_name = "NAME", requires = "registry")]
+    base_image: Option<String>,
     /// A public key (PEM) that the image has to be signed with, as cosign signs; of several, one is enough
     #[arg(long, value_name = "FILE", requires = "registry")]
     verify: Vec<PathBuf>,
@@ -54,11 +57,18 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
     let cache = line.cache.as_ref().map(open).transpose()?;
     let choice = ImageChoice { name: line.name.clone(), platform: line.platform.clone() };
     let trust = read_trust(&line.verify, &line.verify_roots, remarks)?;
-    let mut signed = None;
+    let (mut signed, mut base_layers) = (None, None);
     let (store, image): (Box<dyn Layers>, _) = match line.registry.options()? {
         Some(options) => {
             let images = RegistryImages::new(options, &line.image.to_string_lossy())?;
             let image = images.image(&choice)?;
+            if let Some(name) = &line.base_image {
+                base_layers = images.base_layers(&image, name, &choice)?;
+                if base_layers.is_none() {
+                    remarks
+                        .add(&format!("the image was not built on {name}: its layers are not among its own"));
+                }
+            }
             let now = u64::try_from(SystemClock::new().now().seconds()).unwrap_or(0);
             let judge = |trust| images.signed(&image, trust, now);
             signed = trust.as_ref().map(judge).transpose()?;
@@ -73,6 +83,9 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
     let how = ImageReading { cache: cache.as_ref(), rules: rules.as_ref() };
     let mut report = read_image(store.as_ref(), &image, &how, remarks);
     report.signed = signed;
+    if let Some(image) = &mut report.image {
+        image.base_layers = base_layers;
+    }
     let code = line.judge.judge(&opened, &mut report, out, remarks)?;
     let unread = |image: &ImageFacts| image.layers.iter().any(|layer| !layer.unread.is_empty());
     if report.signed.as_ref().is_some_and(|signed| signed.verifiers.is_empty()) {

@@ -94,6 +94,10 @@ pub struct Image {
     pub environment: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether it says how its health is checked.
+    pub health_check: bool,
+    /// The commands that made it, the first first; those that made a layer are at the layers too.
+    pub history: Vec<String>,
     /// The lowest first.
     pub layers: Vec<ImageLayer>,
 }

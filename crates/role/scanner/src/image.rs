@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
+use nv_compliance::{ImageUnderTest, judge_image};
 use nv_layer::{
     Image, ImageLayer, ImageStore, LayerChange, LayerDigests, LayerEntry, LayerError, ReadFile, walk_layer,
 };
@@ -168,7 +169,35 @@ pub fn read_image(
     if let Some(rules) = how.rules {
         search_environment(&mut report, rules);
     }
+    let checks = judge_image(&under_test(&report, how.rules.is_some()));
+    if let Some(image) = &mut report.image {
+        image.checks = checks;
+    }
     report
+}
+
+/// What the benchmark's items are judged by.
+fn under_test(report: &Report, searched: bool) -> ImageUnderTest<'_> {
+    let secrets = || report.secrets.iter().map(|secret| secret.file.as_str()).collect();
+    let image = report.image.as_ref();
+    ImageUnderTest {
+        user: image.map_or("", |image| &image.user),
+        health_check: image.is_some_and(|image| image.health_check),
+        history: image.iter().flat_map(|image| &image.history).map(String::as_str).collect(),
+        set_ids: report.set_ids.iter().map(|found| found.file.as_str()).collect(),
+        secrets: searched.then(secrets),
+    }
+}
+
+/// How many layers of an image, from the lowest, are all of another one's: none unless it was built on that.
+#[must_use]
+pub fn layers_of_base(image: &Image, base: &Image) -> Option<usize> {
+    let marks = |image: &Image| {
+        image.layers.iter().map(|layer| layer.digests.archive.clone()).collect::<Vec<String>>()
+    };
+    let (own, below) = (marks(image), marks(base));
+    let known = !below.is_empty() && below.iter().all(|mark| !mark.is_empty());
+    (known && own.starts_with(&below)).then_some(below.len())
 }
 
 fn stat_of(mode: u32, file: &mut dyn ReadFile) -> Stat {
@@ -219,7 +248,11 @@ fn facts_of(image: &Image) -> ImageFacts {
         user: image.user.clone(),
         environment: image.environment.clone(),
         labels: image.labels.clone(),
+        health_check: image.health_check,
+        history: image.history.clone(),
         layers: layers.collect(),
+        base_layers: None,
+        checks: Vec::new(),
     }
 }
 

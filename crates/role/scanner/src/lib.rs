@@ -26,7 +26,7 @@ pub use database::{
 };
 pub use error::ScannerError;
 pub use fetch::{FetchOptions, fetch_feeds, fetched_feeds};
-pub use image::{ImageChoice, ImageReading, Layers, open_image, read_image};
+pub use image::{ImageChoice, ImageReading, Layers, layers_of_base, open_image, read_image};
 pub use list::{match_list, report_list};
 pub use nv_secret::SecretRules;
 pub use nv_signature::Trust;

@@ -10,7 +10,7 @@ pub use nv_registry::{Credentials, Options as RegistryOptions, Proxy as Registry
 use tokio::runtime::Runtime;
 
 use crate::error::ScannerError;
-use crate::image::{ImageChoice, Layers, own_platform};
+use crate::image::{ImageChoice, Layers, layers_of_base, own_platform};
 
 /// Largest configuration: it has the history of every layer.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
@@ -32,19 +32,11 @@ impl RegistryImages {
     /// # Errors
     /// [`ScannerError::Argument`] for a name that is none, [`ScannerError::Registry`] for an address that is none.
     pub fn new(options: RegistryOptions, name: &str) -> Result<Self, ScannerError> {
-        let argument = |error: NameError| ScannerError::Argument(error.to_string());
-        let (repository, reference) = match name.split_once('@') {
-            Some((repository, digest)) => (repository, Reference::Digest(digest.parse().map_err(argument)?)),
-            None => match name.split_once(':') {
-                Some((repository, tag)) => (repository, Reference::from_str(tag).map_err(argument)?),
-                None => (name, Reference::Tag(DEFAULT_TAG.to_owned())),
-            },
-        };
+        let (repository, reference) = parse_name(name)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| ScannerError::Read { path: "the registry".into(), source })?;
-        let repository = repository.parse().map_err(argument)?;
         Ok(Self { registry: Registry::new(options)?, repository, reference, runtime })
     }
 
@@ -53,7 +45,18 @@ impl RegistryImages {
     /// # Errors
     /// [`ScannerError`] when it cannot be read, is none, or is not there for the platform.
     pub fn image(&self, choice: &ImageChoice) -> Result<Image, ScannerError> {
-        let found = self.runtime.block_on(self.registry.manifest(&self.repository, &self.reference))?;
+        self.image_of(&self.repository, &self.reference, choice)
+    }
+
+    fn image_of(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        choice: &ImageChoice,
+    ) -> Result<Image, ScannerError> {
+        let name = self.name(repository, reference);
+        let fault = |what: &str| ScannerError::Argument(format!("{name} {what}"));
+        let found = self.block_on(self.registry.manifest(repository, reference))?;
         let manifest = Manifest::parse(found.digest.as_str(), &found.bytes).map_err(ScannerError::Image)?;
         let manifest = match manifest {
             Manifest::Index(images) => {
@@ -64,23 +67,26 @@ impl RegistryImages {
                 let alone = images.first().filter(|_| images.len() == 1 && choice.platform.is_none());
                 let meant = meant.or(alone).ok_or_else(|| {
                     let there: Vec<&str> = images.iter().map(|image| image.platform.as_str()).collect();
-                    self.fault(&format!("is not there for {wanted}; there is {}", there.join(", ")))
+                    fault(&format!("is not there for {wanted}; there is {}", there.join(", ")))
                 })?;
-                let digest = self.digest(&meant.digest)?;
-                let found = self
-                    .runtime
-                    .block_on(self.registry.manifest(&self.repository, &Reference::Digest(digest)))?;
+                let digest = Reference::Digest(parse_digest(&meant.digest)?);
+                let found = self.block_on(self.registry.manifest(repository, &digest))?;
                 Manifest::parse(found.digest.as_str(), &found.bytes).map_err(ScannerError::Image)?
             }
             other => other,
         };
         let Manifest::Image(manifest) = manifest else {
-            return Err(self.fault("is no image: a chart, a signature or another artefact"));
+            return Err(fault("is no image: a chart, a signature or another artefact"));
         };
         let (digest, size) = manifest.config();
-        let config = self.config(&self.digest(digest)?, size)?;
+        if size > MAX_CONFIG {
+            return Err(fault(&format!(
+                "has a configuration of {size} bytes, at most {MAX_CONFIG} are read"
+            )));
+        }
+        let config = self.config(repository, &parse_digest(digest)?, size)?;
         let mut image = manifest.image(&config).map_err(ScannerError::Image)?;
-        image.names.push(self.name());
+        image.names.push(name);
         Ok(image)
     }
 
@@ -104,37 +110,54 @@ impl RegistryImages {
         self.runtime.block_on(asked).map_err(ScannerError::Registry)
     }
 
+    /// How many layers of an image are those of another one of this registry, when it was built on that.
+    ///
+    /// # Errors
+    /// As [`RegistryImages::new`] and [`RegistryImages::image`], of the other image.
+    pub fn base_layers(
+        &self,
+        image: &Image,
+        name: &str,
+        choice: &ImageChoice,
+    ) -> Result<Option<usize>, ScannerError> {
+        let (repository, reference) = parse_name(name)?;
+        let base = self.image_of(&repository, &reference, choice)?;
+        Ok(layers_of_base(image, &base))
+    }
+
     /// `registry/repository:tag`, or with `@digest`.
-    fn name(&self) -> String {
-        let sign = if matches!(self.reference, Reference::Tag(_)) { ':' } else { '@' };
-        format!("{}/{}{sign}{}", self.registry.host(), self.repository, self.reference)
+    fn name(&self, repository: &Repository, reference: &Reference) -> String {
+        let sign = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
+        format!("{}/{repository}{sign}{reference}", self.registry.host())
     }
 
-    fn fault(&self, what: &str) -> ScannerError {
-        ScannerError::Argument(format!("{} {what}", self.name()))
+    fn config(&self, repository: &Repository, digest: &Digest, size: u64) -> Result<Vec<u8>, ScannerError> {
+        self.block_on(async {
+            let mut blob = self.registry.blob(repository, digest, size).await?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = blob.next().await? {
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(bytes)
+        })
     }
+}
 
-    pub(crate) fn digest(&self, text: &str) -> Result<Digest, ScannerError> {
-        text.parse().map_err(|error: NameError| self.fault(&error.to_string()))
-    }
+/// `repository`, `repository:tag` or `repository@digest`.
+fn parse_name(name: &str) -> Result<(Repository, Reference), ScannerError> {
+    let argument = |error: NameError| ScannerError::Argument(error.to_string());
+    let (repository, reference) = match name.split_once('@') {
+        Some((repository, digest)) => (repository, Reference::Digest(parse_digest(digest)?)),
+        None => match name.split_once(':') {
+            Some((repository, tag)) => (repository, Reference::from_str(tag).map_err(argument)?),
+            None => (name, Reference::Tag(DEFAULT_TAG.to_owned())),
+        },
+    };
+    Ok((repository.parse().map_err(argument)?, reference))
+}
 
-    fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, ScannerError> {
-        if size > MAX_CONFIG {
-            return Err(
-                self.fault(&format!("has a configuration of {size} bytes, at most {MAX_CONFIG} are read"))
-            );
-        }
-        self.runtime
-            .block_on(async {
-                let mut blob = self.registry.blob(&self.repository, digest, size).await?;
-                let mut bytes = Vec::new();
-                while let Some(piece) = blob.next().await? {
-                    bytes.extend_from_slice(&piece);
-                }
-                Ok::<_, RegistryError>(bytes)
-            })
-            .map_err(ScannerError::Registry)
-    }
+pub(crate) fn parse_digest(text: &str) -> Result<Digest, ScannerError> {
+    text.parse().map_err(|error: NameError| ScannerError::Argument(error.to_string()))
 }
 
 impl Layers for RegistryImages {

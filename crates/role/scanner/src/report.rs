@@ -1,7 +1,8 @@
 //! What a scan found: one shape for a root file system, an image and a list of components, whichever way it is printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use nv_compliance::Judged;
 use nv_package::Package;
 use nv_package::distribution::Distribution;
 use nv_vulnerability::{Database, Finding, Matcher};
@@ -106,8 +107,16 @@ pub struct ImageFacts {
     pub environment: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether it says how its health is checked.
+    pub health_check: bool,
+    /// The commands that made it, the first first.
+    pub history: Vec<String>,
     /// Its layers, the lowest first.
     pub layers: Vec<LayerFacts>,
+    /// How many of them, from the lowest, are those of the image that it was built on; none where nobody said which.
+    pub base_layers: Option<usize>,
+    /// Items of the benchmark on images, judged.
+    pub checks: Vec<Judged>,
 }
 
 /// One layer of an image.
@@ -144,6 +153,15 @@ pub(crate) fn match_packages(
 }
 
 impl Report {
+    /// Packages that are also in the image that this one was built on: in one of its layers, whichever upper layer has the
+    /// list of packages now. None where nobody said which image that is.
+    #[must_use]
+    pub fn of_base(&self) -> Option<HashSet<&Package>> {
+        let image = self.image.as_ref()?;
+        let base = image.layers.iter().take(image.base_layers?);
+        Some(base.flat_map(|layer| &layer.packages).map(|installed| &installed.package).collect())
+    }
+
     /// Looks every package up, of every layer too, and remarks where the database knows nothing of the distribution.
     pub fn judge(&mut self, database: Database<'_>, remarks: &mut Remarks<'_>) {
         let distribution = self.distribution.as_ref();

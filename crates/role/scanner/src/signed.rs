@@ -11,7 +11,7 @@ use nv_signature::{BUNDLE, MAX_PAYLOAD, MAX_SIGNATURES, SIMPLE_SIGNING, Signatur
 use serde::Deserialize;
 
 use crate::error::ScannerError;
-use crate::registry::RegistryImages;
+use crate::registry::{RegistryImages, parse_digest};
 use crate::remark::Remarks;
 use crate::report::SignatureFacts;
 
@@ -120,7 +120,7 @@ impl RegistryImages {
 
     /// The image's digest, and that of the index under its name, where it is in there.
     fn named(&self, image: &Image) -> Result<Vec<Digest>, ScannerError> {
-        let mut digests = vec![self.digest(&image.digest)?];
+        let mut digests = vec![parse_digest(&image.digest)?];
         let found = self.block_on(self.registry().manifest(self.repository(), self.reference()))?;
         let inside = match Manifest::parse(found.digest.as_str(), &found.bytes) {
             Ok(Manifest::Index(images)) => images.iter().any(|one| one.digest == image.digest),

@@ -1,5 +1,9 @@
 //! An image in a registry to a report, against Debian's `docker-registry`.
-#![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what a test cannot go on without fails it"
+)]
 
 use nv_lab::Registry;
 use nv_role_scanner::{
@@ -119,4 +123,35 @@ async fn what_is_no_image_and_what_is_not_there_is_said() {
         let error = nv_telemetry::chain(&report.unwrap_err());
         assert!(error.contains(message), "{name}: {error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_image_was_built_on_is_seen_by_its_layers() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start(folder.path(), true).await.unwrap();
+    let base = layer(&[("base/requirements.txt", "flask==2.0.1\n")]);
+    let both = [base.clone(), layer(&[("app/requirements.txt", "django==4.2\n")])];
+    let other = [layer(&[("x/requirements.txt", "jinja2==3\n")])];
+    registry.push_image("base", "1", &config(std::slice::from_ref(&base)), &[&base]).await.unwrap();
+    let parts: Vec<&[u8]> = both.iter().map(Vec::as_slice).collect();
+    registry.push_image("shop/web", "1", &config(&both), &parts).await.unwrap();
+    registry.push_image("other", "1", &config(&other), &[&other[0]]).await.unwrap();
+    let url = registry.url();
+    let scanned = tokio::task::spawn_blocking(move || {
+        let images = images(&url, "shop/web:1").unwrap();
+        let choice = ImageChoice::default();
+        let image = images.image(&choice).unwrap();
+        assert_eq!(images.base_layers(&image, "other:1", &choice).unwrap(), None);
+        assert!(images.base_layers(&image, "none:1", &choice).is_err());
+        let mut errors = Vec::new();
+        let mut report =
+            read_image(&images, &image, &ImageReading::default(), &mut Remarks::new(&mut errors));
+        report.image.as_mut().unwrap().base_layers = images.base_layers(&image, "base:1", &choice).unwrap();
+        report
+    });
+    let report = scanned.await.unwrap();
+    let base = report.of_base().unwrap();
+    let in_base: Vec<(&str, bool)> =
+        report.packages.iter().map(|found| (&*found.package.name, base.contains(&found.package))).collect();
+    assert_eq!(in_base, [("django", false), ("flask", true)]);
 }

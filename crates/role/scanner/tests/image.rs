@@ -244,3 +244,19 @@ fn of_several_images_one_must_be_named() {
     assert_eq!(open(Some("app:2")).unwrap().names, ["app:2"]);
     assert!(open(Some("app:3")).is_err());
 }
+
+#[test]
+fn the_benchmark_is_judged_by_what_the_image_says_and_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (report, _) = read(&layout(folder.path(), &layers()), None);
+    let facts = report.image.as_ref().unwrap();
+    let warned: Vec<&str> = facts
+        .checks
+        .iter()
+        .filter(|check| check.level == nv_compliance::Level::Warn)
+        .map(|check| check.item.number)
+        .collect();
+    assert_eq!((facts.user.as_str(), facts.checks.len()), ("app", 5));
+    assert_eq!(warned, ["I.4.6", "I.4.8", "I.4.10"]);
+    assert_eq!(facts.history.len(), layers().len());
+}

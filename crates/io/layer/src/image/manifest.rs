@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Image, ImageError, ImageLayer};
 
+/// Most commands of a history that are kept.
+const MAX_STEPS: usize = 4096;
+
 /// An index or a manifest.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
@@ -89,6 +92,21 @@ struct Execution {
     user: String,
     env: Option<Vec<String>>,
     labels: Option<BTreeMap<String, String>>,
+    healthcheck: Option<HealthCheck>,
+}
+
+/// `HEALTHCHECK` of Docker, an extension of the image specification.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct HealthCheck {
+    test: Option<Vec<String>>,
+}
+
+impl HealthCheck {
+    /// Empty inherits from a base, which the builder has put in; `NONE` takes it away.
+    fn checks(&self) -> bool {
+        self.test.as_ref().and_then(|test| test.first()).is_some_and(|way| way != "NONE")
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -117,7 +135,9 @@ pub(super) struct DockerImage {
 impl Config {
     /// The image with these layers, each with the command that made it.
     pub(super) fn image(self, id: String, mut layers: Vec<ImageLayer>) -> Image {
-        let made = self.history.unwrap_or_default().into_iter().filter(|step| !step.empty_layer);
+        let steps = self.history.unwrap_or_default();
+        let history = steps.iter().take(MAX_STEPS).map(|step| step.created_by.clone()).collect();
+        let made = steps.into_iter().filter(|step| !step.empty_layer);
         for (layer, step) in layers.iter_mut().zip(made) {
             layer.command = step.created_by;
         }
@@ -133,6 +153,8 @@ impl Config {
             user: execution.user,
             environment: execution.env.unwrap_or_default(),
             labels: execution.labels.unwrap_or_default(),
+            health_check: execution.healthcheck.is_some_and(|check| check.checks()),
+            history,
             layers,
         }
     }

@@ -1,11 +1,14 @@
 //! JSON in the shapes of the REST contract.
 
-use nv_vulnerability::Database;
+use std::collections::BTreeMap;
+
+use nv_compliance::Judged;
+use nv_vulnerability::{Database, Finding};
 use serde::Serialize;
 
 use super::{date_text, version_text, word};
 use crate::database::tenths;
-use crate::report::Report;
+use crate::report::{Installed, Report};
 
 /// `Vulnerability` of the REST contract.
 #[derive(Serialize)]
@@ -27,6 +30,8 @@ struct Vulnerability<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cves: Vec<&'a str>,
     feed_rating: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_base_image: Option<bool>,
     /// Ours: whether there is a remedy, whether it is exploited, and how likely that is.
     status: &'static str,
     exploited: bool,
@@ -72,6 +77,46 @@ struct SignatureData<'a> {
     reasons: &'a [String],
 }
 
+/// `BenchItem` of the REST contract.
+#[derive(Serialize)]
+struct Check<'a> {
+    test_number: &'static str,
+    category: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    profile: &'static str,
+    scored: bool,
+    automated: bool,
+    level: &'static str,
+    description: &'static str,
+    remediation: &'static str,
+    message: &'a [String],
+}
+
+/// What the contract's `ScanRepoReport` has of an image beside what was found in it.
+#[derive(Serialize)]
+struct Image<'a> {
+    image_id: &'a str,
+    digest: &'a str,
+    author: &'a str,
+    created_at: &'a str,
+    size: u64,
+    envs: &'a [String],
+    labels: &'a BTreeMap<String, String>,
+    cmds: &'a [String],
+    checks: Vec<Check<'a>>,
+    layers: Vec<Layer<'a>>,
+}
+
+/// `ScanLayer` of the REST contract.
+#[derive(Serialize)]
+struct Layer<'a> {
+    digest: &'a str,
+    cmds: &'a str,
+    size: u64,
+    vulnerabilities: Vec<Vulnerability<'a>>,
+}
+
 #[derive(Serialize)]
 pub(super) struct Printed<'a> {
     pub(super) base_os: String,
@@ -91,6 +136,8 @@ pub(super) struct Printed<'a> {
     setid_perms: Vec<Evidence<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature_data: Option<SignatureData<'a>>,
+    #[serde(flatten)]
+    image: Option<Image<'a>>,
 }
 
 /// What is printed of a report, without its lists.
@@ -111,37 +158,93 @@ pub(super) fn counts<'a>(database: Database<'_>, report: &Report) -> Printed<'a>
         secrets: Vec::new(),
         setid_perms: Vec::new(),
         signature_data: None,
+        image: None,
     }
+}
+
+fn check(judged: &Judged) -> Check<'_> {
+    let item = judged.item;
+    Check {
+        test_number: item.number,
+        category: item.category,
+        kind: item.kind,
+        profile: item.profile,
+        scored: item.scored,
+        automated: item.automated,
+        level: judged.level.name(),
+        description: item.description,
+        remediation: item.remediation,
+        message: &judged.evidence,
+    }
+}
+
+fn vulnerabilities<'a>(
+    database: Database<'a>,
+    report: &Report,
+    packages: &'a [Installed],
+    findings: &'a [(usize, Finding)],
+) -> Vec<Vulnerability<'a>> {
+    let base = report.of_base();
+    let found = findings.iter().filter_map(|(place, finding)| Some((packages.get(*place)?, finding)));
+    found
+        .map(|(installed, finding)| {
+            let facts = database.facts(finding.facts);
+            Vulnerability {
+                name: &finding.id,
+                score: facts.score(2).map_or(0.0, tenths),
+                severity: word(finding.severity),
+                vectors: facts.vector(2),
+                description: facts.description(),
+                file_name: &installed.file,
+                package_name: &installed.package.name,
+                package_version: &installed.package.version,
+                fixed_version: &finding.fixed,
+                link: facts.link(),
+                score_v3: facts.score(3).map_or(0.0, tenths),
+                vectors_v3: facts.vector(3),
+                published_timestamp: facts.published(),
+                last_modified_timestamp: facts.modified(),
+                cves: finding
+                    .aliases
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|id| id.starts_with("CVE-"))
+                    .collect(),
+                feed_rating: finding.severity.name(),
+                in_base_image: base.as_ref().map(|base| base.contains(&installed.package)),
+                status: finding.status.name(),
+                exploited: facts.exploited(),
+                epss: facts.epss().map(|epss| f64::from(epss) / 10_000.0),
+            }
+        })
+        .collect()
 }
 
 /// What is printed of a report.
 pub(super) fn printed<'a>(database: Database<'a>, report: &'a Report) -> Printed<'a> {
     let mut printed = counts(database, report);
-    for (place, finding) in &report.findings {
-        let Some(installed) = report.packages.get(*place) else { continue };
-        let facts = database.facts(finding.facts);
-        printed.vulnerabilities.push(Vulnerability {
-            name: &finding.id,
-            score: facts.score(2).map_or(0.0, tenths),
-            severity: word(finding.severity),
-            vectors: facts.vector(2),
-            description: facts.description(),
-            file_name: &installed.file,
-            package_name: &installed.package.name,
-            package_version: &installed.package.version,
-            fixed_version: &finding.fixed,
-            link: facts.link(),
-            score_v3: facts.score(3).map_or(0.0, tenths),
-            vectors_v3: facts.vector(3),
-            published_timestamp: facts.published(),
-            last_modified_timestamp: facts.modified(),
-            cves: finding.aliases.iter().map(String::as_str).filter(|id| id.starts_with("CVE-")).collect(),
-            feed_rating: finding.severity.name(),
-            status: finding.status.name(),
-            exploited: facts.exploited(),
-            epss: facts.epss().map(|epss| f64::from(epss) / 10_000.0),
-        });
-    }
+    printed.vulnerabilities = vulnerabilities(database, report, &report.packages, &report.findings);
+    printed.image = report.image.as_ref().map(|image| Image {
+        image_id: &image.id,
+        digest: &image.digest,
+        author: &image.author,
+        created_at: &image.created,
+        size: image.layers.iter().map(|layer| layer.size).sum(),
+        envs: &image.environment,
+        labels: &image.labels,
+        cmds: &image.history,
+        checks: image.checks.iter().map(check).collect(),
+        layers: image
+            .layers
+            .iter()
+            .map(|layer| Layer {
+                digest: &layer.digest,
+                cmds: &layer.command,
+                size: layer.size,
+                vulnerabilities: vulnerabilities(database, report, &layer.packages, &layer.findings),
+            })
+            .collect(),
+    });
     printed.modules = report
         .packages
         .iter()

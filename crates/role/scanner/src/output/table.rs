@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use nv_compliance::Level;
 use nv_vulnerability::Database;
 
 use super::{contract, date_text, word};
@@ -28,6 +29,11 @@ pub(super) fn write(
         printed.low,
         printed.unknown
     ));
+    for judged in
+        report.image.iter().flat_map(|image| &image.checks).filter(|judged| judged.level == Level::Warn)
+    {
+        lines.push(format!("{} {}: {}", judged.level.name(), judged.item.number, judged.item.description));
+    }
     if let Some(signed) = &report.signed {
         let by = if signed.verifiers.is_empty() { "nobody".to_owned() } else { signed.verifiers.join(", ") };
         lines.push(format!("Signed by: {by}"));
