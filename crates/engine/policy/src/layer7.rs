@@ -15,8 +15,9 @@ use nv_model::port::Protocol;
 use nv_model::verdict::Action;
 use serde::{Deserialize, Serialize};
 
+use crate::address::host_net;
 use crate::decide::{self, Decision};
-use crate::names::{Named, host, is_meant, longest, may_be_named};
+use crate::names::{FIRST_NAMED, Named, host, is_meant, longest, may_be_named};
 
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,42 @@ impl Layer7 {
     #[must_use]
     pub fn identity_of(&self, address: IpAddr) -> IdentityId {
         longest(&self.addresses, address).unwrap_or(IdentityId::EXTERNAL)
+    }
+
+    /// The identity of a server that the kernel has judged by `id`: what names make of an address changes with them.
+    #[must_use]
+    pub fn identity_now(&self, id: IdentityId, address: IpAddr) -> IdentityId {
+        let is_old = id.0 >= FIRST_NAMED && !self.named.contains_key(&id);
+        if is_old { self.identity_of(address) } else { id }
+    }
+
+    /// An address has another identity from now on.
+    pub fn set_address(&mut self, address: IpAddr, id: IdentityId) {
+        self.addresses.insert(host_net(address), id);
+    }
+
+    /// Whether a rule would allow the connection if the server's address were that of a name.
+    #[must_use]
+    pub fn may_be_allowed_by_name(
+        &self,
+        client: IdentityId,
+        server: IdentityId,
+        protocol: Protocol,
+        port: u16,
+    ) -> bool {
+        let kind = self.identity(server).map_or(IdentityKind::External, |identity| identity.kind);
+        let by_name = |id: &IdentityId| {
+            let names = self.identities.get(id).map_or(&[][..], |identity| &identity.names);
+            names.iter().any(|name| !name.starts_with("vh:"))
+        };
+        self.asks
+            && may_be_named(kind)
+            && self.rules.iter().any(|rule| {
+                rule.action == Action::Allow
+                    && rule.from.binary_search(&client).is_ok()
+                    && rule.ports.contains(protocol, port)
+                    && rule.to.iter().any(by_name)
+            })
     }
 
     /// Whether a connection has to be looked into: the verdict depends on more than its ends.

@@ -184,15 +184,36 @@ impl Named {
     }
 }
 
-/// Identities that a node has made of names, by number. A number is used again once nothing has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Identities that a node has made of names, by number. A number is not used again before all others were.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(IdentityId, Named)>", into = "Vec<(IdentityId, Named)>")]
 pub struct NamedIdentities {
     numbers: BTreeMap<Named, IdentityId>,
     next: u32,
     refused: u64,
 }
 
+impl From<Vec<(IdentityId, Named)>> for NamedIdentities {
+    fn from(list: Vec<(IdentityId, Named)>) -> Self {
+        let ours = list.into_iter().filter(|(id, _)| id.0 >= FIRST_NAMED).take(MAX_NAMED);
+        let numbers: BTreeMap<Named, IdentityId> = ours.map(|(id, named)| (named, id)).collect();
+        let last = numbers.values().map(|id| id.0 - FIRST_NAMED).max();
+        Self { numbers, next: last.map_or(0, |last| last.saturating_add(1)), refused: 0 }
+    }
+}
+
+impl From<NamedIdentities> for Vec<(IdentityId, Named)> {
+    fn from(identities: NamedIdentities) -> Self {
+        identities.all().into_iter().collect()
+    }
+}
+
 impl NamedIdentities {
+    /// The number of what is there already.
+    #[must_use]
+    pub fn get(&self, named: &Named) -> Option<IdentityId> {
+        self.numbers.get(named).copied()
+    }
     fn number(&mut self, named: Named) -> Option<IdentityId> {
         if let Some(id) = self.numbers.get(&named) {
             return Some(*id);
@@ -242,6 +263,15 @@ impl Wanted {
     pub fn means(&self, host: &str) -> bool {
         self.0.iter().any(|(_, names)| names.iter().any(|name| is_meant(name, host)))
     }
+    /// What an address stands for by its names at this time; `None` when no rule means any of them, or when it is a
+    /// workload's or a node's: these stay who they are, whatever somebody's DNS says.
+    #[must_use]
+    pub fn named(&self, policy: &NodePolicy, names: &Names, address: IpAddr, at: u64) -> Option<Named> {
+        let base = identity_of(policy, address);
+        let kind = policy.identities.get(&base).map(|identity| identity.kind);
+        let (some, all) = self.groups(names.of(address, at));
+        (kind.is_none_or(may_be_named) && !some.is_empty()).then_some(Named { base, some, all })
+    }
     fn groups<'n>(
         &self,
         hosts: impl Iterator<Item = &'n str>,
@@ -262,8 +292,7 @@ impl Wanted {
     }
 }
 
-/// Whether an address of this kind may be a host of a name: what a workload or a node has stays its own, whatever
-/// somebody's DNS says.
+/// Whether an address of this kind may be a host of a name.
 pub(crate) const fn may_be_named(kind: IdentityKind) -> bool {
     matches!(kind, IdentityKind::External | IdentityKind::Unmanaged | IdentityKind::Address)
 }
@@ -277,15 +306,7 @@ pub fn expand(policy: &NodePolicy, names: &Names, at: u64, identities: &mut Name
     let mut rows: Vec<(IpAddr, IdentityId)> = Vec::new();
     if !wanted.is_empty() {
         for address in names.addresses() {
-            let base = identity_of(policy, address);
-            if !policy.identities.get(&base).is_none_or(|identity| may_be_named(identity.kind)) {
-                continue;
-            }
-            let (some, all) = wanted.groups(names.of(address, at));
-            if some.is_empty() {
-                continue;
-            }
-            let named = Named { base, some, all };
+            let Some(named) = wanted.named(policy, names, address, at) else { continue };
             if let Some(id) = identities.number(named.clone()) {
                 used.insert(named, id);
                 rows.push((address, id));

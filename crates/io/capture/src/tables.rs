@@ -148,6 +148,22 @@ impl Tables {
         applied.generation = self.generation;
         Ok(applied)
     }
+    /// Gives one network to an identity whose other rows are there. One row and the generation.
+    ///
+    /// # Errors
+    /// When the table is full or the kernel refuses.
+    pub fn set_address(&mut self, net: IpNet, identity: u32) -> Result<(), TableError> {
+        let key = AddressKey::new(net);
+        if self.held.addresses.get(&key) == Some(&identity) {
+            return Ok(());
+        }
+        if !self.held.addresses.contains_key(&key) {
+            self.addresses.check_capacity(self.held.addresses.len().saturating_add(1))?;
+        }
+        self.addresses.put(&key, &identity)?;
+        self.held.addresses.insert(key, identity);
+        self.bump_generation()
+    }
     /// Sets the mode of one identity. One row and the generation.
     ///
     /// # Errors

@@ -60,17 +60,15 @@ impl Kernel {
         Self { process, network, places, flows, counters, tap: Arc::new(tap), rules: BTreeMap::new() }
     }
 
-    /// Enforces `policy`, completed by what this node knows itself. Rows that a packet or program needs are there
+    /// Enforces a policy that is completed by what this node knows itself. Rows that a packet or program needs are there
     /// before the ones that lead to them, so that nothing is judged by half a policy.
     pub(crate) fn apply(
         &mut self,
-        policy: &NodePolicy,
-        inventory: &Inventory,
+        completed: &NodePolicy,
         numbers: &mut ProfileNumbers,
     ) -> Result<(), KernelError> {
-        let completed = complete(policy, inventory);
-        let network = network_rows(lower::network(&completed, MAX_NETWORK_RULES)?);
-        let processes = lower::processes(&completed, numbers);
+        let network = network_rows(lower::network(completed, MAX_NETWORK_RULES)?);
+        let processes = lower::processes(completed, numbers);
         for line in &processes.left_out {
             tracing::warn!(group = %line.group, rule = %line.uuid, "a process rule's prefix is too long for the kernel and has no effect");
         }
@@ -87,6 +85,13 @@ impl Kernel {
             self.process.keep_callers(false).map_err(KernelError::Process)?;
         }
         self.rules = processes.rules;
+        self.network.apply(&network).map_err(KernelError::Network)?;
+        Ok(())
+    }
+
+    /// The same, where nothing but the names of addresses has changed.
+    pub(crate) fn apply_network(&mut self, completed: &NodePolicy) -> Result<(), KernelError> {
+        let network = network_rows(lower::network(completed, MAX_NETWORK_RULES)?);
         self.network.apply(&network).map_err(KernelError::Network)?;
         Ok(())
     }

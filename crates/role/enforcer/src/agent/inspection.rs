@@ -106,6 +106,7 @@ impl Agent {
         if let Some(inspector) = self.inspection.running.take() {
             self.inspection.lost = self.inspection.lost.saturating_add(inspector.lost());
             self.inspection.sums.ended();
+            self.spoken.forget();
         }
     }
 
@@ -134,10 +135,26 @@ impl Agent {
                     return self.strange();
                 }
                 self.inspection.applications.learn(connection, application);
+                self.spoken.application(connection, application);
             }
-            Told::Over(connection) => self.inspection.applications.over(connection),
+            Told::Software { connection, application } => {
+                let software = ApplicationId(application);
+                if software.name().is_none() {
+                    return self.strange();
+                }
+                self.spoken.software(connection, software);
+            }
+            Told::Host { connection, name } => match nv_policy::names::host(&name) {
+                Some(host) => self.spoken.host(connection, host),
+                None => self.strange(),
+            },
+            Told::Name { connection, name, addresses } => self.name_answered(connection, &name, &addresses),
+            Told::Over(connection) => {
+                self.inspection.applications.over(connection);
+                self.spoken.ended(connection, true);
+            }
             // The reader has told the kernel.
-            Told::Settled(_) => {}
+            Told::Settled(connection) => self.spoken.ended(connection, false),
             Told::Attack {
                 threat,
                 connection,
@@ -203,6 +220,11 @@ impl Agent {
             let seen = self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
             return Some((seen.client, seen.server, seen.ingress));
         }
+        self.ends_by_address(connection)
+    }
+
+    /// The same by its addresses alone.
+    pub(super) fn ends_by_address(&self, connection: Connection) -> Option<(Peer, Peer, bool)> {
         let (client, server) = (self.peer(connection.client.ip()), self.peer(connection.server.ip()));
         let ingress = server.workload.is_some();
         (ingress || client.workload.is_some()).then_some((client, server, ingress))

@@ -15,7 +15,9 @@ mod files;
 mod inspection;
 mod interfaces;
 mod keeper;
+mod layer7;
 mod link;
+mod names;
 mod newcomers;
 mod place;
 mod policy;
@@ -190,6 +192,8 @@ pub(crate) struct Agent {
     connections: Connections,
     inspection: inspection::Inspection,
     queues: queues::Queues,
+    spoken: layer7::Spoken,
+    names: names::HostNames,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
     reported: HashMap<nv_capture::Ends, u32>,
     learned: HashMap<(GroupName, String), Duration>,
@@ -248,6 +252,7 @@ impl Agent {
     pub(crate) fn new(setup: Setup) -> Self {
         let hashes = Hashes::start(setup.later.clone());
         let captures = Captures::new(setup.held_path.with_file_name("captures"), Arc::clone(&setup.clock));
+        let names = names::HostNames::load(setup.held_path.with_file_name("names.json"));
         let mut agent = Self {
             setup,
             inventory: Inventory::default(),
@@ -259,6 +264,8 @@ impl Agent {
             connections: Connections::default(),
             inspection: inspection::Inspection::default(),
             queues: queues::Queues::default(),
+            spoken: layer7::Spoken::default(),
+            names,
             reported: HashMap::new(),
             learned: HashMap::new(),
             unscanned: HashSet::new(),

@@ -18,8 +18,8 @@ impl Agent {
         for (group, profile) in &self.kept {
             policy.profiles.entry(group.clone()).or_insert_with(|| profile.clone());
         }
-        match &mut self.setup.kernel {
-            Some(kernel) => {
+        match self.setup.kernel {
+            Some(_) => {
                 // The host's own addresses may be newer than what the controllers know of it: then they take one for
                 // a workload that nobody manages.
                 for own in self.setup.node.interfaces.iter().map(|held| held.address.addr()) {
@@ -28,7 +28,7 @@ impl Agent {
                         policy.addresses.insert(own.into(), IdentityId::NODES);
                     }
                 }
-                kernel.apply(&policy, &self.inventory, &mut self.setup.held.numbers)?;
+                self.apply(&kernel::complete(&policy, &self.inventory))?;
             }
             None if self.setup.seating.is_none() => return Ok(()),
             None => {}

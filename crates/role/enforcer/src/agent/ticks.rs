@@ -9,6 +9,7 @@ impl Agent {
     /// Every second: folded incidents are told, batches go out.
     pub(crate) fn second(&mut self) {
         self.tell_early();
+        self.tell_nameless();
         self.let_go();
         self.greet();
         self.look_after_keeper();
@@ -50,6 +51,7 @@ impl Agent {
                 self.tell(Observation::Usage { workload: Some(id), usage, at });
             }
         }
+        self.forget_names();
         self.look_for_own_addresses();
         self.look_for_ports();
         let usage = self.usage.node(now);

@@ -38,6 +38,12 @@ impl Agent {
             return;
         }
         *self.reported.entry(flow.ends).or_insert(0) += 1;
+        if !self.waits_for_name(flow) {
+            self.tell_flow(flow);
+        }
+    }
+
+    pub(super) fn tell_flow(&mut self, flow: &nv_capture::FlowEvent) {
         let seen = self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
         let seen = ConnectionObservation {
             rule: flow.rule,
@@ -288,9 +294,13 @@ impl Agent {
             Some(kernel) => kernel.flows.sweep(&nv_capture::IdleLimits::default()),
             None => return,
         };
+        let mut spoken = Vec::new();
         match swept {
             Ok(sweep) => {
                 for flow in sweep.flows {
+                    if self.spoken.is_due(&flow) {
+                        spoken.push(flow);
+                    }
                     let told = self.reported.remove(&flow.ends).unwrap_or(0);
                     let seen =
                         self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
@@ -317,6 +327,7 @@ impl Agent {
             self.tell(Observation::Connection(Box::new(one)));
         }
         self.tell_applications();
+        self.judge_spoken(spoken);
         self.pump();
     }
 }

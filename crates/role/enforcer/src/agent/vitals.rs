@@ -140,6 +140,8 @@ impl Agent {
         ];
         named.extend(self.inspection.counters());
         named.extend(self.queues.counters());
+        named.extend(self.spoken.counters());
+        named.extend(self.names.counters());
         if let Ok(process) = kernel.process.counters() {
             named.extend([
                 ("process.dropped_exec", process.dropped_exec),

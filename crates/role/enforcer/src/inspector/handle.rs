@@ -22,7 +22,7 @@ const WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// What comes out of an inspector.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// What it said, but for what the kernel alone needs to know.
+    /// What it said.
     Told(Vec<Told>),
     /// It has ended, or says nothing any more.
     Ended(String),
@@ -139,6 +139,7 @@ impl Ear {
                     if let Err(error) = self.tap.inspected(connection.protocol, one, other) {
                         tracing::debug!(%error, "a connection is copied on");
                     }
+                    rest.push(Told::Settled(connection));
                 }
                 Told::Alive(counts) => {
                     self.tap.copy_to(self.ifindex, GRACE).map_err(|error| error.to_string())?;

@@ -16,6 +16,7 @@
 mod confine;
 mod fold;
 mod handle;
+mod heed;
 mod judge;
 mod queues;
 mod run;
@@ -82,6 +83,16 @@ pub(crate) enum Told {
         /// Its number.
         application: u32,
     },
+    /// The server's software is known.
+    Software {
+        connection: Connection,
+        /// Its number among the applications.
+        application: u32,
+    },
+    /// The client means this host (Host, SNI); each once a connection.
+    Host { connection: Connection, name: String },
+    /// A server of the DNS has answered: addresses of a name that was asked for, with their times to live in seconds.
+    Name { connection: Connection, name: String, addresses: Vec<(IpAddr, u32)> },
     /// Nothing more is to be read of a connection.
     Settled(Connection),
     /// A connection is over.

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use super::confine::confine;
 use super::fold::Fold;
+use super::heed::Heed;
 use super::judge::{Findings, fate, is_flood, stops};
 use super::queues::Queues;
 use super::{Begin, Connection, Counts, Told};
@@ -68,7 +69,8 @@ pub fn inspector_main() -> Result<(), String> {
     let begun = nv_capture::wall_nanos();
     confine(relay.as_fd()).map_err(|error| nv_telemetry::chain(&error))?;
     let mouth = Mouth { socket, waiting: VecDeque::new(), unsent: 0 };
-    let mut inspection = Inspection { engine, fold: Fold::default(), cut: HashSet::new(), mouth };
+    let mut inspection =
+        Inspection { engine, fold: Fold::default(), heed: Heed::default(), cut: HashSet::new(), mouth };
     match inspection.run(frames, &mut Queues::new(relay), begun) {
         Ok(()) | Err(InspectError::Told(ProtocolError::Closed)) => Ok(()),
         Err(error) => Err(nv_telemetry::chain(&error)),
@@ -90,6 +92,7 @@ enum InspectError {
 struct Inspection<'s> {
     engine: Engine,
     fold: Fold,
+    heed: Heed,
     /// Connections that were cut; what is left of them in queues is refused as well.
     cut: HashSet<SessionId>,
     mouth: Mouth<'s>,
@@ -116,6 +119,16 @@ impl Sink for Ear {
     }
 }
 
+/// Both hear everything.
+struct Both<'e>(&'e mut Ear, &'e mut Heed);
+
+impl Sink for Both<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        self.0.event(event);
+        self.1.event(event);
+    }
+}
+
 impl Inspection<'_> {
     fn run(&mut self, mut frames: Frames, queues: &mut Queues, begun: u64) -> Result<(), InspectError> {
         let (mut count, mut told_at) = (0_u64, begun.saturating_sub(ALIVE));
@@ -137,7 +150,7 @@ impl Inspection<'_> {
             if !came && read == 0 {
                 // Nothing is on its way: time alone ends what is over.
                 let mut ear = Ear::default();
-                self.engine.advance(now, &mut ear);
+                self.engine.advance(now, &mut Both(&mut ear, &mut self.heed));
                 self.over(&ear);
             }
             if now.saturating_sub(told_at) >= ALIVE {
@@ -149,7 +162,7 @@ impl Inspection<'_> {
                 let counts = Counts {
                     frames: count,
                     dropped: frames.dropped().unwrap_or(0),
-                    unsent: self.mouth.unsent,
+                    unsent: self.mouth.unsent.saturating_add(self.heed.overflow),
                     flows: self.engine.flows() as u64,
                     evicted: self.engine.counters().flows_evicted,
                     queued: done.packets,
@@ -189,7 +202,7 @@ impl Inspection<'_> {
     /// Takes one packet; `waits` says that it goes on only if nothing is found.
     fn look(&mut self, at: u64, link: Link, frame: &[u8], waits: bool) -> Findings {
         let mut ear = Ear::default();
-        self.engine.frame(at, link, frame, &mut ear);
+        self.engine.frame(at, link, frame, &mut Both(&mut ear, &mut self.heed));
         self.over(&ear);
         let current = self.engine.current();
         if let Some(current) = current {
@@ -197,9 +210,12 @@ impl Inspection<'_> {
             if let Some(application) = current.application.filter(|_| ear.identified) {
                 self.mouth.say(Told::Application { connection, application: application.0 });
             }
+            self.heed.say(connection, current.session, |told| self.mouth.say(told));
             if ear.settled {
                 self.mouth.say(Told::Settled(connection));
             }
+        } else {
+            self.heed.drop_frame();
         }
         let mut findings = Findings::default();
         for (threat, endpoints, side) in ear.attacks {
@@ -319,6 +335,8 @@ impl Mouth<'_> {
 fn size(told: &Told) -> usize {
     match told {
         Told::Attack { packet, .. } => packet.len().saturating_mul(4).saturating_add(400),
+        Told::Name { addresses, .. } => addresses.len().saturating_mul(64).saturating_add(800),
+        Told::Host { .. } => 800,
         _ => 250,
     }
 }
