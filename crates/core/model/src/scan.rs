@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{NodeId, WorkloadId};
 use crate::scan_report::ScanReport;
+use crate::signature::RootOfTrust;
 use crate::time::Timestamp;
 
 /// Number of a scan of one controller, from 1.
@@ -194,6 +195,8 @@ pub struct RegistryImage {
     pub layers: bool,
     /// `repository:tag` in the same registry whose findings are marked as those of the base image; empty for none.
     pub base_image: String,
+    /// Whose signatures are looked for; empty for nobody's.
+    pub roots_of_trust: Vec<RootOfTrust>,
 }
 
 /// Where a scan gets what it looks at.

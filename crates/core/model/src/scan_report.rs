@@ -137,6 +137,50 @@ pub struct ScanLayer {
     pub size: u64,
 }
 
+/// `BenchItem` of the contract: an item of a benchmark, judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct BenchItem {
+    /// Its number (`I.4.1`).
+    pub test_number: String,
+    /// docker, kubernetes or custom.
+    pub category: String,
+    /// What is looked at.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Level 1 or Level 2.
+    pub profile: String,
+    /// It counts for the benchmark's score.
+    pub scored: bool,
+    /// It is judged without a person.
+    pub automated: bool,
+    /// PASS, INFO, WARN, MANUAL, HIGH, NOTE or ERROR.
+    pub level: String,
+    /// What it asks for.
+    pub description: String,
+    /// What to do.
+    pub remediation: String,
+    /// What was found against it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub message: Vec<String>,
+}
+
+/// `ScanSignatureInfo` of the contract: who signed an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ScanSignatureInfo {
+    /// Verifiers whose signature it has, as `root/verifier`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verifiers: Vec<String>,
+    /// When that was judged, RFC 3339.
+    pub verification_timestamp: String,
+    /// Of each other verifier, why each signature does not count for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
 /// What an image says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -185,6 +229,10 @@ pub struct ScanReport {
     pub cmds: Vec<String>,
     /// The image's labels.
     pub labels: BTreeMap<String, String>,
+    /// Items of the benchmark on images, judged.
+    pub checks: Vec<BenchItem>,
+    /// Who signed the image; none where nobody asked.
+    pub signature_data: Option<ScanSignatureInfo>,
     /// Facts of an image; none for a container or a node.
     pub image: Option<ScannedImage>,
     /// Names under which advisories may speak of what is installed, sorted, each once: a change of a database that

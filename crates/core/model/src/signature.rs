@@ -8,6 +8,9 @@ pub const MAX_ROOTS: usize = 64;
 /// See [`MAX_ROOTS`].
 pub const MAX_VERIFIERS: usize = 256;
 
+/// Longest text of keys or certificates, in bytes.
+pub const MAX_PEM_BYTES: usize = 32 * 1024;
+
 /// What signatures are traced back to. Without keys or certificates of its own, and not `rootless_keypairs_only`, it is
 /// Sigstore's public instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,8 @@ use std::fmt;
 use nv_model::name::ScannerId;
 use nv_model::scan::{BlobId, DatabaseInfo, RegistryAccess, RegistryImage, ScanFailure, ScanTaskId};
 
+use nv_model::signature::{MAX_PEM_BYTES, MAX_ROOTS, MAX_VERIFIERS, RootOfTrust, Verifier, VerifierType};
+
 use crate::bounds::{
     MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, MAX_CHANGED_PACKAGES, MAX_CREDITS, MAX_TEXT_BYTES,
     MAX_TOKEN_BYTES, MAX_WORD_BYTES,
@@ -162,6 +164,10 @@ impl TryFrom<proto::Image> for RegistryImage {
             reference: text("reference", raw.reference, MAX_TEXT_BYTES)?,
             layers: raw.layers,
             base_image: text("base_image", raw.base_image, MAX_TEXT_BYTES)?,
+            roots_of_trust: {
+                length("roots_of_trust", raw.roots_of_trust.len(), MAX_ROOTS)?;
+                raw.roots_of_trust.into_iter().map(root).collect::<Read<_>>()?
+            },
         })
     }
 }
@@ -174,7 +180,53 @@ impl From<RegistryImage> for proto::Image {
             reference: model.reference,
             layers: model.layers,
             base_image: model.base_image,
+            roots_of_trust: model.roots_of_trust.into_iter().take(MAX_ROOTS).map(root_message).collect(),
         }
+    }
+}
+
+fn root(raw: proto::RootOfTrust) -> Read<RootOfTrust> {
+    let pem = |path: &str, raw: String| text(path, raw, MAX_PEM_BYTES);
+    length("verifiers", raw.verifiers.len(), MAX_VERIFIERS)?;
+    Ok(RootOfTrust {
+        name: text("name", raw.name, MAX_TEXT_BYTES)?,
+        is_private: raw.is_private,
+        rootless_keypairs_only: raw.rootless_keypairs_only,
+        rekor_public_key: pem("rekor_public_key", raw.rekor_public_key)?,
+        root_cert: pem("root_cert", raw.root_cert)?,
+        sct_public_key: pem("sct_public_key", raw.sct_public_key)?,
+        comment: String::new(),
+        verifiers: raw.verifiers.into_iter().map(verifier).collect::<Read<_>>()?,
+    })
+}
+
+fn verifier(raw: proto::Verifier) -> Read<Verifier> {
+    Ok(Verifier {
+        name: text("name", raw.name, MAX_TEXT_BYTES)?,
+        verifier_type: if raw.keypair { VerifierType::Keypair } else { VerifierType::Keyless },
+        public_key: text("public_key", raw.public_key, MAX_PEM_BYTES)?,
+        cert_issuer: text("cert_issuer", raw.cert_issuer, MAX_TEXT_BYTES)?,
+        cert_subject: text("cert_subject", raw.cert_subject, MAX_TEXT_BYTES)?,
+        comment: String::new(),
+    })
+}
+
+fn root_message(model: RootOfTrust) -> proto::RootOfTrust {
+    let verifiers = model.verifiers.into_iter().take(MAX_VERIFIERS).map(|verifier| proto::Verifier {
+        name: verifier.name,
+        keypair: verifier.verifier_type == VerifierType::Keypair,
+        public_key: verifier.public_key,
+        cert_issuer: verifier.cert_issuer,
+        cert_subject: verifier.cert_subject,
+    });
+    proto::RootOfTrust {
+        name: model.name,
+        is_private: model.is_private,
+        rootless_keypairs_only: model.rootless_keypairs_only,
+        rekor_public_key: model.rekor_public_key,
+        root_cert: model.root_cert,
+        sct_public_key: model.sct_public_key,
+        verifiers: verifiers.collect(),
     }
 }
 

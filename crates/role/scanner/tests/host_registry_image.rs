@@ -1,9 +1,5 @@
 //! An image in a registry to a report, against Debian's `docker-registry`.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "what a test cannot go on without fails it"
-)]
+#![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
 
 use nv_lab::Registry;
 use nv_role_scanner::{
