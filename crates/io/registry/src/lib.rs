@@ -10,17 +10,25 @@
 //! given whole when its bytes have that digest, and credentials go to the registry and to the authority that it names
 //! over TLS alone, and never along a redirection.
 
+mod aws;
 mod blob;
+mod catalog;
 mod challenge;
 mod error;
+mod filter;
+mod kind;
 mod list;
 mod name;
 mod referrer;
 mod request;
 mod token;
 
+pub use aws::AwsKey;
 pub use blob::Blob;
+pub use catalog::{Catalog, JFrogMode, KindOptions, Listed, MAX_REPOSITORIES};
 pub use error::RegistryError;
+pub use filter::{Filter, FilterError, is_beside};
+pub use kind::Kind;
 pub use list::Pages;
 pub use name::{Digest, NameError, Reference, Repository};
 pub use referrer::Referrer;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE, RETRY_AFTER,
+};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -16,6 +18,8 @@ use crate::token::Authority;
 
 /// Largest manifest: what the distribution specification asks registries to take at least.
 pub(crate) const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+/// Largest answer of an API beside the registry.
+const MAX_API: u64 = 16 * 1024 * 1024;
 /// Of an error's answer, for its message.
 const MAX_ERROR: u64 = 64 * 1024;
 /// Most characters of a registry's own words that go into an error.
@@ -42,6 +46,13 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 pub enum Credentials {
     /// User and password, or what a registry takes in its place (a personal token, `AWS`, `_json_key`).
     Password {
+        /// The user.
+        user: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// User and password with each request, also where nobody asks for them: what APIs beside a registry take.
+    Basic {
         /// The user.
         user: String,
         /// The password.
@@ -94,6 +105,8 @@ pub struct Registry {
     base: Url,
     host: String,
     authority: Authority,
+    /// A header that goes with every request.
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 /// One thing that is asked for.
@@ -144,7 +157,61 @@ impl Registry {
         let host = base.host_str().unwrap_or_default().to_owned();
         let host = base.port().map(|port| format!("{host}:{port}")).unwrap_or(host);
         let authority = Authority::new(options.credentials, host.clone(), base.scheme() == "https");
-        Ok(Self { client, base, host, authority })
+        Ok(Self { client, base, host, authority, header: None })
+    }
+
+    /// The same with a header that goes with every request.
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Result<Self, RegistryError> {
+        let value = HeaderValue::from_str(value).map_err(|_invalid| RegistryError::Malformed {
+            host: self.host.clone(),
+            what: "the account",
+            reason: "it has characters that no header may have".to_owned(),
+        })?;
+        self.header = Some((HeaderName::from_static(name), value));
+        Ok(self)
+    }
+
+    /// What an API beside the registry has under a path, JSON.
+    pub(crate) async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, RegistryError> {
+        let what = path.split('?').next().unwrap_or_default().to_owned();
+        let ask = self.ask(path, "application/json", String::new(), what.clone())?;
+        let answer = self.get(&ask).await?;
+        let bytes = self.read(answer, MAX_API, &what).await?;
+        serde_json::from_slice(&bytes).map_err(|error| RegistryError::Malformed {
+            host: self.host.clone(),
+            what: "an answer of the API",
+            reason: format!("{what}: {error}"),
+        })
+    }
+
+    /// Sends a body once, and gives the answer's, once it is a success. What it says of a refusal is not told: it may
+    /// quote what was sent.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        headers: &[(&'static str, String)],
+        body: String,
+        what: &str,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let ask = self.ask(path, "application/json", String::new(), what.to_owned())?;
+        let mut request = self.client.post(ask.url).header(ACCEPT, ask.accept).body(body);
+        for (name, value) in headers {
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|_invalid| RegistryError::Address { url: self.base.to_string() })?;
+            value.set_sensitive(true);
+            request = request.header(*name, value);
+        }
+        let host = self.host.clone();
+        let answer = request.send().await;
+        let answer = answer.map_err(|source| RegistryError::Unreachable { host: host.clone(), source })?;
+        let (what, status) = (what.to_owned(), answer.status());
+        match status {
+            _ if status.is_success() => self.read(answer, MAX_API, &what).await,
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(RegistryError::Denied { host, what, status: status.as_u16() })
+            }
+            _ => Err(RegistryError::Refused { host, what, status: status.as_u16(), message: String::new() }),
+        }
     }
 
     /// Host and port, for messages.
@@ -243,6 +310,9 @@ impl Registry {
             }
             if ask.from > 0 {
                 request = request.header(RANGE, format!("bytes={}-", ask.from));
+            }
+            if let Some((name, value)) = &self.header {
+                request = request.header(name, value);
             }
             let pause = FIRST_PAUSE.saturating_mul(1 << tries);
             let answer = match request.send().await {

@@ -59,6 +59,9 @@ impl Authority {
         if let Some(Credentials::Token(token)) = &self.credentials {
             return secret(&format!("Bearer {}", token.expose_secret()));
         }
+        if matches!(self.credentials, Some(Credentials::Basic { .. })) {
+            return self.basic();
+        }
         let state = self.state.lock().await;
         if state.basic {
             return self.basic();
@@ -80,7 +83,7 @@ impl Authority {
             status,
         };
         let refused = || denied(&self.host, StatusCode::UNAUTHORIZED.as_u16());
-        if matches!(self.credentials, Some(Credentials::Token(_))) {
+        if matches!(self.credentials, Some(Credentials::Token(_) | Credentials::Basic { .. })) {
             return Err(refused());
         }
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
@@ -178,7 +181,11 @@ impl Authority {
     }
 
     fn basic(&self) -> Option<HeaderValue> {
-        let Some(Credentials::Password { user, password }) = &self.credentials else { return None };
+        let Some(Credentials::Password { user, password } | Credentials::Basic { user, password }) =
+            &self.credentials
+        else {
+            return None;
+        };
         let pair = format!("{user}:{}", password.expose_secret());
         secret(&format!("Basic {}", BASE64_STANDARD.encode(pair)))
     }
