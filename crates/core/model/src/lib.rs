@@ -1,8 +1,8 @@
 //! The words of the product, without I/O, clock or async.
 //!
 //! Read in this order: [`name`] and [`time`] (what things are called, when they happened), [`workload`] and
-//! [`node`] (what runs), [`group`] (selectors over workloads), [`mode`], [`rule`] and [`profile`] (what an
-//! operator allows), [`policy`] (what one node is told), [`observation`] (what one node tells), [`verdict`]
+//! [`node`] (what runs), [`group`] (selectors over workloads), [`mode`], [`rule`], [`profile`] and [`sensor`]
+//! (what an operator allows), [`policy`] (what one node is told), [`observation`] (what one node tells), [`verdict`]
 //! (what was decided), [`record`] (what is logged), [`question`] (what a controller asks a node), [`scan`] and
 //! [`scan_report`] (what is looked at for vulnerabilities, and what was found).
 
@@ -24,6 +24,7 @@ pub mod record;
 pub mod rule;
 pub mod scan;
 pub mod scan_report;
+pub mod sensor;
 pub mod signature;
 pub mod system;
 pub mod threat;

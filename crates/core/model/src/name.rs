@@ -133,6 +133,11 @@ name!(
     GroupName, "group name", 256, |c| c.is_ascii_alphanumeric() || "._:/-%@".contains(c)
 );
 
+name!(
+    /// A sensor, or one of its rules: `[A-Za-z0-9._:-]`, 1 to 256 bytes.
+    SensorName, "sensor name", 256, |c| c.is_ascii_alphanumeric() || "._:-".contains(c)
+);
+
 impl GroupName {
     /// The learned group of a service: `nv.<service>.<domain>`, or `nv.<service>` outside of any namespace.
     /// Characters that a group name does not take become `_`.

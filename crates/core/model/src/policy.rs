@@ -14,6 +14,7 @@ use crate::name::{GroupName, WorkloadId};
 use crate::port::Ports;
 use crate::profile::EffectiveProfile;
 use crate::rule::RuleId;
+use crate::sensor::{Sensor, SensorGroup, SensorId};
 use crate::verdict::Action;
 
 /// Number of a policy. A later policy has a higher one; 0 is "none yet".
@@ -117,6 +118,12 @@ pub struct NodePolicy {
     pub rules: Vec<ResolvedRule>,
     /// Node-wide settings.
     pub settings: NodeSettings,
+    /// Sensors that a group of `sensor_groups` uses.
+    #[serde(default)]
+    pub sensors: BTreeMap<SensorId, Sensor>,
+    /// Groups with sensors that have a member here.
+    #[serde(default)]
+    pub sensor_groups: BTreeMap<GroupName, SensorGroup>,
 }
 
 /// Settings that a node needs.
@@ -159,6 +166,14 @@ pub struct PolicyDelta {
     pub rule_order: Option<Vec<RuleId>>,
     /// Settings, when they changed.
     pub settings: Option<NodeSettings>,
+    /// Sensors that are new or changed.
+    pub sensors: BTreeMap<SensorId, Sensor>,
+    /// Sensors that no group here uses any more.
+    pub sensors_gone: Vec<SensorId>,
+    /// Groups with sensors that are new or changed.
+    pub sensor_groups: BTreeMap<GroupName, SensorGroup>,
+    /// Groups that have no sensors, or no member here, any more.
+    pub sensor_groups_gone: Vec<GroupName>,
 }
 
 /// Why a delta cannot be applied.
@@ -215,6 +230,10 @@ impl NodePolicy {
             rules: next.rules.iter().filter(|rule| old_rules.get(&rule.id) != Some(rule)).cloned().collect(),
             rule_order: (old_order != new_order).then_some(new_order),
             settings: (self.settings != next.settings).then_some(next.settings),
+            sensors: changed(&self.sensors, &next.sensors),
+            sensors_gone: gone(&self.sensors, &next.sensors),
+            sensor_groups: changed(&self.sensor_groups, &next.sensor_groups),
+            sensor_groups_gone: gone(&self.sensor_groups, &next.sensor_groups),
         }
     }
 
@@ -232,8 +251,16 @@ impl NodePolicy {
                 Ok(())
             }
         }
-        let content =
-            (&self.workloads, &self.profiles, &self.identities, &self.addresses, &self.rules, &self.settings);
+        let sensors = (&self.sensors, &self.sensor_groups);
+        let content = (
+            &self.workloads,
+            &self.profiles,
+            &self.identities,
+            &self.addresses,
+            &self.rules,
+            &self.settings,
+            sensors,
+        );
         let mut hasher = Hasher(sha2::Digest::new());
         // Every key is a text or a number, so that this cannot fail; an empty digest equals no other.
         if serde_json::to_writer(&mut hasher, &content).is_err() {
@@ -262,6 +289,10 @@ impl NodePolicy {
         next.identities.retain(|id, _| !delta.identities_gone.contains(id));
         next.addresses.extend(delta.addresses.clone());
         next.addresses.retain(|net, _| !delta.addresses_gone.contains(net));
+        next.sensors.extend(delta.sensors.clone());
+        next.sensors.retain(|id, _| !delta.sensors_gone.contains(id));
+        next.sensor_groups.extend(delta.sensor_groups.clone());
+        next.sensor_groups.retain(|group, _| !delta.sensor_groups_gone.contains(group));
         let mut rules: BTreeMap<RuleId, ResolvedRule> =
             next.rules.drain(..).map(|rule| (rule.id, rule)).collect();
         let held: Vec<RuleId> = if delta.base == Revision(0) {

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::ApplicationId;
+use crate::name::{GroupName, SensorName};
 use crate::observation::Peer;
 use crate::port::Protocol;
+use crate::sensor::SensorKind;
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
 
@@ -43,10 +45,31 @@ impl Severity {
     }
 }
 
-/// An attack that inspection saw in a connection.
+/// Which rule of which sensor holds for a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sensed {
+    /// What the sensor is for.
+    pub kind: SensorKind,
+    /// Its name.
+    pub sensor: SensorName,
+    /// The rule's name within it.
+    pub rule: SensorName,
+    /// The group that uses the sensor.
+    pub group: GroupName,
+}
+
+impl Sensed {
+    /// The threat's name: `DLP.<sensor>.<rule>` or `WAF.<sensor>.<rule>`.
+    #[must_use]
+    pub fn threat(&self) -> String {
+        format!("{}{}.{}", self.kind.prefix(), self.sensor, self.rule)
+    }
+}
+
+/// An attack that inspection saw in a connection, or a message that a sensor matches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreatObservation {
-    /// Its number in the contract's list.
+    /// Its number in the contract's list, or that of the sensor's rule.
     pub threat: u32,
     /// Its name there (`SQL.Injection`).
     pub name: String,
@@ -78,4 +101,7 @@ pub struct ThreatObservation {
     pub count: u32,
     /// When it first happened.
     pub at: Timestamp,
+    /// The sensor that matched; `None` for an attack on a protocol.
+    #[serde(default)]
+    pub sensed: Option<Box<Sensed>>,
 }

@@ -20,6 +20,12 @@ pub const MAX_IDENTITIES: usize = 65_536;
 pub const MAX_RULE_ENDS: usize = 65_536;
 /// Addresses that one node is told of.
 pub const MAX_ADDRESSES: usize = 262_144;
+/// Sensors of one node, and of one group.
+pub const MAX_SENSORS: usize = 1024;
+/// Rules of one sensor.
+pub const MAX_SENSOR_RULES: usize = 1024;
+/// Patterns of one rule of a sensor.
+pub const MAX_SENSOR_PATTERNS: usize = 64;
 /// Network rules of one node.
 pub const MAX_RULES: usize = 120_000;
 /// Applications of one rule.

@@ -17,6 +17,7 @@ mod policy;
 mod question;
 mod read;
 mod scan;
+mod sensor;
 #[cfg(test)]
 mod tests;
 mod vitals;

@@ -200,7 +200,7 @@ impl TryFrom<proto::ThreatObservation> for ThreatObservation {
         let severity = Severity::ALL.into_iter().find(|severity| severity.name() == raw.severity);
         Ok(Self {
             threat: raw.threat,
-            name: text("name", raw.name, MAX_WORD_BYTES)?,
+            name: text("name", raw.name, MAX_TEXT_BYTES)?,
             severity: severity.ok_or_else(|| WireError::value("severity", "is no known severity"))?,
             client: peer("client", raw.client)?,
             server: peer("server", raw.server)?,
@@ -215,6 +215,11 @@ impl TryFrom<proto::ThreatObservation> for ThreatObservation {
             packet_bytes: raw.packet_bytes,
             count: raw.count,
             at: time(raw.at),
+            sensed: raw
+                .sensed
+                .map(|sensed| sensed.try_into().map(Box::new))
+                .transpose()
+                .map_err(|error: WireError| error.under("sensed"))?,
         })
     }
 }
@@ -225,7 +230,7 @@ impl From<ThreatObservation> for proto::ThreatObservation {
         packet.truncate(MAX_PACKET_BYTES);
         Self {
             threat: model.threat,
-            name: clip(model.name, MAX_WORD_BYTES),
+            name: clip(model.name, MAX_TEXT_BYTES),
             severity: model.severity.name().to_owned(),
             client: Some(model.client.into()),
             server: Some(model.server.into()),
@@ -240,6 +245,7 @@ impl From<ThreatObservation> for proto::ThreatObservation {
             packet_bytes: model.packet_bytes,
             count: model.count.max(1),
             at: model.at.nanos(),
+            sensed: model.sensed.map(|sensed| (*sensed).into()),
         }
     }
 }

@@ -11,11 +11,12 @@ use nv_model::policy::{
 };
 use nv_model::profile::{EffectiveProfile, ProcessRule};
 use nv_model::rule::RuleId;
+use nv_model::sensor::Sensor;
 use nv_model::verdict::Action;
 
 use crate::bounds::{
     MAX_ADDRESSES, MAX_APPLICATIONS, MAX_FILE_RULES, MAX_IDENTITIES, MAX_NAMES, MAX_PORTS_TEXT_BYTES,
-    MAX_PROCESS_RULES, MAX_PROFILES, MAX_RULE_ENDS, MAX_RULES, MAX_TEXT_BYTES, MAX_TOKEN_BYTES,
+    MAX_PROCESS_RULES, MAX_PROFILES, MAX_RULE_ENDS, MAX_RULES, MAX_SENSORS, MAX_TEXT_BYTES, MAX_TOKEN_BYTES,
     MAX_WORD_BYTES, MAX_WORKLOADS,
 };
 use crate::enforcer::v1 as proto;
@@ -77,7 +78,7 @@ const fn fault_number(fault: Fault) -> i32 {
     }
 }
 
-fn action(path: &str, raw: i32) -> Read<Action> {
+pub(crate) fn action(path: &str, raw: i32) -> Read<Action> {
     match proto::Action::try_from(raw) {
         Ok(proto::Action::Allow) => Ok(Action::Allow),
         Ok(proto::Action::Deny) => Ok(Action::Deny),
@@ -86,7 +87,7 @@ fn action(path: &str, raw: i32) -> Read<Action> {
     }
 }
 
-const fn action_number(action: Action) -> i32 {
+pub(crate) const fn action_number(action: Action) -> i32 {
     match action {
         Action::Allow => proto::Action::Allow as i32,
         Action::Deny => proto::Action::Deny as i32,
@@ -354,6 +355,14 @@ impl TryFrom<proto::PolicyDelta> for PolicyDelta {
             }
             None => None,
         };
+        let sensors: Vec<Sensor> = list("sensors", raw.sensors, MAX_SENSORS)?;
+        length("sensor_groups", raw.sensor_groups.len(), MAX_PROFILES)?;
+        let sensor_groups = raw.sensor_groups.into_iter().map(|(name, group)| {
+            let group = group.try_into().map_err(|error: WireError| {
+                error.under(format_args!("sensor_groups[{}]", name.escape_debug()))
+            })?;
+            Ok((parse("sensor_groups key", &name)?, group))
+        });
         let settings = raw
             .settings
             .map(|settings| settings.try_into().map_err(|error: WireError| error.under("settings")))
@@ -372,6 +381,10 @@ impl TryFrom<proto::PolicyDelta> for PolicyDelta {
             rules: list("rules", raw.rules, MAX_RULES)?,
             rule_order,
             settings,
+            sensors: sensors.into_iter().map(|sensor| (sensor.id(), sensor)).collect(),
+            sensors_gone: parsed_list("sensors_gone", &raw.sensors_gone, MAX_SENSORS)?,
+            sensor_groups: sensor_groups.collect::<Read<BTreeMap<_, _>>>()?,
+            sensor_groups_gone: parsed_list("sensor_groups_gone", &raw.sensor_groups_gone, MAX_PROFILES)?,
         })
     }
 }
@@ -395,6 +408,14 @@ impl From<PolicyDelta> for proto::PolicyDelta {
                 .rule_order
                 .map(|ids| proto::RuleOrder { ids: ids.into_iter().map(|id| id.0).collect() }),
             settings: model.settings.map(Into::into),
+            sensors: model.sensors.into_values().map(Into::into).collect(),
+            sensors_gone: model.sensors_gone.into_iter().map(String::from).collect(),
+            sensor_groups: model
+                .sensor_groups
+                .into_iter()
+                .map(|(name, group)| (name.into(), group.into()))
+                .collect(),
+            sensor_groups_gone: model.sensor_groups_gone.into_iter().map(String::from).collect(),
         }
     }
 }

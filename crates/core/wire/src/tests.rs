@@ -17,7 +17,8 @@ use nv_model::port::{PortRange, Ports, Protocol};
 use nv_model::profile::{EffectiveProfile, PathPattern, ProcessRule};
 use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEntry};
 use nv_model::rule::RuleId;
-use nv_model::threat::{Severity, ThreatObservation};
+use nv_model::sensor::{PatternContext, Sensor, SensorGroup, SensorKind, SensorPattern, SensorRule};
+use nv_model::threat::{Sensed, Severity, ThreatObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Action, Mechanism, Verdict};
 use nv_model::vitals::{Drops, Shedding, Vitals};
@@ -55,6 +56,9 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 }
 fn mode() -> impl Strategy<Value = Mode> {
     select(vec![Mode::Discover, Mode::Monitor, Mode::Protect])
+}
+fn origin() -> impl Strategy<Value = Origin> {
+    select(vec![Origin::Learned, Origin::UserCreated, Origin::Ground, Origin::Federal, Origin::SystemDefined])
 }
 fn fault() -> impl Strategy<Value = Fault> {
     select(vec![Fault::Open, Fault::Closed])
@@ -163,10 +167,12 @@ prop_compose! {
 }
 prop_compose! {
     fn threat()(client in peer(), server in peer(), flags in any::<[bool; 2]>(), protocol in protocol(), ports in any::<[u16; 2]>(), application in option::of(1_u32..),
-                name in word(), severity in select(Severity::ALL.to_vec()), threat in any::<u32>(), verdict in verdict(), packet in vec(any::<u8>(), 0..200), packet_bytes in any::<u32>(), count in 1_u32.., at in at()) -> Observation {
+                name in word(), severity in select(Severity::ALL.to_vec()), threat in any::<u32>(), verdict in verdict(), packet in vec(any::<u8>(), 0..200), last in (any::<u32>(), 1_u32.., at(), option::of((sensor(), group())))) -> Observation {
+        let (packet_bytes, count, at, sensed) = last;
+        let sensed = sensed.map(|(sensor, group)| Sensed { kind: sensor.kind, rule: sensor.name.clone(), sensor: sensor.name, group });
         Observation::Threat(Box::new(ThreatObservation {
             threat, name, severity, client, server, ingress: flags[0], protocol, client_port: ports[0], server_port: ports[1], application: application.map(ApplicationId),
-            by_client: flags[1], verdict, packet, packet_bytes, count, at,
+            by_client: flags[1], verdict, packet, packet_bytes, count, at, sensed: sensed.map(Box::new),
         }))
     }
 }
@@ -244,7 +250,27 @@ prop_compose! {
     }
 }
 prop_compose! {
-    fn delta()(revisions in (any::<u64>(), any::<u64>()),
+    fn sensor()(name in select(vec!["sensor.creditcard", "a:b"]), dlp in any::<bool>(), origin in origin(), predefined in any::<bool>(), id in any::<u32>(),
+                value in word(), absent in any::<bool>(), context in select(PatternContext::ALL.to_vec())) -> Sensor {
+        let rules = vec![SensorRule { name: name.parse().unwrap(), id, patterns: vec![SensorPattern { value, absent, context }] }];
+        Sensor { name: name.parse().unwrap(), kind: if dlp { SensorKind::Dlp } else { SensorKind::Waf }, comment: String::new(), origin, predefined, rules }
+    }
+}
+prop_compose! {
+    fn delta()(plain in plain_delta(), sensors in vec(sensor(), 0..3), gone in vec(sensor(), 0..2), groups in btree_map(group(), (vec((sensor(), action()), 0..3), vec(any::<u32>().prop_map(IdentityId), 0..3)), 0..3),
+               sensor_groups_gone in vec(group(), 0..3)) -> PolicyDelta {
+        let groups = groups.into_iter().map(|(name, (settings, members))| {
+            let settings = settings.into_iter().map(|(sensor, action)| (sensor.id(), action)).collect();
+            (name, SensorGroup { settings, members })
+        });
+        PolicyDelta {
+            sensors: sensors.into_iter().map(|sensor| (sensor.id(), sensor)).collect(), sensors_gone: gone.iter().map(Sensor::id).collect(),
+            sensor_groups: groups.collect(), sensor_groups_gone, ..plain
+        }
+    }
+}
+prop_compose! {
+    fn plain_delta()(revisions in (any::<u64>(), any::<u64>()),
                workloads in btree_map(id(), (group(), any::<u32>(), any::<bool>()).prop_map(|(group, identity, quarantined)| WorkloadPolicy { group, identity: IdentityId(identity), quarantined }), 0..3),
                workloads_gone in vec(id(), 0..3), profiles in vec(profile(), 0..3), profiles_gone in vec(group(), 0..3),
                identities in btree_map(any::<u32>().prop_map(IdentityId), (select(vec![IdentityKind::Workload, IdentityKind::Node, IdentityKind::External, IdentityKind::Unmanaged, IdentityKind::Address]), group(), option::of(mode()), vec("[a-z]{1,9}[.]example", 0..3)).prop_map(|(kind, group, mode, names)| Identity { kind, group, mode, names }), 0..3),
@@ -256,6 +282,7 @@ prop_compose! {
             base: Revision(revisions.0), revision: Revision(revisions.1), workloads, workloads_gone,
             profiles: profiles.into_iter().map(|profile| (profile.group.clone(), profile)).collect(), profiles_gone, identities, identities_gone, addresses, addresses_gone, rules, rule_order,
             settings: settings.map(|(network, profile, baseline, fault, strict_group_mode, network_policy_disabled)| NodeSettings { new_service: Modes { network, profile, baseline, fault }, strict_group_mode, network_policy_disabled }),
+            ..PolicyDelta::default()
         }
     }
 }

@@ -2,7 +2,7 @@
 //! nothing is copied, and how the pieces are cut may change with how the stream was cut; what they are together does not.
 
 use crate::event::SessionId;
-use crate::key::Side;
+use crate::key::{Endpoints, Side};
 
 /// A piece of what one side says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Content<'a> {
     pub at: u64,
     /// The flow.
     pub session: SessionId,
+    /// Who talks to whom.
+    pub endpoints: Endpoints,
     /// Who says it.
     pub side: Side,
     /// Which request or answer; 0 where a stream has none.

@@ -37,7 +37,8 @@ fn tell_lost<S: Sink>(moment: &mut Moment<'_, S>, flow: &Flow, side: Side) {
 }
 
 fn tell<S: Sink>(moment: &mut Moment<'_, S>, flow: &Flow, side: Side, transaction: u32, part: Part<'_>) {
-    moment.sink.content(&Content { at: moment.at, session: flow.id, side, transaction, part });
+    let (at, session, endpoints) = (moment.at, flow.id, flow.endpoints());
+    moment.sink.content(&Content { at, session, endpoints, side, transaction, part });
 }
 
 fn ports(flow: &Flow, midstream: bool) -> Ports {

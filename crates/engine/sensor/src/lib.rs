@@ -19,6 +19,7 @@ pub mod decode;
 mod literal;
 pub mod matcher;
 mod message;
+pub mod model;
 mod needles;
 pub mod predefined;
 mod program;

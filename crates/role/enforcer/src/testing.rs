@@ -46,6 +46,15 @@ pub(crate) fn agent(clock: Arc<dyn Clock>) -> Agent {
     })
 }
 
+/// A workload with this address.
+pub(crate) fn workload_at(address: &str) -> nv_model::workload::Workload {
+    serde_json::from_value(serde_json::json!({
+        "id": "w", "name": "w", "node": "n", "service": "s",
+        "interfaces": [{"interface": "eth0", "address": format!("{address}/24")}],
+    }))
+    .unwrap()
+}
+
 /// A program that was run on the host.
 pub(crate) fn ran(path: &str, verdict: Verdict) -> Observation {
     let group = nv_model::name::GroupName::nodes();

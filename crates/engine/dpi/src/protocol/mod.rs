@@ -118,8 +118,8 @@ impl Context<'_> {
     }
     /// Tells some of a message, for whoever looks for patterns.
     pub(crate) fn content(&mut self, transaction: u32, part: Part<'_>) {
-        let (at, session, side) = (self.at, self.session, self.side);
-        self.sink.content(&Content { at, session, side, transaction, part });
+        let (at, session, endpoints, side) = (self.at, self.session, self.endpoints, self.side);
+        self.sink.content(&Content { at, session, endpoints, side, transaction, part });
     }
     pub(crate) fn text(&mut self, field: Field, transaction: u32, value: &[u8]) {
         self.tell(Kind::Field { transaction, field, value: Value::Text(value) });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nv_dpi::content::{Body, Content, Part};
 use nv_dpi::event::SessionId;
-use nv_dpi::key::Side;
+use nv_dpi::key::{Endpoint, Endpoints, Side, Transport};
 
 use crate::matcher::{Limits, Matcher};
 use crate::sensor::{Action, Context, Kind, Pattern, Rule, Sensor};
@@ -37,8 +37,11 @@ pub(crate) fn told(set: &Arc<SensorSet>, parts: &[Part<'_>], cuts: &[usize]) -> 
     let mut matcher = Matcher::new(Arc::clone(set), Limits::default());
     let mut told = Vec::new();
     let mut cut = cuts.iter().cycle();
+    let end = Endpoint { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 80 };
+    let endpoints = Endpoints { transport: Transport::Tcp, client: end, server: end };
     let mut say = |part: Part<'_>| {
-        let content = Content { at: 1, session: SessionId(7), side: Side::Client, transaction: 0, part };
+        let (session, side) = (SessionId(7), Side::Client);
+        let content = Content { at: 1, session, endpoints, side, transaction: 0, part };
         matcher.content(&content, &mut |found| told.push(found.rule.to_owned()));
     };
     let mut pieces = |bytes: &[u8], say: &mut dyn FnMut(&[u8])| {

@@ -5,20 +5,42 @@ use std::time::Duration;
 
 use nv_dpi::threat::Threat;
 use nv_model::application::ApplicationId;
+use nv_model::name::SensorName;
 use nv_model::observation::{ConnectionObservation, Observation, Peer};
-use nv_model::threat::{MAX_PACKET_BYTES, ThreatObservation};
+use nv_model::sensor::SensorId;
+use nv_model::threat::{MAX_PACKET_BYTES, Sensed, Severity, ThreatObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 
+use super::rules::Told;
 use super::{Agent, Later};
 use crate::applications::Applications;
-use crate::inspector::{Connection, Counts, Heard, Inspector, Sums, Told};
+use crate::inspector::{self, Connection, Counts, Heard, Inspector, Sums};
 use crate::kernel;
 
 /// How long it is until an inspector is started in the place of one that has ended.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause, when one after the other ends.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a threat is.
+struct What {
+    threat: u32,
+    name: String,
+    severity: Severity,
+    sensed: Option<Box<Sensed>>,
+}
+
+/// How a threat showed itself.
+struct Proof {
+    by_client: bool,
+    application: u32,
+    packet: Vec<u8>,
+    packet_bytes: u32,
+    stopped: bool,
+    count: u32,
+    at: u64,
+}
 
 /// The inspector and what it said.
 #[derive(Debug, Default)]
@@ -32,6 +54,7 @@ pub(super) struct Inspection {
     /// Words of earlier inspectors that found the queue full.
     lost: u64,
     pub(super) applications: Applications,
+    pub(super) rules: Told,
 }
 
 impl Inspection {
@@ -39,8 +62,12 @@ impl Inspection {
     pub(super) fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(Inspector::pid)
     }
+    /// The one that runs.
+    pub(super) fn running(&self) -> Option<&Inspector> {
+        self.running.as_ref()
+    }
     /// What is counted, by name.
-    pub(super) fn counters(&self) -> [(&'static str, u64); 14] {
+    pub(super) fn counters(&self) -> [(&'static str, u64); 17] {
         let sums = self.sums.total();
         let Counts { frames, dropped, unsent, flows, evicted, .. } = sums;
         let lost = self.running.as_ref().map_or(0, Inspector::lost);
@@ -57,6 +84,9 @@ impl Inspection {
             ("inspection.words_dropped", unsent.saturating_add(lost).saturating_add(self.lost)),
             ("inspection.words_strange", self.sums.strange),
             ("inspection.restarts", self.sums.restarts),
+            ("inspection.flows_for_sensors", sums.kept),
+            ("inspection.sensors_overflow", sums.unmatched),
+            ("inspection.rules_refused", self.rules.refused),
             ("inspection.applications", u64::try_from(self.applications.len()).unwrap_or(u64::MAX)),
             ("inspection.applications_overflow", self.applications.overflow()),
         ]
@@ -87,6 +117,8 @@ impl Agent {
             Ok(inspector) => {
                 tracing::info!(inspector = inspector.pid(), "packets are inspected");
                 self.inspection.running = Some(inspector);
+                self.inspection.rules.forget();
+                self.tell_rules();
             }
             Err(reason) => {
                 tracing::error!(reason, "no packet is inspected");
@@ -123,13 +155,13 @@ impl Agent {
         self.pump();
     }
 
-    fn told(&mut self, word: Told) {
+    fn told(&mut self, word: inspector::Told) {
         match word {
-            Told::Alive(counts) => {
+            inspector::Told::Alive(counts) => {
                 self.inspection.pause = Duration::ZERO;
                 self.inspection.sums.take(counts);
             }
-            Told::Application { connection, application } => {
+            inspector::Told::Application { connection, application } => {
                 let application = ApplicationId(application);
                 if application == ApplicationId::ANY || application.name().is_none() {
                     return self.strange();
@@ -137,25 +169,29 @@ impl Agent {
                 self.inspection.applications.learn(connection, application);
                 self.spoken.application(connection, application);
             }
-            Told::Software { connection, application } => {
+            inspector::Told::Software { connection, application } => {
                 let software = ApplicationId(application);
                 if software.name().is_none() {
                     return self.strange();
                 }
                 self.spoken.software(connection, software);
             }
-            Told::Host { connection, name } => match nv_policy::names::host(&name) {
+            inspector::Told::Host { connection, name } => match nv_policy::names::host(&name) {
                 Some(host) => self.spoken.host(connection, host),
                 None => self.strange(),
             },
-            Told::Name { connection, name, addresses } => self.name_answered(connection, &name, &addresses),
-            Told::Over(connection) => {
+            inspector::Told::Name { connection, name, addresses } => {
+                self.name_answered(connection, &name, &addresses);
+            }
+            inspector::Told::Over(connection) => {
                 self.inspection.applications.over(connection);
                 self.spoken.ended(connection, true);
             }
             // The reader has told the kernel.
-            Told::Settled(connection) => self.spoken.ended(connection, false),
-            Told::Attack {
+            inspector::Told::Settled(connection) | inspector::Told::Known(connection) => {
+                self.spoken.ended(connection, false);
+            }
+            inspector::Told::Attack {
                 threat,
                 connection,
                 by_client,
@@ -171,38 +207,94 @@ impl Agent {
                 };
                 // A packet that belongs to no connection has nobody to be told of.
                 let Some(connection) = connection else { return };
-                if packet.len() > MAX_PACKET_BYTES || count == 0 {
-                    return self.strange();
-                }
-                let Some((client, server, ingress)) = self.ends_of(connection) else { return self.strange() };
-                let application = ApplicationId(application);
-                // It can have been stopped where packets wait, and nowhere else.
-                let stopped =
-                    stopped && [connection.client, connection.server].iter().any(|end| self.waits(end.ip()));
-                let known = self.inspection.applications.get(connection);
-                self.tell(Observation::Threat(Box::new(ThreatObservation {
+                let what = What {
                     threat: threat.id(),
                     name: threat.name().to_owned(),
                     severity: threat.severity(),
-                    ingress,
-                    client,
-                    server,
-                    protocol: connection.protocol,
-                    client_port: connection.client.port(),
-                    server_port: connection.server.port(),
-                    application: known.or_else(|| {
-                        let named = application != ApplicationId::ANY && application.name().is_some();
-                        named.then_some(application)
-                    }),
-                    by_client,
-                    verdict: if stopped { Verdict::Deny } else { Verdict::Violate },
-                    packet,
-                    packet_bytes,
-                    count,
-                    at: Timestamp::from_nanos(i64::try_from(at).unwrap_or(i64::MAX)),
-                })));
+                    sensed: None,
+                };
+                let proof = Proof { by_client, application, packet, packet_bytes, stopped, count, at };
+                self.tell_threat(what, connection, proof);
+            }
+            inspector::Told::Match {
+                kind,
+                sensor,
+                rule,
+                id,
+                group,
+                connection,
+                by_client,
+                application,
+                packet,
+                packet_bytes,
+                stopped,
+                count,
+                at,
+            } => {
+                let (Ok(sensor), Ok(rule)) = (sensor.parse::<SensorName>(), rule.parse::<SensorName>())
+                else {
+                    return self.strange();
+                };
+                let held = &self.setup.held.policy;
+                let known = held.sensors.contains_key(&SensorId { kind, name: sensor.clone() });
+                if !known || !held.sensor_groups.contains_key(&group) {
+                    // It was taken away meanwhile, or never there.
+                    return self.strange();
+                }
+                let sensed = Sensed { kind, sensor, rule, group };
+                let what = What {
+                    threat: id,
+                    name: sensed.threat(),
+                    severity: Severity::Medium,
+                    sensed: Some(Box::new(sensed)),
+                };
+                let proof = Proof { by_client, application, packet, packet_bytes, stopped, count, at };
+                self.tell_threat(what, connection, proof);
+            }
+            inspector::Told::Rules { revision, refused } => {
+                if !self.inspection.rules.answered(revision, refused.as_deref()) {
+                    return self.strange();
+                }
+                // They may have changed meanwhile.
+                self.tell_rules();
             }
         }
+    }
+
+    /// Tells a threat of a connection, as far as it makes sense.
+    fn tell_threat(&mut self, what: What, connection: Connection, proof: Proof) {
+        let Proof { by_client, application, packet, packet_bytes, stopped, count, at } = proof;
+        if packet.len() > MAX_PACKET_BYTES || count == 0 {
+            return self.strange();
+        }
+        let Some((client, server, ingress)) = self.ends_of(connection) else { return self.strange() };
+        let application = ApplicationId(application);
+        // It can have been stopped where packets wait, and nowhere else.
+        let stopped =
+            stopped && [connection.client, connection.server].iter().any(|end| self.waits(end.ip()));
+        let known = self.inspection.applications.get(connection);
+        self.tell(Observation::Threat(Box::new(ThreatObservation {
+            threat: what.threat,
+            name: what.name,
+            severity: what.severity,
+            ingress,
+            client,
+            server,
+            protocol: connection.protocol,
+            client_port: connection.client.port(),
+            server_port: connection.server.port(),
+            application: known.or_else(|| {
+                let named = application != ApplicationId::ANY && application.name().is_some();
+                named.then_some(application)
+            }),
+            by_client,
+            verdict: if stopped { Verdict::Deny } else { Verdict::Violate },
+            packet,
+            packet_bytes,
+            count,
+            at: Timestamp::from_nanos(i64::try_from(at).unwrap_or(i64::MAX)),
+            sensed: what.sensed,
+        })));
     }
 
     fn strange(&mut self) {

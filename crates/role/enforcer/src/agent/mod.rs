@@ -24,6 +24,7 @@ mod policy;
 mod programs;
 mod question;
 mod queues;
+mod rules;
 mod seats;
 mod sessions;
 mod sockets;

@@ -63,6 +63,7 @@ impl Agent {
                 } else {
                     self.place_workloads();
                     self.watch_files();
+                    self.tell_rules();
                     self.look_after_queues();
                     ack.apply_micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
                     if let Err(error) = self.setup.held.store(&self.setup.held_path) {

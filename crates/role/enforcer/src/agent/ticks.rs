@@ -14,6 +14,7 @@ impl Agent {
         self.greet();
         self.look_after_keeper();
         self.look_after_inspector();
+        self.tell_rules();
         self.look_after_queues();
         self.retire_earlier_versions();
         self.weigh_load();

@@ -22,11 +22,12 @@ const CONTROL: u64 = 0;
 /// Where a panic is told.
 const STDERR: u64 = 2;
 
-/// For good. Takes root, and a process of one thread. `relay` is the socket through which the keeper is answered.
+/// For good, and for the calling thread alone: each thread of the process begins with it. Takes root. `relay` is the socket
+/// through which the keeper is answered, for the thread that answers.
 ///
 /// # Errors
 /// [`PrivilegesError`]: then no packet may be read.
-pub(super) fn confine(relay: BorrowedFd<'_>) -> Result<(), PrivilegesError> {
+pub(super) fn confine(relay: Option<BorrowedFd<'_>>) -> Result<(), PrivilegesError> {
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     privileges::empty_bounding_set()?;
     set_thread_groups(&[]).map_err(failed("groups"))?;
@@ -71,21 +72,28 @@ const ALLOWED: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
-fn allow_system_calls(relay: BorrowedFd<'_>) -> Result<(), PrivilegesError> {
+fn allow_system_calls(relay: Option<BorrowedFd<'_>>) -> Result<(), PrivilegesError> {
     let arch = std::env::consts::ARCH.try_into().map_err(failed("system calls of this machine"))?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().map(|number| (*number, Vec::new())).collect();
-    let relay = u64::try_from(relay.as_raw_fd()).map_err(failed("system calls"))?;
+    let relay = relay.map(|relay| u64::try_from(relay.as_raw_fd())).transpose();
+    let relay = relay.map_err(failed("system calls"))?;
     // A packet socket, and a queue's, sends as well as it receives: only those to the agent and the keeper may be written to.
-    let on = |descriptor| {
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, descriptor)
+    let compares = |how, descriptor| {
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, how, descriptor)
             .and_then(|condition| SeccompRule::new(vec![condition]))
             .map_err(failed("system calls"))
     };
-    rules.insert(libc::SYS_sendmsg, vec![on(CONTROL)?, on(relay)?]);
-    // Queues are read, and come through the relay.
+    let on = |descriptor| compares(SeccompCmpOp::Eq, descriptor);
+    // Rules come from the agent as files, queues come through the relay.
+    let sockets: Vec<SeccompRule> =
+        [CONTROL].into_iter().chain(relay).map(on).collect::<Result<_, PrivilegesError>>()?;
+    rules.insert(libc::SYS_sendmsg, sockets.clone());
+    rules.insert(libc::SYS_recvmsg, sockets);
+    // Queues are read.
     rules.insert(libc::SYS_recvfrom, Vec::new());
-    rules.insert(libc::SYS_recvmsg, vec![on(relay)?]);
+    // Nothing that is open can be read at a place but the rules.
+    rules.insert(libc::SYS_pread64, vec![compares(SeccompCmpOp::Gt, STDERR)?]);
     rules.insert(libc::SYS_write, vec![on(STDERR)?]);
     let executable = u64::try_from(libc::PROT_EXEC).unwrap_or(4);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {

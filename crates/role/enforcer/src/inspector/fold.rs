@@ -65,7 +65,7 @@ impl Fold {
                 return true;
             }
             if let Some(mut told) = open.repeat.take() {
-                if let Told::Attack { count, .. } = &mut told {
+                if let Told::Attack { count, .. } | Told::Match { count, .. } = &mut told {
                     *count = open.repeats;
                 }
                 due.push(told);

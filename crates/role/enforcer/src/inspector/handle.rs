@@ -9,8 +9,9 @@ use nv_capture::Tap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 
+use super::rules::{Rules, TakeRules};
 use super::{Counts, Told};
-use crate::keeper::{Keeper, KeeperError, Launcher, ProtocolError, pair, receive};
+use crate::keeper::{Keeper, KeeperError, Launcher, ProtocolError, pair, receive, send};
 
 /// How long packets are copied after a sign of life.
 const GRACE: Duration = Duration::from_secs(3);
@@ -32,6 +33,8 @@ pub(crate) enum Heard {
 #[derive(Debug)]
 pub(crate) struct Inspector {
     pid: u32,
+    /// It ends when this is closed, and the reader's.
+    socket: Arc<OwnedFd>,
     /// The reader ends with it.
     alive: Arc<AtomicBool>,
     lost: Arc<AtomicU64>,
@@ -49,8 +52,13 @@ impl Inspector {
         let pid = launcher.inspector(&theirs)?;
         drop(theirs);
         let ifindex = keeper.inspect(&ours)?;
-        let inspector =
-            Self { pid, alive: Arc::new(AtomicBool::new(true)), lost: Arc::new(AtomicU64::new(0)) };
+        let ours = Arc::new(ours);
+        let inspector = Self {
+            pid,
+            socket: Arc::clone(&ours),
+            alive: Arc::new(AtomicBool::new(true)),
+            lost: Arc::new(AtomicU64::new(0)),
+        };
         let ear = Ear {
             socket: ours,
             tap,
@@ -69,6 +77,19 @@ impl Inspector {
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
+    /// Hands it rules, without waiting for it.
+    pub(crate) fn hand(&self, rules: &Rules) -> Result<(), String> {
+        let file = rules.sealed().map_err(|error| error.to_string())?;
+        let mut room = [PollFd::new(&*self.socket, PollFlags::OUT)];
+        if !poll(&mut room, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+            return Err("it has not taken what it was told before".to_owned());
+        }
+        match send((*self.socket).as_fd(), &TakeRules { revision: rules.revision }, &[file.as_fd()]) {
+            // One that has ended is replaced, and told then.
+            Ok(()) | Err(ProtocolError::Closed) => Ok(()),
+            Err(error) => Err(nv_telemetry::chain(&error)),
+        }
+    }
     /// Words that found the agent's queue full.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
@@ -83,7 +104,7 @@ impl Drop for Inspector {
 
 /// Hears one inspector. When it ends, its socket closes, and the inspector with it.
 struct Ear {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     tap: Arc<Tap>,
     ifindex: u32,
     heard: mpsc::Sender<Heard>,
@@ -110,13 +131,13 @@ impl Ear {
             if !self.alive.load(Ordering::Relaxed) || self.heard.is_closed() {
                 return "it is not needed any more".to_owned();
             }
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&WAIT)) {
+            match poll(&mut [PollFd::new(&*self.socket, PollFlags::IN)], Some(&WAIT)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) if last.elapsed() < PATIENCE => continue,
                 Ok(0) | Err(rustix::io::Errno::INTR) => return "it says nothing any more".to_owned(),
                 Ok(_) => {}
                 Err(error) => return error.to_string(),
             }
-            match receive::<Vec<Told>>(self.socket.as_fd()) {
+            match receive::<Vec<Told>>((*self.socket).as_fd()) {
                 Ok((words, _)) => {
                     last = Instant::now();
                     if let Err(reason) = self.pass_on(words) {
@@ -179,7 +200,7 @@ impl Sums {
     }
     /// The one that ran has ended.
     pub(crate) fn ended(&mut self) {
-        self.before = Counts { flows: 0, ..self.total() };
+        self.before = Counts { flows: 0, kept: 0, ..self.total() };
         self.now = Counts::default();
         self.restarts = self.restarts.saturating_add(1);
     }
@@ -192,6 +213,8 @@ impl Sums {
             unsent: before.unsent.saturating_add(now.unsent),
             flows: now.flows,
             evicted: before.evicted.saturating_add(now.evicted),
+            kept: now.kept,
+            unmatched: before.unmatched.saturating_add(now.unmatched),
             queued: before.queued.saturating_add(now.queued),
             queue_clean: before.queue_clean.saturating_add(now.queue_clean),
             queue_dropped: before.queue_dropped.saturating_add(now.queue_dropped),

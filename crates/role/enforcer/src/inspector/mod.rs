@@ -12,19 +12,28 @@
 //! What it says is taken as the word of a stranger, since packets may have made it say anything: it names connections
 //! and numbers of applications and attacks, and each is looked up. It writes to no table. That it lives is said to the
 //! kernel by the reader, as often as it hears from it; without, no packet is copied.
+//!
+//! What it judges messages by ([`rules`]) comes from the agent as one sealed file, is made ready in a second thread that
+//! is confined like the first, and takes the place of what was there whole.
 
+mod compiler;
 mod confine;
 mod fold;
 mod handle;
 mod heed;
 mod judge;
 mod queues;
+mod rules;
 mod run;
+mod sensing;
 
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use handle::{Heard, Inspector, Sums};
+use nv_model::name::GroupName;
 use nv_model::port::Protocol;
+use nv_model::sensor::SensorKind;
+pub(crate) use rules::{Rules, Using, Watched};
 pub use run::inspector_main;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +104,8 @@ pub(crate) enum Told {
     Name { connection: Connection, name: String, addresses: Vec<(IpAddr, u32)> },
     /// Nothing more is to be read of a connection.
     Settled(Connection),
+    /// Nothing more is to be known of a connection, whose bytes sensors read on.
+    Known(Connection),
     /// A connection is over.
     Over(Connection),
     /// An attack.
@@ -118,6 +129,42 @@ pub(crate) enum Told {
         /// When, in nanoseconds since 1970.
         at: u64,
     },
+    /// A rule of a sensor holds for a message.
+    Match {
+        /// What the sensor is for.
+        kind: SensorKind,
+        /// Its name.
+        sensor: String,
+        /// The rule's name within it.
+        rule: String,
+        /// The rule's number.
+        id: u32,
+        /// The group that uses the sensor.
+        group: GroupName,
+        /// As in [`Self::Attack`].
+        connection: Connection,
+        /// The client sent the message.
+        by_client: bool,
+        /// As in [`Self::Attack`].
+        application: u32,
+        /// The beginning of the packet with which the rule held.
+        packet: Vec<u8>,
+        /// As in [`Self::Attack`].
+        packet_bytes: u32,
+        /// As in [`Self::Attack`].
+        stopped: bool,
+        /// As in [`Self::Attack`].
+        count: u32,
+        /// As in [`Self::Attack`].
+        at: u64,
+    },
+    /// Rules of this number are judged by from now on, or those before go on because these are refused.
+    Rules {
+        /// Which.
+        revision: u64,
+        /// Why, when they are refused.
+        refused: Option<String>,
+    },
 }
 
 /// What an inspector counts.
@@ -133,6 +180,10 @@ pub(crate) struct Counts {
     pub(crate) flows: u64,
     /// Connections that made room for others.
     pub(crate) evicted: u64,
+    /// Connections that are read for sensors alone, at this moment.
+    pub(crate) kept: u64,
+    /// What sensors did not look at, or did not tell, because it was too much.
+    pub(crate) unmatched: u64,
     /// Packets that waited for their answer.
     pub(crate) queued: u64,
     /// Connections whose packets wait no more.

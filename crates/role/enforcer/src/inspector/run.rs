@@ -8,6 +8,7 @@ use std::time::Duration;
 use nv_capture::Frames;
 use nv_capture::queue::Fate;
 use nv_dpi::OverlapPolicy;
+use nv_dpi::content::Content;
 use nv_dpi::engine::Engine;
 use nv_dpi::event::{Event, Kind, SessionId, Sink};
 use nv_dpi::key::{Endpoints, Side};
@@ -18,11 +19,14 @@ use nv_packet::link::Link;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::compiler::{Compiler, Made};
 use super::confine::confine;
 use super::fold::Fold;
 use super::heed::Heed;
 use super::judge::{Findings, fate, is_flood, stops};
 use super::queues::Queues;
+use super::rules::TakeRules;
+use super::sensing::{Hit, Outcome, Sensing};
 use super::{Begin, Connection, Counts, Told};
 use crate::keeper::{ProtocolError, receive, send};
 
@@ -41,6 +45,8 @@ const MAX_CUT: usize = 4096;
 const WAIT: Duration = Duration::from_millis(200);
 /// Least time between two signs of life, in nanoseconds.
 const ALIVE: u64 = 500_000_000;
+/// Least time between two looks for rules, in nanoseconds.
+const HEAR: u64 = 100_000_000;
 /// Most words that wait for room in the socket.
 const MAX_WAITING: usize = 8192;
 /// Most words in one packet of the socket, and about how many bytes they may come to.
@@ -67,10 +73,11 @@ pub fn inspector_main() -> Result<(), String> {
     let engine = Engine::new(&LIMITS, OverlapPolicy::First, seed);
     // The first look at the clock asks the kernel where it is, which is no more possible afterwards.
     let begun = nv_capture::wall_nanos();
-    confine(relay.as_fd()).map_err(|error| nv_telemetry::chain(&error))?;
+    let compiler = Compiler::start()?;
+    confine(Some(relay.as_fd())).map_err(|error| nv_telemetry::chain(&error))?;
     let mouth = Mouth { socket, waiting: VecDeque::new(), unsent: 0 };
-    let mut inspection =
-        Inspection { engine, fold: Fold::default(), heed: Heed::default(), cut: HashSet::new(), mouth };
+    let (fold, heed, sensing) = (Fold::default(), Heed::default(), Sensing::new());
+    let mut inspection = Inspection { engine, fold, heed, sensing, compiler, cut: HashSet::new(), mouth };
     match inspection.run(frames, &mut Queues::new(relay), begun) {
         Ok(()) | Err(InspectError::Told(ProtocolError::Closed)) => Ok(()),
         Err(error) => Err(nv_telemetry::chain(&error)),
@@ -93,6 +100,8 @@ struct Inspection<'s> {
     engine: Engine,
     fold: Fold,
     heed: Heed,
+    sensing: Sensing,
+    compiler: Compiler,
     /// Connections that were cut; what is left of them in queues is refused as well.
     cut: HashSet<SessionId>,
     mouth: Mouth<'s>,
@@ -100,38 +109,43 @@ struct Inspection<'s> {
 
 /// What an engine tells of one packet, or of time that goes on.
 #[derive(Default)]
-struct Ear {
+struct Heard {
     identified: bool,
     settled: bool,
     over: Vec<(SessionId, Endpoints)>,
     attacks: Vec<(Threat, Option<Endpoints>, Side)>,
 }
 
-impl Sink for Ear {
+/// Takes what an engine tells; what is said goes on to the sensors.
+struct Ear<'e> {
+    heard: Heard,
+    heed: &'e mut Heed,
+    sensing: &'e mut Sensing,
+}
+
+impl Sink for Ear<'_> {
     fn event(&mut self, event: &Event<'_>) {
+        self.heed.event(event);
+        let heard = &mut self.heard;
         match &event.kind {
-            Kind::Identified(_) => self.identified = true,
-            Kind::Settled => self.settled = true,
-            Kind::Closed(summary) => self.over.push((event.session, summary.endpoints)),
-            Kind::Threat { threat, endpoints, side } => self.attacks.push((*threat, *endpoints, *side)),
+            Kind::Identified(_) => heard.identified = true,
+            Kind::Settled => heard.settled = true,
+            Kind::Closed(summary) => {
+                self.sensing.closed(event.session, event.at, summary);
+                heard.over.push((event.session, summary.endpoints));
+            }
+            Kind::Threat { threat, endpoints, side } => heard.attacks.push((*threat, *endpoints, *side)),
             _ => {}
         }
     }
-}
-
-/// Both hear everything.
-struct Both<'e>(&'e mut Ear, &'e mut Heed);
-
-impl Sink for Both<'_> {
-    fn event(&mut self, event: &Event<'_>) {
-        self.0.event(event);
-        self.1.event(event);
+    fn content(&mut self, content: &Content<'_>) {
+        self.sensing.content(content);
     }
 }
 
 impl Inspection<'_> {
     fn run(&mut self, mut frames: Frames, queues: &mut Queues, begun: u64) -> Result<(), InspectError> {
-        let (mut count, mut told_at) = (0_u64, begun.saturating_sub(ALIVE));
+        let (mut count, mut told_at, mut heard_at) = (0_u64, begun.saturating_sub(ALIVE), begun);
         loop {
             let Waited { word, mut came } = wait(&frames, queues)?;
             if word {
@@ -149,9 +163,16 @@ impl Inspection<'_> {
             queues.speak(now)?;
             if !came && read == 0 {
                 // Nothing is on its way: time alone ends what is over.
-                let mut ear = Ear::default();
-                self.engine.advance(now, &mut Both(&mut ear, &mut self.heed));
-                self.over(&ear);
+                let mut ear =
+                    Ear { heard: Heard::default(), sensing: &mut self.sensing, heed: &mut self.heed };
+                self.engine.advance(now, &mut ear);
+                let Ear { heard, .. } = ear;
+                self.over(&heard);
+                self.tell_hits(now, Link::Ethernet, &[], false);
+            }
+            if now.saturating_sub(heard_at) >= HEAR {
+                heard_at = now;
+                self.hear()?;
             }
             if now.saturating_sub(told_at) >= ALIVE {
                 told_at = now;
@@ -165,6 +186,8 @@ impl Inspection<'_> {
                     unsent: self.mouth.unsent.saturating_add(self.heed.overflow),
                     flows: self.engine.flows() as u64,
                     evicted: self.engine.counters().flows_evicted,
+                    kept: self.sensing.kept() as u64,
+                    unmatched: self.sensing.dropped(),
                     queued: done.packets,
                     queue_clean: done.clean,
                     queue_dropped: done.dropped,
@@ -183,7 +206,8 @@ impl Inspection<'_> {
         let mut findings = self.look(now, Link::Raw, packet, true);
         if let Some(current) = self.engine.current() {
             findings.transport = Some(current.endpoints.transport);
-            findings.settled = self.engine.is_settled();
+            let read = self.sensing.reads(&current.endpoints, current.application);
+            findings.settled = self.engine.is_settled() && !read;
             findings.denied |= self.cut.contains(&current.session);
             if fate(findings) == Fate::Cut && self.cut.len() < MAX_CUT {
                 self.cut.insert(current.session);
@@ -192,8 +216,31 @@ impl Inspection<'_> {
         fate(findings)
     }
 
-    fn over(&mut self, ear: &Ear) {
-        for (session, ends) in &ear.over {
+    /// Takes rules that have come, and those that are ready.
+    fn hear(&mut self) -> Result<(), ProtocolError> {
+        let came = match receive::<TakeRules>(self.mouth.socket) {
+            Ok((TakeRules { revision }, mut files)) => files.pop().map(|file| (revision, file)),
+            Err(ProtocolError::Socket(Errno::AGAIN)) => None,
+            Err(error) => return Err(error),
+        };
+        let refused = came.and_then(|(revision, file)| self.compiler.make(revision, file));
+        for Made { revision, made } in refused.into_iter().chain(self.compiler.made()) {
+            let refused = match made {
+                Ok(ready) => {
+                    for ends in self.sensing.replace(ready) {
+                        self.mouth.say(Told::Settled(Connection::of(&ends)));
+                    }
+                    None
+                }
+                Err(reason) => Some(reason),
+            };
+            self.mouth.say(Told::Rules { revision, refused });
+        }
+        Ok(())
+    }
+
+    fn over(&mut self, heard: &Heard) {
+        for (session, ends) in &heard.over {
             self.cut.remove(session);
             self.mouth.say(Told::Over(Connection::of(ends)));
         }
@@ -201,24 +248,26 @@ impl Inspection<'_> {
 
     /// Takes one packet; `waits` says that it goes on only if nothing is found.
     fn look(&mut self, at: u64, link: Link, frame: &[u8], waits: bool) -> Findings {
-        let mut ear = Ear::default();
-        self.engine.frame(at, link, frame, &mut Both(&mut ear, &mut self.heed));
-        self.over(&ear);
+        let mut ear = Ear { heard: Heard::default(), sensing: &mut self.sensing, heed: &mut self.heed };
+        self.engine.frame(at, link, frame, &mut ear);
+        let Ear { heard, .. } = ear;
+        self.over(&heard);
         let current = self.engine.current();
         if let Some(current) = current {
             let connection = Connection::of(&current.endpoints);
-            if let Some(application) = current.application.filter(|_| ear.identified) {
+            if let Some(application) = current.application.filter(|_| heard.identified) {
                 self.mouth.say(Told::Application { connection, application: application.0 });
             }
             self.heed.say(connection, current.session, |told| self.mouth.say(told));
-            if ear.settled {
-                self.mouth.say(Told::Settled(connection));
+            if heard.settled {
+                let keeps = self.sensing.keeps(current.session, &current.endpoints, current.application);
+                self.mouth.say(if keeps { Told::Known(connection) } else { Told::Settled(connection) });
             }
         } else {
             self.heed.drop_frame();
         }
         let mut findings = Findings::default();
-        for (threat, endpoints, side) in ear.attacks {
+        for (threat, endpoints, side) in heard.attacks {
             let connection = endpoints.as_ref().map(Connection::of);
             // The frame shows the attack when it is of the connection that is attacked; others only let time go on.
             let is_of_frame = connection.is_none()
@@ -243,7 +292,41 @@ impl Inspection<'_> {
                 self.mouth.say(told);
             }
         }
+        findings.denied |= self.tell_hits(at, link, frame, waits);
         findings
+    }
+
+    /// Tells what sensors have found; whether the connection of this packet, which waits, must end for it.
+    fn tell_hits(&mut self, at: u64, link: Link, frame: &[u8], waits: bool) -> bool {
+        let current = self.engine.current();
+        let hits: Vec<Hit> = self.sensing.hits().collect();
+        let mut denied = false;
+        for hit in hits {
+            let connection = Connection::of(&hit.endpoints);
+            let current = current.filter(|current| current.endpoints == hit.endpoints);
+            let stopped = waits && current.is_some() && hit.outcome == Outcome::Denied;
+            denied |= stopped;
+            let (packet, packet_bytes) = if current.is_some() { proof(link, frame) } else { (Vec::new(), 0) };
+            let told = self.fold.take(hit.id, Some(&connection), stopped, at, || Told::Match {
+                kind: hit.kind,
+                sensor: hit.sensor,
+                rule: hit.rule,
+                id: hit.id,
+                group: hit.group,
+                connection,
+                by_client: hit.by_client,
+                application: current.and_then(|current| current.application).map_or(0, |known| known.0),
+                packet,
+                packet_bytes,
+                stopped,
+                count: 1,
+                at: hit.at,
+            });
+            if let Some(told) = told {
+                self.mouth.say(told);
+            }
+        }
+        denied
     }
 }
 
@@ -337,6 +420,8 @@ fn size(told: &Told) -> usize {
         Told::Attack { packet, .. } => packet.len().saturating_mul(4).saturating_add(400),
         Told::Name { addresses, .. } => addresses.len().saturating_mul(64).saturating_add(800),
         Told::Host { .. } => 800,
+        Told::Match { packet, .. } => packet.len().saturating_mul(4).saturating_add(1400),
+        Told::Rules { .. } => 2400,
         _ => 250,
     }
 }

@@ -1,0 +1,169 @@
+//! What the inspector judges by, out of the policy and of what runs here; it is told whenever that changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use nv_model::mode::Mode;
+use nv_model::policy::{IdentityId, NodePolicy};
+
+use super::Agent;
+use crate::inspector::{Rules, Using, Watched};
+use crate::inventory::Inventory;
+
+/// What the inspector was told of rules, and what it said to it.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The last that it was handed.
+    rules: Rules,
+    /// It has not answered yet.
+    waiting: bool,
+    /// Sets that it refused.
+    pub(super) refused: u64,
+}
+
+impl Told {
+    /// Another inspector begins with no rules.
+    pub(super) fn forget(&mut self) {
+        (self.rules, self.waiting) = (Rules { revision: self.rules.revision, ..Rules::default() }, false);
+    }
+    /// What the inspector says to the rules that it was handed. False when it was handed none of that number.
+    pub(super) fn answered(&mut self, revision: u64, refused: Option<&str>) -> bool {
+        if !self.waiting || revision != self.rules.revision {
+            return false;
+        }
+        self.waiting = false;
+        match refused {
+            None => tracing::debug!(revision, "packets are inspected by these rules"),
+            Some(reason) => {
+                self.refused = self.refused.saturating_add(1);
+                tracing::error!(revision, reason, "rules for inspection are refused, those before stay");
+            }
+        }
+        true
+    }
+}
+
+impl Agent {
+    /// Hands the inspector its rules when they have changed, and it has taken those before.
+    pub(super) fn tell_rules(&mut self) {
+        let told = &self.inspection.rules;
+        if told.waiting {
+            return;
+        }
+        let Some(inspector) = self.inspection.running() else { return };
+        let mut rules = rules(&self.setup.held.policy, &self.inventory);
+        rules.revision = told.rules.revision;
+        if rules == told.rules {
+            return;
+        }
+        rules.revision = rules.revision.saturating_add(1);
+        match inspector.hand(&rules) {
+            Ok(()) => (self.inspection.rules.rules, self.inspection.rules.waiting) = (rules, true),
+            Err(error) => tracing::debug!(error, "the inspector is not told its rules yet"),
+        }
+    }
+}
+
+/// The rules of a policy for what runs here.
+fn rules(policy: &NodePolicy, inventory: &Inventory) -> Rules {
+    let mut groups_of: BTreeMap<IdentityId, Vec<u16>> = BTreeMap::new();
+    let mut groups = Vec::new();
+    for (number, (group, using)) in (0_u16..).zip(&policy.sensor_groups) {
+        groups.push(Using { group: group.clone(), settings: using.settings.clone() });
+        for member in &using.members {
+            groups_of.entry(*member).or_default().push(number);
+        }
+    }
+    if groups_of.is_empty() {
+        return Rules::default();
+    }
+    let mut workloads = BTreeMap::new();
+    for (id, address) in inventory.addresses() {
+        let Some(placed) = policy.workloads.get(id) else { continue };
+        let Some(groups) = groups_of.get(&placed.identity) else { continue };
+        let mode = policy.identities.get(&placed.identity).and_then(|identity| identity.mode);
+        workloads.insert(
+            address,
+            Watched {
+                address,
+                group: placed.group.clone(),
+                mode: mode.unwrap_or(Mode::Discover),
+                groups: groups.clone(),
+            },
+        );
+    }
+    let elsewhere = policy.addresses.iter().filter(|(net, _)| net.prefix_len() == net.max_prefix_len());
+    let members: BTreeSet<(IpAddr, Vec<u16>)> = elsewhere
+        .filter(|(net, _)| !workloads.contains_key(&net.addr()))
+        .filter_map(|(net, identity)| Some((net.addr(), groups_of.get(identity)?.clone())))
+        .collect();
+    Rules {
+        revision: 0,
+        sensors: policy.sensors.values().cloned().collect(),
+        groups,
+        workloads: workloads.into_values().collect(),
+        members: members.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_model::policy::{Identity, IdentityKind, WorkloadPolicy};
+    use nv_model::sensor::SensorGroup;
+    use nv_model::verdict::Action;
+
+    use super::*;
+    use crate::testing::workload_at;
+
+    #[test]
+    fn rules_name_the_addresses_here_with_their_mode_and_those_elsewhere_of_the_same_groups() {
+        let (web, db) = (IdentityId(16), IdentityId(17));
+        let here = workload_at("10.0.0.1");
+        let placed = WorkloadPolicy { group: "nv.web".parse().unwrap(), identity: web, quarantined: false };
+        let mut policy = NodePolicy {
+            workloads: [(here.id.clone(), placed)].into(),
+            identities: [(
+                web,
+                Identity {
+                    kind: IdentityKind::Workload,
+                    group: "nv.web".parse().unwrap(),
+                    mode: Some(Mode::Protect),
+                    names: vec![],
+                },
+            )]
+            .into(),
+            addresses: [
+                ("10.0.0.1/32", web),
+                ("10.0.0.2/32", web),
+                ("10.0.0.3/32", db),
+                ("10.1.0.0/16", web),
+            ]
+            .into_iter()
+            .map(|(net, id)| (net.parse().unwrap(), id))
+            .collect(),
+            ..NodePolicy::default()
+        };
+        let mut inventory = Inventory::default();
+        inventory.put(here, false);
+        assert_eq!(rules(&policy, &inventory), Rules::default(), "nobody uses a sensor");
+        let settings = vec![("dlp/sensor.ssn".parse().unwrap(), Action::Deny)];
+        policy.sensor_groups.insert(
+            "nv.web".parse().unwrap(),
+            SensorGroup { settings: settings.clone(), members: vec![web] },
+        );
+        let rules = rules(&policy, &inventory);
+        assert_eq!(rules.groups, [Using { group: "nv.web".parse().unwrap(), settings }]);
+        let [watched] = rules.workloads.as_slice() else { panic!("{rules:?}") };
+        assert_eq!((watched.address, watched.mode), ("10.0.0.1".parse().unwrap(), Mode::Protect));
+        assert_eq!(rules.members, [("10.0.0.2".parse().unwrap(), vec![0])]);
+    }
+
+    #[test]
+    fn an_answer_to_rules_that_were_not_handed_over_is_strange() {
+        let mut told = Told::default();
+        assert!(!told.answered(1, None));
+        (told.rules.revision, told.waiting) = (3, true);
+        assert!(!told.answered(2, None) && told.answered(3, Some("too large")) && told.refused == 1);
+        assert!(!told.answered(3, None), "answered already");
+    }
+}
