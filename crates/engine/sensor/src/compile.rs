@@ -15,8 +15,12 @@ use crate::sensor::{MAX_PATTERN_BYTES, Pattern};
 
 /// Bytes of one expression's automaton.
 const MAX_AUTOMATON_BYTES: usize = 768 * 1024;
-/// Bytes of the one automaton for all expressions of a context that must run on every byte.
-pub(crate) const MAX_ALWAYS_BYTES: usize = 4 << 20;
+/// Bytes of an automaton for several expressions of a context that must run on every byte.
+pub(crate) const MAX_ALWAYS_BYTES: usize = 1 << 20;
+/// Such automata of one context: each costs about a nanosecond a byte. Lines are short, bodies and streams are not.
+pub(crate) const MAX_ALWAYS_OF_LINES: usize = 24;
+/// Such automata of a context whose text has any length.
+pub(crate) const MAX_ALWAYS_OF_BODIES: usize = 4;
 /// Bytes of an expression's first form.
 const MAX_NFA_BYTES: usize = 512 * 1024;
 /// Longest match of an expression without a bound of its own, counted from its needle on.
@@ -61,8 +65,8 @@ pub enum PatternError {
     /// Its automaton is too large.
     #[error("the pattern needs an automaton of more than {} KiB; bound its repetitions (`.{{0,400}}`) more tightly", MAX_AUTOMATON_BYTES / 1024)]
     TooLarge,
-    /// It would have to run on every byte, and with the others that do it is too large.
-    #[error("the pattern has no fixed text of three bytes, so it must be run on every byte, and with the others that must it needs more than {} MiB; add text that is always there", MAX_ALWAYS_BYTES >> 20)]
+    /// It would have to run on every byte, as too many others do.
+    #[error("the pattern has no fixed text of three bytes, so it must be run on every byte, and with the others that must it needs more than {MAX_ALWAYS_OF_BODIES} automata of {} MiB ({MAX_ALWAYS_OF_LINES} for URLs and headers, which are short); add text that is always there, or look in the URL or header", MAX_ALWAYS_BYTES >> 20)]
     Everywhere,
 }
 

@@ -15,6 +15,9 @@ use crate::needles::Needles;
 /// Lengths from which on needles have a table of their own, where they are many: the longer, the fewer places are looked at.
 const LONGER: [usize; 2] = [5, 7];
 
+/// Bytes of the automaton for all numbers.
+const MAX_RUNS_BYTES: usize = 4 << 20;
+
 /// An automaton, run byte by byte.
 pub(crate) type Dfa = dense::DFA<Vec<u32>>;
 
@@ -27,7 +30,8 @@ pub(crate) struct Program {
     /// Needles of two bytes, none of them a letter or digit.
     pub(crate) pairs: Vec<(Finder<'static>, Vec<Use>)>,
     pub(crate) runs: Option<Runs>,
-    pub(crate) always: Option<Many>,
+    /// Automata that run on every byte.
+    pub(crate) always: Vec<Many>,
     /// Bytes of a stream that are kept from piece to piece.
     pub(crate) keep: usize,
 }
@@ -55,6 +59,8 @@ pub(crate) struct Use {
 pub(crate) struct Many {
     pub(crate) automaton: Dfa,
     pub(crate) patterns: Vec<u16>,
+    /// One of them has a check, so that it matters where it matches.
+    pub(crate) checked: bool,
 }
 
 /// Patterns made of few bytes (digits and separators).
@@ -67,11 +73,11 @@ pub(crate) struct Runs {
 }
 
 impl Program {
-    /// Puts patterns together, each with its number in the set.
+    /// Puts patterns together, each with its number in the set; at most `most` automata run on every byte.
     ///
     /// # Errors
-    /// The number of a pattern that would make it too large, and why.
-    pub(crate) fn new(compiled: &[(u16, &Compiled)]) -> Result<Self, (u16, PatternError)> {
+    /// The numbers of patterns that would make it too large, and why.
+    pub(crate) fn new(compiled: &[(u16, &Compiled)], most: usize) -> Result<Self, Vec<(u16, PatternError)>> {
         let mut program = Self { keep: WINDOW.saturating_add(1), ..Self::default() };
         let mut needles: BTreeMap<&[u8], Vec<Use>> = BTreeMap::new();
         let (mut runs, mut always) = (Vec::<(u16, &Compiled, &[bool; 256], usize)>::new(), Vec::new());
@@ -102,17 +108,21 @@ impl Program {
         program.pairs =
             pairs.into_iter().map(|(needle, uses)| (Finder::new(needle).into_owned(), uses)).collect();
         program.tables = tables(longer);
-        program.add_runs(compiled, &runs)?;
-        let all: Vec<(u16, &Compiled)> = always;
-        program.always = many(compiled, &all)?;
-        Ok(program)
+        let number = |local: &u16| compiled.get(usize::from(*local)).map_or(0, |(number, _)| *number);
+        let refused = |local: &u16| (number(local), PatternError::Everywhere);
+        let (mut all, mut refusals) = (groups(&always), Vec::new());
+        for many in all.drain(most.min(all.len())..) {
+            refusals.extend(many.patterns.iter().map(refused));
+        }
+        program.always = all;
+        if let Err(locals) = program.add_runs(&runs) {
+            refusals.extend(locals.iter().map(refused));
+        }
+        if refusals.is_empty() { Ok(program) } else { Err(refusals) }
     }
 
-    fn add_runs(
-        &mut self,
-        compiled: &[(u16, &Compiled)],
-        runs: &[(u16, &Compiled, &[bool; 256], usize)],
-    ) -> Result<(), (u16, PatternError)> {
+    /// Adds patterns made of few bytes; all of them come back where they do not fit into one automaton.
+    fn add_runs(&mut self, runs: &[(u16, &Compiled, &[bool; 256], usize)]) -> Result<(), Vec<u16>> {
         let Some(shortest) = runs.iter().map(|(.., shortest)| *shortest).min() else { return Ok(()) };
         let mut bytes = Box::new([false; 256]);
         for (.., some, _) in runs {
@@ -122,7 +132,10 @@ impl Program {
         }
         let all: Vec<(u16, &Compiled)> = runs.iter().map(|(local, one, ..)| (*local, *one)).collect();
         self.keep = self.keep.max(shortest.saturating_add(1));
-        self.runs = many(compiled, &all)?.map(|many| Runs { class: Class::new(bytes), shortest, many });
+        let Some(many) = many(&all, MAX_RUNS_BYTES) else {
+            return Err(all.iter().map(|(local, _)| *local).collect());
+        };
+        self.runs = Some(Runs { class: Class::new(bytes), shortest, many });
         Ok(())
     }
 
@@ -157,16 +170,25 @@ fn tables(needles: Vec<(&[u8], Vec<Use>)>) -> Vec<Table> {
     tables
 }
 
-/// One automaton for patterns; `None` for none.
-fn many(
-    compiled: &[(u16, &Compiled)],
-    all: &[(u16, &Compiled)],
-) -> Result<Option<Many>, (u16, PatternError)> {
-    let Some((last, _)) = all.last() else { return Ok(None) };
+/// One automaton for patterns; `None` where it would be larger than `limit` bytes.
+fn many(all: &[(u16, &Compiled)], limit: usize) -> Option<Many> {
     let expressions: Vec<_> = all.iter().map(|(_, one)| &one.hir).collect();
-    let Some(automaton) = automaton(&expressions, MAX_ALWAYS_BYTES) else {
-        let number = compiled.get(usize::from(*last)).map_or(0, |(number, _)| *number);
-        return Err((number, PatternError::Everywhere));
-    };
-    Ok(Some(Many { automaton, patterns: all.iter().map(|(local, _)| *local).collect() }))
+    let automaton = automaton(&expressions, limit)?;
+    let checked = all.iter().any(|(_, one)| one.check.is_some());
+    Some(Many { automaton, patterns: all.iter().map(|(local, _)| *local).collect(), checked })
+}
+
+/// Patterns that run on every byte, in as many automata as it takes.
+fn groups(all: &[(u16, &Compiled)]) -> Vec<Many> {
+    if all.is_empty() {
+        return Vec::new();
+    }
+    // One alone always fits: a larger one is refused before.
+    if let Some(many) = many(all, MAX_ALWAYS_BYTES) {
+        return vec![many];
+    }
+    let (first, second) = all.split_at(all.len() / 2);
+    let mut groups = if all.len() > 1 { groups(first) } else { Vec::new() };
+    groups.extend(self::groups(second));
+    groups
 }

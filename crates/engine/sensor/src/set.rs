@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::compile::{PatternError, compile};
+use crate::compile::{MAX_ALWAYS_OF_BODIES, MAX_ALWAYS_OF_LINES, PatternError, compile};
 use crate::program::Program;
 use crate::sensor::{Action, Context, Kind, MAX_NAME_BYTES, MAX_PATTERNS, MAX_RULE_BYTES, Pattern, Sensor};
 
@@ -179,9 +179,17 @@ impl SensorSet {
                 .filter(|(_, of, _)| *of == context || *of == Context::Packet)
                 .map(|(number, _, one)| (*number, one))
                 .collect();
-            match Program::new(&here) {
+            let most = match context {
+                Context::Url | Context::Header => MAX_ALWAYS_OF_LINES,
+                Context::Body | Context::Packet => MAX_ALWAYS_OF_BODIES,
+            };
+            match Program::new(&here, most) {
                 Ok(program) => *place = program,
-                Err((number, error)) => refused.extend(refuse(number, error)),
+                Err(refusals) => {
+                    let new = refusals.into_iter().filter_map(|(number, error)| refuse(number, error));
+                    // A pattern for everything may not fit in several places.
+                    refused.extend(new.filter(|one| !refused.contains(one)).collect::<Vec<_>>());
+                }
             }
         }
         if refused.is_empty() { Ok(set) } else { Err(refused) }

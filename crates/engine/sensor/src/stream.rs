@@ -29,7 +29,17 @@ pub(crate) struct State {
     active: Vec<Active>,
     /// In a run that the last piece did not end.
     run: Option<StateID>,
-    always: Option<StateID>,
+    always: Vec<Running>,
+}
+
+/// States whose matches were told last, by the low bits of their numbers.
+const TOLD: usize = 16;
+
+/// An automaton that runs on every byte.
+#[derive(Clone, Copy, Debug, Default)]
+struct Running {
+    at: StateID,
+    told: [StateID; TOLD],
 }
 
 /// A pattern whose automaton runs.
@@ -56,7 +66,8 @@ pub(crate) struct Scratch {
 impl State {
     /// Back to the beginning of a stream.
     pub(crate) fn reset(&mut self) {
-        (self.offset, self.run, self.always) = (0, None, None);
+        (self.offset, self.run) = (0, None);
+        self.always.clear();
         self.tail.clear();
         self.active.clear();
     }
@@ -103,12 +114,14 @@ impl Program {
         if let Some(runs) = &self.runs {
             self.run(runs, &mut state.run, &text, matched);
         }
-        if let Some(many) = &self.always {
-            let mut at = state.always.unwrap_or_else(|| begin(&many.automaton, None));
-            for (position, byte) in (text.offset..).zip(data) {
-                at = self.step(many, at, *byte, position, &text, matched);
+        if !self.always.is_empty() {
+            if state.always.is_empty() {
+                let start = |many: &Many| Running { at: begin(&many.automaton, None), ..Running::default() };
+                state.always.extend(self.always.iter().map(start));
             }
-            state.always = Some(at);
+            for (many, running) in self.always.iter().zip(&mut state.always) {
+                self.run_always(many, running, &text, matched);
+            }
         }
         state.offset = text.end();
         keep(&mut state.tail, data, self.keep);
@@ -125,7 +138,8 @@ impl Program {
             }
         }
         let runs = self.runs.as_ref().map(|runs| &runs.many).zip(state.run);
-        for (many, at) in [runs, self.always.as_ref().zip(state.always)].into_iter().flatten() {
+        let always = self.always.iter().zip(state.always.iter().map(|running| running.at));
+        for (many, at) in runs.into_iter().chain(always) {
             self.tell(many, many.automaton.next_eoi_state(at), state.offset, &text, matched);
         }
         state.reset();
@@ -282,6 +296,23 @@ impl Program {
             at = self.step(&runs.many, at, *byte, position, text, matched);
         }
         (stop == text.end()).then_some(at)
+    }
+
+    /// Runs an automaton over a piece. A text may stay among few states that match; each is told once where its place does not
+    /// matter.
+    fn run_always(&self, many: &Many, running: &mut Running, text: &Text<'_>, matched: &mut Bits) {
+        let mut at = running.at;
+        for (position, byte) in (text.offset..).zip(text.data) {
+            at = many.automaton.next_state(at, *byte);
+            if many.automaton.is_special_state(at)
+                && let Some(told) = running.told.get_mut((at.as_usize() >> many.automaton.stride2()) % TOLD)
+                && (many.checked || *told != at)
+            {
+                *told = at;
+                self.tell(many, at, position, text, matched);
+            }
+        }
+        running.at = at;
     }
 
     /// One byte, at `position`, through an automaton of many patterns.
