@@ -160,6 +160,8 @@ struct record_head {
 	__u32 pid;
 	__u64 at; /* nanoseconds since boot, suspend included */
 	__u64 cgroup;
+	__u32 cpu;
+	__u32 sequence; /* among those of its CPU for this ring; what finds no room has a number too, so that a gap shows */
 };
 
 struct exec_record {
@@ -355,6 +357,8 @@ enum counter {
 	COUNT_LIMITED_FORK,
 	COUNT_LIMITED_EXIT,
 	COUNT_LIMITED_FILE,
+	COUNT_RECORDS,        /* records for the ring, with those that found no room */
+	COUNT_CGROUP_RECORDS, /* the same for the ring of cgroups */
 	COUNT_SLOTS,
 };
 

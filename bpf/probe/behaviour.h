@@ -51,21 +51,20 @@ static __always_inline void tell_deed(struct task_struct *actor, __u64 cgroup, s
 				      struct task_struct *other)
 {
 	struct deed_record *record;
+	struct record_head head;
 
 	if (!within(cgroup, LIMIT_DEED | request->deed, DEEDS_PER_SECOND)) {
 		count(COUNT_LIMITED_DEED);
 		return;
 	}
+	begin_record(&head, RECORD_DEED, BPF_CORE_READ(actor, tgid), cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(COUNT_DROPPED_DEED);
 		return;
 	}
 	__builtin_memset(record, 0, sizeof(*record));
-	record->head.kind = RECORD_DEED;
-	record->head.pid = BPF_CORE_READ(actor, tgid);
-	record->head.at = bpf_ktime_get_boot_ns();
-	record->head.cgroup = cgroup;
+	record->head = head;
 	record->deed = request->deed;
 	record->flags = request->flags;
 	record->argument = request->argument;

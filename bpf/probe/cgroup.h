@@ -10,16 +10,16 @@
 static __always_inline void report_cgroup(__u32 kind, __u64 id, __u64 parent, struct cgroup_row *row,
 					  const char *path)
 {
-	struct cgroup_record *record = bpf_ringbuf_reserve(&cgroup_ring, sizeof(*record), 0);
+	struct cgroup_record *record;
+	struct record_head head;
 
+	begin_record(&head, kind, bpf_get_current_pid_tgid() >> 32, id);
+	record = bpf_ringbuf_reserve(&cgroup_ring, sizeof(*record), 0);
 	if (!record) {
 		count(COUNT_DROPPED_CGROUP);
 		return;
 	}
-	record->head.kind = kind;
-	record->head.pid = bpf_get_current_pid_tgid() >> 32;
-	record->head.at = bpf_ktime_get_boot_ns();
-	record->head.cgroup = id;
+	record->head = head;
 	record->parent = parent;
 	record->profile = row ? row->profile : 0;
 	record->flags = row ? row->flags : 0;

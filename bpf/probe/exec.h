@@ -18,10 +18,6 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
 	bool denied = record->verdict == VERDICT_DENY;
 
-	record->head.kind = RECORD_EXEC;
-	record->head.pid = BPF_CORE_READ(task, tgid);
-	record->head.at = bpf_ktime_get_boot_ns();
-	record->head.cgroup = cgroup;
 	record->parent_cgroup = cgroup_of(parent);
 	record->parent_pid = BPF_CORE_READ(parent, tgid);
 	record->uid = BPF_CORE_READ(cred, uid.val);
@@ -49,9 +45,11 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 			record->argument_bytes = bytes;
 	}
 	if (may_tell(cgroup, record->verdict >= VERDICT_VIOLATE ? LIMIT_AGAINST | RECORD_EXEC : RECORD_EXEC,
-		     COUNT_LIMITED_EXEC) &&
-	    bpf_ringbuf_output(&ring, record, sizeof(*record), wakeup(denied)))
-		count(COUNT_DROPPED_EXEC);
+		     COUNT_LIMITED_EXEC)) {
+		begin_record(&record->head, RECORD_EXEC, BPF_CORE_READ(task, tgid), cgroup);
+		if (bpf_ringbuf_output(&ring, record, sizeof(*record), wakeup(denied)))
+			count(COUNT_DROPPED_EXEC);
+	}
 	if (record->flags & EXEC_RUNTIME)
 		return;
 	count(COUNT_OPEN + (record->verdict & 7));

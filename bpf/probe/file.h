@@ -124,10 +124,7 @@ static __noinline int report_file(struct file_event *event)
 	walk_from(s, event->dentry, event->mnt, task);
 	record = &s->file;
 	record->flags = write_path(s) ? 0 : EXEC_TRUNCATED;
-	record->head.kind = RECORD_FILE;
-	record->head.pid = BPF_CORE_READ(task, tgid);
-	record->head.at = bpf_ktime_get_boot_ns();
-	record->head.cgroup = bpf_get_current_cgroup_id();
+	begin_record(&record->head, RECORD_FILE, BPF_CORE_READ(task, tgid), bpf_get_current_cgroup_id());
 	record->profile = event->profile;
 	record->rule = event->rule;
 	record->parent_pid = BPF_CORE_READ(task, real_parent, tgid);

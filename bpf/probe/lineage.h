@@ -15,6 +15,7 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 	struct belonging *known = belonging_of(parent, false), *inherited;
 	__u64 cgroup;
 	struct fork_record *record;
+	struct record_head head;
 
 	/* Threads too, as each may ask the kernel for something. */
 	if (known) {
@@ -40,15 +41,13 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 	inherit_caller(BPF_CORE_READ(parent, tgid), pid);
 	if (!may_tell(cgroup, RECORD_FORK, COUNT_LIMITED_FORK))
 		return 0;
+	begin_record(&head, RECORD_FORK, pid, cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(COUNT_DROPPED_FORK);
 		return 0;
 	}
-	record->head.kind = RECORD_FORK;
-	record->head.pid = pid;
-	record->head.at = bpf_ktime_get_boot_ns();
-	record->head.cgroup = cgroup;
+	record->head = head;
 	record->parent_pid = BPF_CORE_READ(parent, tgid);
 	record->reserved = 0;
 	bpf_ringbuf_submit(record, wakeup(false));
@@ -61,6 +60,7 @@ int BPF_PROG(exit_tracepoint, struct task_struct *task)
 	__u32 pid = BPF_CORE_READ(task, pid);
 	__u64 cgroup = bpf_get_current_cgroup_id();
 	struct exit_record *record;
+	struct record_head head;
 
 	if (pid != BPF_CORE_READ(task, tgid) ||
 	    !judged_by(belonging_of(task, false), &cgroup))
@@ -68,15 +68,13 @@ int BPF_PROG(exit_tracepoint, struct task_struct *task)
 	forget_caller(pid);
 	if (!may_tell(cgroup, RECORD_EXIT, COUNT_LIMITED_EXIT))
 		return 0;
+	begin_record(&head, RECORD_EXIT, pid, cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count(COUNT_DROPPED_EXIT);
 		return 0;
 	}
-	record->head.kind = RECORD_EXIT;
-	record->head.pid = pid;
-	record->head.at = bpf_ktime_get_boot_ns();
-	record->head.cgroup = cgroup;
+	record->head = head;
 	record->code = BPF_CORE_READ(task, exit_code);
 	record->reserved = 0;
 	bpf_ringbuf_submit(record, wakeup(false));

@@ -145,6 +145,20 @@ static __always_inline void count(__u32 slot)
 		__sync_fetch_and_add(value, 1);
 }
 
+/* Begins a record, before it is known whether there is room for it. */
+static __always_inline void begin_record(struct record_head *head, __u32 kind, __u32 pid, __u64 cgroup)
+{
+	__u32 slot = kind == RECORD_CGROUP_MADE || kind == RECORD_CGROUP_GONE ? COUNT_CGROUP_RECORDS : COUNT_RECORDS;
+	__u64 *records = bpf_map_lookup_elem(&counters, &slot);
+
+	head->kind = kind;
+	head->pid = pid;
+	head->at = bpf_ktime_get_boot_ns();
+	head->cgroup = cgroup;
+	head->cpu = bpf_get_smp_processor_id();
+	head->sequence = records ? __sync_fetch_and_add(records, 1) : 0;
+}
+
 static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
 {
 	return BPF_CORE_READ(cgroup, kn, id);

@@ -1,9 +1,10 @@
 //! The promised numbers of the spine (docs/SPEC.md), on the real product and real pods. Each line says what was promised
 //! and what was measured; a promise that does not hold ends the run with an error. Arguments choose some of them:
-//! `memory`, `throughput`, `programs`, `modes`, `newcomers`.
+//! `memory`, `throughput`, `records`, `programs`, `modes`, `newcomers`.
 
 mod modes;
 mod newcomers;
+mod records;
 mod throughput;
 
 use std::io::Write as _;
@@ -68,6 +69,9 @@ async fn measure(scene: &Scene) -> Result<Vec<Line>> {
     }
     if is_chosen("throughput") {
         lines.extend(throughput::measure(scene).await?);
+    }
+    if is_chosen("records") {
+        lines.extend(records::measure(scene).await?);
     }
     scene.set_mode("Protect").await?;
     if is_chosen("programs") {

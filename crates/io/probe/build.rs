@@ -1,4 +1,4 @@
-//! Compiles `bpf/probe.bpf.c` with the clang of the system. Neither kernel headers nor BTF of this machine are used.
+//! Compiles `bpf/probe.bpf.c` and `bpf/replay.bpf.c` with the clang of the system. Neither kernel headers nor BTF of this machine are used.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,24 +11,34 @@ const COMPILERS: [&str; 8] =
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../../bpf").canonicalize()?;
-    let source = root.join("probe.bpf.c");
-    let object = PathBuf::from(std::env::var("OUT_DIR")?).join("probe.bpf.o");
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
     println!("cargo:rerun-if-env-changed=CLANG");
-    for watched in ["probe.bpf.c", "probe", "include/kernel.h", "include/process.h"] {
+    for watched in ["probe.bpf.c", "replay.bpf.c", "probe", "include/kernel.h", "include/process.h"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
     let compiler = std::env::var("CLANG").ok().or_else(find_compiler).ok_or(
         "no clang found to compile bpf/probe.bpf.c: run `make setup`, or name one in the variable CLANG",
     )?;
-    let (root, include) = (format!("-I{}", root.display()), format!("-I{}", root.join("include").display()));
-    // No header of this machine is taken. v3 for the atomic exchange that guards the working memory (Linux 5.12).
-    SkeletonBuilder::new()
-        .source(&source)
-        .obj(&object)
-        .clang(compiler)
-        .clang_args(["-O2", "-mcpu=v3", "-nostdinc", "-Wall", "-Werror", root.as_str(), include.as_str()])
-        .build()?;
-    println!("cargo:rustc-env=NV_PROBE_OBJECT={}", object.display());
+    let (below, include) = (format!("-I{}", root.display()), format!("-I{}", root.join("include").display()));
+    for (name, variable) in [("probe", "NV_PROBE_OBJECT"), ("replay", "NV_REPLAY_OBJECT")] {
+        let object = out.join(format!("{name}.bpf.o"));
+        // No header of this machine is taken. v3 for the atomic exchange that guards the working memory (Linux 5.12).
+        SkeletonBuilder::new()
+            .source(root.join(format!("{name}.bpf.c")))
+            .obj(&object)
+            .clang(&compiler)
+            .clang_args([
+                "-O2",
+                "-mcpu=v3",
+                "-nostdinc",
+                "-Wall",
+                "-Werror",
+                below.as_str(),
+                include.as_str(),
+            ])
+            .build()?;
+        println!("cargo:rustc-env={variable}={}", object.display());
+    }
     Ok(())
 }
 

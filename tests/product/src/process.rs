@@ -275,6 +275,11 @@ impl Product {
     pub fn log_path(&self) -> PathBuf {
         self.options.state_dir.with_extension("log")
     }
+    /// Where its programs are pinned.
+    #[must_use]
+    pub fn bpf_dir(&self) -> &Path {
+        &self.options.bpf_dir
+    }
     /// Its state directory.
     #[must_use]
     pub fn state_dir(&self) -> &Path {

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 6;
+pub const ABI: u32 = 7;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;
@@ -179,7 +179,7 @@ twins! {
         stranger: u32, reserved: u32,
     }
     /// How every record begins.
-    RecordHead = "record_head" { kind: u32, pid: u32, at: u64, cgroup: u64 }
+    RecordHead = "record_head" { kind: u32, pid: u32, at: u64, cgroup: u64, cpu: u32, sequence: u32 }
     /// A program was run, or stopped from running.
     ExecRecord = "exec_record" {
         head: RecordHead, parent_cgroup: u64, parent_pid: u32, uid: u32, euid: u32, flags: u32, profile: u32,
@@ -257,11 +257,15 @@ pub enum Slot {
     LimitedExit,
     /// File records beyond it.
     LimitedFile,
+    /// Records for the ring, with those that found it full.
+    Records,
+    /// The same for the ring of cgroups.
+    CgroupRecords,
 }
 
 impl Slot {
     /// Number of slots.
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 24;
 }
 
 #[cfg(test)]

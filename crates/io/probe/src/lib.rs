@@ -24,6 +24,7 @@ pub mod load;
 mod map;
 mod object;
 pub mod redact;
+pub mod replay;
 mod ring;
 mod rows;
 pub mod tables;

@@ -54,6 +54,8 @@ pub struct Counters {
     pub limited_fork: u64,
     pub limited_exit: u64,
     pub limited_file: u64,
+    pub records: u64,
+    pub cgroup_records: u64,
 }
 
 impl Counters {
@@ -434,6 +436,8 @@ impl Tables {
             limited_fork,
             limited_exit,
             limited_file,
+            records,
+            cgroup_records,
         ] = rest;
         Ok(Counters {
             dropped_exec,
@@ -458,6 +462,8 @@ impl Tables {
             limited_fork,
             limited_exit,
             limited_file,
+            records,
+            cgroup_records,
         })
     }
 }

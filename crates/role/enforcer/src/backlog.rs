@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use nv_model::vitals::Drops;
 use nv_probe::Event;
+use nv_probe::events::Reading;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -23,6 +24,9 @@ pub(crate) struct Tally {
     lifecycle: AtomicU64,
     file: AtomicU64,
     behaviour: AtomicU64,
+    read: AtomicU64,
+    missing: AtomicU64,
+    malformed: AtomicU64,
 }
 
 impl Tally {
@@ -30,6 +34,20 @@ impl Tally {
     pub(crate) fn fill(&self) -> f64 {
         let waiting = u32::try_from(self.waiting.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         f64::from(waiting) / MAX_WAITING as f64
+    }
+    /// What the ring's reader has seen, told by it after each batch.
+    pub(crate) fn tell(&self, seen: Reading) {
+        self.read.store(seen.read, Ordering::Relaxed);
+        self.missing.store(seen.missing, Ordering::Relaxed);
+        self.malformed.store(seen.malformed, Ordering::Relaxed);
+    }
+    /// What the ring's reader has seen since it began.
+    pub(crate) fn seen(&self) -> Reading {
+        Reading {
+            read: self.read.load(Ordering::Relaxed),
+            missing: self.missing.load(Ordering::Relaxed),
+            malformed: self.malformed.load(Ordering::Relaxed),
+        }
     }
     /// What was dropped since the start.
     pub(crate) fn drops(&self) -> Drops {

@@ -63,11 +63,12 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
     spawn("new-cgroups", move || placer.run(|patience| cgroup_events.poll(patience)))?;
     let (process_records, tally, network_records) = (to.process, to.tally, to.network);
     let alive = Arc::clone(&to.alive);
-    let mut backlog = Backlog::new(process_records, tally);
+    let mut backlog = Backlog::new(process_records, Arc::clone(&tally));
     spawn("process-records", move || {
         loop {
             match events.poll(Duration::from_millis(100)) {
                 Ok(batch) => {
+                    tally.tell(events.reading());
                     if !backlog.hand_on(batch) || !alive.load(Ordering::Relaxed) {
                         return;
                     }

@@ -19,4 +19,6 @@ mod pins;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod scripts;

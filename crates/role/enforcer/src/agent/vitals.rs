@@ -142,12 +142,26 @@ impl Agent {
         named.extend(self.queues.counters());
         named.extend(self.spoken.counters());
         named.extend(self.names.counters());
+        let seen = self.setup.tally.seen();
+        named.extend([
+            ("process.records_read", seen.read),
+            ("process.records_missing", seen.missing),
+            ("process.records_malformed", seen.malformed),
+        ]);
         if let Ok(process) = kernel.process.counters() {
             named.extend([
+                ("process.records", process.records),
                 ("process.dropped_exec", process.dropped_exec),
                 ("process.dropped_fork", process.dropped_fork),
                 ("process.dropped_exit", process.dropped_exit),
+                ("process.dropped_file", process.dropped_file),
+                ("process.dropped_deed", process.dropped_deed),
                 ("process.dropped_cgroup", process.dropped_cgroup),
+                ("process.limited_exec", process.limited_exec),
+                ("process.limited_fork", process.limited_fork),
+                ("process.limited_exit", process.limited_exit),
+                ("process.limited_file", process.limited_file),
+                ("process.limited_deed", process.limited_deed),
                 ("process.cgroups_full", process.cgroups_full),
                 ("process.scratch_busy", process.scratch_busy),
                 ("process.no_profile", process.no_profile),
