@@ -1,0 +1,175 @@
+//! Groups that ask.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use super::{BUFFER, head, init, mark, read};
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Any open (`FAN_OPEN_PERM`).
+    Open,
+    /// An open to run it (`FAN_OPEN_EXEC_PERM`, Linux 5.0).
+    Exec,
+}
+
+impl Ask {
+    const fn mask(self) -> u64 {
+        match self {
+            Self::Open => libc::FAN_OPEN_PERM,
+            Self::Exec => libc::FAN_OPEN_EXEC_PERM,
+        }
+    }
+}
+
+/// How much one mark covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// A file system (Linux 4.20).
+    FileSystem,
+    /// One mount of it; copies of the mount in other namespaces are others.
+    Mount,
+}
+
+impl Whole {
+    const fn flag(self) -> libc::c_uint {
+        match self {
+            Self::FileSystem => libc::FAN_MARK_FILESYSTEM,
+            Self::Mount => libc::FAN_MARK_MOUNT,
+        }
+    }
+}
+
+/// A group that is asked.
+#[derive(Debug)]
+pub struct Asking {
+    group: OwnedFd,
+}
+
+/// Somebody wants to open a file, and waits.
+#[derive(Debug)]
+pub struct Question {
+    /// The file, open to read. Dropping it answers nothing.
+    pub file: OwnedFd,
+    /// Who, in the host's numbering.
+    pub pid: u32,
+    /// It is opened to be run.
+    pub exec: bool,
+}
+
+impl Asking {
+    /// A new group. Needs `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    /// The kernel has no permission events, forbids them, or the user has too many groups.
+    pub fn new() -> io::Result<Self> {
+        let flags = libc::FAN_CLASS_CONTENT | libc::FAN_UNLIMITED_QUEUE | libc::FAN_UNLIMITED_MARKS;
+        Ok(Self { group: init(flags)? })
+    }
+
+    /// The same group by another descriptor, for another process: it goes on as long as one of them is open.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.group.try_clone()
+    }
+    /// A group that another process has made.
+    #[must_use]
+    pub fn from_descriptor(group: OwnedFd) -> Self {
+        Self { group }
+    }
+
+    /// Asks about a file from now on; about every file in a folder, when it is one.
+    ///
+    /// # Errors
+    /// The file system takes no marks.
+    pub fn add(&self, ask: Ask, target: BorrowedFd<'_>, folder: bool) -> io::Result<()> {
+        let children = if folder { libc::FAN_EVENT_ON_CHILD } else { 0 };
+        mark(&self.group, libc::FAN_MARK_ADD, ask.mask() | children, target)
+    }
+    /// Asks about it no longer.
+    ///
+    /// # Errors
+    /// There was no such mark.
+    pub fn remove(&self, ask: Ask, target: BorrowedFd<'_>) -> io::Result<()> {
+        mark(&self.group, libc::FAN_MARK_REMOVE, ask.mask() | libc::FAN_EVENT_ON_CHILD, target)
+    }
+
+    /// Asks about every file of a file system, in whatever mount namespace and by whatever path it is opened, or of one
+    /// mount. `target` is anything on it.
+    ///
+    /// # Errors
+    /// The kernel takes no such mark (it has none for its own internal file systems), or there are too many.
+    pub fn add_whole(&self, ask: Ask, target: BorrowedFd<'_>, whole: Whole) -> io::Result<()> {
+        mark(&self.group, libc::FAN_MARK_ADD | whole.flag(), ask.mask(), target)
+    }
+    /// Asks about a file no longer, as long as it is not changed. Where the kernel can (Linux 5.19) it forgets that when
+    /// it needs the memory.
+    ///
+    /// # Errors
+    /// The file system takes no marks.
+    pub fn pass(&self, ask: Ask, target: BorrowedFd<'_>) -> io::Result<()> {
+        let ignore = libc::FAN_MARK_ADD | libc::FAN_MARK_IGNORED_MASK;
+        mark(&self.group, ignore | libc::FAN_MARK_EVICTABLE, ask.mask(), target)
+            .or_else(|_| mark(&self.group, ignore, ask.mask(), target))
+    }
+
+    /// Takes the questions that are there. Several threads may call it, each question comes to one of them.
+    ///
+    /// # Errors
+    /// The group cannot be read any more.
+    pub fn read(&self, questions: &mut Vec<Question>) -> io::Result<()> {
+        let mut buffer = [0_u8; BUFFER];
+        let Some(bytes) = read(&self.group, &mut buffer)? else { return Ok(()) };
+        let mut rest = buffer.get(..bytes).unwrap_or_default();
+        while let Some((head, record)) = head(rest) {
+            rest = rest.get(record.len()..).unwrap_or_default();
+            if head.fd < 0 {
+                continue;
+            }
+            // SAFETY: the kernel has opened it for the reader of this record alone.
+            let file = unsafe { OwnedFd::from_raw_fd(head.fd) };
+            questions.push(Question {
+                file,
+                pid: head.pid.unsigned_abs(),
+                exec: head.mask & libc::FAN_OPEN_EXEC_PERM != 0,
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets whoever asked go on, or fails their call with EPERM. `file` is [`Question::file`]; a second answer to the same
+    /// question is refused by the kernel and harmless.
+    ///
+    /// # Errors
+    /// It was answered already, or whoever asked is gone.
+    pub fn answer(&self, file: BorrowedFd<'_>, allow: bool) -> io::Result<()> {
+        self.answer_number(file.as_raw_fd(), allow)
+    }
+
+    /// Answers what a process has read and left behind, which may have ended: the kernel knows a question by the number
+    /// that its file had there. Numbers up to `below` are tried; how many questions there were.
+    pub fn settle(&self, below: i32, allow: bool) -> usize {
+        (0..below).filter(|number| self.answer_number(*number, allow).is_ok()).count()
+    }
+
+    fn answer_number(&self, number: i32, allow: bool) -> io::Result<()> {
+        let response = if allow { libc::FAN_ALLOW } else { libc::FAN_DENY };
+        let answer = libc::fanotify_response { fd: number, response };
+        // SAFETY: the struct is two numbers without padding, and lives during the call.
+        let bytes = unsafe {
+            std::slice::from_raw_parts((&raw const answer).cast::<u8>(), size_of::<libc::fanotify_response>())
+        };
+        rustix::io::write(&self.group, bytes)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Asking {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+}
