@@ -1,20 +1,26 @@
 //! The agent's hand on the kernel's tables.
 
+mod counters;
+mod table;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zerocopy::{FromBytes, FromZeros as _, IntoBytes};
 
 use crate::file::KernelInode;
-use crate::layout::{self, Slot};
+use crate::layout;
 use crate::map::{RawMap, possible_cpus};
 use crate::rows::{
     cgroup_row, condition_row, exact_key, padded_path, pattern_key, profile_row, read_cgroup, read_exact,
     read_pattern, read_profile, read_rule, rule_row,
 };
 
+pub use self::counters::Counters;
+pub(crate) use self::table::{Bytes, Table};
 pub use crate::rows::{CgroupRow, ConditionRow, ExactKey, PatternKey, ProfileRow, Rows, RuleRow, name_hash};
 
 /// What [`Tables::replace`] did.
@@ -26,53 +32,6 @@ pub struct Replaced {
     pub removed: usize,
     /// Rows that found their table full; what they say does not hold.
     pub refused: usize,
-}
-
-/// What the kernel counted since the programs were first loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are explained at their slots in `layout::Slot`")]
-pub struct Counters {
-    pub dropped_exec: u64,
-    pub dropped_fork: u64,
-    pub dropped_exit: u64,
-    pub dropped_cgroup: u64,
-    pub cgroups_full: u64,
-    pub scratch_busy: u64,
-    pub no_profile: u64,
-    pub kill_failed: u64,
-    pub runtime_exec: u64,
-    pub open: u64,
-    pub learn: u64,
-    pub allow: u64,
-    pub violate: u64,
-    pub deny: u64,
-    pub dropped_file: u64,
-    pub callers_full: u64,
-    pub dropped_deed: u64,
-    pub limited_deed: u64,
-    pub limited_exec: u64,
-    pub limited_fork: u64,
-    pub limited_exit: u64,
-    pub limited_file: u64,
-    pub records: u64,
-    pub cgroup_records: u64,
-}
-
-impl Counters {
-    /// Records of any kind that found the ring full.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        [
-            self.dropped_exec,
-            self.dropped_fork,
-            self.dropped_exit,
-            self.dropped_cgroup,
-            self.dropped_file,
-            self.dropped_deed,
-        ]
-        .into_iter()
-        .fold(0, u64::saturating_add)
-    }
 }
 
 /// Why a table could not be used.
@@ -114,12 +73,6 @@ pub enum TableError {
     },
 }
 
-#[derive(Debug)]
-pub(crate) struct Table {
-    pub(crate) name: &'static str,
-    pub(crate) map: RawMap,
-}
-
 /// The tables, by the descriptors that the keeper handed over. Needs no capability.
 #[derive(Debug)]
 pub struct Tables {
@@ -135,6 +88,17 @@ pub struct Tables {
     belongings: Option<Table>,
     counters: Table,
     cpus: usize,
+    /// What [`Self::replace`] has written; `None` until it has read what an earlier run left, and after a failure.
+    held: Mutex<Option<Held>>,
+}
+
+/// Rows of the tables that hold policy, as they are in the kernel. Nobody else writes them.
+#[derive(Debug, Default)]
+struct Held {
+    conditions: Bytes,
+    exact: Bytes,
+    patterns: Bytes,
+    profiles: Bytes,
 }
 
 impl Tables {
@@ -166,7 +130,13 @@ impl Tables {
             runtimes: take("runtimes", size_of::<layout::Executable>(), 4)?,
             counters: take("counters", 4, 8)?,
             cpus: possible_cpus().map_err(|source| TableError::Kernel { table: "counters", source })?,
+            held: Mutex::new(None),
         })
+    }
+
+    /// One row is written past [`Self::replace`].
+    fn forget_held(&self) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Puts cgroup `id` under a profile. Cgroups made in it later inherit that. What is known of a container's root file
@@ -270,6 +240,7 @@ impl Tables {
     /// # Errors
     /// [`TableError::Full`], or the kernel refused.
     pub fn set_profile(&self, number: u32, row: ProfileRow) -> Result<(), TableError> {
+        self.forget_held();
         self.profiles.write(&number.to_ne_bytes(), profile_row(row, true).as_bytes())
     }
 
@@ -278,6 +249,7 @@ impl Tables {
     /// # Errors
     /// [`TableError::Full`], [`TableError::Path`], or the kernel refused.
     pub fn set_exact(&self, key: &ExactKey, row: RuleRow) -> Result<(), TableError> {
+        self.forget_held();
         self.exact.write(exact_key(key)?.as_bytes(), rule_row(row).as_bytes())
     }
 
@@ -286,6 +258,7 @@ impl Tables {
     /// # Errors
     /// [`TableError::Path`], or the kernel refused.
     pub fn remove_exact(&self, key: &ExactKey) -> Result<bool, TableError> {
+        self.forget_held();
         self.exact.remove(exact_key(key)?.as_bytes())
     }
 
@@ -294,6 +267,7 @@ impl Tables {
     /// # Errors
     /// [`TableError::Full`], [`TableError::Path`], or the kernel refused.
     pub fn set_pattern(&self, key: &PatternKey, row: RuleRow) -> Result<(), TableError> {
+        self.forget_held();
         self.patterns.write(pattern_key(key)?.as_bytes(), rule_row(row).as_bytes())
     }
 
@@ -320,23 +294,33 @@ impl Tables {
         let profile = |number: &u32, row: &ProfileRow| {
             profile_row(*row, with_patterns.contains(number)).as_bytes().to_vec()
         };
-        let profiles = wanted
+        let profiles: Bytes = wanted
             .profiles
             .iter()
             .map(|(number, row)| (number.to_ne_bytes().to_vec(), profile(number, row)))
             .collect();
+        let mut holder = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // Reading them is slow, a trie above all. What was written in part is not known: it is read the next time.
+        let mut held = match holder.take() {
+            Some(held) => held,
+            None => Held {
+                conditions: self.conditions.raw_rows()?,
+                exact: self.exact.raw_rows()?,
+                patterns: self.patterns.raw_rows()?,
+                profiles: self.profiles.raw_rows()?,
+            },
+        };
         let mut done = Replaced::default();
-        let mut gone = Vec::new();
         // Rows by path lead to conditions, which are there before them and go after them.
-        let unreachable = self.conditions.write_differing(&conditions, &mut done)?;
-        for (table, wanted) in [(&self.exact, exact), (&self.patterns, patterns), (&self.profiles, profiles)]
-        {
-            gone.extend(table.write_differing(&wanted, &mut done)?.into_iter().map(|key| (table, key)));
-        }
-        gone.extend(unreachable.into_iter().map(|key| (&self.conditions, key)));
-        for (table, key) in gone {
-            done.removed += usize::from(table.remove(&key)?);
-        }
+        self.conditions.write_new(&mut held.conditions, &conditions, &mut done)?;
+        self.exact.write_new(&mut held.exact, &exact, &mut done)?;
+        self.patterns.write_new(&mut held.patterns, &patterns, &mut done)?;
+        self.profiles.write_new(&mut held.profiles, &profiles, &mut done)?;
+        self.exact.remove_old(&mut held.exact, &exact, &mut done)?;
+        self.patterns.remove_old(&mut held.patterns, &patterns, &mut done)?;
+        self.profiles.remove_old(&mut held.profiles, &profiles, &mut done)?;
+        self.conditions.remove_old(&mut held.conditions, &conditions, &mut done)?;
+        *holder = Some(held);
         Ok(done)
     }
 
@@ -399,128 +383,10 @@ impl Tables {
     /// # Errors
     /// The kernel refused.
     pub fn counters(&self) -> Result<Counters, TableError> {
-        let mut sums = [0_u64; Slot::COUNT];
-        for (slot, sum) in (0_u32..).zip(&mut sums) {
-            let key = slot.to_ne_bytes();
-            let values =
-                self.counters.map.read(&key, self.cpus).map_err(|source| self.counters.error(source))?;
-            *sum = values
-                .unwrap_or_default()
-                .chunks_exact(8)
-                .filter_map(|bytes| u64::read_from_bytes(bytes).ok())
-                .fold(0, u64::wrapping_add);
-        }
-        let [
-            dropped_exec,
-            dropped_fork,
-            dropped_exit,
-            dropped_cgroup,
-            cgroups_full,
-            scratch_busy,
-            no_profile,
-            rest @ ..,
-        ] = sums;
-        let [
-            kill_failed,
-            runtime_exec,
-            open,
-            learn,
-            allow,
-            violate,
-            deny,
-            dropped_file,
-            callers_full,
-            dropped_deed,
-            limited_deed,
-            limited_exec,
-            limited_fork,
-            limited_exit,
-            limited_file,
-            records,
-            cgroup_records,
-        ] = rest;
-        Ok(Counters {
-            dropped_exec,
-            dropped_fork,
-            dropped_exit,
-            dropped_cgroup,
-            cgroups_full,
-            scratch_busy,
-            no_profile,
-            kill_failed,
-            runtime_exec,
-            open,
-            learn,
-            allow,
-            violate,
-            deny,
-            dropped_file,
-            callers_full,
-            dropped_deed,
-            limited_deed,
-            limited_exec,
-            limited_fork,
-            limited_exit,
-            limited_file,
-            records,
-            cgroup_records,
-        })
+        counters::read(&self.counters, self.cpus)
     }
 }
 
-/// Bytes of keys, each with those of its value.
-pub(crate) type Bytes = BTreeMap<Vec<u8>, Vec<u8>>;
-
-impl Table {
-    /// Writes what is not there as wanted; what is there and not wanted is given back.
-    pub(crate) fn write_differing(
-        &self,
-        wanted: &Bytes,
-        done: &mut Replaced,
-    ) -> Result<Vec<Vec<u8>>, TableError> {
-        let held = self.raw_rows()?;
-        for (key, value) in wanted.iter().filter(|(key, value)| held.get(*key) != Some(*value)) {
-            match self.write(key, value) {
-                Ok(()) => done.written += 1,
-                Err(TableError::Full { .. }) => done.refused += 1,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(held.into_keys().filter(|key| !wanted.contains_key(key)).collect())
-    }
-
-    pub(crate) fn error(&self, source: io::Error) -> TableError {
-        // A full hash says E2BIG, a full trie ENOSPC.
-        match source.raw_os_error() {
-            Some(7 | 28) => TableError::Full { table: self.name, capacity: self.map.capacity() },
-            _ => TableError::Kernel { table: self.name, source },
-        }
-    }
-    pub(crate) fn write(&self, key: &[u8], value: &[u8]) -> Result<(), TableError> {
-        self.map.write(key, value).map_err(|source| self.error(source))
-    }
-    pub(crate) fn remove(&self, key: &[u8]) -> Result<bool, TableError> {
-        self.map.remove(key).map_err(|source| self.error(source))
-    }
-    fn raw_rows(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, TableError> {
-        let mut rows = BTreeMap::new();
-        for key in self.map.keys().map_err(|source| self.error(source))? {
-            if let Some(value) = self.map.read(&key, 1).map_err(|source| self.error(source))? {
-                rows.insert(key, value);
-            }
-        }
-        Ok(rows)
-    }
-    fn rows<K: FromBytes, V: FromBytes>(&self) -> Result<Vec<(K, V)>, TableError> {
-        Ok(self
-            .raw_rows()?
-            .into_iter()
-            .filter_map(|(key, value)| {
-                Some((K::read_from_bytes(&key).ok()?, V::read_from_bytes(&value).ok()?))
-            })
-            .collect())
-    }
-}
 fn executable(program: KernelInode) -> layout::Executable {
     layout::Executable { inode: program.number, device: program.device, reserved: 0 }
 }

@@ -104,9 +104,9 @@ impl Kernel {
 
 /// The policy with what only the node knows: a profile and an identity for new workloads, a profile for the host, and
 /// the addresses of workloads that the controllers have not told of yet.
-pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy {
-    let mut completed = policy.clone();
-    let settings = policy.settings;
+pub(crate) fn complete(policy: NodePolicy, inventory: &Inventory) -> NodePolicy {
+    let mut completed = policy;
+    let settings = completed.settings;
     let profile = |group: GroupName, modes: Modes| EffectiveProfile {
         group,
         mode: modes.profile,
@@ -145,9 +145,9 @@ pub(crate) fn complete(policy: &NodePolicy, inventory: &Inventory) -> NodePolicy
         names: Vec::new(),
     });
     for (id, address) in inventory.addresses() {
-        let identity = match (policy.workloads.get(id), inventory.get(id)) {
+        let identity = match (completed.workloads.get(id), inventory.get(id)) {
             (Some(workload), _) => workload.identity,
-            (None, Some(local)) => identity_of_new(&policy.workloads, &local.workload.learned_group()),
+            (None, Some(local)) => identity_of_new(&completed.workloads, &local.workload.learned_group()),
             (None, None) => IdentityId::NEW,
         };
         completed.addresses.entry(IpNet::from(address)).or_insert(identity);
@@ -275,7 +275,7 @@ mod tests {
     fn nothing_of_an_unidentified_container_runs_where_new_services_fail_closed() {
         let mut policy = NodePolicy::default();
         let unidentified = |policy: &NodePolicy| {
-            let completed = complete(policy, &Inventory::default());
+            let completed = complete(policy.clone(), &Inventory::default());
             let profile = completed.profiles.get(&GroupName::unidentified()).cloned().unwrap();
             let facts = nv_policy::decide::ProgramFacts::default();
             nv_policy::decide::process(&profile, "/bin/sh", facts).verdict

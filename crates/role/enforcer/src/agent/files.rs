@@ -51,7 +51,7 @@ impl Agent {
 
     /// Every container that runs, and the host.
     fn to_watch(&self) -> Watch {
-        let completed = kernel::complete(&self.setup.held.policy, &self.inventory);
+        let completed = kernel::complete(self.setup.held.policy.clone(), &self.inventory);
         let mut watch = Watch::default();
         let mut numbers: std::collections::BTreeMap<GroupName, usize> = Default::default();
         let mut profile = |watch: &mut Watch, group: GroupName| -> Option<usize> {

@@ -18,23 +18,29 @@ impl Agent {
         for (group, profile) in &self.kept {
             policy.profiles.entry(group.clone()).or_insert_with(|| profile.clone());
         }
-        match self.setup.kernel {
-            Some(_) => {
-                // The host's own addresses may be newer than what the controllers know of it: then they take one for
-                // a workload that nobody manages.
-                for own in self.setup.node.interfaces.iter().map(|held| held.address.addr()) {
-                    let held = policy.addresses.get(&own.into()).and_then(|id| policy.identities.get(id));
-                    if held.is_none_or(|held| held.kind != IdentityKind::Node) {
-                        policy.addresses.insert(own.into(), IdentityId::NODES);
-                    }
+        if self.setup.kernel.is_none() && self.setup.seating.is_none() {
+            return Ok(());
+        }
+        if self.setup.kernel.is_some() {
+            // The host's own addresses may be newer than what the controllers know of it: then they take one for a
+            // workload that nobody manages.
+            for own in self.setup.node.interfaces.iter().map(|held| held.address.addr()) {
+                let held = policy.addresses.get(&own.into()).and_then(|id| policy.identities.get(id));
+                if held.is_none_or(|held| held.kind != IdentityKind::Node) {
+                    policy.addresses.insert(own.into(), IdentityId::NODES);
                 }
-                self.apply(&kernel::complete(&policy, &self.inventory))?;
             }
-            None if self.setup.seating.is_none() => return Ok(()),
-            None => {}
+        }
+        let completed = kernel::complete(policy, &self.inventory);
+        if self.setup.kernel.is_some() {
+            self.apply(&completed)?;
+        } else {
+            for line in nv_policy::lower::processes(&completed, &mut self.setup.held.numbers).left_out {
+                tracing::debug!(group = %line.group, rule = %line.uuid, "a process rule's prefix is too long for kernel tables");
+            }
         }
         if let Some(seating) = &mut self.setup.seating {
-            seating.enforce(&policy, &self.inventory, &mut self.setup.held.numbers);
+            seating.enforce(completed, &self.setup.held.numbers);
         }
         self.setup.placement.set(&self.setup.held.numbers, &self.setup.held.policy.workloads);
         Ok(())
@@ -62,10 +68,11 @@ impl Agent {
                     }
                 } else {
                     self.place_workloads();
+                    // That was the last of the kernel's tables.
+                    ack.apply_micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
                     self.watch_files();
                     self.tell_rules();
                     self.look_after_queues();
-                    ack.apply_micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
                     if let Err(error) = self.setup.held.store(&self.setup.held_path) {
                         // It is enforced, but a restart would not have it: the controller must know.
                         tracing::error!(%error, "the policy is enforced but not kept");

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nv_model::name::GroupName;
 use nv_model::policy::NodePolicy;
 use nv_model::workload::Workload;
-use nv_policy::lower::{self, ProfileNumbers};
+use nv_policy::lower::ProfileNumbers;
 use nv_telemetry::chain;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -15,9 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Agent;
 use crate::EnforcerError;
-use crate::inventory::Inventory;
 use crate::keeper::{ProtocolError, Seat, Seats, TakeSeats, Told, send};
-use crate::kernel::complete;
 
 /// Most cgroups that have a seat of their own; as many as the kernel's table would hold.
 const MAX_CGROUPS: usize = nv_probe::cgroup::MAX_CGROUPS;
@@ -49,16 +47,7 @@ impl Seating {
     }
 
     /// The policy, completed by what the node knows.
-    pub(super) fn enforce(
-        &mut self,
-        policy: &NodePolicy,
-        inventory: &Inventory,
-        numbers: &mut ProfileNumbers,
-    ) {
-        let completed = complete(policy, inventory);
-        for line in lower::processes(&completed, numbers).left_out {
-            tracing::debug!(group = %line.group, rule = %line.uuid, "a process rule's prefix is too long for kernel tables");
-        }
+    pub(super) fn enforce(&mut self, completed: NodePolicy, numbers: &ProfileNumbers) {
         let profiles = completed.profiles.into_iter();
         self.seats.profiles =
             profiles.filter_map(|(group, profile)| Some((numbers.get(&group)?, profile))).collect();
@@ -213,9 +202,11 @@ mod tests {
         let mut seating = Seating { socket: ours, seats: Seats::default(), changed: false };
         let mut policy = NodePolicy::default();
         policy.profiles.insert("nv.web".parse().unwrap(), profile("nv.web"));
+        policy.profiles.insert(GroupName::unidentified(), profile("nv.unidentified"));
         let mut numbers = ProfileNumbers::default();
-        seating.enforce(&policy, &Inventory::default(), &mut numbers);
-        let web = numbers.get(&"nv.web".parse().unwrap()).unwrap();
+        let web = numbers.number(&"nv.web".parse().unwrap());
+        numbers.number(&GroupName::unidentified());
+        seating.enforce(policy, &numbers);
         seating.place(7, web, true);
         seating.tell_root(7, 45);
         seating.place(8, web, false);
