@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nv_scene::Scene;
+use nv_scene::{CLIENT_GROUP, SECRET, Scene, TOOL};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A denied program in the client's container: makes `/tmp/<name>` if it runs.
 async fn intrude(scene: &Scene, name: &str) -> Result<()> {
@@ -24,6 +24,14 @@ async fn protected(scene: &Scene) -> Result<()> {
     scene.set_mode("Protect").await?;
     scene.run(&["/bin/sh", "-c", "cp /bin/attacker /tmp/intruder"]).await?;
     intrude(scene, "before").await
+}
+
+/// The launcher's keeper; an inspector is among its processes too.
+fn keeper_of(launcher: u32) -> Option<u32> {
+    nv_product::children(launcher).into_iter().find(|pid| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == b"keeper"))
+    })
 }
 
 /// Versions that have pinned something.
@@ -72,7 +80,7 @@ async fn where_nothing_can_be_pinned_it_is_said_and_enforced_all_the_same() -> R
 
     // With the keeper its programs end; those of the next one judge by the same policy.
     let launcher = scene.product.children().first().copied().context("no launcher")?;
-    let keeper = nv_product::children(launcher).first().copied().context("no keeper")?;
+    let keeper = keeper_of(launcher).context("no keeper")?;
     kill_process(Pid::from_raw(keeper.cast_signed()).context("no keeper")?, Signal::KILL)?;
     let log = scene.product.log_path();
     for _ in 0..200 {
@@ -155,11 +163,11 @@ async fn a_keeper_that_is_stopped_is_replaced_so_that_nobody_waits_for_it() -> R
     let scene = Scene::start("halted").await?;
     protected(&scene).await?;
     let launcher = scene.product.children().first().copied().context("no launcher")?;
-    let keeper = nv_product::children(launcher).first().copied().context("no keeper")?;
+    let keeper = keeper_of(launcher).context("no keeper")?;
     kill_process(Pid::from_raw(keeper.cast_signed()).context("no keeper")?, Signal::STOP)?;
     let mut next = keeper;
     for _ in 0..200 {
-        next = nv_product::children(launcher).first().copied().unwrap_or(keeper);
+        next = keeper_of(launcher).unwrap_or(keeper);
         if next != keeper {
             break;
         }
@@ -168,5 +176,65 @@ async fn a_keeper_that_is_stopped_is_replaced_so_that_nobody_waits_for_it() -> R
     ensure!(next != keeper, "the stopped keeper is still there");
     intrude(&scene, "after").await?;
     scene.operate().await?;
+    scene.stop().await
+}
+
+/// Reads the secret by its learned application, over and over for some seconds, and tells how each went: `y`, `n`.
+const READS: &str = "i=0; while [ $i -lt 150 ]; do if /usr/bin/report read /etc/shadow 2>/dev/null; then printf y; else printf n; fi; i=$((i+1)); sleep 0.05; done";
+
+/// How the reads go that a stopped keeper is asked about, where the client's service has this fail mode.
+async fn reads_around_a_stop(scene: &Scene, fail_mode: &str) -> Result<String> {
+    let config = json!({"config": {"services": ["client.shop"], "fail_mode": fail_mode}});
+    scene.api.patch("/v1/service/config", &config).await?;
+    // The keeper has it, and says so to the launcher, a moment later.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let launcher = scene.product.children().first().copied().context("no launcher")?;
+    let keeper = keeper_of(launcher).context("no keeper")?;
+    let stops = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        kill_process(Pid::from_raw(keeper.cast_signed()).context("no keeper")?, Signal::STOP)?;
+        Ok::<(), anyhow::Error>(())
+    };
+    let (read, stopped) = tokio::join!(scene.run(&["/bin/sh", "-c", READS]), stops);
+    stopped?;
+    let read = read?.stdout;
+    ensure!(read.len() == 150, "{read}");
+    ensure!(read.starts_with("yyyyy"), "an application is refused while the keeper runs: {read}");
+    // What is asked when the new one is there may be asked of both for a moment.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ensure!(scene.run(&[TOOL, "read", SECRET]).await?.exit_code == 0, "an application stays refused: {read}");
+    ensure!(
+        scene.run(&["/bin/attacker", "read", SECRET]).await?.exit_code != 0,
+        "the new keeper keeps nothing"
+    );
+    Ok(read)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_nobody_answers_what_fails_closed_is_refused_and_the_others_go_on() -> Result<()> {
+    let scene = Scene::start_on_tier("nobody", 3).await?;
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    let profile = format!("/v1/file_monitor/{CLIENT_GROUP}");
+    let rules = json!({"config": {"add_filters": [{"filter": SECRET, "behavior": "block_access"}]}});
+    scene.api.patch(&profile, &rules).await?;
+    let learned = |answer: &Value| {
+        let applications = answer.pointer("/profile/filters/0/applications")?.as_array()?;
+        applications.iter().any(|path| path == TOOL).then_some(())
+    };
+    for _ in 0..5 {
+        ensure!(scene.run(&[TOOL, "read", SECRET]).await?.exit_code == 0);
+        if scene.api.wait_for(&profile, Duration::from_secs(2), learned).await.is_ok() {
+            break;
+        }
+    }
+    scene.api.wait_for(&profile, Duration::from_secs(5), learned).await?;
+    scene.run(&["/bin/sh", "-c", READS]).await?;
+    protected(&scene).await?;
+
+    let read = reads_around_a_stop(&scene, "open").await?;
+    ensure!(!read.contains('n'), "somebody who fails open is refused: {read}");
+    let read = reads_around_a_stop(&scene, "closed").await?;
+    ensure!(read.contains('n'), "somebody who fails closed is let through: {read}");
     scene.stop().await
 }

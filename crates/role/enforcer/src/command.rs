@@ -53,10 +53,16 @@ pub fn inner(command: &Inner) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => failed("inspector", &reason),
         },
-        Inner::Launcher(line) => match crate::launcher_main(line.from_tier) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => failed("launcher", &reason),
-        },
+        Inner::Launcher(line) => {
+            // What it has to say goes where the agent's log goes.
+            if let Err(error) = nv_telemetry::start_log("info", nv_config::LogStyle::default()) {
+                return failed("launcher", &error);
+            }
+            match crate::launcher_main(line.from_tier) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => failed("launcher", &reason),
+            }
+        }
         Inner::Keeper(line) => {
             // What it has to say goes where the agent's log goes.
             if let Err(error) = nv_telemetry::start_log("info", nv_config::LogStyle::default()) {

@@ -25,17 +25,9 @@ impl Agent {
     /// Starts a new keeper when the last one was killed. Meanwhile the kernel goes on judging by the same tables.
     pub(super) fn look_after_keeper(&mut self) {
         if let Some(keeper) = &self.setup.keeper
-            && keeper.end_if_stopped()
-        {
-            tracing::error!(
-                keeper = keeper.pid(),
-                "the keeper was stopped, and is ended: who opened a file would wait for it"
-            );
-        }
-        if let Some(keeper) = &self.setup.keeper
             && keeper.has_ended()
         {
-            tracing::error!(keeper = keeper.pid(), "the keeper was killed; a new one is started");
+            tracing::error!(keeper = keeper.pid(), "the keeper has ended; a new one is started");
             self.setup.keeper = None;
             self.keeper_due = true;
         }

@@ -192,17 +192,6 @@ impl Keeper {
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
-    /// Ends it when it is stopped (SIGSTOP, a debugger): whoever opens a file that it is asked about would wait for it for
-    /// ever, and with its end the kernel lets them go on. Whether it was.
-    pub(crate) fn end_if_stopped(&self) -> bool {
-        let stat = crate::node::read_small(format!("/proc/{}/stat", self.pid));
-        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-        if !matches!(state, Some('T' | 't')) {
-            return false;
-        }
-        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
-        pid.is_some_and(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok())
-    }
     /// Whether it has ended, which it does only when it is killed.
     pub(crate) fn has_ended(&self) -> bool {
         let mut ends = [PollFd::new(&self.other_end, PollFlags::empty())];

@@ -2,9 +2,11 @@
 //!
 //! It is started first of all, while the process still has them, and does one thing: for each packet with a socket in it
 //! it starts a keeper, or an inspector, on that socket. It takes no path, no argument and no number from the agent, and
-//! ends with it. There is one inspector at a time: a new one ends the one before, which may hang.
+//! ends with it. There is one inspector at a time: a new one ends the one before, which may hang. A keeper that gives no
+//! sign of life is ended ([`super::kept`]), and what fails closed is refused until there is another one
+//! ([`super::stand_in`]).
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +15,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::handle::KeeperError;
+use super::kept::Kept;
 use super::protocol::{self, ProtocolError};
+use super::stand_in::StandIn;
 
 /// Name of the hidden subcommand that is a keeper.
 pub(crate) const KEEPER: &str = "keeper";
@@ -21,8 +25,10 @@ pub(crate) const KEEPER: &str = "keeper";
 pub(crate) const LAUNCHER: &str = "launcher";
 /// Name of the hidden subcommand that is an inspector.
 pub(crate) const INSPECTOR: &str = "inspector";
-/// How often ended keepers are looked for.
+/// How often ended inspectors are looked for.
 const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How often keepers are looked after.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,7 +57,7 @@ impl Launcher {
     /// [`KeeperError::Start`] when the binary cannot be started again.
     pub fn start(from_tier: u8) -> Result<Self, KeeperError> {
         let (ours, theirs) = protocol::pair()?;
-        let child = spawn(LAUNCHER, Some(from_tier), theirs)
+        let child = spawn(LAUNCHER, Some(from_tier), theirs, None)
             .map_err(|source| KeeperError::Start { exe: own_binary(), source })?;
         Ok(Self { socket: Mutex::new(ours), child: Mutex::new(child) })
     }
@@ -96,10 +102,25 @@ impl Drop for Launcher {
     }
 }
 
-/// Starts this binary again as `what`, with the socket as its standard input.
-fn spawn(what: &str, from_tier: Option<u8>, socket: OwnedFd) -> std::io::Result<Child> {
+/// Starts this binary again as `what`, with the socket as its standard input, and another one as its standard output where
+/// it has something to tell the launcher.
+pub(super) fn spawn(
+    what: &str,
+    from_tier: Option<u8>,
+    socket: OwnedFd,
+    told: Option<OwnedFd>,
+) -> std::io::Result<Child> {
     let tier = from_tier.map(|tier| format!("--from-tier={tier}"));
-    Command::new(own_binary()).arg(what).args(tier).stdin(Stdio::from(socket)).stdout(Stdio::null()).spawn()
+    let told = told.map_or_else(Stdio::null, Stdio::from);
+    Command::new(own_binary()).arg(what).args(tier).stdin(Stdio::from(socket)).stdout(told).spawn()
+}
+
+/// What runs.
+#[derive(Default)]
+struct Running {
+    keepers: Vec<Kept>,
+    inspector: Option<Child>,
+    stand_ins: Vec<StandIn>,
 }
 
 /// Runs the launcher on the socket that is its standard input, until the other end closes.
@@ -109,17 +130,12 @@ fn spawn(what: &str, from_tier: Option<u8>, socket: OwnedFd) -> std::io::Result<
 pub fn launcher_main(from_tier: u8) -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
-    let mut keepers: Vec<Child> = Vec::new();
-    let mut inspector: Option<Child> = None;
+    let mut running = Running::default();
     loop {
-        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&REAP)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {
-                keepers.retain_mut(|keeper| matches!(keeper.try_wait(), Ok(None)));
-                inspector = inspector.and_then(|mut one| matches!(one.try_wait(), Ok(None)).then_some(one));
-                continue;
-            }
-            Ok(_) => {}
-            Err(error) => return Err(error.to_string()),
+        let asked = wait(socket, &running.keepers)?;
+        running.look_after();
+        if !asked {
+            continue;
         }
         let (what, mut sockets) = match protocol::receive::<String>(socket) {
             Ok(received) => received,
@@ -127,25 +143,23 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         };
         let started = match (what.as_str(), sockets.pop()) {
-            (KEEPER, Some(socket)) => {
-                spawn(KEEPER, Some(from_tier), socket).map_err(|error| error.to_string())
-            }
+            (KEEPER, Some(socket)) => Kept::start(from_tier, socket).map(|keeper| {
+                let pid = keeper.pid();
+                running.keepers.push(keeper);
+                pid
+            }),
             (INSPECTOR, Some(socket)) => {
-                end(inspector.take())?;
-                spawn(INSPECTOR, None, socket).map_err(|error| error.to_string())
+                end(running.inspector.take())?;
+                spawn(INSPECTOR, None, socket, None).map_err(|error| error.to_string()).map(|inspector| {
+                    let pid = inspector.id();
+                    running.inspector = Some(inspector);
+                    pid
+                })
             }
             _ => Err(format!("{what:?} with {} sockets is not understood", sockets.len())),
         };
         let answer = match started {
-            Ok(child) => {
-                let pid = child.id();
-                if what == INSPECTOR {
-                    inspector = Some(child);
-                } else {
-                    keepers.push(child);
-                }
-                Started::Running { pid }
-            }
+            Ok(pid) => Started::Running { pid },
             Err(reason) => Started::Failed { reason },
         };
         match protocol::send(socket, &answer, &[]) {
@@ -154,14 +168,44 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
-    end(inspector)?;
-    for mut keeper in keepers {
-        // Its own socket is closed too, so it ends.
-        if let Err(error) = keeper.wait() {
-            return Err(error.to_string());
+    running.stand_ins.clear();
+    end(running.inspector)?;
+    // Their own sockets are closed too, so they end.
+    running.keepers.into_iter().try_for_each(Kept::end).map_err(|error| error.to_string())
+}
+
+/// Waits until the agent asks for something, a keeper has told something, or it is time to look after them. Whether the
+/// agent asks.
+fn wait(socket: BorrowedFd<'_>, keepers: &[Kept]) -> Result<bool, String> {
+    let patience = if keepers.is_empty() { REAP } else { LOOK };
+    let told = keepers.iter().map(Kept::told);
+    let mut ready: Vec<PollFd<'_>> = std::iter::once(socket)
+        .chain(told)
+        .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
+        .collect();
+    match poll(&mut ready, Some(&patience)) {
+        Ok(_) => Ok(ready.first().is_some_and(|socket| !socket.revents().is_empty())),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Running {
+    /// Takes what keepers have told, ends one that is stopped or hangs, and has somebody answer in its place.
+    fn look_after(&mut self) {
+        self.inspector =
+            self.inspector.take().and_then(|mut one| matches!(one.try_wait(), Ok(None)).then_some(one));
+        for mut keeper in std::mem::take(&mut self.keepers) {
+            for placed in keeper.listen() {
+                // From now on the new one answers.
+                self.stand_ins.retain(|stand_in| stand_in.asked != placed);
+            }
+            self.stand_ins.extend(keeper.look_after().into_iter().filter_map(StandIn::start));
+            if !keeper.has_ended() {
+                self.keepers.push(keeper);
+            }
         }
     }
-    Ok(())
 }
 
 /// Ends an inspector. It holds nothing that could be lost.

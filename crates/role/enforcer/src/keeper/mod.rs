@@ -7,11 +7,14 @@
 mod exec;
 mod guard;
 mod handle;
+mod kept;
 mod launcher;
 mod protocol;
 mod questions;
 mod queues;
 mod serve;
+mod signs;
+mod stand_in;
 
 pub(crate) use exec::{Seat, Seats, TakeSeats, Told};
 pub(crate) use guard::{Place, Rules, Seen, Watch, Watched};

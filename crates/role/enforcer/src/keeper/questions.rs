@@ -13,6 +13,8 @@ use nv_model::mode::Fault;
 use nv_probe::fanotify::{Asking, Question};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::signs::{Life, Pulse};
+
 /// Threads that answer.
 const ANSWERERS: usize = 2;
 /// How often the clock is looked at.
@@ -78,8 +80,8 @@ impl Open {
     }
 }
 
-/// Starts the threads; `name` is what they are called by.
-pub(super) fn spawn<A: Answers>(name: &str, answers: &Arc<A>) -> Result<(), String> {
+/// Starts the threads; `name` is what they are called by. While deadlines are not kept there is no sign of life.
+pub(super) fn spawn<A: Answers>(name: &str, answers: &Arc<A>, life: &Life) -> Result<(), String> {
     let open = Arc::new(Open::default());
     let start = |name: String, work: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
@@ -92,8 +94,8 @@ pub(super) fn spawn<A: Answers>(name: &str, answers: &Arc<A>) -> Result<(), Stri
         let (answers, open) = (Arc::clone(answers), Arc::clone(&open));
         start(format!("{name}-answers"), Box::new(move || answer_all(&*answers, &open)))?;
     }
-    let answers = Arc::clone(answers);
-    start(format!("{name}-deadline"), Box::new(move || keep_deadlines(&*answers, &open)))
+    let (answers, pulse) = (Arc::clone(answers), life.pulse());
+    start(format!("{name}-deadline"), Box::new(move || keep_deadlines(&*answers, &open, &pulse)))
 }
 
 fn answer_all<A: Answers>(answers: &A, open: &Open) {
@@ -167,9 +169,10 @@ fn say<A: Answers>(answers: &A, question: &Question, allow: bool) {
 }
 
 /// Answers what took too long.
-fn keep_deadlines<A: Answers>(answers: &A, open: &Open) {
+fn keep_deadlines<A: Answers>(answers: &A, open: &Open, pulse: &Pulse) {
     loop {
         std::thread::sleep(TICK);
+        pulse.beat();
         let now = Instant::now();
         for pending in open.held().values_mut().filter(|pending| !pending.answered && pending.until <= now) {
             pending.answered = true;

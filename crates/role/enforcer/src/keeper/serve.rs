@@ -12,6 +12,7 @@ use super::exec;
 use super::guard::{Guard, Watch};
 use super::protocol::{self, ProtocolError, Reply, Request};
 use super::queues::Queues;
+use super::signs::Life;
 use crate::inspector::Begin;
 
 /// What the keeper has in the kernel.
@@ -75,13 +76,16 @@ impl Tried {
     }
 }
 
-/// Runs the keeper on the control socket that is its standard input, until the other end closes.
+/// Runs the keeper on the control socket that is its standard input, until the other end closes. Its standard output is the
+/// launcher's socket.
 ///
 /// # Errors
 /// A sentence for the log when the socket cannot be used.
 pub fn keeper_main(tried: &Tried) -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
+    let told = std::io::stdout().as_fd().try_clone_to_owned();
+    let life = Life::start(told.map_err(|error| format!("the launcher's socket: {error}"))?)?;
     let mut kernel: Option<Kernel> = None;
     let mut guard: Option<Guard> = None;
     let mut tap = Tapped::default();
@@ -113,8 +117,8 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                     kernel = Some(loaded);
                     (process, network)
                 });
-                let files = watch_files(&capabilities, kernel.as_ref(), &mut guard);
-                let programs = judge_programs(&capabilities, kernel.as_ref());
+                let files = watch_files(&capabilities, kernel.as_ref(), &mut guard, &life);
+                let programs = judge_programs(&capabilities, kernel.as_ref(), &life);
                 let sockets = (files.as_ref(), programs.as_ref());
                 match handed {
                     Some((process, network)) => {
@@ -213,9 +217,10 @@ fn watch_files(
     capabilities: &Capabilities,
     kernel: Option<&Kernel>,
     guard: &mut Option<Guard>,
+    life: &Life,
 ) -> Option<OwnedFd> {
     let started = match capabilities.file {
-        Some(Mechanism::Fanotify) => Guard::asks().map(|(guard, socket)| (guard, Some(socket))),
+        Some(Mechanism::Fanotify) => Guard::asks(life).map(|(guard, socket)| (guard, Some(socket))),
         Some(_) => kernel_rows(kernel).map(|guard| (guard, None)),
         None => Err("the kernel has nothing for it".to_owned()),
     };
@@ -232,7 +237,7 @@ fn watch_files(
 }
 
 /// Starts what judges programs where no BPF program does, and scripts where the tracepoint alone does; the socket to it.
-fn judge_programs(capabilities: &Capabilities, kernel: Option<&Kernel>) -> Option<OwnedFd> {
+fn judge_programs(capabilities: &Capabilities, kernel: Option<&Kernel>, life: &Life) -> Option<OwnedFd> {
     let start = || {
         let root = nv_probe::cgroup::unified_root().map_err(|error| error.to_string())?;
         let rows = match (capabilities.process, kernel) {
@@ -244,7 +249,7 @@ fn judge_programs(capabilities: &Capabilities, kernel: Option<&Kernel>) -> Optio
             }
             _ => return Ok(None),
         };
-        exec::start(rows).map(Some)
+        exec::start(rows, life).map(Some)
     };
     start().unwrap_or_else(|error: String| {
         tracing::error!(error, "programs, or scripts, are not judged by fanotify");

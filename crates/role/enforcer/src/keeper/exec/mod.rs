@@ -40,6 +40,7 @@ use self::judge::Judged;
 use self::marks::Marks;
 use self::tell::Sink;
 use super::protocol;
+use super::signs::{Asked, Life, Places};
 
 /// Most processes that one of the lists here remembers.
 const MAX_PROCESSES: usize = 65_536;
@@ -107,9 +108,11 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Starts the threads. The other end of the socket takes [`TakeSeats`] and gives [`Told`].
-pub(super) fn start(rows: Rows) -> Result<OwnedFd, String> {
+pub(super) fn start(rows: Rows, life: &Life) -> Result<OwnedFd, String> {
     let asking =
         Asking::new().map_err(|error| format!("the kernel does not ask before programs run: {error}"))?;
+    let asked = if matches!(rows, Rows::Kernel(..)) { Asked::Scripts } else { Asked::Programs };
+    life.group(asked, &asking)?;
     let host_mounts = nv_probe::cgroup::host_mount_namespace()
         .map_err(|error| format!("the host's mount namespace: {error}"))?;
     let (ours, theirs) = protocol::pair().map_err(|error| error.to_string())?;
@@ -132,16 +135,28 @@ pub(super) fn start(rows: Rows) -> Result<OwnedFd, String> {
             .map(drop)
             .map_err(|error| format!("a thread for programs: {error}"))
     };
-    super::questions::spawn("exec", &warden)?;
+    super::questions::spawn("exec", &warden, life)?;
     let shared = Arc::clone(&warden);
     start("exec-seats", Box::new(move || take_seats(&shared, &requests)))?;
     let shared = Arc::clone(&warden);
     start("exec-marks", Box::new(move || marks::keep(&shared.asking, &shared.marks)))?;
     let shared = Arc::clone(&warden);
+    let life = life.clone();
     let look_around = move || {
+        let (mut told, mut placed) = (Places::default(), false);
         loop {
             let seats = shared.seats();
+            // Before what is asked about is marked.
+            let places = seats.fail_closed(shared.cgroup_root());
+            if places != told {
+                life.places(asked, &places);
+                told = places;
+            }
             shared.marks.look_around(&shared.asking, |pid| shared.is_in_container(pid, &seats));
+            if !placed && !seats.profiles.is_empty() {
+                life.placed(asked);
+                placed = true;
+            }
             std::thread::sleep(LOOK_AROUND);
         }
     };

@@ -1,10 +1,14 @@
 //! Which profile holds where, as the agent tells it: what tables are for the kernel's programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use nv_model::mode::{Fault, Mode};
 use nv_model::profile::EffectiveProfile;
 use nv_probe::tables::{CgroupRow, Tables};
 use serde::{Deserialize, Serialize};
+
+use super::super::signs::Places;
 
 /// All of it, each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,28 @@ impl Seats {
             .find_map(|(at, cgroup)| Some((at, (*cgroup, *self.cgroups.get(cgroup)?))))?;
         let open = at > 0 && (!seat.container || seat.profile == self.nobody);
         Some(Found { seat, cgroup, open })
+    }
+}
+
+impl Seats {
+    /// Which cgroups fail closed; nothing where none does. `root` is that of the hierarchy.
+    pub(super) fn fail_closed(&self, root: &Path) -> Places {
+        let closed: BTreeSet<u32> = self
+            .profiles
+            .iter()
+            .filter(|(_, profile)| profile.mode == Mode::Protect && profile.fault == Fault::Closed)
+            .map(|(number, _)| *number)
+            .collect();
+        if closed.is_empty() {
+            return Places::default();
+        }
+        let there = nv_probe::cgroup::walk(root).unwrap_or_default();
+        let places = there.into_iter().filter_map(|(cgroup, folder)| {
+            let seat = self.cgroups.get(&cgroup)?;
+            let path = folder.strip_prefix(root).ok()?.to_string_lossy().into_owned();
+            Some((format!("/{path}"), seat.container && closed.contains(&seat.profile)))
+        });
+        Places(places.collect())
     }
 }
 

@@ -11,6 +11,7 @@ use nv_policy::file;
 use nv_probe::fanotify::{Asking, Inode, Question};
 
 use super::super::questions::{self, Answer, Answers};
+use super::super::signs::Life;
 use super::tables::{Tables, Ward};
 use super::tell::{Act, Sink};
 use super::{Groups, now, who};
@@ -26,9 +27,10 @@ pub(super) fn spawn(
     groups: &Arc<Groups>,
     tables: &Arc<Mutex<Arc<Tables>>>,
     sink: &Arc<Sink>,
+    life: &Life,
 ) -> Result<(), String> {
     let opens = Opens { groups: Arc::clone(groups), tables: Arc::clone(tables), sink: Arc::clone(sink) };
-    questions::spawn("file", &Arc::new(opens))
+    questions::spawn("file", &Arc::new(opens), life)
 }
 
 impl Answers for Opens {

@@ -38,12 +38,24 @@ use self::place::Placed;
 use self::rows::RowGuard;
 use self::tables::Tables;
 use super::protocol;
+use super::signs::{Asked, Life, Places};
 
 /// What is to be watched: all of it, each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Watch {
     pub(crate) places: Vec<Place>,
     pub(crate) profiles: Vec<Rules>,
+}
+
+impl Watch {
+    /// Which of its places fail closed.
+    fn fail_closed(&self) -> Places {
+        let closed = |place: &Place| {
+            let rules = self.profiles.get(place.profile);
+            rules.is_some_and(|rules| rules.mode == Mode::Protect && rules.fault == Fault::Closed)
+        };
+        Places(self.places.iter().map(|place| (place.cgroup.clone(), closed(place))).collect())
+    }
 }
 
 /// A container, or the host.
@@ -160,9 +172,9 @@ impl Guard {
     }
 
     /// Starts the threads; what they see goes into the socket whose other end is returned.
-    pub(crate) fn asks() -> Result<(Self, OwnedFd), String> {
+    pub(in crate::keeper) fn asks(life: &Life) -> Result<(Self, OwnedFd), String> {
         let heard = Arc::new(Heard::new());
-        let (guard, socket) = AskGuard::start(Arc::clone(&heard))?;
+        let (guard, socket) = AskGuard::start(Arc::clone(&heard), life)?;
         Ok((Self::new(Kept::Asks(guard), heard)?, socket))
     }
 }
@@ -185,6 +197,7 @@ pub(crate) struct AskGuard {
     tables: Arc<Mutex<Arc<Tables>>>,
     groups: Arc<Groups>,
     placed: Placed,
+    life: Life,
 }
 
 /// What the kernel asks and tells through.
@@ -195,9 +208,10 @@ pub(crate) struct Groups {
 }
 
 impl AskGuard {
-    fn start(heard: Arc<Heard>) -> Result<(Self, OwnedFd), String> {
+    fn start(heard: Arc<Heard>, life: &Life) -> Result<(Self, OwnedFd), String> {
         let asking = nv_probe::fanotify::Asking::new()
             .map_err(|error| format!("the kernel does not ask before files are opened: {error}"))?;
+        life.group(Asked::Files, &asking)?;
         let telling = nv_probe::fanotify::Telling::new()
             .inspect_err(|error| tracing::warn!(%error, "changes of files are not told"))
             .ok();
@@ -205,14 +219,16 @@ impl AskGuard {
         let tables = Arc::new(Mutex::new(Arc::new(Tables::default())));
         let (ours, theirs) = protocol::pair().map_err(|error| error.to_string())?;
         let sink = Arc::new(tell::Sink::new(ours)?);
-        ask::spawn(&groups, &tables, &sink)?;
+        ask::spawn(&groups, &tables, &sink, life)?;
         tell::spawn(&groups, &tables, &sink)?;
-        Ok((Self { tables, groups, placed: Placed::new(heard) }, theirs))
+        Ok((Self { tables, groups, placed: Placed::new(heard), life: life.clone() }, theirs))
     }
 
     fn watch(&mut self, watch: &Watch) -> Watched {
+        self.life.places(Asked::Files, &watch.fail_closed());
         let (tables, watched) = self.placed.place(&self.groups, watch);
         *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
+        self.life.placed(Asked::Files);
         watched
     }
 
