@@ -11,7 +11,9 @@
 //! `tcp port 80` also means tagged frames, and `tcp[13]` is a byte of TCP over IPv6 too. Of tunnels the outer packet counts,
 //! as there.
 
+mod names;
 mod parse;
+mod qualified;
 mod view;
 mod words;
 

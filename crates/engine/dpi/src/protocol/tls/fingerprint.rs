@@ -30,13 +30,7 @@ pub(super) fn server(context: &mut Context<'_>, hello: &Hello<'_>) {
     if let Some(cipher) = hello.ciphers.iter().next() {
         context.number(Field::Cipher, 0, u64::from(cipher));
     }
-    let mut md5 = Md5::new();
-    write_number(&mut md5, hello.legacy_version);
-    md5.update(b",");
-    list(&mut md5, hello.ciphers.iter());
-    md5.update(b",");
-    list(&mut md5, hello.extensions().map(|(kind, _)| kind));
-    context.text(Field::Ja3s, 0, &hexadecimal::<32>(&md5.finalize()));
+    context.text(Field::Ja3s, 0, &hexadecimal::<32>(&beginning(hello).finalize()));
 }
 
 fn write_number(md5: &mut Md5, number: u16) {
@@ -59,13 +53,19 @@ fn list(md5: &mut Md5, numbers: impl Iterator<Item = u16>) {
     }
 }
 
-fn ja3(hello: &Hello<'_>) -> [u8; 32] {
+/// What JA3 and JA3S begin with, and JA3S is: the version, the ciphers and the extensions.
+fn beginning(hello: &Hello<'_>) -> Md5 {
     let mut md5 = Md5::new();
     write_number(&mut md5, hello.legacy_version);
     md5.update(b",");
     list(&mut md5, hello.ciphers.iter());
     md5.update(b",");
     list(&mut md5, hello.extensions().map(|(kind, _)| kind));
+    md5
+}
+
+fn ja3(hello: &Hello<'_>) -> [u8; 32] {
+    let mut md5 = beginning(hello);
     md5.update(b",");
     list(&mut md5, hello.groups.iter());
     md5.update(b",");
