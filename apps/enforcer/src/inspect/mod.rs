@@ -4,9 +4,11 @@
 //! is a JSON object; a reader tells them apart by `app`, `threat`, `sensor` and `sessions`.
 
 mod files;
+mod open;
 mod policy;
 mod record;
 mod sensors;
+mod total;
 mod usage;
 mod verdict;
 mod waf;
@@ -24,7 +26,8 @@ use nv_seclang::RuleSet;
 use nv_sensor::matcher::{self, Matcher};
 use nv_sensor::set::SensorSet;
 use policy::Policy;
-use record::{Lines, Total};
+use record::Lines;
+use total::Total;
 
 /// What to inspect, and how to say what was found.
 #[derive(clap::Args)]
@@ -89,7 +92,7 @@ pub(crate) fn run(inspect: &Inspect) -> Result<()> {
         }
     }
     total.files = read;
-    record::last_line(&mut out, inspect.json, &total, &usage::now()?)?;
+    total::last_line(&mut out, inspect.json, &total, &usage::now()?)?;
     out.flush().context("standard output")?;
     if read == 0 && total.packets == 0 {
         bail!("none of the {} captures could be read", files.len());

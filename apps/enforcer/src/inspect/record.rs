@@ -13,50 +13,11 @@ use nv_dpi::threat::Threat;
 use nv_sensor::matcher::{Match, Matcher};
 use serde_json::{Map, Value as Json, json};
 
+use super::open::{Held, Open, facts};
 use super::policy::{Action, Policy};
 use super::usage::Usage;
 use super::verdict::{self, Facts, Names};
 use super::waf::Waf;
-
-/// Transactions of a session that are written out; the rest is counted.
-const MAX_TRANSACTIONS: usize = 1000;
-/// Values of one field, of a session or a transaction.
-const MAX_VALUES: usize = 64;
-/// Rules of sensors that hold for a session and are written out; the rest is counted.
-const MAX_MATCHES: usize = 1000;
-/// Bytes of a value.
-const MAX_VALUE_BYTES: usize = 4096;
-
-/// What a session has told so far.
-#[derive(Default)]
-struct Open {
-    fields: Map<String, Json>,
-    /// By number.
-    transactions: Vec<(u32, Map<String, Json>)>,
-    more_transactions: u64,
-    software: Vec<&'static str>,
-    gaps: u64,
-    lost: u64,
-    conflicts: u64,
-    /// Rules of sensors that hold, each told when the session is over.
-    matches: Vec<Held>,
-    more_matches: u64,
-    /// Address of an answer whose time to live comes next.
-    answer: Option<IpAddr>,
-}
-
-/// A rule that holds for a message.
-struct Held {
-    sensor: String,
-    rule: String,
-    id: u32,
-    kind: &'static str,
-    action: &'static str,
-    context: &'static str,
-    side: Side,
-    transaction: u32,
-    at: u64,
-}
 
 /// Writes lines as sessions end and threats come.
 pub(crate) struct Lines<'o> {
@@ -66,7 +27,7 @@ pub(crate) struct Lines<'o> {
     open: HashMap<SessionId, Open>,
     matcher: Option<Matcher>,
     policy: Option<&'o Policy>,
-    names: Names,
+    pub(super) names: Names,
     waf: Option<Waf>,
     failed: Option<io::Error>,
     /// Sessions written.
@@ -78,8 +39,8 @@ pub(crate) struct Lines<'o> {
     /// Rules of sensors that held.
     pub(crate) matches: u64,
     /// Sessions that the policy allows, and denies.
-    allowed: u64,
-    denied: u64,
+    pub(super) allowed: u64,
+    pub(super) denied: u64,
 }
 
 impl<'o> Lines<'o> {
@@ -133,47 +94,6 @@ impl<'o> Lines<'o> {
             && let Err(error) = writeln!(self.out, "{text}")
         {
             self.failed = Some(error);
-        }
-    }
-
-    fn field(&mut self, session: SessionId, transaction: u32, field: Field, value: Value<'_>) {
-        let open = self.open.entry(session).or_default();
-        let place = if field.of_transaction() {
-            let known = open.transactions.iter().rposition(|(number, _)| *number == transaction);
-            let index = match known {
-                Some(index) => index,
-                None if open.transactions.len() < MAX_TRANSACTIONS => {
-                    open.transactions.push((transaction, Map::new()));
-                    open.transactions.len().saturating_sub(1)
-                }
-                None => {
-                    open.more_transactions = open.more_transactions.saturating_add(1);
-                    return;
-                }
-            };
-            let Some((_, place)) = open.transactions.get_mut(index) else { return };
-            place
-        } else {
-            &mut open.fields
-        };
-        let value = match value {
-            Value::Text(bytes) => {
-                let kept = bytes.get(..MAX_VALUE_BYTES).unwrap_or(bytes);
-                Json::String(String::from_utf8_lossy(kept).into_owned())
-            }
-            Value::Number(number) => json!(number),
-            Value::Address(address) => json!(address),
-        };
-        match place.get_mut(field.name()) {
-            None => {
-                place.insert(field.name().to_owned(), value);
-            }
-            Some(Json::Array(values)) if values.len() < MAX_VALUES => values.push(value),
-            Some(Json::Array(_)) => {}
-            Some(first) => {
-                let first_value = first.take();
-                *first = Json::Array(vec![first_value, value]);
-            }
         }
     }
 
@@ -356,49 +276,10 @@ impl<'o> Lines<'o> {
     }
 }
 
-/// What a session has told that its verdict depends on.
-fn facts<'a>(
-    fields: &Map<String, Json>,
-    transactions: &[(u32, Map<String, Json>)],
-    software: &'a [&'static str],
-) -> Facts<'a> {
-    let all =
-        |fields: &Map<String, Json>, field: Field, into: &mut Vec<String>| match fields.get(field.name()) {
-            Some(Json::String(one)) => into.push(one.clone()),
-            Some(Json::Array(many)) => into.extend(many.iter().filter_map(Json::as_str).map(str::to_owned)),
-            _ => {}
-        };
-    let (mut hosts, mut forwarded) = (Vec::new(), Vec::new());
-    all(fields, Field::Sni, &mut hosts);
-    for (_, fields) in transactions {
-        all(fields, Field::Host, &mut hosts);
-        all(fields, Field::ForwardedFor, &mut forwarded);
-    }
-    let mut hosts: Vec<String> = hosts.iter().map(|host| verdict::host_name(host)).collect();
-    hosts.sort();
-    hosts.dedup();
-    Facts { software, hosts, forwarded }
-}
-
 /// Takes note of a rule that holds.
 fn note(open: &mut HashMap<SessionId, Open>, count: &mut u64, found: &Match<'_>) {
     *count = count.saturating_add(1);
-    let open = open.entry(found.session).or_default();
-    if open.matches.len() >= MAX_MATCHES {
-        open.more_matches = open.more_matches.saturating_add(1);
-        return;
-    }
-    open.matches.push(Held {
-        sensor: found.sensor.to_owned(),
-        rule: found.rule.to_owned(),
-        id: found.id,
-        kind: found.kind.name(),
-        action: found.action.name(),
-        context: found.context.name(),
-        side: found.side,
-        transaction: found.transaction,
-        at: found.at,
-    });
+    open.entry(found.session).or_default().note(found);
 }
 
 impl Sink for Lines<'_> {
@@ -421,7 +302,7 @@ impl Sink for Lines<'_> {
                 if self.policy.is_some() {
                     self.learn(event.session, event.at, *transaction, *field, *value);
                 }
-                self.field(event.session, *transaction, *field, *value);
+                self.open.entry(event.session).or_default().field(*transaction, *field, *value);
             }
             Kind::Software(application) => {
                 let software = &mut self.open.entry(event.session).or_default().software;
@@ -452,101 +333,4 @@ impl Sink for Lines<'_> {
             Kind::Identified(_) | Kind::Settled => {}
         }
     }
-}
-
-/// Sums over all files.
-#[derive(Default)]
-pub(crate) struct Total {
-    pub(crate) files: usize,
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
-    pub(crate) unknown_links: u64,
-    sessions: u64,
-    identified: u64,
-    threats: u64,
-    matches: u64,
-    allowed: u64,
-    denied: u64,
-    not_matched: u64,
-    cut_bodies: u64,
-    names_dropped: u64,
-    waf_matches: u64,
-    waf_refused: u64,
-    gaps: u64,
-    conflicts: u64,
-    lost: u64,
-    evicted: u64,
-}
-
-impl Total {
-    /// Adds what a file came to.
-    pub(crate) fn add(&mut self, lines: &Lines<'_>, counters: &Counters) {
-        let matching = lines.matching();
-        let (waf_matches, waf_refused) = lines.waf();
-        for (sum, value) in [
-            (&mut self.sessions, lines.sessions),
-            (&mut self.identified, lines.identified),
-            (&mut self.threats, lines.threats),
-            (&mut self.matches, lines.matches),
-            (&mut self.allowed, lines.allowed),
-            (&mut self.denied, lines.denied),
-            (&mut self.names_dropped, lines.names.dropped),
-            (&mut self.not_matched, matching.refused.saturating_add(matching.dropped)),
-            (&mut self.cut_bodies, matching.cut_bodies),
-            (&mut self.waf_matches, waf_matches),
-            (&mut self.waf_refused, waf_refused),
-            (&mut self.gaps, counters.gaps),
-            (&mut self.conflicts, counters.conflicts),
-            (&mut self.lost, counters.parsers_lost),
-            (&mut self.evicted, counters.flows_evicted),
-        ] {
-            *sum = sum.saturating_add(value);
-        }
-    }
-}
-
-/// Writes the last line.
-///
-/// # Errors
-/// Those of writing.
-pub(crate) fn last_line(out: &mut dyn Write, json: bool, total: &Total, usage: &Usage) -> io::Result<()> {
-    if json {
-        let line = json!({
-            "files": total.files,
-            "packets": total.packets,
-            "bytes": total.bytes,
-            "sessions": total.sessions,
-            "identified": total.identified,
-            "threats": total.threats,
-            "matches": total.matches,
-            "allowed": total.allowed,
-            "denied": total.denied,
-            "names_dropped": total.names_dropped,
-            "not_matched": total.not_matched,
-            "cut_bodies": total.cut_bodies,
-            "waf_matches": total.waf_matches,
-            "waf_refused": total.waf_refused,
-            "gaps": total.gaps,
-            "conflicts": total.conflicts,
-            "lost": total.lost,
-            "evicted": total.evicted,
-            "unknown_links": total.unknown_links,
-            "cpu_seconds": usage.cpu_seconds,
-            "peak_memory_bytes": usage.peak_bytes,
-        });
-        return writeln!(out, "{line}");
-    }
-    writeln!(
-        out,
-        "{} files, {} packets, {} bytes, {} sessions ({} identified), {} threats, {} matches, {:.2} CPU seconds, {} KiB at most",
-        total.files,
-        total.packets,
-        total.bytes,
-        total.sessions,
-        total.identified,
-        total.threats,
-        total.matches,
-        usage.cpu_seconds,
-        usage.peak_bytes / 1024,
-    )
 }
