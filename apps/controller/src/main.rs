@@ -41,6 +41,10 @@ fn run(options: Options) -> anyhow::Result<()> {
         if let Some(path) = &settings.join_token_file {
             started.write_join_token(path).await?;
         }
+        if let Some(path) = settings.scanner_token_file.clone() {
+            let controller = started.controller.clone();
+            tokio::spawn(start::Started::keep_scanner_token(controller, path, shutdown.clone()));
+        }
         // A closed standard output must not end the controller.
         drop(writeln!(std::io::stdout(), "{}", started.greeting(&settings, None)));
         shutdown.cancelled().await;

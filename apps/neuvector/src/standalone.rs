@@ -13,6 +13,7 @@ use nv_role_api::start;
 use nv_role_controller::Controller;
 use nv_role_enforcer::{JoinToken, Launcher, command};
 use nv_role_manager::{Branding, ControllerEndpoint, ManagerConfig};
+use nv_role_scanner::ServiceConfig;
 use nv_telemetry::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
@@ -49,13 +50,41 @@ pub(crate) async fn run(settings: Settings, launcher: Option<Arc<Launcher>>) -> 
     let scheme = if settings.console_ssl { "https" } else { "http" };
     let host = SocketAddr::new(start::reachable(settings.bind), settings.console_port);
     say(&started.greeting(&settings, Some(&format!("{scheme}://{host}{}", settings.path_prefix))));
+    if let Some(path) = settings.scanner_token_file.clone() {
+        tokio::spawn(start::Started::keep_scanner_token(controller.clone(), path, shutdown.clone()));
+    }
+    let scanner =
+        tokio::spawn(scan(scanner(&settings, &controller).await?, Arc::clone(&clock), shutdown.clone()));
     let outcome = enforce(&settings, launcher, &controller, clock, shutdown.clone()).await;
     // Whatever ended it, the others end in order.
     shutdown.cancel();
     started.serving.await.context("the REST API's task")?;
     console.await.context("the console's task")?;
+    scanner.await.context("the scanner's task")?;
     controller.stopped().await;
     outcome
+}
+
+/// What the scanner of this process is told.
+async fn scanner(settings: &Settings, controller: &Controller) -> Result<ServiceConfig> {
+    let address = SocketAddr::new(start::reachable(settings.bind), controller.address().port());
+    Ok(ServiceConfig {
+        controller: address.to_string(),
+        join: nv_role_scanner::JoinToken::Text(controller.scanner_token(TOKEN_LIFE).await?),
+        state_dir: settings.state_dir.clone(),
+        database: settings.database.clone(),
+        trusted: None,
+        credits: settings.scanner_tasks,
+        server: start::reachable(settings.bind).to_string(),
+        secrets: true,
+    })
+}
+
+/// Scans until the end. Without it, protection goes on.
+async fn scan(config: ServiceConfig, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+    if let Err(error) = nv_role_scanner::serve(config, clock, shutdown).await {
+        tracing::error!(error = nv_telemetry::chain(&error), "nothing is scanned");
+    }
 }
 
 /// Runs the enforcer until the end; without root there is none, and the rest goes on.

@@ -160,7 +160,7 @@ fn thousandths(text: &str) -> Result<u32, String> {
 }
 
 /// The signing key in a file. A file that others may read is refused.
-fn signing_key(path: &Path) -> Result<SigningKey> {
+pub(crate) fn signing_key(path: &Path) -> Result<SigningKey> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = path.metadata().with_context(|| path.display().to_string())?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -170,7 +170,7 @@ fn signing_key(path: &Path) -> Result<SigningKey> {
 }
 
 /// 32 bytes in hexadecimal digits.
-fn key_bytes(path: &Path) -> Result<[u8; 32]> {
+pub(crate) fn key_bytes(path: &Path) -> Result<[u8; 32]> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ScannerError::Read { path: path.to_owned(), source })?;
     let wrong = || ScannerError::Key { path: path.to_owned() };

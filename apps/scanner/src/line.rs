@@ -9,6 +9,7 @@ use crate::fs::FsLine;
 use crate::image::ImageLine;
 use crate::packages::MatchLine;
 use crate::sbom::SbomLine;
+use crate::service::{RunLine, UpdateLine};
 
 /// Finds what is vulnerable: databases of feeds, root file systems, lists of packages.
 #[derive(Parser)]
@@ -39,4 +40,8 @@ pub(crate) enum Command {
     Image(Box<ImageLine>),
     /// Scan what a bill of materials lists
     Sbom(SbomLine),
+    /// Serve a controller: take its tasks, hand reports in
+    Run(RunLine),
+    /// Hand the controller a database, once or again and again; it hands it to its scanners, and nothing is restarted
+    Update(UpdateLine),
 }

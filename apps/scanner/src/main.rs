@@ -8,6 +8,7 @@ mod line;
 mod packages;
 mod registry;
 mod sbom;
+mod service;
 mod standalone;
 
 use std::io::{self, BufWriter, Write as _};
@@ -57,6 +58,14 @@ fn run(line: Line) -> Result<ExitCode> {
         Command::Fs(line) => fs::run(&line, &mut out, &mut remarks)?,
         Command::Image(line) => image::run(&line, &mut out, &mut remarks)?,
         Command::Sbom(line) => sbom::run(&line, &mut out, &mut remarks)?,
+        Command::Run(line) => {
+            service::run(&line)?;
+            ExitCode::SUCCESS
+        }
+        Command::Update(line) => {
+            service::update(&line, &mut out, &mut remarks)?;
+            ExitCode::SUCCESS
+        }
     };
     finish(out, remarks)?;
     Ok(code)

@@ -9,7 +9,7 @@ const RESULT: &str = "/var/neuvector/scan_result.json";
 /// The folder of the database where none is named.
 const FOLDER: &str = "/etc/neuvector/db/";
 /// Commands of this scanner: what begins with one is not translated.
-const COMMANDS: [&str; 6] = ["db", "match", "fs", "image", "sbom", "help"];
+const COMMANDS: [&str; 8] = ["db", "match", "fs", "image", "sbom", "run", "update", "help"];
 /// Flags with a value behind them, as Go's flag package reads them.
 const WITH_VALUE: [&str; 6] = ["registry", "repository", "tag", "d", "proxy_url", "license"];
 /// Flags without a value; a stand-alone scan submits nothing and always ends, so that these change nothing.

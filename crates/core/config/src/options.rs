@@ -55,6 +55,12 @@ options! {
     controller: String, "CLUSTER_JOIN_ADDR", "HOST";
     /// File with the token that a new enforcer joins with; a controller alone writes one there at each start [default: none]
     join_token_file: PathBuf, "NV_JOIN_TOKEN_FILE", "FILE";
+    /// File where a controller keeps a token that scanners join with; it is good for a day and is made anew in half of that [default: none]
+    scanner_token_file: PathBuf, "NV_SCANNER_TOKEN_FILE", "FILE";
+    /// Vulnerability database of the scanner in the all-in-one: the file, or the folder of cvedb; a newer file that is put in its place is taken into use [default: none, until an updater hands one in]
+    database: PathBuf, "NV_DATABASE", "PATH";
+    /// Scans that one scanner does at one time, 1 to 64 [default: 2]
+    scanner_tasks: u32, "MAX_SCANNER_TASKS", "NUMBER";
     /// Root certificate (PEM) that the controller's REST server is verified with, for a manager that runs alone [default: root.pem in the state directory]
     controller_ca: PathBuf, "NV_CONTROLLER_CA", "FILE";
     /// Socket of the container runtime, with or without unix:// in front [default: all of the usual ones, from when they are there]

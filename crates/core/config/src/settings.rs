@@ -42,6 +42,12 @@ pub struct Settings {
     pub controller: String,
     /// Token of a new enforcer.
     pub join_token_file: Option<PathBuf>,
+    /// Where a token for scanners is kept.
+    pub scanner_token_file: Option<PathBuf>,
+    /// The database of the scanner in this process.
+    pub database: Option<PathBuf>,
+    /// Scans that one scanner does at one time, 1 to 64.
+    pub scanner_tasks: u32,
     /// Root that the REST server is verified with, for a manager alone.
     pub controller_ca: PathBuf,
     /// The runtime's socket; `None` to look for one.
@@ -137,6 +143,9 @@ impl Settings {
             cluster_name: given.cluster_name.unwrap_or_else(|| "cluster.local".to_owned()),
             controller: given.controller.unwrap_or_else(|| "127.0.0.1".to_owned()),
             join_token_file: given.join_token_file,
+            scanner_token_file: given.scanner_token_file,
+            database: given.database,
+            scanner_tasks: given.scanner_tasks.unwrap_or(2).clamp(1, 64),
             containerd_socket: socket("--containerd-socket", given.containerd_socket)?,
             docker_socket: socket("--docker-socket", given.docker_socket)?,
             runtime_state_dir: given.runtime_state_dir,

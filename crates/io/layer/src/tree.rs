@@ -58,6 +58,16 @@ impl Entry<'_> {
         Ok((u64::try_from(stat.st_size).unwrap_or(0), stat.st_mode))
     }
 
+    /// The device that it is on: another one than the root's is where something is mounted.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn device(&self) -> Result<u64, TreeError> {
+        statat(self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| stat.st_dev)
+            .map_err(|e| self.error(e.into()))
+    }
+
     /// Opens the file to read it. Neither links nor pipes are opened.
     ///
     /// # Errors

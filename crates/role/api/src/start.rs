@@ -157,6 +157,9 @@ pub fn reachable(bind: IpAddr) -> IpAddr {
 /// How long a join token in a file is good.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
+/// How long a token for scanners is good; it is made anew in half of that.
+const SCANNER_TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
 impl Started {
     /// Writes a new join token for one enforcer to a file, mode 0600; it is good for an hour.
     ///
@@ -167,6 +170,24 @@ impl Started {
         private::write(path, &format!("{}\n", token.expose_secret()), 0o600).map_err(|source| {
             StartError::File { what: "this file cannot be written:", path: path.to_owned(), source }
         })
+    }
+
+    /// Keeps a token for scanners in a file, mode 0600, until `shutdown`.
+    pub async fn keep_scanner_token(controller: Controller, path: PathBuf, shutdown: CancellationToken) {
+        loop {
+            let written = match controller.scanner_token(SCANNER_TOKEN_LIFE).await {
+                Ok(token) => private::write(&path, &format!("{}\n", token.expose_secret()), 0o600)
+                    .map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = written {
+                tracing::error!(path = %path.display(), error, "a token for scanners cannot be written");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(SCANNER_TOKEN_LIFE / 2) => {}
+            }
+        }
     }
 
     /// What the operator is told at the start: where the API is, its root, and the one-time password.

@@ -229,8 +229,14 @@ pub async fn start(
     hub.recover(recovered.checkpoint.as_deref(), recovered.entries)?;
     hub.remember_records(recent(&events).await?);
 
-    let scans =
-        Scans::open(&folder.join("scans"), Arc::clone(&clock), events.clone(), Arc::clone(&view), None)?;
+    let scans = Scans::open(
+        &folder.join("scans"),
+        Arc::clone(&store),
+        Arc::clone(&clock),
+        events.clone(),
+        Arc::clone(&view),
+        None,
+    )?;
     let tls =
         Arc::new(ArcSwap::from_pointee(tls::server(&certificate(&authority, &config, clock.as_ref())?)?));
     let tasks = TaskTracker::new();
@@ -256,6 +262,8 @@ pub async fn start(
         shutdown: shutdown.clone(),
     };
     tasks.spawn(scans.clone().keep_house(shutdown.clone()));
+    tasks.spawn(scans.clone().follow_settings(Arc::clone(&store), shutdown.clone()));
+    tasks.spawn(scan::automatic::run(scans.clone(), shutdown.clone()));
     let accepted = Arc::<accept::AcceptCounters>::default();
     let incoming = accept::incoming(listener, Arc::clone(&tls), Arc::clone(&accepted), shutdown.clone());
     tasks.spawn(serve(service, scan_service, incoming, shutdown.clone()));

@@ -22,6 +22,7 @@ mod gate;
 mod hashes;
 mod held;
 mod inspector;
+mod installed;
 mod inventory;
 mod join;
 mod keeper;

@@ -47,6 +47,11 @@ impl OpenedDatabase {
         Ok(Self { bytes, path: path.to_owned() })
     }
 
+    /// Whether it is read in place; a compressed file is not.
+    pub(crate) fn is_mapped(&self) -> bool {
+        matches!(self.bytes, Bytes::Mapped(_))
+    }
+
     /// The file's bytes, unpacked.
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {

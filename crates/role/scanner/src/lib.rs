@@ -9,6 +9,7 @@ mod database;
 mod error;
 mod fetch;
 mod image;
+mod inventory;
 mod list;
 mod output;
 mod registry;
@@ -17,6 +18,8 @@ mod report;
 mod root;
 mod rules;
 mod sbom;
+mod service;
+mod shown;
 mod signed;
 mod transport;
 
@@ -27,6 +30,7 @@ pub use database::{
 pub use error::ScannerError;
 pub use fetch::{FetchOptions, fetch_feeds, fetched_feeds};
 pub use image::{ImageChoice, ImageReading, Layers, layers_of_base, open_image, read_image};
+pub use inventory::live_inventory;
 pub use list::{match_list, report_list};
 pub use nv_secret::SecretRules;
 pub use nv_signature::Trust;
@@ -38,5 +42,6 @@ pub use report::{ImageFacts, Installed, LayerFacts, Report, Secret, SetId, Signa
 pub use root::read_root;
 pub use rules::{Rules, Silenced, SilencedBy, read_rules};
 pub use sbom::read_sbom;
+pub use service::{JoinToken, ServiceConfig, ServiceError, offer_database, serve};
 pub use signed::read_trust;
 pub use transport::{ImportOptions, database_in, diff_databases, export_database, import_database};

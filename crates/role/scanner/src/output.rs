@@ -67,7 +67,7 @@ fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> Result<(), 
 }
 
 /// The contract's word for a severity; what is below low is low there.
-fn word(severity: Severity) -> &'static str {
+pub(crate) fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Critical => "Critical",
         Severity::High => "High",

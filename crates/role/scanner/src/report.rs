@@ -6,12 +6,14 @@ use nv_compliance::Judged;
 use nv_package::Package;
 use nv_package::distribution::Distribution;
 use nv_vulnerability::{Database, Finding, Matcher};
+use serde::{Deserialize, Serialize};
 
 use crate::remark::Remarks;
 use crate::rules::Silenced;
 
-/// What a scan found. Lists are sorted, so that the same input gives the same report.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a scan found. Lists are sorted, so that the same input gives the same report. Its serialised form is without
+/// findings: what is there to be matched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// What was scanned, as the user named it.
     pub subject: String,
@@ -20,8 +22,10 @@ pub struct Report {
     /// What is installed, by file; each package of a file once.
     pub packages: Vec<Installed>,
     /// What is vulnerable, each with the place of its package in `packages`.
+    #[serde(skip)]
     pub findings: Vec<(usize, Finding)>,
     /// What was found and taken out by VEX or because it is accepted.
+    #[serde(skip)]
     pub silenced: Vec<Silenced>,
     /// Secrets in files and in an image's environment.
     pub secrets: Vec<Secret>,
@@ -34,7 +38,7 @@ pub struct Report {
 }
 
 /// Who signed an image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignatureFacts {
     /// Verifiers whose signature it has, as `root/verifier`, sorted.
     pub verifiers: Vec<String>,
@@ -45,7 +49,7 @@ pub struct SignatureFacts {
 }
 
 /// A package and where it was found.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Installed {
     /// The file that says so, below the root, without a slash at the beginning.
     pub file: String,
@@ -59,7 +63,7 @@ pub struct Installed {
 }
 
 /// A secret. What it is itself is nowhere in here: `evidence` shows its first characters alone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Secret {
     /// The file, below the root; `env` with a variable's name for an image's environment.
     pub file: String,
@@ -76,7 +80,7 @@ pub struct Secret {
 }
 
 /// A file with the set-uid or set-gid bit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SetId {
     /// The file, below the root.
     pub file: String,
@@ -87,7 +91,7 @@ pub struct SetId {
 }
 
 /// What an image says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFacts {
     /// Names with tags, where the archive has them.
     pub names: Vec<String>,
@@ -120,7 +124,7 @@ pub struct ImageFacts {
 }
 
 /// One layer of an image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerFacts {
     /// Digest of its blob.
     pub digest: String,
@@ -134,6 +138,7 @@ pub struct LayerFacts {
     /// layer alone would find. Places in `packages` of the layer itself.
     pub packages: Vec<Installed>,
     /// See `packages`.
+    #[serde(skip)]
     pub findings: Vec<(usize, Finding)>,
 }
 

@@ -10,12 +10,14 @@
 //! Nothing of this is in the hub or in the store: a storm of scans, or a database that changes every report, delays no
 //! policy. The lock is held for moments; whatever reads or writes a file runs on threads for that.
 
+pub(crate) mod automatic;
 mod blobs;
 pub(crate) mod gather;
 mod kept;
 mod offer;
 mod queue;
 mod service;
+mod settings;
 mod state;
 mod tell;
 
@@ -30,7 +32,7 @@ use nv_model::scan::{
 };
 use nv_model::scan_report::ScanReport;
 use nv_model::time::Timestamp;
-use nv_store::EventLog;
+use nv_store::{EventLog, Store};
 use nv_telemetry::Clock;
 use nv_vulnerability::VerifyingKey;
 use nv_wire::bounds::MAX_REPORT_BYTES;
@@ -39,9 +41,11 @@ use nv_wire::scanner::v1::to_scanner::Message as To;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use automatic::subject_of;
 pub use blobs::BlobError;
 pub use kept::KeptReport;
 pub use queue::{EnqueueError, MAX_SCANS};
+pub use settings::{AutoScan, ScanSettings, ScanSettingsError};
 pub use state::FailedScan;
 
 pub(crate) use service::ScanLinkService;
@@ -64,6 +68,8 @@ pub struct Scans {
 struct Inner {
     state: Mutex<State>,
     blobs: Blobs,
+    store: Arc<dyn Store>,
+    settings: ArcSwap<ScanSettings>,
     clock: Arc<dyn Clock>,
     events: EventLog,
     view: Arc<ArcSwap<View>>,
@@ -150,6 +156,7 @@ impl Scans {
     /// Over a folder of its own.
     pub(crate) fn open(
         folder: &Path,
+        store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         events: EventLog,
         view: Arc<ArcSwap<View>>,
@@ -169,6 +176,8 @@ impl Scans {
         let inner = Inner {
             state: Mutex::new(State::new(kept, offered)),
             blobs,
+            store,
+            settings: ArcSwap::default(),
             clock,
             events,
             view,

@@ -61,6 +61,7 @@ use crate::gate::Gate;
 use crate::hashes::{Hashed, Hashes};
 use crate::held::Held;
 use crate::inspector::{Heard, Inspector};
+use crate::installed::Installed;
 use crate::inventory::Inventory;
 use crate::keeper::{Keeper, Launcher, QueueCounts, Seen, Told, Watch, Watched};
 use crate::kernel::Kernel;
@@ -189,6 +190,7 @@ pub(crate) struct Agent {
     history: History,
     hashes: Hashes,
     captures: Captures,
+    installed: Installed,
     attribution: Attribution,
     connections: Connections,
     inspection: inspection::Inspection,
@@ -261,6 +263,7 @@ impl Agent {
             history: History::default(),
             hashes,
             captures,
+            installed: Installed::default(),
             attribution: Attribution::default(),
             connections: Connections::default(),
             inspection: inspection::Inspection::default(),

@@ -1,5 +1,6 @@
 //! What a controller asks of this node, and where each answer is made.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nv_model::name::WorkloadId;
@@ -33,7 +34,8 @@ impl Agent {
                 Some(answer) => answer,
                 None => return,
             },
-            Some(Question::Inventory { .. }) | None => Err(AnswerError::UnknownQuestion),
+            Some(Question::Inventory { workload, position }) => self.installed(&workload, position),
+            None => Err(AnswerError::UnknownQuestion),
         };
         self.answer(id, answer);
     }
@@ -46,6 +48,21 @@ impl Agent {
         } else {
             tracing::warn!(id, "the link is full: a question stays without an answer");
         }
+    }
+
+    /// A piece of the list of what is installed; the first question has it read elsewhere.
+    fn installed(&self, workload: &Option<WorkloadId>, position: u64) -> Result<Answer, AnswerError> {
+        let pid = match workload {
+            Some(wanted) => {
+                let local = self.inventory.get(wanted).ok_or(AnswerError::UnknownWorkload)?;
+                local.workload.pid
+            }
+            None => 1,
+        };
+        if pid == 0 {
+            return Err(AnswerError::UnknownWorkload);
+        }
+        self.installed.ask(workload, PathBuf::from(format!("/proc/{pid}/root/")), position)
     }
 
     /// Gathers what the table knows; the rest is read from `/proc` elsewhere, and the answer comes back as work done.

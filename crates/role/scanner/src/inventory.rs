@@ -1,0 +1,58 @@
+//! An inventory as a document: what is installed, to be matched now and again with every later database.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ScannerError;
+use crate::remark::Remarks;
+use crate::report::Report;
+use crate::root::read_live_root;
+
+/// Changes whenever an older scanner could not read it.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Document<R> {
+    format: u32,
+    /// Without findings.
+    report: R,
+}
+
+/// The document of what is installed in a container or on a node that runs. What is mounted into it is left out, and so
+/// are secrets: looking for them reads every file.
+///
+/// # Errors
+/// [`ScannerError`] when the root cannot be read.
+pub fn live_inventory(
+    root: &Path,
+    subject: &str,
+    remarks: &mut Remarks<'_>,
+) -> Result<Vec<u8>, ScannerError> {
+    let mut report = read_live_root(root, remarks)?;
+    subject.clone_into(&mut report.subject);
+    inventory_document(&report)
+}
+
+/// The document of a report.
+///
+/// # Errors
+/// [`ScannerError::Json`].
+pub(crate) fn inventory_document(report: &Report) -> Result<Vec<u8>, ScannerError> {
+    serde_json::to_vec(&Document { format: FORMAT, report }).map_err(ScannerError::Json)
+}
+
+/// The report of a document, without findings.
+///
+/// # Errors
+/// [`ScannerError::Json`] for what is no document, [`ScannerError::Argument`] for one of a later version.
+pub(crate) fn parse_document(bytes: &[u8]) -> Result<Report, ScannerError> {
+    let document: Document<Report> = serde_json::from_slice(bytes).map_err(ScannerError::Json)?;
+    if document.format != FORMAT {
+        let found = document.format;
+        return Err(ScannerError::Argument(format!(
+            "an inventory of format {found}, this scanner reads {FORMAT}"
+        )));
+    }
+    Ok(document.report)
+}
