@@ -27,6 +27,7 @@ pub mod probe;
 pub mod query;
 pub mod route;
 pub mod routes;
+mod scanned;
 mod server;
 pub mod start;
 mod stream;

@@ -209,6 +209,14 @@ pub async fn start(
     let view = Arc::new(ArcSwap::from_pointee(View::default()));
     let graph = SharedGraph::default();
     let counters = Arc::<Counters>::default();
+    let scans = Scans::open(
+        &folder.join("scans"),
+        Arc::clone(&store),
+        Arc::clone(&clock),
+        events.clone(),
+        Arc::clone(&view),
+        None,
+    )?;
     let mut hub = Hub::new(
         Parts {
             controller: info,
@@ -223,20 +231,13 @@ pub async fn start(
             lead: lead.clone(),
             counters: Arc::clone(&counters),
             bootstrap: Bootstrap { cluster_name: config.cluster_name.clone() },
+            scans: scans.shared(),
         },
         recovered.journal,
     );
     hub.recover(recovered.checkpoint.as_deref(), recovered.entries)?;
     hub.remember_records(recent(&events).await?);
 
-    let scans = Scans::open(
-        &folder.join("scans"),
-        Arc::clone(&store),
-        Arc::clone(&clock),
-        events.clone(),
-        Arc::clone(&view),
-        None,
-    )?;
     let tls =
         Arc::new(ArcSwap::from_pointee(tls::server(&certificate(&authority, &config, clock.as_ref())?)?));
     let tasks = TaskTracker::new();

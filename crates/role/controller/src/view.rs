@@ -7,6 +7,7 @@ use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
 use nv_model::node::{Controller, Enforcer, Usage};
 use nv_model::policy::Revision as PolicyRevision;
 use nv_model::rule::RuleId;
+use nv_model::scan::{ScanState, ScanSubject};
 use nv_model::system::SystemConfig;
 use nv_model::time::Timestamp;
 use nv_model::vitals::Vitals;
@@ -39,6 +40,8 @@ pub struct NodePolicyState {
     /// Policy is sent but not acknowledged since then; never when nothing is open.
     pub waiting_since: Timestamp,
 }
+
+use crate::scan::{ScanStatus, SharedScans, subject_of};
 
 /// What was lost on the way, as totals since the enforcer's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub struct View {
     pub losses: BTreeMap<NodeId, NodeLosses>,
     /// How enforcers fare, by their last sign of life.
     pub vitals: BTreeMap<NodeId, Vitals>,
+    pub(crate) scans: SharedScans,
     pub(crate) modified: Arc<BTreeMap<String, Revision>>,
     pub(crate) members: OnceLock<BTreeMap<GroupName, Vec<WorkloadId>>>,
     pub(crate) directory: OnceLock<Directory>,
@@ -93,6 +97,25 @@ impl View {
     #[must_use]
     pub fn directory(&self) -> &Directory {
         self.directory.get_or_init(|| Directory::new(&self.state))
+    }
+    /// What is known of the scans of a container: its own or its image's, whichever is newer.
+    #[must_use]
+    pub fn scan_of(&self, workload: &Workload) -> ScanStatus {
+        let own = self.scans.status(&ScanSubject::Workload(workload.id.clone()));
+        let of_image = self.scans.status(&subject_of(workload));
+        let at = |status: &ScanStatus| status.report.as_ref().map(|report| report.at);
+        // Whoever asked for the container's own wants to see it under way.
+        let under_way = matches!(own.state, ScanState::Scheduled | ScanState::Scanning);
+        if under_way || at(&own) > at(&of_image) || of_image.state == ScanState::Idle {
+            own
+        } else {
+            of_image
+        }
+    }
+    /// What is known of the scans of anything.
+    #[must_use]
+    pub fn scan(&self, subject: &ScanSubject) -> ScanStatus {
+        self.scans.status(subject)
     }
     /// A workload that is there, or was until some minutes ago.
     #[must_use]

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use nv_model::scan_report::BenchItem;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ScannerError;
 use crate::remark::Remarks;
 use crate::report::Report;
 use crate::root::read_live_root;
+use crate::shown::bench_items;
 
 /// Changes whenever an older scanner could not read it.
 const FORMAT: u32 = 1;
@@ -17,6 +19,8 @@ struct Document<R> {
     format: u32,
     /// Without findings.
     report: R,
+    /// Items of the benchmark on images, judged: no database changes them.
+    checks: Vec<BenchItem>,
 }
 
 /// The document of what is installed in a container or on a node that runs. What is mounted into it is left out, and so
@@ -39,14 +43,15 @@ pub fn live_inventory(
 /// # Errors
 /// [`ScannerError::Json`].
 pub(crate) fn inventory_document(report: &Report) -> Result<Vec<u8>, ScannerError> {
-    serde_json::to_vec(&Document { format: FORMAT, report }).map_err(ScannerError::Json)
+    let document = Document { format: FORMAT, report, checks: bench_items(report) };
+    serde_json::to_vec(&document).map_err(ScannerError::Json)
 }
 
-/// The report of a document, without findings.
+/// The report of a document, without findings, and its items of the benchmark.
 ///
 /// # Errors
 /// [`ScannerError::Json`] for what is no document, [`ScannerError::Argument`] for one of a later version.
-pub(crate) fn parse_document(bytes: &[u8]) -> Result<Report, ScannerError> {
+pub(crate) fn parse_document(bytes: &[u8]) -> Result<(Report, Vec<BenchItem>), ScannerError> {
     let document: Document<Report> = serde_json::from_slice(bytes).map_err(ScannerError::Json)?;
     if document.format != FORMAT {
         let found = document.format;
@@ -54,5 +59,5 @@ pub(crate) fn parse_document(bytes: &[u8]) -> Result<Report, ScannerError> {
             "an inventory of format {found}, this scanner reads {FORMAT}"
         )));
     }
-    Ok(document.report)
+    Ok((document.report, document.checks))
 }

@@ -120,6 +120,7 @@ pub struct ImageFacts {
     /// How many of them, from the lowest, are those of the image that it was built on; none where nobody said which.
     pub base_layers: Option<usize>,
     /// Items of the benchmark on images, judged.
+    #[serde(skip)]
     pub checks: Vec<Judged>,
 }
 

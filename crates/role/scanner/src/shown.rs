@@ -1,17 +1,19 @@
 //! A report in the contract's shapes, as the controller keeps it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use nv_model::scan::DatabaseInfo;
 use nv_model::scan_report::{
-    ModuleCve, ScanLayer, ScanModule, ScanReport, ScanSecret, ScanSetIdPerm, ScannedImage, Vulnerability,
+    BenchItem, ModuleCve, ScanLayer, ScanModule, ScanReport, ScanSecret, ScanSetIdPerm, ScanSignatureInfo,
+    ScannedImage, Vulnerability,
 };
 use nv_model::time::Timestamp;
+use nv_package::Package;
 use nv_vulnerability::{Database, Finding, Matcher};
 
 use crate::database::tenths;
 use crate::output::word;
-use crate::report::{ImageFacts, Installed, Report};
+use crate::report::{ImageFacts, Installed, Report, SignatureFacts};
 
 /// What a database says of itself.
 pub(crate) fn database_info(database: Database<'_>) -> DatabaseInfo {
@@ -22,7 +24,40 @@ pub(crate) fn database_info(database: Database<'_>) -> DatabaseInfo {
     }
 }
 
-fn vulnerability(database: Database<'_>, installed: &Installed, finding: &Finding) -> Vulnerability {
+/// Items of the benchmark on images, judged.
+pub(crate) fn bench_items(report: &Report) -> Vec<BenchItem> {
+    let judged = report.image.iter().flat_map(|image| &image.checks);
+    judged
+        .map(|judged| BenchItem {
+            test_number: judged.item.number.to_owned(),
+            category: judged.item.category.to_owned(),
+            kind: judged.item.kind.to_owned(),
+            profile: judged.item.profile.to_owned(),
+            scored: judged.item.scored,
+            automated: judged.item.automated,
+            level: judged.level.name().to_owned(),
+            description: judged.item.description.to_owned(),
+            remediation: judged.item.remediation.to_owned(),
+            message: judged.evidence.clone(),
+        })
+        .collect()
+}
+
+fn signature(facts: &SignatureFacts) -> ScanSignatureInfo {
+    ScanSignatureInfo {
+        verifiers: facts.verifiers.clone(),
+        verification_timestamp: Timestamp::from_seconds(i64::try_from(facts.judged).unwrap_or(i64::MAX))
+            .rfc3339(),
+        reasons: facts.reasons.clone(),
+    }
+}
+
+fn vulnerability(
+    database: Database<'_>,
+    base: Option<&HashSet<&Package>>,
+    installed: &Installed,
+    finding: &Finding,
+) -> Vulnerability {
     let facts = database.facts(finding.facts);
     Vulnerability {
         name: finding.id.clone(),
@@ -42,7 +77,7 @@ fn vulnerability(database: Database<'_>, installed: &Installed, finding: &Findin
         feed_rating: finding.severity.name().to_owned(),
         cves: finding.aliases.iter().filter(|id| id.starts_with("CVE-")).cloned().collect(),
         tags: Vec::new(),
-        in_base_image: false,
+        in_base_image: base.is_some_and(|base| base.contains(&installed.package)),
         status: finding.status.name().to_owned(),
         exploited: facts.exploited(),
         epss: facts.epss().map(|epss| f64::from(epss) / 10_000.0),
@@ -51,12 +86,13 @@ fn vulnerability(database: Database<'_>, installed: &Installed, finding: &Findin
 
 fn vulnerabilities(
     database: Database<'_>,
+    base: Option<&HashSet<&Package>>,
     packages: &[Installed],
     findings: &[(usize, Finding)],
 ) -> Vec<Vulnerability> {
     let found = findings
         .iter()
-        .filter_map(|(place, finding)| Some(vulnerability(database, packages.get(*place)?, finding)));
+        .filter_map(|(place, finding)| Some(vulnerability(database, base, packages.get(*place)?, finding)));
     found.collect()
 }
 
@@ -95,11 +131,11 @@ pub(crate) const fn set_id_kind(mode: u32) -> &'static str {
     }
 }
 
-fn layers(database: Database<'_>, image: &ImageFacts) -> Vec<ScanLayer> {
+fn layers(database: Database<'_>, base: Option<&HashSet<&Package>>, image: &ImageFacts) -> Vec<ScanLayer> {
     let shown = image.layers.iter().map(|layer| ScanLayer {
         digest: layer.digest.clone(),
         cmds: layer.command.clone(),
-        vulnerabilities: vulnerabilities(database, &layer.packages, &layer.findings),
+        vulnerabilities: vulnerabilities(database, base, &layer.packages, &layer.findings),
         size: layer.size,
     });
     shown.collect()
@@ -117,7 +153,14 @@ fn image(image: &ImageFacts) -> ScannedImage {
 }
 
 /// A report that was judged, as the controller keeps it.
-pub(crate) fn scan_report(database: Database<'_>, report: &Report, remarks: Vec<String>) -> ScanReport {
+pub(crate) fn scan_report(
+    database: Database<'_>,
+    report: &Report,
+    checks: Vec<BenchItem>,
+    remarks: Vec<String>,
+) -> ScanReport {
+    let base = report.of_base();
+    let base = base.as_ref();
     let info = database_info(database);
     let distribution = report.distribution.as_ref();
     let judged = Matcher::new(database, distribution).system_namespace().is_some();
@@ -135,9 +178,9 @@ pub(crate) fn scan_report(database: Database<'_>, report: &Report, remarks: Vec<
         database_created: info.shown_created(),
         database_content: info.content,
         os_scan_status: if judged || !of_distribution { String::new() } else { "unsupported".to_owned() },
-        vulnerabilities: vulnerabilities(database, &report.packages, &report.findings),
+        vulnerabilities: vulnerabilities(database, base, &report.packages, &report.findings),
         modules: modules(report),
-        layers: report.image.iter().flat_map(|image| layers(database, image)).collect(),
+        layers: report.image.iter().flat_map(|image| layers(database, base, image)).collect(),
         secrets: report
             .secrets
             .iter()
@@ -165,6 +208,8 @@ pub(crate) fn scan_report(database: Database<'_>, report: &Report, remarks: Vec<
             .map(|layer| layer.command.clone())
             .collect(),
         labels: report.image.as_ref().map(|image| image.labels.clone()).unwrap_or_default(),
+        checks,
+        signature_data: report.signed.as_ref().map(signature),
         image: report.image.as_ref().map(image),
         package_names: names.into_iter().collect(),
         remarks,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use nv_model::mode::Mode;
 use nv_model::name::{GroupName, NodeId};
 use nv_model::node::{Capabilities, ConnectionState, Controller as ControllerModel, Enforcer, Node};
+use nv_model::scan::ScanSubject;
 use nv_policy::state::is_host;
 use nv_role_controller::View;
 use serde::Serialize;
@@ -125,7 +126,7 @@ impl Host {
             cap_kube_bench: false,
             policy_mode: modes.network.as_str().to_owned(),
             profile_mode: modes.profile.as_str().to_owned(),
-            scan_summary: ScanBrief::default(),
+            scan_summary: ScanBrief::of(&view.scan(&ScanSubject::Node(node.id.clone()))),
             storage_driver: node.storage_driver.clone(),
             labels: node.labels.clone(),
             annotations: node.annotations.clone(),

@@ -12,6 +12,7 @@ pub mod password_profile;
 pub mod policy;
 pub mod process;
 pub mod role;
+pub mod scan;
 pub mod session;
 pub mod sniffer;
 pub mod system;

@@ -255,6 +255,7 @@ impl WorkloadHead {
             host_name: workload.host_name.clone(),
             host_id: workload.node.to_string(),
             image: workload.image.clone(),
+            scan_summary: ScanBrief::of(&view.scan_of(workload)),
             image_id: workload.image_id.clone(),
             platform_role: workload.role.as_str().to_owned(),
             domain: workload.domain.as_ref().map(ToString::to_string).unwrap_or_default(),

@@ -13,11 +13,13 @@ mod policy;
 mod process;
 mod profile;
 mod role;
+mod scan;
 mod session;
 mod sniffer;
 mod system;
 mod user;
 mod vitals;
+mod vulnerability;
 mod workload;
 
 use crate::route::Table;
@@ -44,6 +46,8 @@ pub fn table() -> Table {
         profile::routes(),
         file::routes(),
         conversation::routes(),
+        scan::routes(),
+        vulnerability::routes(),
         log::routes(),
         crate::stream::routes(),
     ];

@@ -83,7 +83,11 @@ async fn summary(call: Call) -> Result<One<SystemSummary>, ApiError> {
             .unwrap_or_default(),
         ..SystemSummary::default()
     };
+    let scans = call.app.controller.scans();
+    let database = scans.database().unwrap_or_default();
+    (shown.cvedb_version, shown.cvedb_create_time) = (database.shown_version(), database.shown_created());
     if call.holds(Permissions::CONFIG, Operation::Read, Scope::Cluster) {
+        shown.scanners = count(scans.scanners().iter());
         let domains: BTreeSet<&str> =
             containers.iter().filter_map(|w| w.domain.as_ref().map(|d| d.as_str())).collect();
         let disconnected = view.enforcers.values().filter(|e| e.state == ConnectionState::Disconnected);

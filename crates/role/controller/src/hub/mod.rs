@@ -178,6 +178,7 @@ pub(crate) struct Parts {
     pub(crate) lead: watch::Receiver<Option<Compare>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) bootstrap: crate::Bootstrap,
+    pub(crate) scans: crate::scan::SharedScans,
 }
 
 /// See the module.
@@ -450,6 +451,7 @@ impl Hub {
             policies: self.policies.clone(),
             losses: self.losses.clone(),
             vitals: self.vitals.clone(),
+            scans: self.parts.scans.clone(),
             modified: Arc::clone(&self.parts.stored.modified),
             members: OnceLock::new(),
             directory: OnceLock::new(),

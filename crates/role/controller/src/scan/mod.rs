@@ -44,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 pub use automatic::subject_of;
 pub use blobs::BlobError;
 pub use kept::KeptReport;
+pub use nv_vulnerability::Accepted;
 pub use queue::{EnqueueError, MAX_SCANS};
 pub use settings::{AutoScan, ScanSettings, ScanSettingsError};
 pub use state::FailedScan;
@@ -66,7 +67,7 @@ pub struct Scans {
 }
 
 struct Inner {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     blobs: Blobs,
     store: Arc<dyn Store>,
     settings: ArcSwap<ScanSettings>,
@@ -89,8 +90,21 @@ impl std::fmt::Debug for Scans {
     }
 }
 
+/// What a view knows of scans: always the newest. It keeps nothing but their state alive.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedScans(Option<Arc<Mutex<State>>>);
+
+impl SharedScans {
+    pub(crate) fn status(&self, subject: &ScanSubject) -> ScanStatus {
+        match &self.0 {
+            Some(state) => state.lock().unwrap_or_else(PoisonError::into_inner).status(subject),
+            None => ScanStatus::default(),
+        }
+    }
+}
+
 /// What is known of a subject's scans.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScanStatus {
     /// Where its scan is.
     pub state: ScanState,
@@ -174,7 +188,7 @@ impl Scans {
         }
         let (changes, _) = watch::channel(0);
         let inner = Inner {
-            state: Mutex::new(State::new(kept, offered)),
+            state: Arc::new(Mutex::new(State::new(kept, offered))),
             blobs,
             store,
             settings: ArcSwap::default(),
@@ -235,21 +249,12 @@ impl Scans {
     /// What is known of a subject's scans.
     #[must_use]
     pub fn status(&self, subject: &ScanSubject) -> ScanStatus {
-        let state = self.state();
-        let report = state.kept.get(subject).cloned();
-        let failure = state.failures.get(subject).cloned();
-        let on_its_way = state.queue.state(subject);
-        drop(state);
-        let at_rest = match (&failure, &report) {
-            (Some(_), _) => ScanState::Failed,
-            (None, Some(_)) => ScanState::Finished,
-            (None, None) => ScanState::Idle,
-        };
-        ScanStatus {
-            state: if on_its_way == ScanState::Idle { at_rest } else { on_its_way },
-            report,
-            failure,
-        }
+        self.state().status(subject)
+    }
+
+    /// The same for whoever holds a view.
+    pub(crate) fn shared(&self) -> SharedScans {
+        SharedScans(Some(Arc::clone(&self.inner.state)))
     }
 
     /// All reports that are kept, by subject, without their lists.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nv_model::name::ScannerId;
 use nv_model::scan::{
-    BlobId, DatabaseInfo, ScanFailure, ScanPriority, ScanRequest, ScanSource, ScanSubject, ScanTaskId,
+    BlobId, DatabaseInfo, ScanFailure, ScanPriority, ScanRequest, ScanSource, ScanState, ScanSubject,
+    ScanTaskId,
 };
 use nv_model::time::Timestamp;
 use nv_wire::scanner::v1 as proto;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::ScanStatus;
 use super::kept::{Kept, KeptReport};
 use super::queue::{GivenBack, Holder, Queue, Stage};
 
@@ -195,6 +197,20 @@ impl State {
             GivenBack::Failed(request) => Some(request),
             GivenBack::Again | GivenBack::NotIts => None,
         }
+    }
+
+    /// What is known of a subject's scans.
+    pub(crate) fn status(&self, subject: &ScanSubject) -> ScanStatus {
+        let report = self.kept.get(subject).cloned();
+        let failure = self.failures.get(subject).cloned();
+        let at_rest = match (&failure, &report) {
+            (Some(_), _) => ScanState::Failed,
+            (None, Some(_)) => ScanState::Finished,
+            (None, None) => ScanState::Idle,
+        };
+        let on_its_way = self.queue.state(subject);
+        let state = if on_its_way == ScanState::Idle { at_rest } else { on_its_way };
+        ScanStatus { state, report, failure }
     }
 
     /// Remembers why a subject has no report.

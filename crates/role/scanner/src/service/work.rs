@@ -7,6 +7,8 @@ use nv_model::scan::{RegistryAccess, RegistryImage, ScanFailure};
 use nv_model::scan_report::ScanReport;
 use nv_registry::{Credentials, Options, Proxy, RegistryError};
 use nv_secret::SecretRules;
+use nv_signature::Trust;
+use nv_telemetry::{Clock as _, SystemClock};
 
 use super::held::Verified;
 use crate::cache::LayerCache;
@@ -16,7 +18,7 @@ use crate::inventory::{inventory_document, parse_document};
 use crate::registry::RegistryImages;
 use crate::remark::Remarks;
 use crate::report::Report;
-use crate::shown::scan_report;
+use crate::shown::{bench_items, scan_report};
 
 /// How much less: the kernel's range is -20 to 19.
 const NICE: i32 = 10;
@@ -67,9 +69,16 @@ pub(super) async fn work(
 fn carry_out(tools: &Tools, verified: &Verified, input: Input) -> Result<Output, ScanFailure> {
     let mut said = Vec::new();
     let mut remarks = Remarks::new(&mut said);
-    let (mut report, is_new) = match input {
-        Input::Image(image) => (pull(tools, &image, &mut remarks)?, true),
-        Input::Inventory(document) => (parse_document(&document).map_err(|error| failure(&error))?, false),
+    let (mut report, checks, is_new) = match input {
+        Input::Image(image) => {
+            let report = pull(tools, &image, &mut remarks)?;
+            let checks = bench_items(&report);
+            (report, checks, true)
+        }
+        Input::Inventory(document) => {
+            let (report, checks) = parse_document(&document).map_err(|error| failure(&error))?;
+            (report, checks, false)
+        }
     };
     let opened = verified.open().map_err(|error| failure(&error))?;
     let database = opened.database().map_err(|error| failure(&error))?;
@@ -77,7 +86,7 @@ fn carry_out(tools: &Tools, verified: &Verified, input: Input) -> Result<Output,
         is_new.then(|| inventory_document(&report)).transpose().map_err(|error| failure(&error))?;
     report.judge(database, &mut remarks);
     remarks.finish();
-    let shown = scan_report(database, &report, lines(&said));
+    let shown = scan_report(database, &report, checks, lines(&said));
     let report = to_json(&shown)?;
     Ok(Output { inventory, report })
 }
@@ -138,16 +147,36 @@ fn pull(tools: &Tools, wanted: &RegistryImage, remarks: &mut Remarks<'_>) -> Res
     let sign = if wanted.reference.contains(':') { '@' } else { ':' };
     let name = format!("{}{sign}{}", wanted.repository, wanted.reference);
     let images = RegistryImages::new(options(&wanted.access), &name).map_err(|error| failure(&error))?;
-    let image = images.image(&ImageChoice::default()).map_err(|error| failure(&error))?;
+    let choice = ImageChoice::default();
+    let image = images.image(&choice).map_err(|error| failure(&error))?;
+    let mut base_layers = None;
+    if !wanted.base_image.is_empty() {
+        let name = &wanted.base_image;
+        base_layers = images.base_layers(&image, name, &choice).map_err(|error| failure(&error))?;
+        if base_layers.is_none() {
+            remarks.add(&format!("the image was not built on {name}: its layers are not among its own"));
+        }
+    }
+    let mut signed = None;
+    if !wanted.roots_of_trust.is_empty() {
+        let (trust, faults) = Trust::new(&wanted.roots_of_trust);
+        faults.iter().for_each(|fault| remarks.add(fault));
+        let now = u64::try_from(SystemClock::new().now().seconds()).unwrap_or(0);
+        signed = Some(images.signed(&image, &trust, now).map_err(|error| failure(&error))?);
+    }
     let how = ImageReading { cache: tools.cache.as_ref(), rules: tools.rules.as_ref() };
     let mut report = read_image(&images, &image, &how, remarks);
+    report.signed = signed;
+    if let Some(image) = &mut report.image {
+        image.base_layers = base_layers;
+    }
     for layer in report.image.iter_mut().flat_map(|image| &mut image.layers) {
         // What could not be read may be the worst: such a scan is none.
         if !layer.unread.is_empty() {
             let message = format!("layer {} could not be read: {}", layer.digest, layer.unread);
             return Err(ScanFailure { message, retry: true });
         }
-        if !wanted.layers {
+        if !wanted.layers && base_layers.is_none() {
             layer.packages.clear();
         }
     }
