@@ -2,21 +2,18 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::Path;
 
 use nv_dpi::content::Content;
-use nv_dpi::counters::Counters;
 use nv_dpi::event::{Event, Field, Kind, SessionId, Sink, Summary, Value};
 use nv_dpi::key::{Endpoints, Side};
 use nv_dpi::threat::Threat;
 use nv_sensor::matcher::{Match, Matcher};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::open::{Held, Open, facts};
 use super::policy::{Action, Policy};
-use super::usage::Usage;
-use super::verdict::{self, Facts, Names};
+use super::verdict::{self, Names};
 use super::waf::Waf;
 
 /// Writes lines as sessions end and threats come.
