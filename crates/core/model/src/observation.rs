@@ -55,6 +55,15 @@ pub enum Observation {
         /// When.
         at: Timestamp,
     },
+    /// What was asked of a workload. Told while there is something, and once when there is nothing any more.
+    Ingress {
+        /// Whose; of a pod, its sandbox.
+        workload: WorkloadId,
+        /// How much.
+        ingress: Ingress,
+        /// When.
+        at: Timestamp,
+    },
     /// Observations were dropped before this one; the counters are totals since the enforcer's start.
     Dropped {
         /// Records that the kernel could not place in the ring buffer.
@@ -66,6 +75,17 @@ pub enum Observation {
         /// What is left out now.
         shedding: Shedding,
     },
+}
+
+/// Connections that a workload accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ingress {
+    /// That are open.
+    pub sessions: u32,
+    /// That were opened within the last 60 seconds.
+    pub opened: u32,
+    /// Bytes that their clients sent within the last 60 seconds.
+    pub bytes: u64,
 }
 
 /// Rule id of a program that no rule decided about: its process descends neither from the container's first one nor from

@@ -3,7 +3,9 @@
 use nv_model::application::ApplicationId;
 use nv_model::behaviour::{Behaviour, BehaviourObservation};
 use nv_model::node::Usage;
-use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObservation, Sequence};
+use nv_model::observation::{
+    ConnectionObservation, Ingress, Observation, Peer, ProcessObservation, Sequence,
+};
 use nv_model::policy::IdentityId;
 use nv_model::port::Protocol;
 use nv_model::rule::RuleId;
@@ -289,6 +291,11 @@ impl TryFrom<proto::Observation> for Observation {
                 },
                 at: time(raw.at),
             },
+            Kind::Ingress(raw) => Self::Ingress {
+                workload: parse("ingress.workload", &raw.workload)?,
+                ingress: Ingress { sessions: raw.sessions, opened: raw.opened, bytes: raw.bytes },
+                at: time(raw.at),
+            },
             Kind::Dropped(raw) => Self::Dropped {
                 kernel: raw.kernel,
                 queue: raw.queue,
@@ -321,6 +328,13 @@ impl From<Observation> for proto::Observation {
                 bytes_out: usage.bytes_out,
                 sessions_in: usage.sessions_in,
                 sessions_out: usage.sessions_out,
+                at: at.nanos(),
+            }),
+            Observation::Ingress { workload, ingress, at } => Kind::Ingress(proto::IngressObservation {
+                workload: workload.into(),
+                sessions: ingress.sessions,
+                opened: ingress.opened,
+                bytes: ingress.bytes,
                 at: at.nanos(),
             }),
             Observation::Dropped { kernel, queue, drops, shedding } => Kind::Dropped(proto::Dropped {

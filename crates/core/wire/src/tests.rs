@@ -9,7 +9,9 @@ use nv_model::file::{FileBehavior, FileOperation, FileRule};
 use nv_model::group::Origin;
 use nv_model::mode::{Baseline, Fault, Mode, Modes};
 use nv_model::node::{Capabilities, Capability, Node, Usage};
-use nv_model::observation::{ConnectionObservation, FileObservation, Observation, Peer, ProcessObservation};
+use nv_model::observation::{
+    ConnectionObservation, FileObservation, Ingress, Observation, Peer, ProcessObservation,
+};
 use nv_model::policy::{
     Identity, IdentityId, IdentityKind, NodeSettings, PolicyDelta, ResolvedRule, Revision, WorkloadPolicy,
 };
@@ -209,6 +211,9 @@ fn observation() -> impl Strategy<Value = Observation> {
                 Observation::Usage { workload, usage, at }
             }
         ),
+        (id(), any::<u32>(), any::<u64>(), at()).prop_map(|(workload, number, bytes, at)| {
+            Observation::Ingress { workload, ingress: Ingress { sessions: number, opened: 7, bytes }, at }
+        }),
         (any::<u64>(), any::<u64>(), drops(), shedding()).prop_map(|(kernel, queue, drops, shedding)| {
             Observation::Dropped { kernel, queue, drops, shedding }
         }),

@@ -32,6 +32,7 @@ pub mod names;
 pub mod order;
 pub mod profile;
 pub mod state;
+pub mod threshold;
 pub mod validate;
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod connections;
 mod gate;
 mod hashes;
 mod held;
+mod ingress;
 mod inspector;
 mod installed;
 mod inventory;

@@ -64,7 +64,7 @@ pub(crate) fn of(observation: &Observation) -> (Kind, Worth) {
         Observation::Behaviour(_) => (Kind::Behaviour, Worth::Violation),
         Observation::Threat(_) => (Kind::Connection, Worth::Violation),
         Observation::Connection(seen) => (Kind::Connection, Worth::of(seen.verdict)),
-        Observation::Usage { .. } => (Kind::Usage, Worth::Usage),
+        Observation::Usage { .. } | Observation::Ingress { .. } => (Kind::Usage, Worth::Usage),
         Observation::Workload(_) | Observation::WorkloadGone { .. } | Observation::Dropped { .. } => {
             (Kind::State, Worth::State)
         }

@@ -120,6 +120,7 @@ impl Hub {
         self.find_silent();
         self.close_folds(false);
         self.acknowledge_late();
+        self.measure_groups();
         let ticks = self.parts.clock.monotonic();
         if ticks.saturating_sub(self.pruned) >= PRUNE_EVERY {
             self.pruned = ticks;

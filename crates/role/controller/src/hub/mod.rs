@@ -14,6 +14,7 @@ mod learn;
 mod nodes;
 mod observe;
 mod push;
+mod thresholds;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -197,6 +198,7 @@ pub(crate) struct Hub {
     matches: Arc<BTreeMap<RuleId, RuleMatch>>,
     policies: BTreeMap<NodeId, NodePolicyState>,
     losses: BTreeMap<NodeId, NodeLosses>,
+    thresholds: thresholds::Thresholds,
     vitals: BTreeMap<NodeId, Vitals>,
     /// What enforcers leave out, where it is anything.
     shedding: BTreeMap<NodeId, Shedding>,
@@ -243,6 +245,7 @@ impl Hub {
             matches: Arc::default(),
             policies: BTreeMap::new(),
             losses: BTreeMap::new(),
+            thresholds: thresholds::Thresholds::default(),
             vitals: BTreeMap::new(),
             shedding: BTreeMap::new(),
             incidents: Fold::default(),

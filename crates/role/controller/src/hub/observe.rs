@@ -86,6 +86,7 @@ impl Hub {
             Observation::Connection(seen) => foreign(&seen.client.workload) || foreign(&seen.server.workload),
             Observation::Threat(seen) => foreign(&seen.client.workload) || foreign(&seen.server.workload),
             Observation::Usage { workload, .. } => foreign(workload),
+            Observation::Ingress { workload, .. } => self.is_foreign(node, workload),
             Observation::Dropped { .. } => false,
         }
     }
@@ -177,6 +178,7 @@ impl Hub {
                 }
                 self.publish_within(PUBLISH_LATER);
             }
+            Observation::Ingress { workload, ingress, .. } => self.ingress_seen(workload, ingress),
             Observation::Dropped { kernel, queue, drops, shedding } => {
                 let losses = self.losses.entry(node.clone()).or_default();
                 (losses.kernel, losses.queue) = (kernel, queue);

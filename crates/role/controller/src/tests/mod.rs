@@ -8,3 +8,4 @@ mod observed;
 mod policy;
 mod sim;
 mod survive;
+mod thresholds;

@@ -244,7 +244,25 @@ impl Agent {
     fn by_addresses(&self, connection: Connection) -> Option<ConnectionObservation> {
         let said = self.spoken.said.get(&connection)?;
         let (connection, application) = (said.connection, said.application);
-        let (client, server, ingress) = self.ends_by_address(connection)?;
+        let (mut client, mut server, ingress) = self.ends_by_address(connection)?;
+        let rules = &self.spoken.rules;
+        client.identity = rules.identity_of(client.address);
+        server.identity = rules.identity_of(server.address);
+        let unspoken = Seen {
+            client: client.identity,
+            server: server.identity,
+            protocol: connection.protocol,
+            port: connection.server.port(),
+            application: None,
+            software: None,
+            names: &[],
+            ended_probing: false,
+        };
+        // What its ends alone are against was told when it began.
+        let verdict = match rules.judge(&unspoken) {
+            Judgement::Decided(decision) if decision.verdict.is_violation() => decision.verdict,
+            Judgement::Decided(_) | Judgement::Wait => Verdict::Allow,
+        };
         let now = self.setup.clock.now();
         Some(ConnectionObservation {
             client,
@@ -255,7 +273,7 @@ impl Agent {
             application,
             bytes: 0,
             sessions: 0,
-            verdict: Verdict::Allow,
+            verdict,
             rule: Default::default(),
             process: String::new(),
             process_path: String::new(),

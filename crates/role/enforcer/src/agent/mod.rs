@@ -60,6 +60,7 @@ use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::hashes::{Hashed, Hashes};
 use crate::held::Held;
+use crate::ingress::IngressMeter;
 use crate::inspector::{Heard, Inspector};
 use crate::installed::Installed;
 use crate::inventory::Inventory;
@@ -229,6 +230,7 @@ pub(crate) struct Agent {
     scanners: Vec<(nv_policy::behaviour::Finding, nv_capture::ConnectEvent)>,
     files: files::Files,
     usage: UsageMeter,
+    ingress: IngressMeter,
     gate: Gate,
     load: Load,
     /// CPU time of agent and keeper at a moment, and their share since the moment before.
@@ -289,6 +291,7 @@ impl Agent {
             scanners: Vec::new(),
             files: files::Files::default(),
             usage: UsageMeter::new(),
+            ingress: IngressMeter::default(),
             gate: Gate::new(),
             load: Load::default(),
             own_use: Default::default(),

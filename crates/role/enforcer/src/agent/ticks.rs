@@ -53,6 +53,7 @@ impl Agent {
             }
         }
         self.forget_names();
+        self.tell_ingress(at);
         self.look_for_own_addresses();
         self.look_for_ports();
         let usage = self.usage.node(now);

@@ -1,5 +1,6 @@
 //! Connections: what is against the rules at once, everything else by a sweep.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -287,6 +288,23 @@ impl Agent {
         })));
     }
 
+    /// Every five seconds: what was asked of each workload within the last minute.
+    pub(super) fn tell_ingress(&mut self, at: Timestamp) {
+        let mut open: HashMap<WorkloadId, u32> = HashMap::new();
+        if let Some(kernel) = &self.setup.kernel {
+            let flows = kernel.flows.sessions().map(|session| session.flow);
+            for flow in flows.filter(|flow| flow.ends.ingress && flow.verdict != Verdict::Deny) {
+                if let Some(id) = self.inventory.endpoint(flow.endpoint) {
+                    let count = open.entry(id.clone()).or_default();
+                    *count = count.saturating_add(1);
+                }
+            }
+        }
+        for (workload, ingress) in self.ingress.step(open) {
+            self.tell(Observation::Ingress { workload, ingress, at });
+        }
+    }
+
     /// Every two seconds: what the flows moved since the last time.
     pub(crate) fn sweep(&mut self) {
         self.connects_of_newcomers();
@@ -305,6 +323,9 @@ impl Agent {
                     let seen =
                         self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
                     let application = self.inspection.applications.tell(connection_of(&flow.ends));
+                    if let Some(server) = seen.server.workload.as_ref().filter(|_| seen.ingress) {
+                        self.ingress.add(server, flow.sessions, flow.bytes_to_server);
+                    }
                     self.connections.add(ConnectionObservation {
                         application,
                         rule: flow.rule,
