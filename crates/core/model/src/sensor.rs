@@ -207,6 +207,29 @@ impl Sensor {
     }
 }
 
+/// Sensors that come with the product, with what they look for.
+pub const PREDEFINED: [(SensorKind, &str, &str); 4] = [
+    (SensorKind::Dlp, "sensor.creditcard", "Numbers of payment cards"),
+    (SensorKind::Dlp, "sensor.ssn", "Social security numbers of the United States"),
+    (SensorKind::Waf, "sensor.log4shell", "Lookups of JNDI in what is logged (CVE-2021-44228)"),
+    (SensorKind::Waf, "sensor.spring4shell", "Class loaders reached by a parameter's name (CVE-2022-22965)"),
+];
+
+/// One that comes with the product. Its rules are not in it: they are where they are matched.
+#[must_use]
+pub fn predefined(id: &SensorId) -> Option<Sensor> {
+    let is = |(kind, name, _): &&(SensorKind, &str, &str)| *kind == id.kind && *name == id.name.as_str();
+    let (kind, _, comment) = PREDEFINED.iter().find(is)?;
+    Some(Sensor {
+        name: id.name.clone(),
+        kind: *kind,
+        comment: (*comment).to_owned(),
+        origin: Origin::SystemDefined,
+        predefined: true,
+        rules: Vec::new(),
+    })
+}
+
 /// A sensor that a group uses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SensorSetting {

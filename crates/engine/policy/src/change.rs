@@ -7,6 +7,7 @@ use nv_model::group::Group;
 use nv_model::name::GroupName;
 use nv_model::profile::ProcessProfile;
 use nv_model::rule::{NetworkRule, RuleId};
+use nv_model::sensor::{Sensor, SensorId, SensorProfile};
 use serde::{Deserialize, Serialize};
 
 use crate::state::State;
@@ -31,6 +32,12 @@ pub enum Change {
     DeleteProfile(GroupName),
     /// A file profile is new or replaced.
     PutFiles(Box<FileProfile>),
+    /// A sensor is new or replaced.
+    PutSensor(Box<Sensor>),
+    /// A sensor is gone.
+    DeleteSensor(SensorId),
+    /// The sensors of a group are others.
+    PutSensors(Box<SensorProfile>),
 }
 
 impl State {
@@ -44,6 +51,7 @@ impl State {
                 self.groups.remove(name);
                 self.profiles.remove(name);
                 self.files.remove(name);
+                self.sensor_profiles.remove(name);
             }
             Change::PutRule(rule) => match self.rules.iter_mut().find(|held| held.id == rule.id) {
                 Some(held) => *held = (**rule).clone(),
@@ -63,6 +71,15 @@ impl State {
             }
             Change::PutFiles(profile) => {
                 self.files.insert(profile.group.clone(), (**profile).clone());
+            }
+            Change::PutSensor(sensor) => {
+                self.sensors.insert(sensor.id(), (**sensor).clone());
+            }
+            Change::DeleteSensor(id) => {
+                self.sensors.remove(id);
+            }
+            Change::PutSensors(profile) => {
+                self.sensor_profiles.insert(profile.group.clone(), (**profile).clone());
             }
         }
     }

@@ -12,6 +12,7 @@ use nv_model::node::Node;
 use nv_model::policy::NodeSettings;
 use nv_model::profile::ProcessProfile;
 use nv_model::rule::{NetworkRule, RuleId};
+use nv_model::sensor::{self, Sensor, SensorId, SensorProfile};
 use nv_model::time::Timestamp;
 use nv_model::workload::Workload;
 
@@ -31,6 +32,10 @@ pub struct State {
     pub profiles: BTreeMap<GroupName, ProcessProfile>,
     /// File profiles.
     pub files: BTreeMap<GroupName, FileProfile>,
+    /// Sensors that somebody made; those that come with the product are not among them.
+    pub sensors: BTreeMap<SensorId, Sensor>,
+    /// Which sensors groups use.
+    pub sensor_profiles: BTreeMap<GroupName, SensorProfile>,
     /// Every workload of the cluster. Replace the `Arc` to change one: an unchanged pointer means unchanged.
     pub workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     /// Every node with an enforcer.
@@ -88,6 +93,12 @@ impl State {
     #[must_use]
     pub fn rule(&self, id: RuleId) -> Option<&NetworkRule> {
         self.rules.iter().find(|rule| rule.id == id)
+    }
+
+    /// A sensor, one that comes with the product included.
+    #[must_use]
+    pub fn sensor(&self, id: &SensorId) -> Option<Sensor> {
+        sensor::predefined(id).or_else(|| self.sensors.get(id).cloned())
     }
 
     /// The modes that hold for a group, with the cluster-wide network mode applied. `None` for groups without modes.

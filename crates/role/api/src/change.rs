@@ -24,7 +24,7 @@ impl Call {
     }
 }
 
-fn refused(error: ChangeError) -> ApiError {
+pub(crate) fn refused(error: ChangeError) -> ApiError {
     let message = error.to_string();
     match error {
         ChangeError::NotFound { .. } => ApiError::new(Code::ObjectNotFound, message),

@@ -2,6 +2,7 @@
 
 use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
 use nv_model::rule::RuleId;
+use nv_model::sensor::SensorId;
 
 /// `Group` by name.
 pub(crate) const GROUP: &str = "group/";
@@ -13,6 +14,10 @@ pub(crate) const ORDER: &str = "rules/order";
 pub(crate) const PROFILE: &str = "profile/";
 /// `FileProfile` by group.
 pub(crate) const FILES: &str = "file/";
+/// `Sensor` by kind and name.
+pub(crate) const SENSOR: &str = "sensor/";
+/// `SensorProfile` by group.
+pub(crate) const SENSOR_PROFILE: &str = "sensors-of/";
 /// `SystemConfig`.
 pub(crate) const CONFIG: &str = "system/config";
 /// `Node` by id.
@@ -35,6 +40,12 @@ pub(crate) fn profile(name: &GroupName) -> String {
 }
 pub(crate) fn files(name: &GroupName) -> String {
     format!("{FILES}{name}")
+}
+pub(crate) fn sensor(id: &SensorId) -> String {
+    format!("{SENSOR}{id}")
+}
+pub(crate) fn sensor_profile(name: &GroupName) -> String {
+    format!("{SENSOR_PROFILE}{name}")
 }
 pub(crate) fn node(id: &NodeId) -> String {
     format!("{NODE}{id}")

@@ -447,7 +447,14 @@ pub(crate) fn threat(
         monitor: !stopped,
         cap_len: u16::try_from(seen.packet.len()).ok().filter(|length| *length > 0),
         packet: base64::engine::general_purpose::STANDARD.encode(&seen.packet),
-        message: format!("{} was sent by {by}", seen.name),
+        message: match &seen.sensed {
+            Some(sensed) => {
+                format!("rule {} of sensor {} holds for what {by} sent", sensed.rule, sensed.sensor)
+            }
+            None => format!("{} was sent by {by}", seen.name),
+        },
+        sensor: seen.sensed.as_ref().map(|sensed| sensed.sensor.to_string()).unwrap_or_default(),
+        group: seen.sensed.as_ref().map(|sensed| sensed.group.to_string()).unwrap_or_default(),
         ..Threat::default()
     }
 }

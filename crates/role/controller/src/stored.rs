@@ -9,6 +9,7 @@ use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
 use nv_model::node::{Enforcer, Node};
 use nv_model::profile::ProcessProfile;
 use nv_model::rule::{NetworkRule, RuleId};
+use nv_model::sensor::{Sensor, SensorId, SensorProfile};
 use nv_model::system::SystemConfig;
 use nv_policy::order;
 use nv_policy::state::State;
@@ -29,6 +30,8 @@ pub(crate) struct Stored {
     groups: BTreeMap<GroupName, Group>,
     profiles: BTreeMap<GroupName, ProcessProfile>,
     files: BTreeMap<GroupName, FileProfile>,
+    sensors: BTreeMap<SensorId, Sensor>,
+    sensor_profiles: BTreeMap<GroupName, SensorProfile>,
     rules: BTreeMap<RuleId, NetworkRule>,
     order: Vec<RuleId>,
     nodes: BTreeMap<NodeId, Node>,
@@ -91,6 +94,12 @@ impl Stored {
         } else if let Some(name) = key.strip_prefix(keys::FILES) {
             put(&mut self.files, name, entry);
             true
+        } else if let Some(name) = key.strip_prefix(keys::SENSOR) {
+            put(&mut self.sensors, name, entry);
+            true
+        } else if let Some(name) = key.strip_prefix(keys::SENSOR_PROFILE) {
+            put(&mut self.sensor_profiles, name, entry);
+            true
         } else if let Some(name) = key.strip_prefix(keys::RULE) {
             if let Ok(id) = name.parse().map(RuleId) {
                 match entry.and_then(read) {
@@ -137,6 +146,8 @@ impl Stored {
         state.groups.clone_from(&self.groups);
         state.profiles.clone_from(&self.profiles);
         state.files.clone_from(&self.files);
+        state.sensors.clone_from(&self.sensors);
+        state.sensor_profiles.clone_from(&self.sensor_profiles);
         state.nodes.clone_from(&self.nodes);
         state.quarantined.clone_from(&self.quarantined);
         let mut rest = self.rules.clone();

@@ -164,6 +164,7 @@ fn policy(puts: &mut Puts, change: &PolicyChange) -> Result<(), ChangeError> {
             puts.delete(keys::group(name));
             puts.delete(keys::profile(name));
             puts.delete(keys::files(name));
+            puts.delete(keys::sensor_profile(name));
         }
         PolicyChange::PutRule(rule) => puts.put(keys::rule(rule.id), rule)?,
         PolicyChange::DeleteRule(id) => puts.delete(keys::rule(*id)),
@@ -172,6 +173,9 @@ fn policy(puts: &mut Puts, change: &PolicyChange) -> Result<(), ChangeError> {
         PolicyChange::PutProfile(profile) => puts.put(keys::profile(&profile.group), profile)?,
         PolicyChange::DeleteProfile(name) => puts.delete(keys::profile(name)),
         PolicyChange::PutFiles(profile) => puts.put(keys::files(&profile.group), profile)?,
+        PolicyChange::PutSensor(sensor) => puts.put(keys::sensor(&sensor.id()), sensor)?,
+        PolicyChange::DeleteSensor(id) => puts.delete(keys::sensor(id)),
+        PolicyChange::PutSensors(profile) => puts.put(keys::sensor_profile(&profile.group), profile)?,
     }
     Ok(())
 }

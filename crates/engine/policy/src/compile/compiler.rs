@@ -370,6 +370,8 @@ fn same_but_workloads(held: &State, state: &State) -> bool {
         rules,
         profiles,
         files,
+        sensors,
+        sensor_profiles,
         workloads: _,
         nodes,
         namespaces,
@@ -387,4 +389,6 @@ fn same_but_workloads(held: &State, state: &State) -> bool {
         && held.rules == *rules
         && held.profiles == *profiles
         && held.files == *files
+        && held.sensors == *sensors
+        && held.sensor_profiles == *sensor_profiles
 }

@@ -7,6 +7,7 @@ use nv_model::mode::Mode;
 use nv_model::name::{GroupName, NodeId, WorkloadId};
 use nv_model::policy::{IdentityId, IdentityKind, NodePolicy, PolicyDelta, ResolvedRule, WorkloadPolicy};
 use nv_model::profile::EffectiveProfile;
+use nv_model::sensor::{Sensor, SensorGroup, SensorId, SensorKind};
 
 use super::cluster::Cluster;
 use crate::profile;
@@ -59,7 +60,40 @@ impl Plan {
             ..Self::default()
         };
         plan.network(cluster, node);
+        plan.sensors(state, cluster);
         plan
+    }
+
+    /// Groups with sensors that have a member here, their sensors, and who else is a member.
+    fn sensors(&mut self, state: &State, cluster: &Cluster) {
+        let mine: BTreeSet<IdentityId> =
+            self.policy.workloads.values().map(|workload| workload.identity).collect();
+        for (name, profile) in &state.sensor_profiles {
+            let mut settings = Vec::new();
+            for kind in SensorKind::ALL {
+                let using = profile.of(kind);
+                for setting in using.sensors.iter().filter(|_| using.enabled) {
+                    let id = SensorId { kind, name: setting.name.clone() };
+                    settings.extend(state.sensor(&id).map(|sensor| (id, setting.action, sensor)));
+                }
+            }
+            let members: Vec<IdentityId> = cluster
+                .identities
+                .iter()
+                .filter(|(_, info)| info.identity.kind == IdentityKind::Workload)
+                .filter(|(_, info)| info.identity.group == *name || info.groups.contains(name))
+                .map(|(id, _)| *id)
+                .collect();
+            if settings.is_empty() || !members.iter().any(|id| mine.contains(id)) {
+                continue;
+            }
+            self.known.extend(&members);
+            let used = settings.iter().map(|(id, action, _)| (id.clone(), *action)).collect();
+            self.policy.sensor_groups.insert(name.clone(), SensorGroup { settings: used, members });
+            // A node has no use for the note, and need not hear of another one.
+            let plain = |sensor| Sensor { comment: String::new(), ..sensor };
+            self.policy.sensors.extend(settings.into_iter().map(|(id, _, sensor)| (id, plain(sensor))));
+        }
     }
 
     /// Rules with a local end, the identities that they and the modes make necessary.

@@ -286,3 +286,31 @@ fn workloads_of_one_service_share_an_identity_that_outlives_them() {
     assert_eq!(policy.workloads["web2"].identity, first);
     assert_eq!(who(&policy, "10.0.1.3"), first);
 }
+
+#[test]
+fn a_node_hears_of_sensors_that_a_group_with_a_member_there_uses_and_of_the_groups_other_members() {
+    use nv_model::sensor::{SensorProfile, SensorSetting};
+    let mut state = shop();
+    let group = name("nv.web.shop");
+    let mut profile = SensorProfile::new(group.clone());
+    for sensor in ["sensor.creditcard", "sensor.nobody"] {
+        profile.dlp.sensors.push(SensorSetting { name: sensor.parse().unwrap(), action: Action::Deny });
+    }
+    state.sensor_profiles.insert(group.clone(), profile.clone());
+    let policy = on(&state, "n1");
+    let [(id, sensor)] = policy.sensors.iter().collect::<Vec<_>>()[..] else {
+        panic!("{:?}", policy.sensors)
+    };
+    assert_eq!((id.to_string().as_str(), sensor.predefined), ("dlp/sensor.creditcard", true));
+    let using = &policy.sensor_groups[&group];
+    assert_eq!(using.settings, [(id.clone(), Action::Deny)]);
+    assert!(
+        !using.members.is_empty()
+            && using.members.iter().all(|member| policy.identities.contains_key(member))
+    );
+    let elsewhere = on(&state, "n2");
+    assert!(elsewhere.sensors.is_empty() && elsewhere.sensor_groups.is_empty());
+    profile.dlp.enabled = false;
+    state.sensor_profiles.insert(group, profile);
+    assert!(on(&state, "n1").sensor_groups.is_empty(), "switched off");
+}

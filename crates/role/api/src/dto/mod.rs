@@ -13,6 +13,7 @@ pub mod policy;
 pub mod process;
 pub mod role;
 pub mod scan;
+pub mod sensor;
 pub mod session;
 pub mod sniffer;
 pub mod system;

@@ -14,6 +14,7 @@ mod process;
 mod profile;
 mod role;
 mod scan;
+mod sensor;
 mod session;
 mod sniffer;
 mod system;
@@ -45,6 +46,7 @@ pub fn table() -> Table {
         policy::routes(),
         profile::routes(),
         file::routes(),
+        sensor::routes(),
         conversation::routes(),
         scan::routes(),
         vulnerability::routes(),

@@ -16,4 +16,5 @@ mod node;
 mod policy;
 mod protocol;
 mod rights;
+mod sensors;
 mod tls;

@@ -1,0 +1,147 @@
+//! DLP and WAF sensors: what is stored, what is refused, and which groups use them.
+
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, each};
+
+fn rule(name: &str, value: &str) -> Value {
+    json!({"name": name, "patterns": [{"key": "pattern", "op": "regex", "value": value, "context": "url"}]})
+}
+
+#[tokio::test]
+async fn a_sensor_is_made_changed_used_and_only_then_not_deleted() {
+    let (fixture, admin) = Fixture::started().await;
+    for (kind, first, end) in [("dlp", 20_000, 30_000), ("waf", 40_000, 50_000)] {
+        let sensor = format!("/v1/{kind}/sensor");
+        let body = json!({"config": {"name": "mine", "comment": "c", "rules": [rule("one", "secret=[0-9]{4}"), rule("two", "token=abc")]}});
+        fixture.done(Method::POST, &sensor, &admin, body.clone()).await;
+        let again = fixture.call(Method::POST, &sensor, &admin, Some(body)).await;
+        assert_eq!((again.status, &again.body["code"]), (StatusCode::BAD_REQUEST, &json!(13)));
+        let listed = fixture.get(&sensor, &admin).await;
+        let names = each(&listed["sensors"], "name");
+        assert_eq!(
+            (names.len(), names[2], &listed["sensors"][0]["predefine"]),
+            (3, "mine", &json!(true)),
+            "{names:?}"
+        );
+        let mine = &listed["sensors"][2];
+        let one = mine["rules"][0]["id"].as_u64().unwrap();
+        assert!((first..end).contains(&one), "{mine}");
+        assert_eq!(
+            mine["rules"][0]["patterns"][0],
+            json!({"key": "pattern", "op": "regex", "value": "secret=[0-9]{4}", "context": "url"})
+        );
+
+        let one_path = format!("{sensor}/mine");
+        let change = json!({"config": {"name": "mine", "delete": [{"name": "two"}], "change": [rule("one", "other=[0-9]{4}"), rule("three", "third")]}});
+        fixture.done(Method::PATCH, &one_path, &admin, change).await;
+        let shown = fixture.get(&one_path, &admin).await;
+        assert_eq!(each(&shown["sensor"]["rules"], "name"), ["one", "three"]);
+        assert_eq!(shown["sensor"]["rules"][0]["id"], one, "the id stays with the name");
+        let rules = fixture.get(&format!("/v1/{kind}/rule/three"), &admin).await;
+        assert_eq!(rules["rule"]["sensors"], json!(["mine"]));
+        assert!(
+            each(&fixture.get(&format!("/v1/{kind}/rule"), &admin).await["rules"], "name").contains(&"three")
+        );
+
+        let group = format!("/v1/{kind}/group/containers");
+        let used = json!({"config": {"name": "containers", "status": true, "sensors": [{"name": "mine", "action": "deny"}]}});
+        fixture.done(Method::PATCH, &group, &admin, used).await;
+        let shown = fixture.get(&group, &admin).await;
+        let shown = &shown[format!("{kind}_group")];
+        assert_eq!(
+            (
+                &shown["status"],
+                &shown["sensors"][0]["name"],
+                &shown["sensors"][0]["action"],
+                &shown["sensors"][0]["exist"]
+            ),
+            (&json!(true), &json!("mine"), &json!("deny"), &json!(true))
+        );
+        assert_eq!(fixture.get(&one_path, &admin).await["sensor"]["groups"], json!(["containers"]));
+        let refused = fixture.call(Method::DELETE, &one_path, &admin, None).await;
+        assert_eq!((refused.status, &refused.body["code"]), (StatusCode::CONFLICT, &json!(16)));
+        assert!(refused.body["message"].as_str().unwrap().contains("containers"));
+        let replace = json!({"config": {"name": "containers", "replace": []}});
+        fixture.done(Method::PATCH, &group, &admin, replace).await;
+        let gone = fixture.call(Method::DELETE, &one_path, &admin, None).await;
+        assert_eq!(gone.status, StatusCode::OK, "{gone:?}");
+        let listed = fixture.get(&format!("/v1/{kind}/group"), &admin).await;
+        assert!(each(&listed[format!("{kind}_groups")], "name").contains(&"containers"));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_or_read_is_refused_with_the_reason() {
+    let (fixture, admin) = Fixture::started().await;
+    let long = "a".repeat(513);
+    let many: Vec<Value> = (0..17).map(|n| json!({"op": "regex", "value": format!("needle{n}")})).collect();
+    for (name, rules, code, wants) in [
+        ("s", vec![rule("r", "(?=a)b")], 6, "looks around"),
+        ("s", vec![rule("r", r"(a)\1")], 6, "refers back"),
+        ("s", vec![rule("r", "a(b")], 6, "unclosed group"),
+        ("s", vec![rule("r", ".*")], 6, "empty text"),
+        ("s", vec![rule("r", &long)], 6, "513 bytes"),
+        ("s", vec![json!({"name": "r", "patterns": many})], 6, "17 patterns"),
+        ("s", vec![json!({"name": "r", "patterns": []})], 6, "0 patterns"),
+        (
+            "s",
+            vec![json!({"name": "r", "patterns": [{"op": "=", "value": "abc"}]})],
+            6,
+            "neither regex nor !regex",
+        ),
+        (
+            "s",
+            vec![json!({"name": "r", "patterns": [{"op": "regex", "value": "abc", "context": "footer"}]})],
+            6,
+            "footer",
+        ),
+        ("s", vec![rule("r", "abc"), rule("r", "abd")], 6, "one name"),
+        ("a b", vec![], 15, "sensor name"),
+        ("fed.s", vec![], 15, "federation"),
+        ("sensor.creditcard", vec![], 13, "exists already"),
+    ] {
+        let body = json!({"config": {"name": name, "rules": rules}});
+        let answer = fixture.call(Method::POST, "/v1/dlp/sensor", &admin, Some(body)).await;
+        let message = answer.body["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(answer.body["code"], code, "{name} {wants}: {answer:?}");
+        assert!(message.contains(wants), "{wants}: {message}");
+    }
+    for (method, path, body, code) in [
+        (
+            Method::PATCH,
+            "/v1/dlp/sensor/sensor.ssn",
+            json!({"config": {"name": "sensor.ssn", "comment": "x"}}),
+            4,
+        ),
+        (Method::PATCH, "/v1/dlp/sensor/nobody", json!({"config": {"name": "nobody"}}), 7),
+        (Method::PATCH, "/v1/waf/group/nodes", json!({"config": {"name": "nodes"}}), 7),
+        (
+            Method::PATCH,
+            "/v1/waf/group/containers",
+            json!({"config": {"sensors": [{"name": "nobody", "action": "deny"}]}}),
+            7,
+        ),
+        (
+            Method::PATCH,
+            "/v1/waf/group/containers",
+            json!({"config": {"sensors": [{"name": "sensor.log4shell", "action": "drop"}]}}),
+            6,
+        ),
+    ] {
+        let answer = fixture.call(method, path, &admin, Some(body)).await;
+        assert_eq!(answer.body["code"], code, "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn sensors_are_read_from_any_namespace_and_written_for_the_cluster_alone() {
+    let (fixture, admin) = Fixture::started().await;
+    let reader = fixture.user(&admin, "r", "", json!({"reader": ["shop"]})).await;
+    let owner = fixture.user(&admin, "o", "", json!({"admin": ["shop"]})).await;
+    assert_eq!(each(&fixture.get("/v1/waf/sensor", &reader).await["sensors"], "name").len(), 2);
+    let body = json!({"config": {"name": "mine", "rules": []}});
+    let refused = fixture.call(Method::POST, "/v1/waf/sensor", &owner, Some(body)).await;
+    assert_eq!(refused.body["code"], 25, "{refused:?}");
+}
