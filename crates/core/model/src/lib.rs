@@ -21,6 +21,7 @@ pub mod port;
 pub mod profile;
 pub mod question;
 pub mod record;
+pub mod registry;
 pub mod rule;
 pub mod scan;
 pub mod scan_report;

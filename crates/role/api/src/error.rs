@@ -63,6 +63,8 @@ codes! {
     Enforcer = 21 "Enforcer error" INTERNAL_SERVER_ERROR,
     /// Not for this user.
     Denied = 25 "Object access denied" FORBIDDEN,
+    /// An image could not be scanned.
+    RepositoryScan = 26 "Fail to scan repository" INTERNAL_SERVER_ERROR,
     /// A rule that is owned elsewhere.
     ReadOnlyRules = 46 "Read-only rule(s) cannot be updated" BAD_REQUEST,
     /// Too many failed logins.

@@ -14,7 +14,8 @@ const MAX_BODY: usize = 1_024;
 /// What stands for a secret.
 const MASK: &str = "******";
 /// Parts of keys whose values are secrets, in lower case.
-const SECRET_KEYS: [&str; 9] = [
+const SECRET_KEYS: [&str; 10] = [
+    "access_key",
     "password",
     "secret",
     "token",

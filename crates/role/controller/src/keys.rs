@@ -26,6 +26,10 @@ pub(crate) const NODE: &str = "node/";
 pub(crate) const ENFORCER: &str = "enforcer/";
 /// `true` by workload that is cut off from the network.
 pub(crate) const QUARANTINE: &str = "quarantine/";
+/// `RegistryConfig` by name.
+pub(crate) const REGISTRY: &str = "registry/";
+/// `RootOfTrust` by name.
+pub(crate) const ROOT_OF_TRUST: &str = "signature/";
 /// `TokenRecord` by hash.
 pub(crate) const JOIN: &str = "join/";
 

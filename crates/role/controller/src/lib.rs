@@ -29,6 +29,7 @@ mod lead;
 mod link;
 mod plan;
 mod records;
+pub mod registry;
 pub mod scan;
 mod start;
 mod stored;
@@ -82,6 +83,7 @@ struct Inner {
     graph: graph::SharedGraph,
     counters: Arc<Counters>,
     scans: scan::Scans,
+    registries: registry::Registries,
     accepted: Arc<nv_pki::accept::AcceptCounters>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -97,6 +99,12 @@ impl std::fmt::Debug for Controller {
 }
 
 impl Controller {
+    /// Registries that are scanned, and whose signatures count.
+    #[must_use]
+    pub fn registries(&self) -> &registry::Registries {
+        &self.inner.registries
+    }
+
     /// This controller's id, the same over restarts.
     #[must_use]
     pub fn id(&self) -> &ControllerId {

@@ -30,6 +30,7 @@ use crate::graph::SharedGraph;
 use crate::hub::{Hub, INBOX, Parts};
 use crate::journal::{Journal, JournalError};
 use crate::link::LinkService;
+use crate::registry::Registries;
 use crate::scan::{BlobError, ScanLinkService, Scans};
 use crate::stored::Stored;
 use crate::view::View;
@@ -238,12 +239,21 @@ pub async fn start(
     hub.recover(recovered.checkpoint.as_deref(), recovered.entries)?;
     hub.remember_records(recent(&events).await?);
 
+    let registries = Registries::open(
+        Arc::clone(&store),
+        scans.clone(),
+        Arc::clone(&clock),
+        folder.join("registries"),
+        shutdown.clone(),
+    )
+    .await?;
     let tls =
         Arc::new(ArcSwap::from_pointee(tls::server(&certificate(&authority, &config, clock.as_ref())?)?));
     let tasks = TaskTracker::new();
     tasks.spawn(hub.run(received, shutdown.clone()));
     tasks.spawn(follow::run(Arc::clone(&store), listing.revision, inbox.clone(), shutdown.clone()));
     tasks.spawn(lead::run(Arc::clone(&store), id.clone(), lead_here, shutdown.clone()));
+    tasks.spawn(registries.clone().run(lead.clone(), shutdown.clone()));
     let writer =
         Writer { store: Arc::clone(&store), view: Arc::clone(&view), changes: changes.clone(), lead };
     tasks.spawn(writer.run(requests, shutdown.clone()));
@@ -286,6 +296,7 @@ pub async fn start(
             graph,
             counters,
             scans,
+            registries,
             accepted,
             shutdown,
             tasks,

@@ -12,10 +12,12 @@ mod password_profile;
 mod policy;
 mod process;
 mod profile;
+mod registry;
 mod role;
 mod scan;
 mod sensor;
 mod session;
+mod signature;
 mod sniffer;
 mod system;
 mod user;
@@ -50,6 +52,8 @@ pub fn table() -> Table {
         conversation::routes(),
         scan::routes(),
         vulnerability::routes(),
+        registry::routes(),
+        signature::routes(),
         log::routes(),
         crate::stream::routes(),
     ];

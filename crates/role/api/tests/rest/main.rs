@@ -15,6 +15,7 @@ mod logs;
 mod node;
 mod policy;
 mod protocol;
+mod registries;
 mod rights;
 mod sensors;
 mod tls;
