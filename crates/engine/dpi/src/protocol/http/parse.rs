@@ -35,12 +35,26 @@ pub(super) fn start_line(line: &[u8]) -> Option<Start<'_>> {
     if word.is_empty() || !word.iter().all(|byte| is_token(*byte)) {
         return None;
     }
-    // A target with spaces is wrong, but servers take it.
-    let last = memchr::memrchr(b' ', rest.trim_ascii_end())?;
-    let (target, version) = rest.split_at_checked(last)?;
-    let version = version.trim_ascii();
-    let target = target.trim_ascii();
-    (is_version(version) && !target.is_empty()).then_some(Start::Request { method: word, target, version })
+    let rest = rest.trim_ascii();
+    let (target, version) = match memchr::memrchr(b' ', rest) {
+        // A target with spaces is wrong, but servers take it.
+        Some(last) => rest.split_at_checked(last)?,
+        // So is a target that the version follows without a space, or a version in its place.
+        None => (rest, rest.last_chunk::<8>()?.as_slice()),
+    };
+    let (target, version) = (target.trim_ascii(), version.trim_ascii());
+    (is_nearly_version(version) && !target.is_empty()).then_some(Start::Request {
+        method: word,
+        target,
+        version,
+    })
+}
+
+/// A version, or what some servers still take for one of HTTP: `HTTP/1.`, `HTTP/01.1`.
+fn is_nearly_version(word: &[u8]) -> bool {
+    let number =
+        |rest: &[u8]| rest.len() <= 5 && rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    is_version(word) || word.strip_prefix(b"HTTP/").is_some_and(number)
 }
 
 /// Target of a request without a version, which only the first HTTP knew (RFC 1945 §4.1).

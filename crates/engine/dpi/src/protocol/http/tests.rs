@@ -49,6 +49,25 @@ fn chunks_are_followed_to_the_next_message() {
 }
 
 #[test]
+fn a_request_line_that_is_wrong_and_that_servers_take_is_read() {
+    for (line, method, target) in [
+        ("GET / HTTP/1.", "GET", "/"),
+        ("GET /a b HTTP/1.1", "GET", "/a b"),
+        ("GET /HTTP/1.1", "GET", "/HTTP/1.1"),
+        ("GET HTTP/1.1", "GET", "HTTP/1.1"),
+        ("MADE_UP /x HTTP/1.", "MADE_UP", "/x"),
+        ("MADE_UP /HTTP/1.1", "MADE_UP", "/HTTP/1.1"),
+    ] {
+        let request = format!("{line}\r\nHost: one.example\r\n\r\n");
+        let told = talk(80, &flight([(Client, request.as_bytes())]));
+        assert_eq!(told.applications, [1001], "{line}");
+        assert_eq!(told.values(Field::Method), [method], "{line}");
+        assert_eq!(told.values(Field::Uri), [target], "{line}");
+        assert_eq!(told.values(Field::Host), ["one.example"], "{line}");
+    }
+}
+
+#[test]
 fn rtsp_and_sip_are_told_by_their_version() {
     for (index, application, status) in [(4, 1009, vec!["200", "200"]), (6, 1010, vec!["401"])] {
         let (name, port, flights) = super::samples().swap_remove(index);
