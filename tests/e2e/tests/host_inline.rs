@@ -66,6 +66,7 @@ fn threat(answer: &Value, name: &str, action: &str, server: IpAddr) -> Option<Va
                 && text(record, "action") == action
                 && text(record, "client_workload_service") == CLIENT_GROUP
                 && text(record, "server_ip") == server.to_string()
+                && text(record, "mechanism") == if action == "deny" { "nfqueue" } else { "" }
         })
         .cloned()
 }

@@ -248,6 +248,9 @@ pub struct Threat {
     /// Only reported.
     #[serde(default)]
     pub monitor: bool,
+    /// What stopped it (`nfqueue`); ours, beside the contract.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mechanism: String,
     /// Bytes of the packet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap_len: Option<u16>,
@@ -335,7 +338,7 @@ pub struct Violation {
     /// It crossed a namespace boundary.
     #[serde(default)]
     pub nbe: bool,
-    /// What stopped it (`traffic_control`); ours, beside the contract.
+    /// What stopped it (`traffic_control`, `nfqueue`); ours, beside the contract.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mechanism: String,
     /// Program that opened the connection, when it is known; ours, beside the contract.

@@ -387,7 +387,7 @@ pub(crate) fn violation(
         sessions: seen.sessions.max(1),
         policy_id: seen.rule.0,
         mechanism: if seen.verdict == Verdict::Deny {
-            mechanism(Some(Mechanism::TrafficControl))
+            mechanism(seen.mechanism.or(Some(Mechanism::TrafficControl)))
         } else {
             String::new()
         },
@@ -445,6 +445,8 @@ pub(crate) fn threat(
         // Who it is aimed at.
         target: if seen.by_client { "server" } else { "client" }.to_owned(),
         monitor: !stopped,
+        // Nothing else stops an attack.
+        mechanism: mechanism(stopped.then_some(Mechanism::Nfqueue)),
         cap_len: u16::try_from(seen.packet.len()).ok().filter(|length| *length > 0),
         packet: base64::engine::general_purpose::STANDARD.encode(&seen.packet),
         message: match &seen.sensed {

@@ -127,6 +127,7 @@ pub(crate) fn connected(
         process_path: "/usr/bin/wget".into(),
         container: None,
         host: String::new(),
+        mechanism: None,
         decision_nanos: 0,
         first: now(),
         last: now(),

@@ -279,6 +279,7 @@ impl Agent {
             process_path: String::new(),
             container: None,
             host: String::new(),
+            mechanism: None,
             decision_nanos: 0,
             first: now,
             last: now,
