@@ -183,6 +183,7 @@ impl Agent {
             inspector::Told::Name { connection, name, addresses } => {
                 self.name_answered(connection, &name, &addresses);
             }
+            inspector::Told::Refused(connection) => self.spoken.refused(connection),
             inspector::Told::Over(connection) => {
                 self.inspection.applications.over(connection);
                 self.spoken.ended(connection, true);

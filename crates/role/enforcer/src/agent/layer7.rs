@@ -7,7 +7,7 @@ use nv_capture::Flow;
 use nv_model::application::ApplicationId;
 use nv_model::observation::{ConnectionObservation, Observation};
 use nv_model::policy::IdentityId;
-use nv_model::verdict::Verdict;
+use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::decide::Decision;
 use nv_policy::layer7::{Judgement, Layer7, Seen};
 
@@ -41,6 +41,8 @@ struct Said {
     hosts: Vec<String>,
     ended: bool,
     over: bool,
+    /// It was cut for it: its packets waited.
+    refused: bool,
     /// It said something since it was judged.
     due: bool,
     waited: u8,
@@ -65,6 +67,7 @@ impl Spoken {
             hosts: Vec::new(),
             ended: false,
             over: false,
+            refused: false,
             due: true,
             waited: 0,
             told: None,
@@ -103,6 +106,12 @@ impl Spoken {
         }
         if let Some(said) = self.of(connection) {
             (said.ended, said.over) = (true, said.over || over);
+        }
+    }
+    /// It was cut for what it said.
+    pub(super) fn refused(&mut self, connection: Connection) {
+        if let Some(said) = self.of(connection) {
+            said.refused = true;
         }
     }
     /// Whoever heard it is gone: what goes on is heard anew.
@@ -215,7 +224,7 @@ impl Agent {
         let server = self.spoken.rules.identity_now(seen.server.identity, seen.server.address);
         let Some(said) = self.spoken.said.get(&connection) else { return };
         let Some((decision, host)) = self.spoken.judge(said, server, &seen) else { return };
-        let application = said.application;
+        let (application, refused) = (said.application, said.refused);
         if !decision.verdict.is_violation() || seen.verdict.is_violation() || said.told == Some(decision) {
             return;
         }
@@ -223,6 +232,9 @@ impl Agent {
             said.told = Some(decision);
         }
         self.spoken.violations = self.spoken.violations.saturating_add(1);
+        // It can have been stopped where packets wait, and nowhere else.
+        let stopped =
+            refused && [connection.client, connection.server].iter().any(|end| self.waits(end.ip()));
         tracing::debug!(
             rule = decision.rule.0,
             reason = decision.reason.as_str(),
@@ -233,8 +245,9 @@ impl Agent {
             application,
             host,
             sessions: 1,
-            // It was let through until it had said so.
-            verdict: Verdict::Violate,
+            // Where its packets did not wait it was let through until it had said so.
+            verdict: if stopped { Verdict::Deny } else { Verdict::Violate },
+            mechanism: stopped.then_some(Mechanism::Nfqueue),
             rule: decision.rule,
             ..seen
         })));

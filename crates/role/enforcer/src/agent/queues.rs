@@ -168,6 +168,7 @@ impl Agent {
                     .filter(|address| !address.is_loopback() && !is_link_local(*address))
                     .collect(),
                 closed: self.fails_closed(id),
+                judging: self.inspection.rules.judging(),
             });
             wanted.insert(queue, (pid, want));
         }

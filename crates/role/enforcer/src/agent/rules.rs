@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use nv_model::mode::Mode;
 use nv_model::policy::{IdentityId, NodePolicy};
+use nv_policy::layer7::Layer7;
 
 use super::Agent;
 use crate::inspector::{Rules, Using, Watched};
@@ -19,12 +20,30 @@ pub(super) struct Told {
     waiting: bool,
     /// Sets that it refused.
     pub(super) refused: u64,
+    /// Counts changes of the policy by which what passed once may not pass any more.
+    generation: u64,
+    /// The one of the rules that it was handed last, and of those that it judges by.
+    handed: u64,
+    judging: u64,
 }
 
 impl Told {
     /// Another inspector begins with no rules.
     pub(super) fn forget(&mut self) {
         (self.rules, self.waiting) = (Rules { revision: self.rules.revision, ..Rules::default() }, false);
+    }
+    /// Another policy holds.
+    pub(super) fn changed(&mut self, before: &NodePolicy, next: &NodePolicy) {
+        let same = before.rules == next.rules
+            && before.settings == next.settings
+            && before.identities == next.identities
+            && before.sensors == next.sensors
+            && before.sensor_groups == next.sensor_groups;
+        self.generation = self.generation.saturating_add(u64::from(!same));
+    }
+    /// Which policy connections are judged by: with another one, those that were clean have to be looked at again.
+    pub(super) fn judging(&self) -> u64 {
+        self.judging
     }
     /// What the inspector says to the rules that it was handed. False when it was handed none of that number.
     pub(super) fn answered(&mut self, revision: u64, refused: Option<&str>) -> bool {
@@ -33,7 +52,10 @@ impl Told {
         }
         self.waiting = false;
         match refused {
-            None => tracing::debug!(revision, "packets are inspected by these rules"),
+            None => {
+                self.judging = self.handed;
+                tracing::debug!(revision, "packets are inspected by these rules");
+            }
             Some(reason) => {
                 self.refused = self.refused.saturating_add(1);
                 tracing::error!(revision, reason, "rules for inspection are refused, those before stay");
@@ -53,12 +75,19 @@ impl Agent {
         let Some(inspector) = self.inspection.running() else { return };
         let mut rules = rules(&self.setup.held.policy, &self.inventory);
         rules.revision = told.rules.revision;
-        if rules == told.rules {
+        let nothing = Layer7::default();
+        let layer7 = if self.spoken.rules.asks() { &self.spoken.rules } else { &nothing };
+        if told.handed == told.generation && *layer7 == told.rules.layer7 && rules.has_sensors_of(&told.rules)
+        {
             return;
         }
+        rules.layer7 = layer7.clone();
         rules.revision = rules.revision.saturating_add(1);
         match inspector.hand(&rules) {
-            Ok(()) => (self.inspection.rules.rules, self.inspection.rules.waiting) = (rules, true),
+            Ok(()) => {
+                let told = &mut self.inspection.rules;
+                (told.rules, told.waiting, told.handed) = (rules, true, told.generation);
+            }
             Err(error) => tracing::debug!(error, "the inspector is not told its rules yet"),
         }
     }
@@ -103,6 +132,7 @@ fn rules(policy: &NodePolicy, inventory: &Inventory) -> Rules {
         groups,
         workloads: workloads.into_values().collect(),
         members: members.into_iter().collect(),
+        layer7: Layer7::default(),
     }
 }
 

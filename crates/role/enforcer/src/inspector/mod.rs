@@ -24,6 +24,7 @@ mod heed;
 mod judge;
 mod queues;
 mod rules;
+mod rulings;
 mod run;
 mod sensing;
 
@@ -106,6 +107,8 @@ pub(crate) enum Told {
     Settled(Connection),
     /// Nothing more is to be known of a connection, whose bytes sensors read on.
     Known(Connection),
+    /// Rules of the policy deny a connection by what it says, and it was cut: its packets waited.
+    Refused(Connection),
     /// A connection is over.
     Over(Connection),
     /// An attack.

@@ -11,6 +11,7 @@ use nv_model::mode::Mode;
 use nv_model::name::GroupName;
 use nv_model::sensor::{Sensor, SensorId};
 use nv_model::verdict::Action;
+use nv_policy::layer7::Layer7;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,8 @@ pub(crate) struct Rules {
     pub(crate) workloads: Vec<Watched>,
     /// Addresses elsewhere of members of `groups`, with the places of these.
     pub(crate) members: Vec<(IpAddr, Vec<u16>)>,
+    /// What the policy says of connections by what they say.
+    pub(crate) layer7: Layer7,
 }
 
 /// A group that uses sensors.
@@ -61,6 +64,12 @@ pub(super) struct TakeRules {
 }
 
 impl Rules {
+    /// Whether all but what concerns layer 7 is the same, so that it need not be copied to be compared.
+    pub(crate) fn has_sensors_of(&self, other: &Self) -> bool {
+        let parts = |rules: &Self| (rules.sensors == other.sensors, rules.groups == other.groups);
+        parts(self) == (true, true) && self.workloads == other.workloads && self.members == other.members
+    }
+
     /// In a file in memory that nobody can change any more.
     pub(super) fn sealed(&self) -> io::Result<OwnedFd> {
         let bytes = serde_json::to_vec(self)?;

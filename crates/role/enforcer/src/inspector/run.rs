@@ -26,6 +26,7 @@ use super::heed::Heed;
 use super::judge::{Findings, fate, is_flood, stops};
 use super::queues::Queues;
 use super::rules::TakeRules;
+use super::rulings::{Ruling, Rulings};
 use super::sensing::{Hit, Outcome, Sensing};
 use super::{Begin, Connection, Counts, Told};
 use crate::keeper::{ProtocolError, receive, send};
@@ -76,8 +77,16 @@ pub fn inspector_main() -> Result<(), String> {
     let compiler = Compiler::start()?;
     confine(Some(relay.as_fd())).map_err(|error| nv_telemetry::chain(&error))?;
     let mouth = Mouth { socket, waiting: VecDeque::new(), unsent: 0 };
-    let (fold, heed, sensing) = (Fold::default(), Heed::default(), Sensing::new());
-    let mut inspection = Inspection { engine, fold, heed, sensing, compiler, cut: HashSet::new(), mouth };
+    let mut inspection = Inspection {
+        engine,
+        fold: Fold::default(),
+        heed: Heed::default(),
+        sensing: Sensing::new(),
+        rulings: Rulings::default(),
+        compiler,
+        cut: HashSet::new(),
+        mouth,
+    };
     match inspection.run(frames, &mut Queues::new(relay), begun) {
         Ok(()) | Err(InspectError::Told(ProtocolError::Closed)) => Ok(()),
         Err(error) => Err(nv_telemetry::chain(&error)),
@@ -101,6 +110,7 @@ struct Inspection<'s> {
     fold: Fold,
     heed: Heed,
     sensing: Sensing,
+    rulings: Rulings,
     compiler: Compiler,
     /// Connections that were cut; what is left of them in queues is refused as well.
     cut: HashSet<SessionId>,
@@ -121,11 +131,13 @@ struct Ear<'e> {
     heard: Heard,
     heed: &'e mut Heed,
     sensing: &'e mut Sensing,
+    rulings: &'e mut Rulings,
 }
 
 impl Sink for Ear<'_> {
     fn event(&mut self, event: &Event<'_>) {
         self.heed.event(event);
+        self.rulings.event(event);
         let heard = &mut self.heard;
         match &event.kind {
             Kind::Identified(_) => heard.identified = true,
@@ -163,10 +175,7 @@ impl Inspection<'_> {
             queues.speak(now)?;
             if !came && read == 0 {
                 // Nothing is on its way: time alone ends what is over.
-                let mut ear =
-                    Ear { heard: Heard::default(), sensing: &mut self.sensing, heed: &mut self.heed };
-                self.engine.advance(now, &mut ear);
-                let Ear { heard, .. } = ear;
+                let heard = self.listen(|engine, ear| engine.advance(now, ear));
                 self.over(&heard);
                 self.tell_hits(now, Link::Ethernet, &[], false);
             }
@@ -183,7 +192,11 @@ impl Inspection<'_> {
                 let counts = Counts {
                     frames: count,
                     dropped: frames.dropped().unwrap_or(0),
-                    unsent: self.mouth.unsent.saturating_add(self.heed.overflow),
+                    unsent: self
+                        .mouth
+                        .unsent
+                        .saturating_add(self.heed.overflow)
+                        .saturating_add(self.rulings.overflow()),
                     flows: self.engine.flows() as u64,
                     evicted: self.engine.counters().flows_evicted,
                     kept: self.sensing.kept() as u64,
@@ -200,15 +213,29 @@ impl Inspection<'_> {
         }
     }
 
+    /// What the engine tells while it does something.
+    fn listen(&mut self, act: impl FnOnce(&mut Engine, &mut Ear<'_>)) -> Heard {
+        let Self { engine, heed, sensing, rulings, .. } = self;
+        let mut ear = Ear { heard: Heard::default(), heed, sensing, rulings };
+        act(engine, &mut ear);
+        ear.heard
+    }
+
     /// Judges a packet that waits.
     fn judge(&mut self, packet: &[u8]) -> Fate {
         let now = nv_capture::wall_nanos();
         let mut findings = self.look(now, Link::Raw, packet, true);
         if let Some(current) = self.engine.current() {
             findings.transport = Some(current.endpoints.transport);
+            let settled = self.engine.is_settled();
+            let ruling = self.rulings.judge(&current, settled);
             let read = self.sensing.reads(&current.endpoints, current.application);
-            findings.settled = self.engine.is_settled() && !read;
-            findings.denied |= self.cut.contains(&current.session);
+            findings.settled = settled && !read && ruling != Ruling::Waits;
+            let known = self.cut.contains(&current.session);
+            findings.denied |= known || ruling == Ruling::Denied;
+            if ruling == Ruling::Denied && !known {
+                self.mouth.say(Told::Refused(Connection::of(&current.endpoints)));
+            }
             if fate(findings) == Fate::Cut && self.cut.len() < MAX_CUT {
                 self.cut.insert(current.session);
             }
@@ -226,7 +253,8 @@ impl Inspection<'_> {
         let refused = came.and_then(|(revision, file)| self.compiler.make(revision, file));
         for Made { revision, made } in refused.into_iter().chain(self.compiler.made()) {
             let refused = match made {
-                Ok(ready) => {
+                Ok(mut ready) => {
+                    self.rulings.replace(ready.take_layer7());
                     for ends in self.sensing.replace(ready) {
                         self.mouth.say(Told::Settled(Connection::of(&ends)));
                     }
@@ -248,9 +276,7 @@ impl Inspection<'_> {
 
     /// Takes one packet; `waits` says that it goes on only if nothing is found.
     fn look(&mut self, at: u64, link: Link, frame: &[u8], waits: bool) -> Findings {
-        let mut ear = Ear { heard: Heard::default(), sensing: &mut self.sensing, heed: &mut self.heed };
-        self.engine.frame(at, link, frame, &mut ear);
-        let Ear { heard, .. } = ear;
+        let heard = self.listen(|engine, ear| engine.frame(at, link, frame, ear));
         self.over(&heard);
         let current = self.engine.current();
         if let Some(current) = current {

@@ -12,6 +12,7 @@ use nv_model::mode::Mode;
 use nv_model::name::GroupName;
 use nv_model::sensor::SensorKind;
 use nv_model::verdict::Action;
+use nv_policy::layer7::Layer7;
 use nv_sensor::matcher::{Limits, Match, Matcher};
 use nv_sensor::sensor::Kind;
 use nv_sensor::set::SensorSet;
@@ -87,6 +88,11 @@ impl Ready {
             places.insert(watched.address, place);
         }
         Ok(Self { set: Arc::new(set), rules, places })
+    }
+
+    /// What of them is not about sensors.
+    pub(super) fn take_layer7(&mut self) -> Layer7 {
+        std::mem::take(&mut self.rules.layer7)
     }
 
     /// No rules at all.

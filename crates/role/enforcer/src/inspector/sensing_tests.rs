@@ -52,6 +52,7 @@ fn rules(mode: Mode, action: Action) -> Rules {
             groups: vec![0],
         }],
         members: vec![("10.0.0.2".parse().unwrap(), vec![0])],
+        ..Rules::default()
     }
 }
 

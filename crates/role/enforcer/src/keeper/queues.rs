@@ -63,6 +63,8 @@ pub(crate) struct Wanted {
     pub(crate) addresses: Vec<IpAddr>,
     /// What cannot be judged is stopped.
     pub(crate) closed: bool,
+    /// Which policy connections are judged by: with another one, what was clean is asked about again.
+    pub(crate) judging: u64,
 }
 
 /// What the relay has done since the keeper's start.

@@ -1,0 +1,256 @@
+//! What the policy's rules say of connections whose packets wait, by what these have said of themselves: their application,
+//! the server's software and the hosts that the client means.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use nv_dpi::event::{Current, Event, Field, Kind, SessionId, Value};
+use nv_dpi::key::Transport;
+use nv_model::application::ApplicationId;
+use nv_model::policy::IdentityId;
+use nv_model::port::Protocol;
+use nv_model::verdict::Verdict;
+use nv_policy::layer7::{Judgement, Layer7, Seen};
+use nv_policy::names;
+
+/// Most connections of which it is remembered what they said; others are judged by their ends and application alone.
+const MAX_SESSIONS: usize = 16_384;
+/// Most hosts of one connection; with another one it is denied, as it could not be judged by it.
+const MAX_HOSTS: usize = 64;
+
+/// What rules say of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ruling {
+    /// It depends on what it has yet to say.
+    Waits,
+    /// It may go on, whatever else it says, unless that is another application or host.
+    Passes,
+    /// It has to end.
+    Denied,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    application: Option<ApplicationId>,
+    software: Option<ApplicationId>,
+    hosts: Vec<String>,
+    ended: bool,
+    /// What was judged of it, until it says something more.
+    ruling: Option<Ruling>,
+}
+
+/// The rules, and what connections have said.
+#[derive(Debug, Default)]
+pub(super) struct Rulings {
+    rules: Layer7,
+    said: HashMap<SessionId, Said>,
+    /// Connections that found no room.
+    overflow: u64,
+}
+
+impl Rulings {
+    /// Other rules hold from now on.
+    pub(super) fn replace(&mut self, rules: Layer7) {
+        self.rules = rules;
+        if self.rules.asks() {
+            self.said.values_mut().for_each(|said| said.ruling = None);
+        } else {
+            self.said.clear();
+        }
+    }
+
+    /// Takes what a connection says.
+    pub(super) fn event(&mut self, event: &Event<'_>) {
+        if !self.rules.asks() {
+            return;
+        }
+        match event.kind {
+            Kind::Software(application) => {
+                if let Some(said) = self.of(event.session) {
+                    (said.software, said.ruling) = (Some(application), None);
+                }
+            }
+            Kind::Field { field: Field::Host | Field::Sni, value: Value::Text(raw), .. } => {
+                let Some(host) = std::str::from_utf8(raw).ok().and_then(names::host) else { return };
+                if let Some(said) = self.of(event.session)
+                    && !said.hosts.contains(&host)
+                {
+                    if said.hosts.len() < MAX_HOSTS {
+                        said.hosts.push(host);
+                    }
+                    said.ruling = None;
+                }
+            }
+            Kind::Closed(_) => drop(self.said.remove(&event.session)),
+            _ => {}
+        }
+    }
+
+    /// Judges the connection of the present packet; `settled`: nothing more is read of it.
+    pub(super) fn judge(&mut self, current: &Current, settled: bool) -> Ruling {
+        if !self.rules.asks() {
+            return Ruling::Passes;
+        }
+        let mut none = Said { application: current.application, ended: settled, ..Said::default() };
+        let full = self.said.len() >= MAX_SESSIONS && !self.said.contains_key(&current.session);
+        let said = if full {
+            self.overflow = self.overflow.saturating_add(1);
+            &mut none
+        } else {
+            self.said.entry(current.session).or_default()
+        };
+        if said.application != current.application || said.ended != settled {
+            (said.application, said.ended, said.ruling) = (current.application, settled, None);
+        }
+        let ruling = said.ruling.unwrap_or_else(|| rule(&self.rules, current, said));
+        said.ruling = Some(ruling);
+        ruling
+    }
+
+    /// Connections that found no room.
+    pub(super) fn overflow(&self) -> u64 {
+        self.overflow
+    }
+
+    fn of(&mut self, session: SessionId) -> Option<&mut Said> {
+        if self.said.len() >= MAX_SESSIONS && !self.said.contains_key(&session) {
+            self.overflow = self.overflow.saturating_add(1);
+            return None;
+        }
+        Some(self.said.entry(session).or_default())
+    }
+}
+
+/// What the ends alone decide is the kernel's to judge, which knows who is behind them.
+fn rule(rules: &Layer7, current: &Current, said: &Said) -> Ruling {
+    let ends = &current.endpoints;
+    let (client, server) = (rules.identity_of(ends.client.address), rules.identity_of(ends.server.address));
+    let protocol = match ends.transport {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+        Transport::Icmp => Protocol::Icmp,
+    };
+    let unknown = [IdentityId::EXTERNAL, IdentityId::UNMANAGED].contains(&server);
+    if (unknown && is_private(ends.server.address))
+        || !rules.needs(client, server, protocol, ends.server.port)
+    {
+        return Ruling::Passes;
+    }
+    if said.hosts.len() >= MAX_HOSTS {
+        return Ruling::Denied;
+    }
+    let names: Vec<&str> = said.hosts.iter().map(String::as_str).collect();
+    let judgement = rules.judge(&Seen {
+        client,
+        server,
+        protocol,
+        port: ends.server.port,
+        application: said.application,
+        software: said.software,
+        names: &names,
+        ended_probing: said.ended,
+    });
+    match judgement {
+        Judgement::Wait if said.ended => Ruling::Passes,
+        Judgement::Wait => Ruling::Waits,
+        Judgement::Decided(decision) if decision.verdict == Verdict::Deny => Ruling::Denied,
+        Judgement::Decided(_) => Ruling::Passes,
+    }
+}
+
+/// Whether an address may be that of a service within a cluster: who serves it only the kernel knows, so that such a
+/// connection is judged at the server's end.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use nv_dpi::key::{Endpoint, Endpoints};
+    use nv_model::mode::Mode;
+    use nv_model::policy::{Identity, IdentityKind, NodePolicy, ResolvedRule};
+    use nv_model::port::Ports;
+    use nv_model::rule::RuleId;
+    use nv_model::verdict::Action;
+
+    use super::*;
+
+    const HTTP: ApplicationId = ApplicationId(1001);
+    const REDIS: ApplicationId = ApplicationId(2008);
+
+    /// Pod 16 at 10.0.0.1 may speak HTTP with pod 17 at 10.0.0.2, and with whoever is outside.
+    fn rulings(mode: Mode) -> Rulings {
+        let identity = |kind| Identity { kind, group: "g".parse().unwrap(), mode: Some(mode), names: vec![] };
+        let rule = ResolvedRule {
+            id: RuleId(7),
+            from: vec![IdentityId(16)],
+            to: vec![IdentityId::EXTERNAL, IdentityId(17)],
+            ports: Ports::Any,
+            applications: vec![HTTP],
+            action: Action::Allow,
+            learned: false,
+        };
+        let external = Identity { mode: None, ..identity(IdentityKind::External) };
+        let policy = NodePolicy {
+            identities: BTreeMap::from([
+                (IdentityId::EXTERNAL, external),
+                (IdentityId(16), identity(IdentityKind::Workload)),
+                (IdentityId(17), identity(IdentityKind::Workload)),
+            ]),
+            addresses: BTreeMap::from([
+                ("10.0.0.1/32".parse().unwrap(), IdentityId(16)),
+                ("10.0.0.2/32".parse().unwrap(), IdentityId(17)),
+            ]),
+            rules: vec![rule],
+            ..NodePolicy::default()
+        };
+        let mut rulings = Rulings::default();
+        rulings.replace(Layer7::new(&policy, BTreeMap::new(), policy.addresses.clone()));
+        rulings
+    }
+
+    fn current(server: [u8; 4], application: Option<ApplicationId>) -> Current {
+        let end = |address: [u8; 4], port| Endpoint { address: address.into(), port };
+        let (client, server) = (end([10, 0, 0, 1], 40_000), end(server, 80));
+        let endpoints = Endpoints { transport: Transport::Tcp, client, server };
+        Current { session: SessionId(1), endpoints, application }
+    }
+
+    #[test]
+    fn another_application_than_the_allowed_one_is_denied_in_protect_and_until_it_shows_the_connection_waits()
+    {
+        let (pod, outside, service) = ([10, 0, 0, 2], [198, 51, 100, 7], [10, 96, 0, 1]);
+        for (mode, server, application, settled, want) in [
+            (Mode::Protect, pod, None, false, Ruling::Waits),
+            (Mode::Protect, pod, Some(HTTP), false, Ruling::Passes),
+            (Mode::Protect, pod, Some(REDIS), false, Ruling::Denied),
+            (Mode::Protect, pod, None, true, Ruling::Denied),
+            (Mode::Monitor, pod, Some(REDIS), false, Ruling::Passes),
+            (Mode::Protect, outside, Some(REDIS), false, Ruling::Denied),
+            // It may be a service, and its server one that Redis is allowed with.
+            (Mode::Protect, service, Some(REDIS), false, Ruling::Passes),
+        ] {
+            let ruling = rulings(mode).judge(&current(server, application), settled);
+            assert_eq!(ruling, want, "{mode:?} {server:?} {application:?} settled={settled}");
+        }
+    }
+
+    #[test]
+    fn other_rules_hold_for_what_was_said_before_and_no_rules_ask_nothing() {
+        let mut rulings = rulings(Mode::Protect);
+        let redis = current([10, 0, 0, 2], Some(REDIS));
+        assert_eq!(rulings.judge(&redis, false), Ruling::Denied);
+        rulings.replace(Layer7::default());
+        assert_eq!(rulings.judge(&redis, false), Ruling::Passes);
+        rulings.replace(self::rulings(Mode::Protect).rules);
+        assert_eq!(rulings.judge(&redis, false), Ruling::Denied);
+    }
+}
