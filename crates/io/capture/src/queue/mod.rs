@@ -125,7 +125,7 @@ impl Queue {
     }
 
     fn start(mut rules: Socket, socket: OwnedFd, number: u16, on_fault: OnFault) -> Result<Self, QueueError> {
-        let epoch = Epoch::FIRST;
+        let epoch = Epoch::begin(crate::clock::monotonic_nanos());
         let dialect =
             rules::put(&mut rules, number, on_fault == OnFault::Pass, epoch).map_err(QueueError::Rules)?;
         Ok(Self { rules, socket, number, on_fault, epoch, dialect, paused: false })

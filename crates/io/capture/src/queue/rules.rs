@@ -8,7 +8,7 @@
 //! ```
 //!
 //! An answer of "go on" ends the chain that has asked, so that its mark is kept by a later one. A connection's mark has
-//! three values of ours in its upper four bits: nothing, clean (in this epoch), and cut. With a new epoch what was clean
+//! three values of ours in its upper twelve bits: nothing, clean (in this epoch), and cut. With a new epoch what was clean
 //! comes to the queue again.
 
 use std::io;
@@ -17,13 +17,13 @@ use super::expression::{Compare, Expressions, Meta, Then, be, terminated};
 use crate::netlink::{NLM_F_ACK, Request, Socket, put_attribute};
 
 /// The bits of marks that are ours.
-const OURS: u32 = 0xf000_0000;
+const OURS: u32 = 0xfff0_0000;
 /// A connection that was cut off.
 pub(super) const CUT: u32 = 0x8000_0000;
 /// Where a clean connection's epoch stands.
-const EPOCH_SHIFT: u32 = 28;
-/// Epochs go from 1 to 7 and round.
-const EPOCHS: u8 = 7;
+const EPOCH_SHIFT: u32 = 20;
+/// Epochs go from 1 to 2,047 and round.
+const EPOCHS: u16 = 2047;
 
 const TABLE: &str = "neuvector";
 const NFPROTO_INET: u8 = 1;
@@ -53,11 +53,14 @@ const TCP_RST: u8 = 4;
 
 /// The number of a state of the rules: with the next one no connection is clean any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Epoch(u8);
+pub(super) struct Epoch(u16);
 
 impl Epoch {
-    pub(super) const FIRST: Self = Self(1);
-
+    /// One that depends on the time, as an earlier process may have left marks of others.
+    pub(super) fn begin(nanos: u64) -> Self {
+        let milliseconds = (nanos >> 20).checked_rem(u64::from(EPOCHS)).unwrap_or(0);
+        Self(u16::try_from(milliseconds).unwrap_or(0).saturating_add(1))
+    }
     pub(super) fn next(self) -> Self {
         Self(self.0.checked_rem(EPOCHS).unwrap_or(0).saturating_add(1))
     }
@@ -225,19 +228,20 @@ mod tests {
 
     #[test]
     fn an_epoch_is_never_the_one_before_nor_a_cut() {
-        let mut epoch = Epoch::FIRST;
-        for _ in 0..20 {
+        let mut epoch = Epoch::begin(u64::MAX);
+        for _ in 0..5000 {
             let next = epoch.next();
             assert_ne!(epoch, next);
             assert_eq!(next.clean() & CUT, 0);
             assert_ne!(next.clean(), 0);
+            assert_eq!(next.clean() & !OURS, 0);
             epoch = next;
         }
     }
 
     #[test]
     fn marks_of_others_stay() {
-        assert_eq!(marked(0x0000_0539, Epoch::FIRST.clean()), 0x1000_0539);
+        assert_eq!(marked(0x0000_0539, Epoch::begin(0).clean()), 0x0010_0539);
         assert_eq!(marked(0x2000_0539, CUT), 0x8000_0539);
     }
 }
