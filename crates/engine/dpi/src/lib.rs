@@ -30,6 +30,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub mod threat;
+pub mod trial;
 mod wheel;
 
 pub use segments::OverlapPolicy;

@@ -256,6 +256,18 @@ impl Reader {
         }
     }
 
+    /// Takes a flow for a protocol's, whatever its bytes will be.
+    pub(crate) fn assume<S: Sink>(
+        &mut self,
+        moment: &mut Moment<'_, S>,
+        flow: &mut Flow,
+        protocol: Protocol,
+    ) {
+        if self.identify(moment, flow, Side::Client, protocol) {
+            (flow.client.reading, flow.server.reading) = (Reading::Parsing, Reading::Parsing);
+        }
+    }
+
     /// Gives the flow its parser.
     fn identify<S: Sink>(
         &mut self,
