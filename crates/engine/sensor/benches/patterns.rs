@@ -81,6 +81,15 @@ fn measure(name: &str, load: &Load, sets: &[(&str, Arc<SensorSet>)]) {
             *best = (best.0.min(seconds), matches);
         }
     }
+    let mut copy = vec![0; load.bytes.len()];
+    let copied = (0..ROUNDS).map(|_| {
+        let before = cpu();
+        copy.copy_from_slice(std::hint::black_box(&load.bytes));
+        std::hint::black_box(&copy);
+        cpu() - before
+    });
+    let copied = copied.fold(f64::MAX, f64::min);
+    println!("{name}, copying it: {copied:.3}, {:.0} MB/s", load.bytes.len() as f64 / 1e6 / copied);
     for ((set, _), (seconds, matches)) in sets.iter().zip(&spent) {
         println!(
             "{name}, {set}: {bare:.3}, {seconds:.3}, {:.2}x, {:.0}, {matches}",
