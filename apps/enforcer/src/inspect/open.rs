@@ -7,7 +7,7 @@ use nv_dpi::key::Side;
 use nv_sensor::matcher::Match;
 use serde_json::{Map, Value as Json, json};
 
-use super::verdict::{self, Facts};
+use super::verdict::Facts;
 
 /// Transactions of a session that are written out; the rest is counted.
 const MAX_TRANSACTIONS: usize = 1000;
@@ -129,7 +129,7 @@ pub(super) fn facts<'a>(
         all(fields, Field::Host, &mut hosts);
         all(fields, Field::ForwardedFor, &mut forwarded);
     }
-    let mut hosts: Vec<String> = hosts.iter().map(|host| verdict::host_name(host)).collect();
+    let mut hosts: Vec<String> = hosts.iter().filter_map(|host| nv_policy::names::host(host)).collect();
     hosts.sort();
     hosts.dedup();
     Facts { software, hosts, forwarded }

@@ -8,12 +8,13 @@ use nv_dpi::content::Content;
 use nv_dpi::event::{Event, Field, Kind, SessionId, Sink, Summary, Value};
 use nv_dpi::key::{Endpoints, Side};
 use nv_dpi::threat::Threat;
+use nv_policy::names::{self, Names};
 use nv_sensor::matcher::{Match, Matcher};
 use serde_json::{Value as Json, json};
 
 use super::open::{Held, Open, facts};
 use super::policy::{Action, Policy};
-use super::verdict::{self, Names};
+use super::verdict;
 use super::waf::Waf;
 
 /// Writes lines as sessions end and threats come.
@@ -103,8 +104,8 @@ impl<'o> Lines<'o> {
                 let asked = open.transactions.iter().rev().find(|(number, _)| *number == transaction);
                 let name =
                     asked.and_then(|(_, fields)| fields.get(Field::Query.name())).and_then(Json::as_str);
-                if let (Some(address), Some(name)) = (open.answer.take(), name) {
-                    self.names.learn(name, address, at, seconds);
+                if let (Some(address), Some(name)) = (open.answer.take(), name.and_then(names::host)) {
+                    self.names.learn(&name, address, at, seconds, true);
                 }
             }
             _ => {}

@@ -44,7 +44,7 @@ impl Total {
             (&mut self.matches, lines.matches),
             (&mut self.allowed, lines.allowed),
             (&mut self.denied, lines.denied),
-            (&mut self.names_dropped, lines.names.dropped),
+            (&mut self.names_dropped, lines.names.dropped()),
             (&mut self.not_matched, matching.refused.saturating_add(matching.dropped)),
             (&mut self.cut_bodies, matching.cut_bodies),
             (&mut self.waf_matches, waf_matches),

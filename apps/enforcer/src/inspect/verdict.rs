@@ -3,62 +3,16 @@
 //! A name holds for the addresses that answers of the DNS gave for it, as long as their time to live says. Where a session
 //! says itself which host it means (Host, SNI), that counts, and not what else lives at the address.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use nv_dpi::event::Summary;
 use nv_dpi::key::Transport;
 use nv_model::application::ApplicationId;
 use nv_model::port::Protocol;
+use nv_policy::layer7::forwarded_client;
+use nv_policy::names::{Names, is_meant};
 
 use super::policy::{Action, Place, Policy, Rule};
-
-/// Addresses whose names are remembered, and names of one of them.
-const MAX_ADDRESSES: usize = 65_536;
-const MAX_NAMES: usize = 32;
-
-/// Names of addresses, out of answers of the DNS.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    by_address: HashMap<IpAddr, Vec<Known>>,
-    /// Answers that found no room.
-    pub(crate) dropped: u64,
-}
-
-#[derive(Debug)]
-struct Known {
-    name: String,
-    /// In nanoseconds since 1970.
-    from: u64,
-    until: u64,
-}
-
-impl Names {
-    /// Takes an answer: `name` has `address` from `at` on for so many seconds.
-    pub(crate) fn learn(&mut self, name: &str, address: IpAddr, at: u64, seconds: u64) {
-        if self.by_address.len() >= MAX_ADDRESSES && !self.by_address.contains_key(&address) {
-            self.dropped = self.dropped.saturating_add(1);
-            return;
-        }
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let until = at.saturating_add(seconds.saturating_mul(1_000_000_000));
-        let known = self.by_address.entry(address).or_default();
-        let full = known.len() >= MAX_NAMES;
-        match known.iter_mut().find(|known| known.name == name) {
-            Some(same) => same.until = same.until.max(until),
-            None if !full => known.push(Known { name, from: at, until }),
-            None => self.dropped = self.dropped.saturating_add(1),
-        }
-    }
-
-    fn of(&self, address: IpAddr, at: u64) -> impl Iterator<Item = &str> {
-        let known = self.by_address.get(&address).map_or(&[][..], Vec::as_slice);
-        known
-            .iter()
-            .filter(move |known| known.from <= at && at <= known.until)
-            .map(|known| known.name.as_str())
-    }
-}
 
 /// What is known of a session.
 #[derive(Debug, Default)]
@@ -84,7 +38,7 @@ pub(crate) struct Verdict {
 pub(crate) fn judge(policy: &Policy, names: &Names, summary: &Summary, facts: &Facts<'_>) -> Verdict {
     let ends = &summary.endpoints;
     let mut clients: Vec<IpAddr> =
-        facts.forwarded.iter().filter_map(|list| forwarded_for(list, policy.trusted_hops)).collect();
+        facts.forwarded.iter().filter_map(|list| forwarded_client(list, policy.trusted_hops)).collect();
     if clients.is_empty() {
         clients.push(ends.client.address);
     }
@@ -130,8 +84,8 @@ fn one(
         Place::Any => true,
         Place::Range(low, high) => *low <= address && address <= *high && low.is_ipv4() == address.is_ipv4(),
         Place::Name(name) => match host {
-            Some(host) => is_named(name, host),
-            None => names.of(address, summary.started).any(|known| is_named(name, known)),
+            Some(host) => is_meant(name, host),
+            None => names.of(address, summary.started).any(|known| is_meant(name, known)),
         },
     };
     let application = summary.application;
@@ -167,29 +121,6 @@ fn one(
 }
 
 /// Whether a host is named by a name of the policy.
-fn is_named(name: &str, host: &str) -> bool {
-    match name.strip_prefix("*.") {
-        Some(parent) => host.strip_suffix(parent).is_some_and(|below| below.ends_with('.')),
-        None => name == host,
-    }
-}
-
-/// The client that the outermost trusted proxy was asked by: the last address but so many.
-fn forwarded_for(list: &str, trusted_hops: usize) -> Option<IpAddr> {
-    let back = trusted_hops.checked_sub(1)?;
-    let entry = list.split(',').rev().nth(back)?.trim();
-    entry.trim_matches(['[', ']']).parse().ok()
-}
-
-/// The name of a host as a client writes it, without its port and its last dot.
-pub(crate) fn host_name(raw: &str) -> String {
-    let name = match raw.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
-        _ => raw,
-    };
-    name.trim_end_matches('.').to_ascii_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
     use nv_dpi::event::{End, Volume};
@@ -247,7 +178,7 @@ rules:
     fn of_two_hosts_at_one_address_the_one_that_is_named_is_allowed() {
         let policy = "rules: [{id: 7, to: api.example.com, action: allow}, {id: 8, to: '*.cdn.example', action: allow}]";
         let mut names = Names::default();
-        names.learn("API.example.com.", "192.0.2.1".parse().unwrap(), 1_000_000_000, 60);
+        names.learn("api.example.com", "192.0.2.1".parse().unwrap(), 1_000_000_000, 60, true);
         let summary = session(Some(1002), "192.0.2.1", 443, 2_000_000_000);
         for (host, want) in [
             (Some("api.example.com"), (Action::Allow, 7)),
@@ -289,15 +220,6 @@ rules:
             let facts = Facts { forwarded: vec![list.to_owned()], ..Facts::default() };
             let got = decide(policy, &Names::default(), &session(Some(1001), "10.0.0.2", 80, 0), &facts);
             assert_eq!(got, want, "{list}");
-        }
-    }
-
-    #[test]
-    fn ports_and_last_dots_are_no_part_of_a_name() {
-        for (raw, want) in
-            [("Shop.example:8080", "shop.example"), ("shop.example.", "shop.example"), ("[::1]:80", "[::1]")]
-        {
-            assert_eq!(host_name(raw), want, "{raw}");
         }
     }
 }

@@ -270,6 +270,15 @@ impl Layer7 {
     }
 }
 
+/// The client that the outermost of so many trusted proxies was asked by, out of what the last one forwards
+/// (`X-Forwarded-For`): who is further to the front could have written anything. `None` without trusted proxies, or where
+/// there is no address in that place.
+#[must_use]
+pub fn forwarded_client(list: &str, trusted_hops: usize) -> Option<IpAddr> {
+    let entry = list.split(',').rev().nth(trusted_hops.checked_sub(1)?)?.trim();
+    entry.trim_matches(['[', ']']).parse().ok()
+}
+
 /// Which of two judgements counts.
 fn severity(judgement: Judgement) -> u8 {
     match judgement {

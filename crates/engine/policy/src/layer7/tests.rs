@@ -159,6 +159,22 @@ fn a_virtual_host_is_meant_by_what_the_client_says_at_any_address_but_a_workload
 }
 
 #[test]
+fn of_forwarded_addresses_the_one_that_a_trusted_proxy_has_written_counts() {
+    let last = "198.51.100.9";
+    for (list, hops, want) in [
+        (last, 1, Some(last)),
+        ("203.0.113.7, 198.51.100.9", 1, Some(last)),
+        ("203.0.113.7, 198.51.100.9", 2, Some("203.0.113.7")),
+        ("203.0.113.7", 2, None),
+        ("[2001:db8::1]", 1, Some("2001:db8::1")),
+        ("nonsense", 1, None),
+        (last, 0, None),
+    ] {
+        assert_eq!(forwarded_client(list, hops), want.map(|want| want.parse().unwrap()), "{list} {hops}");
+    }
+}
+
+#[test]
 fn a_verdict_changes_as_more_becomes_known() {
     // nginx alone, spoken to by HTTP; SSH to nobody.
     let rules = vec![rule(1, 20, &[1003], Action::Deny), rule(2, 20, &[2022], Action::Allow)];
