@@ -16,6 +16,7 @@ mod node;
 mod policy;
 mod protocol;
 mod registries;
+mod registry_scan;
 mod rights;
 mod sensors;
 mod tls;

@@ -21,7 +21,7 @@ async fn answer(State(has): State<Has>, request: Request) -> Response<Body> {
     Response::builder().status(status).body(Body::from(found.cloned().unwrap_or_default())).unwrap()
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", BlobId::of(bytes))
 }
 
@@ -50,6 +50,11 @@ async fn registry() -> String {
     let chart = json!({"schemaVersion": 2, "config": {"mediaType": "application/vnd.cncf.helm.config.v1+json",
         "digest": digest(b""), "size": 0}, "layers": []});
     put("shop/web/manifests/chart", chart.to_string().into());
+    serve(has).await
+}
+
+/// Serves what is there by path; the address.
+pub(crate) async fn serve(has: BTreeMap<String, Vec<u8>>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().fallback(answer).with_state(Arc::new(has));
