@@ -42,7 +42,8 @@ fn main() -> ExitCode {
 
 fn run(line: Line) -> Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut errors = io::stderr().lock();
+    // Not locked: the log of a service is written there too, by other threads.
+    let mut errors = io::stderr();
     let mut remarks = Remarks::new(&mut errors);
     if line.show_version {
         print_version(&line.folder, &mut out)?;
