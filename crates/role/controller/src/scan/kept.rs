@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use nv_model::scan::{BlobId, ScanSubject};
-use nv_model::scan_report::ScanReport;
+use nv_model::scan_report::{ScanReport, Vulnerability};
 use nv_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,9 @@ pub struct KeptReport {
     pub medium: u32,
     /// Low findings.
     pub low: u32,
+    /// Mark of what was found in what: two reports with the same one say the same.
+    #[serde(default)]
+    pub findings: u64,
     /// Hashes of the names under which advisories may speak of what is installed: 8 bytes a name, base64.
     names: String,
 }
@@ -68,6 +71,16 @@ fn hash(name: &str) -> u64 {
     use sha2::Digest as _;
     let sum = sha2::Sha256::digest(name.as_bytes());
     sum.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+/// Mark of what was found in what, whatever the order.
+fn mark(found: &[Vulnerability]) -> u64 {
+    let one = |found: &Vulnerability| {
+        let parts =
+            [&found.name, &found.severity, &found.package_name, &found.package_version, &found.file_name];
+        hash(&parts.map(String::as_str).join("\n"))
+    };
+    found.iter().map(one).fold(0, u64::wrapping_add)
 }
 
 impl KeptReport {
@@ -103,6 +116,7 @@ impl KeptReport {
             high: count("High"),
             medium: count("Medium"),
             low: count("Low"),
+            findings: mark(&from.vulnerabilities),
             names: STANDARD_NO_PAD.encode(bytes_of_names),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nv_model::name::ScannerId;
-use nv_model::scan::{BlobId, ScanFailure, ScanRequest, ScanSource, ScanTaskId};
+use nv_model::scan::{BlobId, ScanFailure, ScanSource, ScanTaskId};
 use nv_model::scan_report::ScanReport;
 use nv_pki::{Authority, scanner_id_of, token};
 use nv_store::Store;
@@ -463,7 +463,7 @@ impl Scans {
         for orphan in orphans {
             self.inner.blobs.remove(orphan)?;
         }
-        if is_news(&request, before.as_deref(), &kept) {
+        if is_news(before.as_deref(), &kept) {
             self.tell(&tell::found(&view, &kept, &taken.report));
         }
         self.changed();
@@ -478,9 +478,7 @@ impl Scans {
     }
 }
 
-/// A report is told of where somebody asked for it, or where it says something else than the one before it.
-fn is_news(request: &ScanRequest, before: Option<&KeptReport>, now: &KeptReport) -> bool {
-    let counts = |kept: &KeptReport| (kept.critical, kept.high, kept.medium, kept.low);
-    !matches!(request.source, ScanSource::Inventory(_))
-        || before.is_none_or(|before| counts(before) != counts(now))
+/// A report is told of where it says something else than the one before it.
+fn is_news(before: Option<&KeptReport>, now: &KeptReport) -> bool {
+    before.is_none_or(|before| before.findings != now.findings)
 }

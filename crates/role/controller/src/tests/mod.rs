@@ -6,6 +6,7 @@ mod changes;
 mod link;
 mod observed;
 mod policy;
+mod scans;
 mod sim;
 mod survive;
 mod thresholds;

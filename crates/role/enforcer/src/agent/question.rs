@@ -52,17 +52,21 @@ impl Agent {
 
     /// A piece of the list of what is installed; the first question has it read elsewhere.
     fn installed(&self, workload: &Option<WorkloadId>, position: u64) -> Result<Answer, AnswerError> {
-        let pid = match workload {
+        let root = match workload {
             Some(wanted) => {
                 let local = self.inventory.get(wanted).ok_or(AnswerError::UnknownWorkload)?;
-                local.workload.pid
+                match local.workload.pid {
+                    0 => return Err(AnswerError::UnknownWorkload),
+                    pid => PathBuf::from(format!("/proc/{pid}/root/")),
+                }
             }
-            None => 1,
+            // Some kernels let nobody look there; then this process is no container's.
+            None => {
+                let host = PathBuf::from("/proc/1/root/");
+                if host.read_dir().is_ok() { host } else { PathBuf::from("/") }
+            }
         };
-        if pid == 0 {
-            return Err(AnswerError::UnknownWorkload);
-        }
-        self.installed.ask(workload, PathBuf::from(format!("/proc/{pid}/root/")), position)
+        self.installed.ask(workload, root, position)
     }
 
     /// Gathers what the table knows; the rest is read from `/proc` elsewhere, and the answer comes back as work done.
