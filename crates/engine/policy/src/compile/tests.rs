@@ -314,3 +314,22 @@ fn a_node_hears_of_sensors_that_a_group_with_a_member_there_uses_and_of_the_grou
     state.sensor_profiles.insert(group, profile);
     assert!(on(&state, "n1").sensor_groups.is_empty(), "switched off");
 }
+
+#[test]
+fn a_group_by_names_is_an_identity_without_addresses_and_reaches_the_nodes_that_its_rules_concern() {
+    let mut state = shop();
+    let before = on(&state, "n1");
+    let mut names = group("names", &[("address", "=", "*.Example.com"), ("address", "=", "vh:shop.io")]);
+    names.kind = nv_model::group::GroupKind::Address;
+    state.groups.insert(names.name.clone(), names);
+    state.rules = vec![rule(1, "nv.web.shop", "names", "tcp/443", Action::Allow)];
+    let after = on(&state, "n1");
+    let [rule] = &after.rules[..] else { panic!("{:?}", after.rules) };
+    let [id] = rule.to[..] else { panic!("{rule:?}") };
+    let identity = &after.identities[&id];
+    assert_eq!((identity.kind, identity.group.as_str()), (IdentityKind::Address, "names"));
+    assert_eq!(identity.names, ["*.example.com", "vh:shop.io"]);
+    assert!(after.addresses.values().all(|held| *held != id));
+    assert!(after.addresses.keys().eq(before.addresses.keys()));
+    assert!(on(&state, "n3").identities.values().all(|held| held.names.is_empty()));
+}
