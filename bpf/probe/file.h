@@ -45,15 +45,36 @@ struct {
 	__type(value, __u32);
 } applications SEC(".maps");
 
+/* A Bloom filter of one hash: a bit for each file and folder that a row is of, in whatever profile. Most opens are of
+ * none, and a look at a bit is a tenth of a look into a hash. */
+#define FILTER_WORDS 4096
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FILTER_WORDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} file_filter SEC(".maps");
+
+static __always_inline bool may_have_row(struct file_key *key)
+{
+	__u64 hash = (key->inode ^ (__u64)key->device << 32) * 0x9e3779b97f4a7c15ULL;
+	__u32 word = hash >> 52;
+	__u64 *bits = bpf_map_lookup_elem(&file_filter, &word);
+
+	return bits && (*bits >> (hash >> 46 & 63) & 1);
+}
+
+/* Structures are read here as the kernel's own code reads them, without a helper: this is done at every open. */
 static __always_inline struct file_row *file_row(__u32 profile, struct inode *inode)
 {
 	struct file_key key = { .profile = profile };
 
 	if (!inode)
 		return NULL;
-	key.device = BPF_CORE_READ(inode, i_sb, s_dev);
-	key.inode = BPF_CORE_READ(inode, i_ino);
-	return bpf_map_lookup_elem(&files, &key);
+	key.device = inode->i_sb->s_dev;
+	key.inode = inode->i_ino;
+	return may_have_row(&key) ? bpf_map_lookup_elem(&files, &key) : NULL;
 }
 
 /* The row that speaks of the file, whose own is `row`, or of a folder that it is in. */
@@ -67,12 +88,12 @@ static __always_inline bool find_file(struct file_row *found, struct file_row *r
 	if (!(flags & FILES_FOLDERS))
 		return false;
 	for (int step = 0; step < ABOVE; step++) {
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+		struct dentry *parent = dentry->d_parent;
 
 		if (parent == dentry)
 			return false;
 		dentry = parent;
-		row = file_row(profile, BPF_CORE_READ(dentry, d_inode));
+		row = file_row(profile, dentry->d_inode);
 		if (row && (row->scope & (step ? SCOPE_BELOW : SCOPE_BELOW | SCOPE_IN))) {
 			*found = *row;
 			return true;
@@ -83,13 +104,13 @@ static __always_inline bool find_file(struct file_row *found, struct file_row *r
 
 static __always_inline bool is_application(__u32 profile, __u32 rule, struct task_struct *task)
 {
-	struct inode *executable = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	struct inode *executable = task->mm->exe_file->f_inode;
 	struct application_key key = { .profile = profile, .rule = rule };
 
 	if (!executable)
 		return false;
-	key.device = BPF_CORE_READ(executable, i_sb, s_dev);
-	key.inode = BPF_CORE_READ(executable, i_ino);
+	key.device = executable->i_sb->s_dev;
+	key.inode = executable->i_ino;
 	return bpf_map_lookup_elem(&applications, &key) != NULL;
 }
 
@@ -220,13 +241,11 @@ static __always_inline int judge_file(struct asker *asker, struct file_row *own,
 	return event.verdict == VERDICT_DENY ? -EPERM : 0;
 }
 
-/* The call that is made most: its arguments are read without a helper, and only when there are rules. */
+/* The call that is made most. */
 static __always_inline int opened(struct file *file, __u8 mechanism)
 {
 	struct asker asker;
-	struct file_key key = {};
 	struct file_row *own;
-	struct inode *inode;
 	__u32 mode;
 	__u8 operation;
 
@@ -236,16 +255,11 @@ static __always_inline int opened(struct file *file, __u8 mechanism)
 	/* Who only looks is of interest where somebody may not. */
 	if (!(mode & (FMODE_WRITE | FMODE_CREATED)) && !(asker.files & FILES_BLOCK))
 		return 0;
-	inode = file->f_inode;
-	key.profile = asker.profile;
-	key.device = inode->i_sb->s_dev;
-	key.inode = inode->i_ino;
-	own = bpf_map_lookup_elem(&files, &key);
+	own = file_row(asker.profile, file->f_inode);
 	if (!own && !(asker.files & FILES_FOLDERS))
 		return 0;
 	operation = mode & FMODE_CREATED ? FILE_CREATE : mode & FMODE_WRITE ? FILE_MODIFY : FILE_OPEN;
-	return judge_file(&asker, own, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), operation,
-			  mechanism);
+	return judge_file(&asker, own, file->f_path.dentry, file->f_path.mnt, operation, mechanism);
 }
 
 static __always_inline int done_to(struct dentry *dentry, struct vfsmount *mnt, __u8 operation, __u8 mechanism)
@@ -254,18 +268,17 @@ static __always_inline int done_to(struct dentry *dentry, struct vfsmount *mnt, 
 
 	if (!has_rules(&asker))
 		return 0;
-	return judge_file(&asker, file_row(asker.profile, BPF_CORE_READ(dentry, d_inode)), dentry, mnt, operation,
-			  mechanism);
+	return judge_file(&asker, file_row(asker.profile, dentry->d_inode), dentry, mnt, operation, mechanism);
 }
 
 static __always_inline int in_folder(const struct path *dir, struct dentry *dentry, __u8 operation, __u8 mechanism)
 {
-	return done_to(dentry, BPF_CORE_READ(dir, mnt), operation, mechanism);
+	return done_to(dentry, dir->mnt, operation, mechanism);
 }
 
 static __always_inline int at_path(const struct path *path, __u8 operation, __u8 mechanism)
 {
-	return done_to(BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), operation, mechanism);
+	return done_to(path->dentry, path->mnt, operation, mechanism);
 }
 
 /* What loses its name, and what had the new one. */
@@ -276,7 +289,7 @@ static __always_inline int renamed(const struct path *from, struct dentry *old, 
 
 	if (refused)
 		return refused;
-	return in_folder(to, new, BPF_CORE_READ(new, d_inode) ? FILE_DELETE : FILE_CREATE, mechanism);
+	return in_folder(to, new, new->d_inode ? FILE_DELETE : FILE_CREATE, mechanism);
 }
 
 #define FILE_HOOK(hook, body, ...)                                                                                     \

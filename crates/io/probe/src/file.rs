@@ -2,6 +2,8 @@
 //!
 //! The keeper writes them, as it alone looks into containers' root file systems.
 
+mod filter;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -9,6 +11,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+use self::filter::Filter;
 use crate::layout::{self, files_flag};
 use crate::map::RawMap;
 use crate::tables::{Replaced, Table, TableError};
@@ -114,6 +117,7 @@ pub struct Tables {
     profiles: Table,
     files: Table,
     applications: Table,
+    filter: Filter,
     /// What the array of profiles says: it has every number, so that it is not listed but remembered.
     flags: BTreeMap<u32, u32>,
 }
@@ -144,6 +148,7 @@ impl Tables {
             profiles,
             files: take("files", size_of::<layout::FileKey>(), size_of::<layout::FileRow>())?,
             applications: take("applications", size_of::<layout::ApplicationKey>(), 4)?,
+            filter: Filter::new(take("file_filter", 4, 8)?)?,
         })
     }
 
@@ -176,6 +181,8 @@ impl Tables {
         }
         let mut done = Replaced::default();
         let mut gone = Vec::new();
+        let inodes = || wanted.files.keys().map(|(_, inode)| *inode);
+        self.filter.add(inodes())?;
         for (table, wanted) in
             [(&self.applications, applications.collect::<BTreeMap<_, _>>()), (&self.files, files)]
         {
@@ -193,6 +200,7 @@ impl Tables {
         for (table, key) in gone.into_iter().rev() {
             done.removed += usize::from(table.remove(&key)?);
         }
+        self.filter.keep(inodes())?;
         Ok(done)
     }
 }

@@ -13,7 +13,7 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
-pub(crate) const SHARED_MAPS: [&str; 16] = [
+pub(crate) const SHARED_MAPS: [&str; 17] = [
     "cgroup_ring",
     "cgroups",
     "profiles",
@@ -23,6 +23,7 @@ pub(crate) const SHARED_MAPS: [&str; 16] = [
     "counters",
     "file_profiles",
     "files",
+    "file_filter",
     "applications",
     "conditions",
     "callers",
