@@ -11,7 +11,7 @@ use nv_model::verdict::Action;
 
 use crate::address::{AddressError, AddressValue};
 use crate::criteria::{CriteriaError, MAX_VALUE_BYTES, Selector};
-use crate::lower::PatternKey;
+use crate::lower::{MAX_LIST, PatternKey};
 use crate::state::State;
 
 /// Longest comment, in characters.
@@ -503,7 +503,27 @@ pub fn profile(state: &State, profile: &ProcessProfile, by: Origin) -> Result<()
     }
     writable(format!("the profile of group {name}"), reserved_as_user(group), by)?;
     too_many("process rules", profile.rules.len(), MAX_PROCESS_RULES)?;
-    profile.rules.iter().try_for_each(process_rule)
+    profile.rules.iter().try_for_each(process_rule)?;
+    conditional_lines(&profile.rules)
+}
+
+/// Of one program a node asks so many lines with conditions, and one that holds in every case: further ones would be held
+/// without their conditions, or not at all ([`MAX_LIST`]).
+fn conditional_lines(rules: &[ProcessRule]) -> Result<(), Refusal> {
+    let mut about: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for rule in rules.iter().filter(|rule| !rule.conditions.is_empty()) {
+        let name = if matches!(rule.path, PathPattern::Exact(_)) { "" } else { rule.name.as_str() };
+        let lines = about.entry((name, rule.path.to_string())).or_default();
+        *lines += 1;
+        if *lines >= MAX_LIST {
+            return Err(Refusal::Process {
+                name: rule.name.chars().take(64).collect(),
+                path: rule.path.to_string().chars().take(64).collect(),
+                why: "it has more than 15 lines with conditions, of which a node asks no more",
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file profile may be stored.

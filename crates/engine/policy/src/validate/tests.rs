@@ -138,3 +138,29 @@ fn a_profile_belongs_to_a_group_of_programs() {
         assert_eq!(said(profile(&state, &held, Origin::UserCreated)).0, want, "{group}");
     }
 }
+
+#[test]
+fn of_one_program_there_are_no_more_lines_with_conditions_than_a_node_asks() {
+    let state = shop();
+    let line = |number: u32, path: &str| {
+        let mut line = process(&format!("u{number}"), "sh", path, Action::Allow);
+        line.conditions.uid = Some(number);
+        line
+    };
+    let held = |rules| ProcessProfile {
+        group: name("nv.web.shop"),
+        rules,
+        alert_disabled: false,
+        hash_enabled: false,
+    };
+    let fifteen: Vec<_> = (0..15).map(|number| line(number, "/bin/sh")).collect();
+    let mut both = fifteen.clone();
+    both.push(line(15, "/bin/bash"));
+    both.push(process("any", "sh", "/bin/sh", Action::Deny));
+    assert_eq!(said(profile(&state, &held(both), Origin::UserCreated)).0, None);
+    let mut sixteen = fifteen;
+    sixteen.push(line(15, "/bin/sh"));
+    let (kind, text) = said(profile(&state, &held(sixteen), Origin::UserCreated));
+    assert_eq!(kind, Some(RefusalKind::Invalid));
+    assert!(text.contains("15 lines with conditions"), "{text}");
+}
