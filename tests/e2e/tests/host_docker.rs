@@ -153,6 +153,8 @@ async fn dockers_containers_are_learned_and_protected_and_stay_so_when_the_daemo
     let (host, _) = stage.api.wait_for("/v1/host", SOON, host).await.context("the node's runtime")?;
     let version = stage.docker.run(&["version", "--format", "{{.Server.Version}}"]).await?;
     ensure!(text(&host, "runtime_version") == version, "{host}");
+    let driver = stage.docker.run(&["info", "--format", "{{.Driver}}"]).await?;
+    ensure!(text(&host, "storage_driver") == driver, "{driver} is used: {host}");
 
     // Learned, though it ran before the product; then protected.
     stage.docker.run(&["exec", &stage.cart.id, "/bin/cat", "/etc/passwd"]).await?;

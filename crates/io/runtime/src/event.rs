@@ -15,6 +15,8 @@ pub enum RuntimeEvent {
         version: String,
         /// What it is asked in.
         api: Api,
+        /// What it keeps its containers' root file systems by, as Docker names it (`overlay2`); empty where it does not say.
+        storage: String,
     },
     /// Which process listens at the socket of a runtime that is spoken to over CRI alone, told after each `Up` of it. Such
     /// a runtime (CRI-O) sends processes into containers by itself, not only by what has started the container.

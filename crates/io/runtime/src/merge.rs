@@ -15,11 +15,20 @@ use crate::{Api, RuntimeEvent, docker};
 /// What is known of one runtime.
 #[derive(Debug, Default)]
 struct Source {
-    /// Name, version and API, from its first answer on.
-    met: Option<(String, String, Api)>,
+    /// From its first answer on.
+    met: Option<Met>,
     state: State,
     /// It has told all that it has since it answered.
     listed: bool,
+}
+
+/// What a runtime says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Met {
+    runtime: String,
+    version: String,
+    api: Api,
+    storage: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +45,7 @@ enum State {
 pub struct Merge {
     sources: Vec<Source>,
     /// The runtime that was named last.
-    named: Option<(String, String)>,
+    named: Option<Met>,
     /// Docker's containers as they were told on.
     told: BTreeMap<WorkloadId, Workload>,
     /// Those of them that Docker itself has told of.
@@ -60,9 +69,13 @@ impl Merge {
         let mut out = Vec::new();
         let is_docker = self.is_docker(source);
         match event {
-            RuntimeEvent::Up { runtime, version, api } => {
+            RuntimeEvent::Up { runtime, version, api, storage } => {
                 if let Some(source) = self.sources.get_mut(source) {
-                    *source = Source { met: Some((runtime, version, api)), state: State::Up, listed: false };
+                    *source = Source {
+                        met: Some(Met { runtime, version, api, storage }),
+                        state: State::Up,
+                        listed: false,
+                    };
                 }
                 self.name(&mut out);
                 self.take_back(&mut out);
@@ -216,12 +229,12 @@ impl Merge {
 
     fn name(&mut self, out: &mut Vec<RuntimeEvent>) {
         let met = || self.sources.iter().filter_map(|source| source.met.as_ref());
-        let first = met().find(|(_, _, api)| *api == Api::Docker).or_else(|| met().next());
-        let Some((runtime, version, api)) = first.cloned() else { return };
-        let name = Some((runtime.clone(), version.clone()));
-        if self.named != name {
-            self.named = name;
-            out.push(RuntimeEvent::Up { runtime, version, api });
+        let first = met().find(|met| met.api == Api::Docker).or_else(|| met().next());
+        let Some(first) = first.cloned() else { return };
+        if self.named.as_ref() != Some(&first) {
+            let Met { runtime, version, api, storage } = first.clone();
+            self.named = Some(first);
+            out.push(RuntimeEvent::Up { runtime, version, api, storage });
         }
     }
 
@@ -235,7 +248,7 @@ impl Merge {
 
 impl Source {
     fn api(&self) -> Option<Api> {
-        self.met.as_ref().map(|(_, _, api)| *api)
+        self.met.as_ref().map(|met| met.api)
     }
 }
 
@@ -256,7 +269,7 @@ mod tests {
 
     fn up(runtime: &str) -> RuntimeEvent {
         let api = if runtime == "docker" { Api::Docker } else { Api::Containerd };
-        RuntimeEvent::Up { runtime: runtime.to_owned(), version: "1".to_owned(), api }
+        RuntimeEvent::Up { runtime: runtime.to_owned(), version: "1".to_owned(), api, storage: String::new() }
     }
 
     fn stopped(id: &str) -> RuntimeEvent {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +18,9 @@ use crate::error::RuntimeError;
 use crate::identify::Asked;
 use crate::track::Tracker;
 use crate::watch::{CALL, Hint, WatcherConfig};
+
+/// How long a daemon may take to tell its storage driver, while its containers wait to be listed.
+const STORAGE: Duration = Duration::from_secs(2);
 
 /// A runtime that answers.
 pub(crate) enum Runtime {
@@ -57,6 +61,14 @@ impl Runtime {
             Self::Containerd(containerd, _) => containerd.unreadable,
             Self::Cri(cri, _) => cri.unreadable,
             Self::Docker(docker, looks) => docker.unreadable.saturating_add(looks.unanswered),
+        }
+    }
+
+    /// What it keeps its containers' root file systems by; empty where it does not say, or not soon.
+    pub(crate) async fn storage(&self) -> String {
+        match self {
+            Self::Docker(docker, _) => timeout(STORAGE, docker.storage()).await.unwrap_or_default(),
+            _ => String::new(),
         }
     }
 

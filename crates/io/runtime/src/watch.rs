@@ -225,8 +225,9 @@ impl Task {
         *is_told = false;
         self.counters.connected.fetch_add(1, Ordering::Relaxed);
         let (name, api) = (runtime.name().to_owned(), runtime.api());
+        let storage = runtime.storage().await;
         tracing::info!(socket = %self.config.socket.display(), runtime = name, version, "container runtime answers");
-        if self.events.send(RuntimeEvent::Up { runtime: name, version, api }).await.is_err() {
+        if self.events.send(RuntimeEvent::Up { runtime: name, version, api, storage }).await.is_err() {
             return End::Unheard;
         }
         if api == Api::Cri

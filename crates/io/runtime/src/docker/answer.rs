@@ -173,6 +173,14 @@ pub(crate) struct Version {
     pub(crate) version: String,
 }
 
+/// `GET /info`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct Info {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) driver: String,
+}
+
 /// `GET /images/<id>/json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

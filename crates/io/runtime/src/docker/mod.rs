@@ -17,7 +17,7 @@ use nv_model::name::WorkloadId;
 use nv_model::workload::Workload;
 
 pub(crate) use self::answer::Named;
-use self::answer::{Container, Image, Listed, Version};
+use self::answer::{Container, Image, Info, Listed, Version};
 pub(crate) use self::events::follow;
 pub(crate) use self::http::Client;
 use self::http::{LIST_BYTES, ONE_BYTES};
@@ -61,6 +61,17 @@ impl Docker {
             return Err(RuntimeError::NotARuntime { socket: socket.to_path_buf(), message });
         }
         Ok((Self { host, client, unreadable: 0 }, version))
+    }
+
+    /// Name of what keeps its containers' root file systems; empty when it does not say.
+    pub(crate) async fn storage(&self) -> String {
+        match self.client.get::<Info>("ask for Docker's storage driver", "/info", ONE_BYTES).await {
+            Ok(info) => info.unwrap_or_default().driver,
+            Err(error) => {
+                tracing::debug!(%error, "Docker's storage driver is not known");
+                String::new()
+            }
+        }
     }
 
     pub(crate) fn client(&self) -> Client {

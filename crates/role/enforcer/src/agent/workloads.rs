@@ -88,16 +88,17 @@ impl Agent {
         self.inventory.put(workload, provisional);
         let Some(local) = self.inventory.get(&id) else { return };
         let current = local.workload.clone();
-        let first = !provisional && known.as_ref().is_none_or(|_| self.unscanned.remove(&id));
-        if provisional {
+        if provisional || known.is_none() {
             self.unscanned.insert(id.clone());
         }
+        // A runtime may tell of it before it runs. Its first programs may have been told before it was known whose they are.
+        let first = !provisional && running && self.unscanned.remove(&id);
         if known.as_ref() != Some(&current) && !provisional {
             self.tell(Observation::Workload(Box::new(current.clone())));
         }
         self.place_workload(&id);
         self.watch_files();
-        if first && running {
+        if first {
             self.learn_running(&current);
         }
         if running {
@@ -230,11 +231,14 @@ impl Agent {
 
     pub(super) fn runtime_state(&mut self, event: RuntimeEvent) {
         match event {
-            RuntimeEvent::Up { runtime, version, api } => {
+            RuntimeEvent::Up { runtime, version, api, storage } => {
                 tracing::info!(runtime, version, "container runtime");
                 let before = self.setup.node.clone();
                 if api == Api::Docker && self.setup.node.platform.is_empty() {
                     DOCKER_PLATFORM.clone_into(&mut self.setup.node.platform);
+                }
+                if !storage.is_empty() {
+                    self.setup.node.storage_driver = storage;
                 }
                 self.setup.node.runtime = runtime;
                 self.setup.node.runtime_version = version;
@@ -256,5 +260,37 @@ impl Agent {
             }
             RuntimeEvent::Workload(_) | RuntimeEvent::Stopped { .. } | RuntimeEvent::Removed { .. } => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nv_model::time::Timestamp;
+    use nv_telemetry::ManualClock;
+
+    use super::*;
+    use crate::testing::{agent, workload_at};
+
+    #[test]
+    fn what_runs_in_a_container_is_looked_at_once_it_runs_though_it_was_told_of_before() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("w")).unwrap();
+        std::fs::write(root.path().join("w/cgroup.procs"), std::process::id().to_string()).unwrap();
+        let mut agent = agent(Arc::new(ManualClock::new(Timestamp::from_seconds(1_800_000_000))));
+        agent.setup.cgroup_root = Some(root.path().to_path_buf());
+        let learned = |agent: &mut Agent| {
+            let batch = agent.outbox.next_batch().map(|(_, batch)| batch).unwrap_or_default();
+            batch.into_iter().filter(|one| matches!(one, Observation::Process(_))).count()
+        };
+        let created = Workload { cgroup: "/w".to_owned(), running: false, ..workload_at("192.0.2.1") };
+        agent.workload(created.clone(), false);
+        assert_eq!(learned(&mut agent), 0, "nothing runs yet");
+        let runs = Workload { running: true, ..created };
+        agent.workload(runs.clone(), false);
+        assert_eq!(learned(&mut agent), 1, "its program is looked at");
+        agent.workload(runs, false);
+        assert_eq!(learned(&mut agent), 0, "once");
     }
 }
