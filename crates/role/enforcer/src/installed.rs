@@ -1,7 +1,7 @@
 //! What is installed in a container or on the node, read when a controller asks for it: one at a time, on a thread with
 //! the least claim on the CPU, through `/proc` and without following a link.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -109,7 +109,7 @@ impl Installed {
     }
 }
 
-fn read(whose: &Whose, root: &std::path::Path) -> Result<Vec<u8>, String> {
+fn read(whose: &Whose, root: &Path) -> Result<Vec<u8>, String> {
     let subject = whose.as_ref().map_or("node", WorkloadId::as_str);
     let mut said = Vec::new();
     let mut remarks = Remarks::new(&mut said);
@@ -129,11 +129,11 @@ fn read(whose: &Whose, root: &std::path::Path) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
-    fn document(installed: &Installed, whose: &Whose, root: PathBuf) -> Result<Vec<u8>, AnswerError> {
+    fn document(installed: &Installed, whose: &Whose, root: &Path) -> Result<Vec<u8>, AnswerError> {
         let mut document = Vec::new();
         loop {
             let position = u64::try_from(document.len()).unwrap();
-            match installed.ask(whose, root.clone(), position)? {
+            match installed.ask(whose, root.to_owned(), position)? {
                 Answer::InventoryReading => std::thread::yield_now(),
                 Answer::InventoryPiece { total, position: at, bytes } => {
                     assert_eq!(at, position);
@@ -161,7 +161,7 @@ mod tests {
         std::fs::write(&status, packages).unwrap();
         let installed = Installed::default();
         let whose: Whose = Some("w".parse().unwrap());
-        let read = document(&installed, &whose, root.path().to_owned()).unwrap();
+        let read = document(&installed, &whose, root.path()).unwrap();
         assert!(read.len() > INVENTORY_PIECE, "{}", read.len());
         let text = String::from_utf8(read).unwrap();
         assert!(text.contains("lib5999") && text.contains("1.5999-1"));
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_root_that_is_gone_is_told_and_forgotten() {
         let installed = Installed::default();
-        let error = document(&installed, &None, PathBuf::from("/proc/0/root/")).unwrap_err();
+        let error = document(&installed, &None, Path::new("/proc/0/root/")).unwrap_err();
         assert!(error.to_string().contains("/proc/0/root"), "{error}");
         assert!(lock(&installed.lists).is_empty());
     }
