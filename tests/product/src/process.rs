@@ -245,6 +245,12 @@ impl Product {
         self.pid().map(children).unwrap_or_default()
     }
 
+    /// Port where enforcers and scanners dial its controller.
+    #[must_use]
+    pub const fn grpc_port(&self) -> u16 {
+        self.grpc_port
+    }
+
     /// Process id of the running product.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {

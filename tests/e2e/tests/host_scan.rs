@@ -1,0 +1,221 @@
+//! Scans of a running container by scanners of their own: one is lost in the middle, and a newer database names what it
+//! makes vulnerable without looking into the container again.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nv_lab::{Image, Lab, LabOptions};
+use nv_product::{Client, Options, Product};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// How soon a scan that was asked for has its report, on a busy machine.
+const SOON: Duration = Duration::from_secs(120);
+/// How soon a newer database has named what it makes vulnerable.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+const STATUS: &str = "Package: openssl\nStatus: install ok installed\nVersion: 3.0.8-1\nArchitecture: amd64\n\n\
+    Package: zlib1g\nStatus: install ok installed\nSource: zlib\nVersion: 1:1.2.13-1\nArchitecture: amd64\n\n";
+const RELEASE: &str =
+    "PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n";
+const OPENSSL: &str =
+    "[29 Mar 2023] DSA-5380-1 openssl - security update\n\t{CVE-2023-1}\n\t[bookworm] - openssl 3.0.9-1\n";
+const ZLIB: &str =
+    "[30 Mar 2023] DSA-5381-1 zlib - security update\n\t{CVE-2023-2}\n\t[bookworm] - zlib 1:1.2.13-2\n";
+
+fn scanner() -> Result<PathBuf> {
+    let path = nv_product::binary()?.with_file_name("scanner");
+    ensure!(path.is_file(), "{} is not there; run make build", path.display());
+    Ok(path)
+}
+
+/// A database of these advisories.
+async fn database(folder: &Path, version: &str, advisories: &str) -> Result<PathBuf> {
+    let feeds = folder.join(format!("feeds-{version}"));
+    let list = feeds.join("debian-dsa/data/DSA/list");
+    std::fs::create_dir_all(list.parent().context("a parent")?)?;
+    std::fs::write(&list, advisories)?;
+    let out = folder.join(format!("cvedb-{version}"));
+    let built = Command::new(scanner()?)
+        .args(["db", "build", "--version", version, "--feeds"])
+        .arg(&feeds)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .await?;
+    ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Ok(out)
+}
+
+struct Stage {
+    lab: Lab,
+    product: Product,
+    api: Client,
+    container: String,
+    token: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir_in("/var/tmp")?;
+        let lab = Lab::start(LabOptions::fresh()?).await?;
+        let image = Image::busybox("docker.io/scan/debian:12")?
+            .file("/etc/os-release", RELEASE, 0o644)
+            .file("/var/lib/dpkg/status", STATUS, 0o644)
+            .command(&["/bin/sleep", "1000000"]);
+        lab.import(&image).await?;
+        let token = folder.path().join("token");
+        let arguments = [
+            "--runtime-state-dir",
+            &lab.state_dir().display().to_string(),
+            "--scanner-token-file",
+            &token.display().to_string(),
+            "--log",
+            "info,nv_role_enforcer=debug",
+        ];
+        let product = Product::start(Options {
+            binary: nv_product::binary()?,
+            state_dir: folder.path().join("state"),
+            bpf_dir: PathBuf::from(format!("/sys/fs/bpf/nv-scan-{}", std::process::id())),
+            containerd_socket: Some(lab.socket().to_owned()),
+            arguments: arguments.map(str::to_owned).to_vec(),
+            user: None,
+        })
+        .await?;
+        let api = product.login("Scan-Password-1").await?;
+        let pod = lab.pod("app-5f6d8b7c9-q8w7r", "shop", &[], "docker.io/scan/debian:12", &[]).await?;
+        let container = pod.container().id.clone();
+        let path = format!("/v1/workload/{container}");
+        api.wait_for(&path, SOON, |answer| answer.pointer("/workload/running")?.as_bool().filter(|on| *on))
+            .await?;
+        Ok(Self { lab, product, api, container, token, folder })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A scanner that takes one task at a time.
+    fn scanner(&self, name: &str, database: &Path) -> Result<Child> {
+        Command::new(scanner()?)
+            .args(["run", "--tasks", "1", "--advertise", name, "--controller-port"])
+            .arg(self.product.grpc_port().to_string())
+            .arg("--join-token-file")
+            .arg(&self.token)
+            .arg("--state-dir")
+            .arg(self.file(name))
+            .arg("--db")
+            .arg(database)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(self.file(&format!("{name}.log")))?)
+            .kill_on_drop(true)
+            .spawn()
+            .context("start a scanner")
+    }
+
+    async fn linked(&self, name: &str, version: &str) -> Result<()> {
+        let is = |answer: &Value| {
+            let list = answer.get("scanners")?.as_array()?;
+            let found =
+                list.iter().find(|scanner| scanner.get("server").and_then(Value::as_str) == Some(name))?;
+            (found.get("cvedb_version")?.as_str()? == version).then_some(())
+        };
+        self.api.wait_for("/v1/scan/scanner", SOON, is).await?;
+        Ok(())
+    }
+
+    async fn begin(&self) -> Result<()> {
+        let path = format!("/v1/scan/workload/{}", self.container);
+        let (status, answer) = self.api.call(reqwest::Method::POST, &path, None).await?;
+        ensure!(status == reqwest::StatusCode::OK, "{status} {answer}");
+        Ok(())
+    }
+
+    /// Waits for a state of the container's scan.
+    async fn scan_is(&self, state: &str) -> Result<Value> {
+        let path = format!("/v1/workload/{}", self.container);
+        let is = |answer: &Value| {
+            let brief = answer.pointer("/workload/scan_summary")?;
+            (brief.get("status")?.as_str()? == state).then(|| brief.clone())
+        };
+        Ok(self.api.wait_for(&path, SOON, is).await?.0)
+    }
+
+    /// Waits until exactly these are what the container is vulnerable to, and says how long that took.
+    async fn vulnerable_to(&self, wanted: &[&str], limit: Duration) -> Result<Duration> {
+        let path = format!("/v1/scan/workload/{}", self.container);
+        let are = |answer: &Value| {
+            let list = answer.pointer("/report/vulnerabilities")?.as_array()?;
+            let names: Vec<&str> = list.iter().filter_map(|found| found.get("name")?.as_str()).collect();
+            (names == wanted).then_some(())
+        };
+        Ok(self.api.wait_for(&path, limit, are).await?.1)
+    }
+
+    /// Hands the controller a database, as an updater does.
+    async fn update(&self, database: &Path) -> Result<std::process::Output> {
+        let update = Command::new(scanner()?)
+            .args(["update", "--controller-port"])
+            .arg(self.product.grpc_port().to_string())
+            .arg("--join-token-file")
+            .arg(&self.token)
+            .arg("--state-dir")
+            .arg(self.file("updater"))
+            .arg("--db")
+            .arg(database)
+            .output();
+        Ok(update.await?)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_scanners_task_is_done_by_another_and_a_newer_database_names_what_runs_without_a_pull()
+-> Result<()> {
+    let stage = Stage::start().await?;
+    let older = database(stage.folder.path(), "1.001", OPENSSL).await?;
+    let newer = database(stage.folder.path(), "1.002", &format!("{ZLIB}\n{OPENSSL}")).await?;
+
+    // The only scanner stands still with the task in its hands.
+    let mut first = stage.scanner("first", &older)?;
+    stage.linked("first", "1.001").await?;
+    let pid =
+        rustix::process::Pid::from_raw(i32::try_from(first.id().context("it runs")?)?).context("a pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP)?;
+    stage.begin().await?;
+    stage.scan_is("scanning").await?;
+    let _second = stage.scanner("second", &older)?;
+    stage.linked("second", "1.001").await?;
+    ensure!(stage.scan_is("scanning").await.is_ok(), "the task is still the first one's");
+    first.kill().await?;
+    stage.vulnerable_to(&["CVE-2023-1"], SOON).await?;
+    let brief = stage.scan_is("finished").await?;
+    ensure!(brief.get("base_os").and_then(Value::as_str) == Some("debian:12"), "{brief}");
+    ensure!(brief.get("scanner_version").and_then(Value::as_str) == Some("1.001"), "{brief}");
+
+    // A newer database: zlib became vulnerable. What the container has is known; nothing is read again.
+    let updated = stage.update(&newer).await?;
+    ensure!(updated.status.success(), "{}", String::from_utf8_lossy(&updated.stderr));
+    let took = stage.vulnerable_to(&["CVE-2023-1", "CVE-2023-2"], AT_ONCE).await?;
+    eprintln!("a newer database named the container after {took:?}");
+    let told = |answer: &Value| {
+        let list = answer.get("audits")?.as_array()?;
+        let of = |record: &&Value| {
+            record.get("name").and_then(Value::as_str) == Some("Container.Scan.Report")
+                && record.get("cvedb_version").and_then(Value::as_str) == Some("1.002")
+        };
+        list.iter().find(of).cloned()
+    };
+    let (record, _) = stage.api.wait_for("/v1/log/audit", SOON, told).await?;
+    ensure!(record.get("workload_id").and_then(Value::as_str) == Some(&stage.container), "{record}");
+
+    // An older one is refused.
+    let refused = stage.update(&older).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && said.contains("1.001 is older than 1.002"), "{said}");
+    stage.lab.stop().await?;
+    Ok(())
+}
