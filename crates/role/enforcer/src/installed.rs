@@ -127,6 +127,8 @@ fn read(whose: &Whose, root: &Path) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn document(installed: &Installed, whose: &Whose, root: &Path) -> Result<Vec<u8>, AnswerError> {
