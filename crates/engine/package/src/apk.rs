@@ -1,17 +1,17 @@
 //! apk's database: `lib/apk/db/installed` or `usr/lib/apk/db/installed`.
 
 use crate::ecosystem::Ecosystem;
-use crate::inventory::{Inventory, Package, Source};
+use crate::inventory::{Inventory, Package, Source, licence};
 use crate::read::lines;
 
 const FORMAT: &str = "apk database";
 
 /// Reads the list of installed packages: `P:` name, `V:` version, `A:` architecture, `o:` the package it was built
-/// from, a blank line between packages.
+/// from, `L:` licence, a blank line between packages.
 pub fn parse_installed(bytes: &[u8]) -> Inventory {
     let mut inventory = Inventory::default();
     let mut start = 0;
-    let mut fields: [Option<Box<str>>; 4] = Default::default();
+    let mut fields: [Option<Box<str>>; 5] = Default::default();
     for (number, line) in lines(bytes) {
         if line.is_empty() {
             close(start, std::mem::take(&mut fields), &mut inventory);
@@ -25,12 +25,13 @@ pub fn parse_installed(bytes: &[u8]) -> Inventory {
         if start == 0 {
             start = number;
         }
-        let [name, version, arch, origin] = &mut fields;
+        let [name, version, arch, origin, licence] = &mut fields;
         let slot = match field {
             "P" => name,
             "V" => version,
             "A" => arch,
             "o" => origin,
+            "L" => licence,
             _ => continue,
         };
         *slot = Some(value.trim().into());
@@ -53,18 +54,21 @@ pub fn files(bytes: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-fn close(start: usize, fields: [Option<Box<str>>; 4], inventory: &mut Inventory) {
+fn close(start: usize, fields: [Option<Box<str>>; 5], inventory: &mut Inventory) {
     if start == 0 {
         return;
     }
-    let [name, version, arch, origin] = fields;
+    let [name, version, arch, origin, said] = fields;
     let place = || format!("package at line {start}");
     let (Some(name), Some(version)) = (name, version) else {
         inventory.fault(FORMAT, place(), "no name or no version");
         return;
     };
     let source = origin.filter(|origin| *origin != name).map(|name| Source { name, version: None });
-    inventory.add(FORMAT, place, Package { source, arch, ..Package::new(Ecosystem::Apk, name, version) });
+    inventory.add(FORMAT, place, {
+        let licence = said.and_then(|said| licence(&said));
+        Package { source, arch, licence, ..Package::new(Ecosystem::Apk, name, version) }
+    });
 }
 
 #[cfg(test)]
@@ -76,11 +80,12 @@ mod tests {
     #[test]
     fn packages_are_listed_with_their_origin() {
         let found = parse_installed(
-            b"C:Q1abc=\nP:libcrypto3\nV:3.3.2-r0\nA:x86_64\no:openssl\nF:lib\nR:libcrypto.so.3\n\nP:musl\nV:1.2.5-r0\no:musl\n\nP:nothing\n\n",
+            b"C:Q1abc=\nP:libcrypto3\nV:3.3.2-r0\nL:Apache-2.0\nA:x86_64\no:openssl\nF:lib\nR:libcrypto.so.3\n\nP:musl\nV:1.2.5-r0\no:musl\n\nP:nothing\n\n",
         );
         assert_eq!(found.packages.len(), 2);
         assert_eq!(found.packages[0].source, Some(Source { name: "openssl".into(), version: None }));
         assert_eq!(found.packages[0].arch.as_deref(), Some("x86_64"));
+        assert_eq!(found.packages[0].licence.as_deref(), Some("Apache-2.0"));
         assert_eq!(found.packages[1].source, None);
         assert_eq!(found.fault_count, 1);
         let held: Vec<String> = files(b"P:a\nF:\nR:root\nF:usr/bin\nR:x\nZ:Q1=\nR:y\n").collect();

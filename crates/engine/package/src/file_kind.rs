@@ -150,6 +150,7 @@ impl FileKind {
         match self {
             Self::DpkgList => Box::new(dpkg::parse_list(bytes)),
             Self::Apk => Box::new(apk::files(bytes)),
+            Self::Rpm => Box::new(rpm::files(bytes, &[]).into_iter()),
             _ => Box::new(std::iter::empty()),
         }
     }

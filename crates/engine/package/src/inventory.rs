@@ -37,12 +37,16 @@ pub struct Package {
     pub arch: Option<Box<str>>,
     /// The module of Red Hat's module system that it belongs to, as `name:stream`.
     pub module: Option<Box<str>>,
+    /// Its licence, as its maker writes it.
+    #[serde(default)]
+    pub licence: Option<Box<str>>,
 }
 
 impl Package {
     /// A package of which only name and version are known.
     pub fn new(ecosystem: Ecosystem, name: impl Into<Box<str>>, version: impl Into<Box<str>>) -> Self {
-        Self { ecosystem, name: name.into(), version: version.into(), source: None, arch: None, module: None }
+        let (name, version) = (name.into(), version.into());
+        Self { ecosystem, name, version, source: None, arch: None, module: None, licence: None }
     }
 }
 
@@ -67,6 +71,14 @@ pub struct Inventory {
     pub faults: Vec<Fault>,
     /// How many faults there were.
     pub fault_count: usize,
+}
+
+/// A licence as a package says it: none where it is empty, unknown, or as long as a licence's own text.
+pub(crate) fn licence(text: &str) -> Option<Box<str>> {
+    const MAX_LICENCE: usize = 256;
+    let text = text.trim();
+    let said = !text.is_empty() && text.len() <= MAX_LICENCE && !text.eq_ignore_ascii_case("unknown");
+    said.then(|| text.into())
 }
 
 impl Inventory {

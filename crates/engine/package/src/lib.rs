@@ -14,6 +14,7 @@ pub mod dotnet;
 pub mod dpkg;
 mod ecosystem;
 pub mod elixir;
+mod end_of_life;
 mod file_kind;
 pub mod go;
 mod inflate;
@@ -36,6 +37,7 @@ pub mod version;
 pub mod wordpress;
 
 pub use ecosystem::Ecosystem;
+pub use end_of_life::end_of_life;
 pub use file_kind::FileKind;
 pub use inflate::unzipped;
 pub use inventory::{Fault, Inventory, MAX_PACKAGES, Package, Source};

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::ecosystem::Ecosystem;
-use crate::inventory::{Inventory, Package};
+use crate::inventory::{Inventory, Package, licence};
 use crate::read::{json, lines, yaml};
 
 #[derive(Deserialize)]
 struct Manifest {
     name: Option<String>,
     version: Option<String>,
+    license: Option<serde_json::Value>,
 }
 
 /// Reads `package.json` of an installed package. One without name or version belongs to no registry and is left out.
@@ -22,7 +23,11 @@ pub fn parse_package(bytes: &[u8]) -> Inventory {
         && !name.is_empty()
         && !version.is_empty()
     {
-        let package = Package::new(Ecosystem::Npm, name, version);
+        // A word, or of old an object with one.
+        let said = manifest.license.as_ref();
+        let said = said.and_then(|said| said.as_str().or_else(|| said.get("type")?.as_str()));
+        let licence = said.and_then(licence);
+        let package = Package { licence, ..Package::new(Ecosystem::Npm, name, version) };
         inventory.add("package.json", || "manifest".to_owned(), package);
     }
     inventory

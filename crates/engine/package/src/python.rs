@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::ecosystem::Ecosystem;
-use crate::inventory::{Inventory, Package};
+use crate::inventory::{Inventory, Package, licence};
 use crate::read::{json, lines, toml};
 
 const FORMAT: &str = "Python metadata";
@@ -13,7 +13,7 @@ const FORMAT: &str = "Python metadata";
 /// Reads `METADATA` or `PKG-INFO`: headers as of a mail, `Name` and `Version` among them.
 pub fn parse_metadata(bytes: &[u8]) -> Inventory {
     let mut inventory = Inventory::default();
-    let (mut name, mut version) = (String::new(), String::new());
+    let (mut name, mut version, mut said) = (String::new(), String::new(), String::new());
     for (_, line) in lines(bytes) {
         if line.trim().is_empty() {
             break;
@@ -21,10 +21,14 @@ pub fn parse_metadata(bytes: &[u8]) -> Inventory {
         match line.split_once(':') {
             Some(("Name", value)) if name.is_empty() => name = value.trim().to_owned(),
             Some(("Version", value)) if version.is_empty() => version = value.trim().to_owned(),
+            // The expression is the newer field, and says it exactly.
+            Some(("License-Expression", value)) => value.trim().clone_into(&mut said),
+            Some(("License", value)) if said.is_empty() => value.trim().clone_into(&mut said),
             _ => {}
         }
     }
-    inventory.add(FORMAT, || "headers".to_owned(), Package::new(Ecosystem::Python, name, version));
+    let package = Package { licence: licence(&said), ..Package::new(Ecosystem::Python, name, version) };
+    inventory.add(FORMAT, || "headers".to_owned(), package);
     inventory
 }
 

@@ -36,6 +36,27 @@ pub fn parse_database(bytes: &[u8], wal: &[u8]) -> Inventory {
     inventory
 }
 
+/// The files that all packages of a database hold, without a slash at the beginning.
+pub fn files(bytes: &[u8], wal: &[u8]) -> Vec<String> {
+    /// Most files of one database.
+    const MAX_FILES: usize = 2_000_000;
+    let mut inventory = Inventory::default();
+    let mut files = Vec::new();
+    let mut take = |_: String, blob: &[u8], _: &mut Inventory| {
+        if files.len() < MAX_FILES {
+            files.extend(header::files(blob));
+        }
+    };
+    if bytes.starts_with(sqlite::MAGIC) {
+        sqlite::read(bytes, wal, &mut inventory, &mut take);
+    } else if bytes.starts_with(ndb::MAGIC) {
+        ndb::read(bytes, &mut inventory, &mut take);
+    } else if bdb::is_hash(bytes) {
+        bdb::read(bytes, &mut inventory, &mut take);
+    }
+    files
+}
+
 /// What is done with a blob: where it was, the blob, what is filled.
 type Take<'a> = &'a mut dyn FnMut(String, &[u8], &mut Inventory);
 

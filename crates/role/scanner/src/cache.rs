@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::image::LayerRecord;
 
 /// Changes whenever the same layer would give another record: records of other versions are not read.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 256 * 1024 * 1024;
 /// Most bytes of all records; the oldest make room.

@@ -179,6 +179,30 @@ fn a_header_gives_name_epoch_version_release_source_and_module() {
 }
 
 #[test]
+fn a_package_tells_its_files_by_folder_and_its_licence() {
+    let data = b"/usr/bin/\0/etc/\0bash\0bashrc\0\0\0\0\0\0\0\0\x01GPLv3+\0";
+    let tags: [(u32, u32, u32, u32); 7] = [
+        (1118, 8, 0, 2),
+        (1117, 8, 16, 2),
+        (1116, 4, 28, 2),
+        (1014, 6, 36, 1),
+        (1000, 6, 16, 1),
+        (1001, 6, 16, 1),
+        (1002, 6, 16, 1),
+    ];
+    let mut blob = (tags.len() as u32).to_be_bytes().to_vec();
+    blob.extend((data.len() as u32).to_be_bytes());
+    for (tag, kind, offset, count) in tags {
+        blob.extend([tag, kind, offset, count].iter().flat_map(|field| field.to_be_bytes()));
+    }
+    blob.extend(data);
+    assert_eq!(header::files(&blob), ["usr/bin/bash", "etc/bashrc"]);
+    assert_eq!(header::parse(&blob).unwrap().unwrap().licence.as_deref(), Some("GPLv3+"));
+    assert_eq!(files(&ndb_file(&[blob.clone()]), &[]), ["usr/bin/bash", "etc/bashrc"]);
+    assert_eq!(header::files(&blob[..40]), Vec::<String>::new());
+}
+
+#[test]
 fn a_header_that_lies_about_its_size_is_refused() {
     let mut blob = bash();
     blob[4..8].copy_from_slice(&u32::MAX.to_be_bytes());

@@ -120,6 +120,9 @@ struct Layer<'a> {
 #[derive(Serialize)]
 pub(super) struct Printed<'a> {
     pub(super) base_os: String,
+    /// Ours: the last day on which its makers mend the distribution for everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_of_life: Option<&'static str>,
     pub(super) cvedb_version: String,
     pub(super) critical: usize,
     pub(super) high: usize,
@@ -146,6 +149,7 @@ pub(super) fn counts<'a>(database: Database<'_>, report: &Report) -> Printed<'a>
         |wanted: &str| report.findings.iter().filter(|(_, finding)| word(finding.severity) == wanted).count();
     Printed {
         base_os: report.distribution.as_ref().map(|d| format!("{}:{}", d.id, d.version)).unwrap_or_default(),
+        end_of_life: report.distribution.as_ref().and_then(nv_package::end_of_life),
         cvedb_version: version_text(database),
         critical: count("Critical"),
         high: count("High"),

@@ -59,14 +59,18 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
         }));
     }
     for (installed, reference) in report.packages.iter().zip(&references) {
-        components.push(json!({
+        let mut component = json!({
             "type": "library",
             "bom-ref": reference,
             "name": installed.package.name,
             "version": installed.package.version,
             "purl": write_purl(&installed.package, report.distribution.as_ref()),
             "properties": [{ "name": "neuvector:file", "value": installed.file }],
-        }));
+        });
+        if let (Some(licence), Some(fields)) = (&installed.package.licence, component.as_object_mut()) {
+            fields.insert("licenses".to_owned(), json!([{ "license": { "name": licence } }]));
+        }
+        components.push(component);
     }
     let components = json!(components);
     let kind = if report.image.is_some() { "container" } else { "file" };

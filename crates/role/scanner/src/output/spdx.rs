@@ -33,6 +33,8 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
             "licenseConcluded": "NOASSERTION",
             "licenseDeclared": "NOASSERTION",
             "copyrightText": "NOASSERTION",
+            // Makers write licences in words of their own: only a comment may have them.
+            "licenseComments": installed.package.licence.as_deref().unwrap_or("NOASSERTION"),
             "sourceInfo": format!("found in {}", installed.file),
             "externalRefs": [{
                 "referenceCategory": "PACKAGE-MANAGER",

@@ -18,6 +18,8 @@ pub(super) fn write(
 ) -> Result<(), ScannerError> {
     let printed = contract::counts(database, report);
     let mut lines = vec![format!("Base OS: {}", printed.base_os)];
+    let ends = report.distribution.as_ref().and_then(nv_package::end_of_life);
+    lines.extend(ends.map(|day| format!("End of life: {day}")));
     lines.extend(report.image.iter().map(|image| format!("Created at: {}", image.created)));
     lines.push(format!("CVE database version: {}", printed.cvedb_version));
     lines.push(format!(
