@@ -97,6 +97,12 @@ impl Engine {
         self.current.and_then(|slot| self.table.get(slot)).is_some_and(|flow| flow.live && flow.settled)
     }
 
+    /// Whether its beginning was not seen.
+    #[must_use]
+    pub fn is_midstream(&self) -> bool {
+        self.current.and_then(|slot| self.table.get(slot)).is_some_and(|flow| flow.live && flow.midstream)
+    }
+
     /// Takes a frame that was captured at `at` (nanoseconds since 1970).
     pub fn frame<S: Sink>(&mut self, at: u64, link: Link, frame: &[u8], sink: &mut S) {
         self.advance(at, sink);

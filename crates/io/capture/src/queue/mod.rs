@@ -99,8 +99,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// In the network namespace of a process, in the place of what an earlier process has left there. From now on packets
-    /// wait in it: whoever reads it has to be there.
+    /// In the network namespace of a process. No packet comes to it until [`Self::put_rules`].
     ///
     /// # Errors
     /// [`QueueError`]; then nothing has changed.
@@ -111,24 +110,36 @@ impl Queue {
                 .and_then(|(rules, socket)| {
                     Ok((rules.map_err(QueueError::Rules)?, socket.map_err(QueueError::Socket)?))
                 })?;
-        Self::start(rules, socket, number, on_fault)
+        Ok(Self::new(rules, socket, number, on_fault))
     }
 
-    /// In the network namespace of the calling thread.
+    /// In the network namespace of the calling thread, with its rules.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// [`QueueError`].
     pub fn open_here(on_fault: OnFault) -> Result<Self, QueueError> {
         let rules = Socket::netfilter().map_err(QueueError::Rules)?;
         let (socket, number) = open_socket(on_fault).map_err(QueueError::Socket)?;
-        Self::start(rules, socket, number, on_fault)
+        let mut queue = Self::new(rules, socket, number, on_fault);
+        queue.put_rules()?;
+        Ok(queue)
     }
 
-    fn start(mut rules: Socket, socket: OwnedFd, number: u16, on_fault: OnFault) -> Result<Self, QueueError> {
+    fn new(rules: Socket, socket: OwnedFd, number: u16, on_fault: OnFault) -> Self {
         let epoch = Epoch::begin(crate::clock::monotonic_nanos());
-        let dialect =
-            rules::put(&mut rules, number, on_fault == OnFault::Pass, epoch).map_err(QueueError::Rules)?;
-        Ok(Self { rules, socket, number, on_fault, epoch, dialect, paused: false })
+        Self { rules, socket, number, on_fault, epoch, dialect: Dialect::default(), paused: false }
+    }
+
+    /// Leads packets into the queue, in the place of the rules that an earlier process has left. Whoever reads it has to be
+    /// there, or it has to be paused.
+    ///
+    /// # Errors
+    /// [`QueueError::Rules`]; then nothing has changed.
+    pub fn put_rules(&mut self) -> Result<(), QueueError> {
+        let bypass = self.on_fault == OnFault::Pass;
+        self.dialect =
+            rules::put(&mut self.rules, self.number, bypass, self.epoch).map_err(QueueError::Rules)?;
+        Ok(())
     }
 
     /// A descriptor of the queue for a [`QueueReader`].
@@ -217,6 +228,10 @@ impl Queue {
             OnFault::Pass => NF_ACCEPT,
             OnFault::Drop => NF_DROP,
         };
+        self.answer_with(verdict)
+    }
+
+    fn answer_with(&self, verdict: u32) -> io::Result<()> {
         // Numbers go round: half of them are before any one.
         for up_to in [u32::MAX >> 1, u32::MAX] {
             let request = about(NFQNL_MSG_VERDICT_BATCH, self.number)
@@ -262,13 +277,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the rules away, and ends the queue. Packets that wait go as for those that cannot be judged.
+    /// Takes the rules away, and ends the queue. Packets that wait go on, like those that come now.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn remove(mut self) -> Result<(), QueueError> {
         let removed = rules::remove(&mut self.rules).map(drop).map_err(QueueError::Rules);
-        if let Err(error) = self.answer_all() {
+        if let Err(error) = self.answer_with(NF_ACCEPT) {
             tracing::debug!(%error, "packets that wait are dropped");
         }
         removed

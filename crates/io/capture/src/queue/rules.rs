@@ -76,7 +76,7 @@ pub(super) fn marked(given: u32, ours: u32) -> u32 {
 }
 
 /// What the kernel has to say it with: not every one has every expression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dialect {
     /// The expression `queue`; else the extension of iptables.
     queue: bool,

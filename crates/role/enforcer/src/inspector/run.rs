@@ -228,7 +228,13 @@ impl Inspection<'_> {
         if let Some(current) = self.engine.current() {
             findings.transport = Some(current.endpoints.transport);
             let settled = self.engine.is_settled();
-            let ruling = self.rulings.judge(&current, settled);
+            let ruling = match self.rulings.judge(&current, settled) {
+                // It was open before this inspector, and says no more what it is: that is no reason to end it.
+                Ruling::Denied if current.application.is_none() && self.engine.is_midstream() => {
+                    Ruling::Passes
+                }
+                ruling => ruling,
+            };
             let read = self.sensing.reads(&current.endpoints, current.application);
             findings.settled = settled && !read && ruling != Ruling::Waits;
             let known = self.cut.contains(&current.session);

@@ -132,9 +132,16 @@ impl Queues {
             if state.queues.len() >= MAX_QUEUES {
                 return Err(format!("there are {MAX_QUEUES} queues already"));
             }
-            let mut queue = Queue::open(wanted.pid, on_fault).map_err(|error| chain(&error))?;
-            queue.pause().map_err(|error| error.to_string())?;
+            let queue = Queue::open(wanted.pid, on_fault).map_err(|error| chain(&error))?;
             state.queues.insert(number, Held { queue, addresses: wanted.addresses, handed: false });
+            state.hand_over();
+            // Packets come when somebody reads them, so that none is lost to a group that fails closed.
+            if let Err(reason) = state.begin(number) {
+                state.queues.remove(&number);
+                state.say(&ToInspector::Leave { queue: number }, &[])?;
+                return Err(reason);
+            }
+            return Ok(());
         }
         state.hand_over();
         Ok(())
@@ -194,6 +201,14 @@ impl State {
                 break;
             }
         }
+    }
+    /// Leads packets into a queue that somebody reads, or that is paused.
+    fn begin(&mut self, number: u32) -> Result<(), String> {
+        let Some(held) = self.queues.get_mut(&number) else { return Ok(()) };
+        if !held.handed {
+            held.queue.pause().map_err(|error| error.to_string())?;
+        }
+        held.queue.put_rules().map_err(|error| chain(&error))
     }
     fn hand(&mut self, number: u32) -> Result<(), String> {
         let relay = self.relay.clone();
