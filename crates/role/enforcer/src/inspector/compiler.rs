@@ -10,6 +10,15 @@ use super::sensing::Ready;
 /// Longest reason, in bytes.
 const MAX_REASON: usize = 1000;
 
+/// Has the allocator ask the kernel what it asks but once, and may not any more afterwards: for the number of processors at a
+/// thread's first allocation, and in `/proc/sys/vm/overcommit_memory` when a thread's memory first shrinks (glibc 2.36,
+/// `shrink_heap`).
+fn settle_memory() {
+    // Each below what is mapped by itself, together more than what is kept.
+    let pieces: Vec<Vec<u8>> = (0..64).map(|_| Vec::with_capacity(1 << 14)).collect();
+    drop(std::hint::black_box(pieces));
+}
+
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Compiler {
@@ -31,8 +40,7 @@ impl Compiler {
         let (made, done) = sync_channel(1);
         let (confined, is_confined) = sync_channel(1);
         let run = move || {
-            // A thread's first allocation asks for the number of processors, which it may not any more afterwards.
-            drop(Ready::nothing());
+            settle_memory();
             let outcome = confine(None).map_err(|error| nv_telemetry::chain(&error));
             let works = outcome.is_ok();
             if confined.send(outcome).is_err() || !works {
