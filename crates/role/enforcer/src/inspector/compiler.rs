@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::confine::confine;
 use super::rules::Rules;
-use super::sensing::Ready;
+use super::sensing::{self, Ready};
 
 /// Longest reason, in bytes.
 const MAX_REASON: usize = 1000;
@@ -46,8 +46,10 @@ impl Compiler {
             if confined.send(outcome).is_err() || !works {
                 return;
             }
+            let mut last = sensing::Made::default();
             for (revision, file) in todo {
-                let ready = Rules::read(file.as_fd()).and_then(Ready::compile).map_err(|mut reason| {
+                let ready = Rules::read(file.as_fd()).and_then(|rules| Ready::compile(rules, &mut last));
+                let ready = ready.map_err(|mut reason| {
                     let end = (0..=MAX_REASON).rev().find(|end| reason.is_char_boundary(*end));
                     reason.truncate(end.unwrap_or(0));
                     reason

@@ -101,6 +101,12 @@ fn allow_system_calls(relay: Option<BorrowedFd<'_>>) -> Result<(), PrivilegesErr
     // Nothing that is open can be read at a place but the rules.
     rules.insert(libc::SYS_pread64, vec![compares(SeccompCmpOp::Gt, STDERR)?]);
     rules.insert(libc::SYS_write, vec![on(STDERR)?]);
+    // With assertions the standard library asks whether what it closes is open.
+    let asks = u64::try_from(libc::F_GETFD).map_err(failed("system calls"))?;
+    let asks = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, asks)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .map_err(failed("system calls"))?;
+    rules.insert(libc::SYS_fcntl, vec![asks]);
     let executable = u64::try_from(libc::PROT_EXEC).unwrap_or(4);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         let not_executable =

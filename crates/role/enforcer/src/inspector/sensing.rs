@@ -10,7 +10,7 @@ use nv_dpi::key::{Endpoints, Side};
 use nv_model::application::ApplicationId;
 use nv_model::mode::Mode;
 use nv_model::name::GroupName;
-use nv_model::sensor::SensorKind;
+use nv_model::sensor::{Sensor, SensorKind};
 use nv_model::verdict::Action;
 use nv_policy::layer7::Layer7;
 use nv_sensor::matcher::{Limits, Match, Matcher};
@@ -43,6 +43,27 @@ struct Place {
     groups: Vec<u16>,
 }
 
+/// The sensors that were made ready last: pods come and go more often than sensors change.
+#[derive(Debug, Default)]
+pub(super) struct Made(Option<(Vec<Sensor>, Arc<SensorSet>)>);
+
+impl Made {
+    /// These sensors, made ready when they are others than the last.
+    fn of(&mut self, sensors: &[Sensor]) -> Result<Arc<SensorSet>, String> {
+        if let Some((_, set)) = self.0.as_ref().filter(|(held, _)| held == sensors) {
+            return Ok(Arc::clone(set));
+        }
+        let plain: Vec<_> = sensors.iter().filter_map(nv_sensor::model::sensor).collect();
+        let set = SensorSet::compile(&plain).map_err(|refused| {
+            let reasons: Vec<String> = refused.iter().map(ToString::to_string).collect();
+            reasons.join("; ")
+        })?;
+        let set = Arc::new(set);
+        self.0 = Some((sensors.to_vec(), Arc::clone(&set)));
+        Ok(set)
+    }
+}
+
 /// What a match means for the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
@@ -69,16 +90,12 @@ pub(super) struct Hit {
 }
 
 impl Ready {
-    /// Makes rules ready. Takes milliseconds a pattern.
+    /// Makes rules ready. Takes milliseconds a pattern, unless the sensors are those that were made last.
     ///
     /// # Errors
     /// What of them is refused, and why.
-    pub(super) fn compile(rules: Rules) -> Result<Self, String> {
-        let sensors: Vec<_> = rules.sensors.iter().filter_map(nv_sensor::model::sensor).collect();
-        let set = SensorSet::compile(&sensors).map_err(|refused| {
-            let reasons: Vec<String> = refused.iter().map(ToString::to_string).collect();
-            reasons.join("; ")
-        })?;
+    pub(super) fn compile(rules: Rules, made: &mut Made) -> Result<Self, String> {
+        let set = made.of(&rules.sensors)?;
         let mut places: HashMap<IpAddr, Place> = HashMap::new();
         for (address, groups) in &rules.members {
             places.entry(*address).or_default().groups.clone_from(groups);
@@ -87,7 +104,7 @@ impl Ready {
             let place = Place { watched: Some(at), groups: watched.groups.clone() };
             places.insert(watched.address, place);
         }
-        Ok(Self { set: Arc::new(set), rules, places })
+        Ok(Self { set, rules, places })
     }
 
     /// What of them is not about sensors.

@@ -2,7 +2,7 @@ use nv_dpi::content::{Body, Part};
 use nv_dpi::event::End;
 use nv_dpi::key::{Endpoint, Transport};
 use nv_model::group::Origin;
-use nv_model::sensor::{PatternContext, Sensor, SensorPattern, SensorRule};
+use nv_model::sensor::{PatternContext, SensorPattern, SensorRule};
 
 use super::super::rules::Using;
 use super::*;
@@ -63,7 +63,7 @@ fn ends(client: &str, server: &str) -> Endpoints {
 
 fn sensing(rules: Rules) -> Sensing {
     let mut sensing = Sensing::new();
-    assert_eq!(sensing.replace(Ready::compile(rules).unwrap()), []);
+    assert_eq!(sensing.replace(Ready::compile(rules, &mut Made::default()).unwrap()), []);
     sensing
 }
 
@@ -160,6 +160,6 @@ fn a_flow_is_kept_while_a_sensor_looks_at_it_and_let_go_when_none_does_any_more(
 fn rules_that_cannot_be_run_are_refused_with_the_reason() {
     let mut bad = rules(Mode::Monitor, Action::Allow);
     bad.sensors.push(sensor("sensor.mine", SensorKind::Dlp, Some("(?=a)b")));
-    let reason = Ready::compile(bad).unwrap_err();
+    let reason = Ready::compile(bad, &mut Made::default()).unwrap_err();
     assert!(reason.contains("sensor.mine") && reason.contains("looks around"), "{reason}");
 }
