@@ -15,6 +15,7 @@ pub mod accounts;
 pub mod answer;
 mod app;
 mod ask;
+mod assets;
 mod call;
 mod change;
 pub mod dto;

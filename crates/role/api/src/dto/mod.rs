@@ -2,6 +2,7 @@
 //! for it is (nv-model, nv-identity). Shapes that a client sends take every key as optional.
 
 pub mod api_key;
+pub mod asset;
 pub mod config;
 pub mod file;
 pub mod group;

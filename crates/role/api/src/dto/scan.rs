@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use nv_model::scan::ScanState;
-use nv_model::scan_report::{ScanModule, ScanReport as Model, ScanSecret, ScanSetIdPerm, Vulnerability};
+use nv_model::scan_report::{
+    BenchItem, ScanModule, ScanReport as Model, ScanSecret, ScanSetIdPerm, ScanSignatureInfo, Vulnerability,
+};
 use nv_role_controller::scan::{ScanStatus as Status, ScannerInfo};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -155,6 +157,12 @@ pub struct ScanReport {
     pub cmds: Vec<String>,
     /// The image's labels.
     pub labels: BTreeMap<String, String>,
+    /// Items of the benchmark on images, judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<BenchItem>,
+    /// Who signed the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature_data: Option<ScanSignatureInfo>,
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -175,6 +183,8 @@ impl From<Model> for ScanReport {
             envs: model.envs,
             cmds: model.cmds,
             labels: model.labels,
+            checks: model.checks,
+            signature_data: model.signature_data,
             remarks: model.remarks,
         }
     }

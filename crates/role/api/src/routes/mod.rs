@@ -1,6 +1,7 @@
 //! What is served: every route with its category and handler.
 
 mod api_key;
+mod asset;
 mod auth;
 mod config;
 mod conversation;
@@ -14,7 +15,7 @@ mod process;
 mod profile;
 mod registry;
 mod role;
-mod scan;
+pub(crate) mod scan;
 mod sensor;
 mod session;
 mod signature;
@@ -51,6 +52,7 @@ pub fn table() -> Table {
         sensor::routes(),
         conversation::routes(),
         scan::routes(),
+        asset::routes(),
         vulnerability::routes(),
         registry::routes(),
         signature::routes(),
