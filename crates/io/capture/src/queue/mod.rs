@@ -162,13 +162,15 @@ impl Queue {
         self.on_fault
     }
 
-    /// What was clean is asked about again, as other rules may hold for it, and `on_fault` is what holds from now on.
+    /// What was clean is asked about again, as other rules may hold for it, and `on_fault` is what holds from now on. What
+    /// waits waits on.
     ///
     /// # Errors
     /// When the kernel refuses; then all is as before.
     pub fn renew(&mut self, on_fault: OnFault) -> Result<(), QueueError> {
         let epoch = self.epoch.next();
-        rules::put(&mut self.rules, self.number, on_fault == OnFault::Pass, epoch)
+        let bypass = on_fault == OnFault::Pass;
+        rules::replace(&mut self.rules, self.number, bypass, epoch, self.dialect)
             .map_err(QueueError::Rules)?;
         self.epoch = epoch;
         if on_fault != self.on_fault {
@@ -282,11 +284,12 @@ impl Queue {
     /// # Errors
     /// When the kernel refuses.
     pub fn remove(mut self) -> Result<(), QueueError> {
-        let removed = rules::remove(&mut self.rules).map(drop).map_err(QueueError::Rules);
-        if let Err(error) = self.answer_with(NF_ACCEPT) {
+        // With the table goes what waits, so that it is let go before, when nothing comes any more.
+        let emptied = rules::empty(&mut self.rules);
+        if let Err(error) = emptied.and_then(|()| self.answer_with(NF_ACCEPT)) {
             tracing::debug!(%error, "packets that wait are dropped");
         }
-        removed
+        rules::remove(&mut self.rules).map(drop).map_err(QueueError::Rules)
     }
 }
 

@@ -34,6 +34,7 @@ const NFT_MSG_NEWTABLE: u8 = 0;
 const NFT_MSG_DELTABLE: u8 = 2;
 const NFT_MSG_NEWCHAIN: u8 = 3;
 const NFT_MSG_NEWRULE: u8 = 6;
+const NFT_MSG_DELRULE: u8 = 8;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
@@ -94,11 +95,19 @@ impl Dialect {
     ];
 }
 
-/// Puts the rules there, in the place of those that are there, at one stroke.
+/// Puts the rules there, in the place of a table that is there, at one stroke.
 pub(super) fn put(socket: &mut Socket, queue: u16, bypass: bool, epoch: Epoch) -> io::Result<Dialect> {
     let mut failure = io::Error::other("no dialect was tried");
     for dialect in Dialect::ALL {
-        match socket.execute_all(&batch(&table(queue, bypass, epoch, dialect))) {
+        let mut all = vec![
+            // What is deleted has to be there.
+            (named(NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE),
+            (named(NFT_MSG_DELTABLE), NLM_F_ACK),
+            (named(NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE),
+        ];
+        all.extend(chains());
+        all.extend(all_rules(queue, bypass, epoch, dialect));
+        match socket.execute_all(&batch(&all)) {
             Ok(()) => return Ok(dialect),
             // An expression that the kernel does not have, and has no module of.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) => {
@@ -110,10 +119,28 @@ pub(super) fn put(socket: &mut Socket, queue: u16, bypass: bool, epoch: Epoch) -
     Err(failure)
 }
 
-/// Takes them away. Whether there were any.
+/// Puts other rules into the table that was [`put`] there, at one stroke. The chains stay: with a hook the kernel drops
+/// all packets that wait in the namespace.
+pub(super) fn replace(
+    socket: &mut Socket,
+    queue: u16,
+    bypass: bool,
+    epoch: Epoch,
+    dialect: Dialect,
+) -> io::Result<()> {
+    let mut all = vec![(named(NFT_MSG_DELRULE), NLM_F_ACK)];
+    all.extend(all_rules(queue, bypass, epoch, dialect));
+    socket.execute_all(&batch(&all))
+}
+
+/// Takes the rules out of the table, so that no more packet comes to wait.
+pub(super) fn empty(socket: &mut Socket) -> io::Result<()> {
+    socket.execute_all(&batch(&[(named(NFT_MSG_DELRULE), NLM_F_ACK)]))
+}
+
+/// Takes the table away, and drops what waits. Whether there was one.
 pub(super) fn remove(socket: &mut Socket) -> io::Result<bool> {
-    let delete = message(NFT_MSG_DELTABLE).attribute(1, &terminated(TABLE));
-    match socket.execute_all(&batch(&[(delete, NLM_F_ACK)])) {
+    match socket.execute_all(&batch(&[(named(NFT_MSG_DELTABLE), NLM_F_ACK)])) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
@@ -134,15 +161,34 @@ fn message(kind: u8) -> Request {
     Request::new(u16::from_be_bytes([NFNL_SUBSYS_NFTABLES, kind]), &[NFPROTO_INET, 0, 0, 0])
 }
 
-fn table(queue: u16, bypass: bool, epoch: Epoch, dialect: Dialect) -> Vec<(Request, u16)> {
-    let named = |kind| message(kind).attribute(1, &terminated(TABLE));
-    let mut all = vec![
-        // What is deleted has to be there.
-        (named(NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE),
-        (named(NFT_MSG_DELTABLE), NLM_F_ACK),
-        (named(NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE),
-    ];
-    all.push((named(NFT_MSG_NEWCHAIN).attribute(3, &terminated("refuse")), NLM_F_ACK | NLM_F_CREATE));
+/// A message about the table or, with further attributes, what is in it.
+fn named(kind: u8) -> Request {
+    message(kind).attribute(1, &terminated(TABLE))
+}
+
+/// The end of a chain's name, its hook, and the interface that its packets have.
+const HOOKS: [(&str, u32, Meta); 2] = [("in", INPUT, Meta::InInterface), ("out", OUTPUT, Meta::OutInterface)];
+
+fn chains() -> Vec<(Request, u16)> {
+    let chain = |name: &str| named(NFT_MSG_NEWCHAIN).attribute(3, &terminated(name));
+    let mut all = vec![(chain("refuse"), NLM_F_ACK | NLM_F_CREATE)];
+    for (suffix, hook, _) in HOOKS {
+        for (name, priority) in [("ask", ASK), ("keep", KEEP)] {
+            let mut place = Vec::new();
+            put_attribute(&mut place, 1, &be(hook));
+            put_attribute(&mut place, 2, &priority.to_be_bytes());
+            let based = chain(&format!("{name}_{suffix}"))
+                .attribute(4 | NESTED, &place)
+                .attribute(5, &be(1))
+                .attribute(7, &terminated("filter"));
+            all.push((based, NLM_F_ACK | NLM_F_CREATE));
+        }
+    }
+    all
+}
+
+fn all_rules(queue: u16, bypass: bool, epoch: Epoch, dialect: Dialect) -> Vec<(Request, u16)> {
+    let mut all = Vec::new();
     let mut rule = |chain: &str, expressions: &Expressions| {
         let rule = named(NFT_MSG_NEWRULE)
             .attribute(2, &terminated(chain))
@@ -165,25 +211,8 @@ fn table(queue: u16, bypass: bool, epoch: Epoch, dialect: Dialect) -> Vec<(Reque
     }
     rule("refuse", &new().then(Then::Drop));
 
-    for (suffix, hook, interface) in [("in", INPUT, Meta::InInterface), ("out", OUTPUT, Meta::OutInterface)] {
+    for (suffix, _, interface) in HOOKS {
         let (ask, keep) = (format!("ask_{suffix}"), format!("keep_{suffix}"));
-        for (name, priority) in [(&ask, ASK), (&keep, KEEP)] {
-            let mut place = Vec::new();
-            put_attribute(&mut place, 1, &be(hook));
-            put_attribute(&mut place, 2, &priority.to_be_bytes());
-            let chain = named(NFT_MSG_NEWCHAIN)
-                .attribute(3, &terminated(name))
-                .attribute(4 | NESTED, &place)
-                .attribute(5, &be(1))
-                .attribute(7, &terminated("filter"));
-            all.push((chain, NLM_F_ACK | NLM_F_CREATE));
-        }
-        let mut rule = |chain: &str, expressions: &Expressions| {
-            let rule = named(NFT_MSG_NEWRULE)
-                .attribute(2, &terminated(chain))
-                .attribute(4 | NESTED, expressions.bytes());
-            all.push((rule, NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND));
-        };
         let connection = |is: u32| is_marked(new().connection_mark(), is);
         let packet = |is: u32| is_marked(new().meta(Meta::Mark), is);
         rule(&ask, &connection(epoch.clean()).then(Then::Accept));

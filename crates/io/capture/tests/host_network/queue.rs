@@ -1,7 +1,7 @@
 //! Packets that wait for an answer.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -236,6 +236,45 @@ fn a_queue_that_was_paused_asks_again_and_only_about_what_comes_then() {
             let judge = Judge::start(&queue, |_| Fate::Pass);
             assert!(lab.a.connect(lab.b.v4, PORT).is_ok());
             assert!(judge.asked() >= 2);
+        }
+    });
+}
+
+#[test]
+fn what_waits_is_lost_neither_when_other_rules_come_nor_when_the_queue_ends() {
+    lab::run(|lab| {
+        lab.modes(Discover, Discover);
+        for (from, to) in [(lab.a.v4, lab.b.v4), (lab.a.v6, lab.b.v6)] {
+            let client = lab.a.inside(|| UdpSocket::bind((from, PORT)).unwrap());
+            let server = lab.b.inside(|| UdpSocket::bind((to, PORT)).unwrap());
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut queue = open(&lab.b, OnFault::Drop);
+            let mut reader = QueueReader::new(queue.reader().unwrap());
+            let mut waits = |text: &[u8]| {
+                client.send_to(text, (to, PORT)).unwrap();
+                let wait = Timespec { tv_sec: 5, tv_nsec: 0 };
+                assert_eq!(poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&wait)).unwrap(), 1);
+                let mut answer = None;
+                reader
+                    .drain(1, |queued| {
+                        let fate = Fate::Pass;
+                        answer = Some(Answer { queue: 0, packet: queued.packet, mark: queued.mark, fate });
+                    })
+                    .unwrap();
+                answer.unwrap()
+            };
+            let arrives = |text: &[u8]| {
+                let mut buffer = [0; 64];
+                let length = server.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], text, "{to}");
+            };
+            let answer = waits(b"under the rules before");
+            queue.renew(OnFault::Drop).unwrap();
+            queue.answer(std::iter::once(answer)).unwrap();
+            arrives(b"under the rules before");
+            waits(b"as the last one");
+            queue.remove().unwrap();
+            arrives(b"as the last one");
         }
     });
 }
