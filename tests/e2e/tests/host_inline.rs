@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nv_lab::{Output, Pod};
-use nv_scene::{CLIENT_GROUP, Scene};
+use nv_scene::{CLIENT_GROUP, ECHO_GROUP, Scene};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -211,5 +211,62 @@ async fn a_connection_of_which_nothing_more_is_to_be_known_waits_no_more() -> Re
     ensure!(asked > 2, "nothing waited");
     ensure!(asked < 600, "{asked} packets of 3,000 questions and answers waited");
     ensure!(counter(&scene, "inspection.queue_clean").await? > 0, "no connection is clean");
+    scene.stop().await
+}
+
+/// What the echo server answers to a text, if it does.
+async fn say(scene: &Scene, six: bool, text: &str) -> Result<String> {
+    let server = address(&scene.echo, six)?;
+    let command = format!("printf '{text}' | timeout 4 nc -w 2 {server} 7 2>/dev/null");
+    Ok(scene.run(&["/bin/sh", "-c", &command]).await?.stdout)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_of_another_application_than_the_allowed_one_is_cut_in_protect() -> Result<()> {
+    let http = r"GET /index.html HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let redis = r"*2\r\n$3\r\nGET\r\n$6\r\nbasket\r\n";
+    let scene = Scene::start("inline-apps").await?;
+    scene.operate().await?;
+    scene.wait_learned().await?;
+    set_mode(&scene, "Monitor", "open").await?;
+    // Before what was learned, which is any application.
+    let rule = |applications: &str, action: &str| {
+        json!({
+            "id": 0, "from": CLIENT_GROUP, "to": ECHO_GROUP, "ports": "tcp/7", "applications": [applications],
+            "action": action, "comment": "", "learned": false, "disable": false,
+        })
+    };
+    let rules = [rule("HTTP", "allow"), rule("any", "deny")];
+    scene.api.patch("/v1/policy/rule", &json!({"rules": rules})).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for (mode, stopped) in [("Monitor", false), ("Protect", true)] {
+        set_mode(&scene, mode, "open").await?;
+        wait_queues(&scene, if stopped { 3 } else { 0 }).await?;
+        for six in [false, true] {
+            let answer = say(&scene, six, http).await?;
+            ensure!(
+                answer.contains("GET /index.html"),
+                "{mode}: the allowed application is stopped: {answer}"
+            );
+            let answer = say(&scene, six, redis).await?;
+            ensure!(answer.contains("basket") != stopped, "{mode}: {answer}");
+        }
+        // Of both families one record tells: they are the same pods and the same rule.
+        let (action, mechanism) = if stopped { ("deny", "nfqueue") } else { ("violate", "") };
+        scene
+            .api
+            .wait_for("/v1/log/violation", Duration::from_secs(15), |answer| {
+                let records = answer.get("violations")?.as_array()?;
+                let is_it = |record: &&Value| {
+                    text(record, "server_service") == ECHO_GROUP
+                        && text(record, "policy_action") == action
+                        && text(record, "mechanism") == mechanism
+                        && record.get("applications").is_some_and(|known| *known == json!(["Redis"]))
+                };
+                records.iter().find(is_it).map(drop)
+            })
+            .await
+            .with_context(|| format!("{mode}: no violation"))?;
+    }
     scene.stop().await
 }

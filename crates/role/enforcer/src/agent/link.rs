@@ -20,6 +20,8 @@ impl Agent {
                 self.outbox.rewind();
                 self.outbox.acknowledge(acknowledged);
                 self.welcomed = true;
+                // Who asks for this node's figures need not wait for the next one.
+                self.tell_alive(self.setup.clock.now());
                 self.pump();
             }
             LinkEvent::Acknowledged(through) => {

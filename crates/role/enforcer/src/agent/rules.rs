@@ -76,9 +76,7 @@ impl Agent {
         let mut rules = rules(&self.setup.held.policy, &self.inventory);
         rules.revision = told.rules.revision;
         let nothing = Layer7::default();
-        // Rules for applications and hosts are told by what connections say and do not cut them: on containers they were
-        // seen to cut one that is allowed.
-        let layer7 = &nothing;
+        let layer7 = if self.spoken.rules.asks() { &self.spoken.rules } else { &nothing };
         if told.handed == told.generation && *layer7 == told.rules.layer7 && rules.has_sensors_of(&told.rules)
         {
             return;

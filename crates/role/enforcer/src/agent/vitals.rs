@@ -62,6 +62,11 @@ impl Agent {
         if self.drops() != self.told_dropped {
             self.tell_dropped();
         }
+        self.tell_alive(at);
+    }
+
+    /// A sign of life, if a controller hears it.
+    pub(super) fn tell_alive(&mut self, at: Timestamp) {
         if !self.welcomed {
             return;
         }
