@@ -71,7 +71,7 @@ impl Guest {
         }
         // Without connection tracking in the other guest of a series: the programs load there too, and say so.
         let modules: Vec<_> =
-            kernel.modules.iter().filter(|(name, _)| lsm || !crate::kernel::is_translation(name)).collect();
+            kernel.modules.iter().filter(|(name, _)| lsm || !crate::kernel::is_tracking(name)).collect();
         for (name, content) in &modules {
             files.file(&format!("mod/{name}.ko"), 0o644, content);
         }

@@ -22,8 +22,9 @@ const MODULES: [&str; 12] = [
     "cls_u32",
 ];
 
-/// Those of connection tracking and of a Kubernetes node's translation of addresses, in the order of loading.
-const TRANSLATION: [&str; 13] = [
+/// Those of connection tracking, of a Kubernetes node's translation of addresses, and of nftables with its queues, in the
+/// order of loading.
+const TRACKING: [&str; 22] = [
     "nf_defrag_ipv4",
     "nf_defrag_ipv6",
     "libcrc32c",
@@ -37,6 +38,15 @@ const TRANSLATION: [&str; 13] = [
     "xt_nat",
     "xt_tcpudp",
     "xt_MASQUERADE",
+    "nfnetlink",
+    "nf_tables",
+    "nfnetlink_queue",
+    "nft_queue",
+    "nft_ct",
+    "nf_reject_ipv4",
+    "nf_reject_ipv6",
+    "nft_reject",
+    "nft_reject_inet",
 ];
 
 /// An unpacked kernel.
@@ -82,7 +92,7 @@ impl Kernel {
             .context("the kernel's file has no release")?
             .to_owned();
         let mut modules = Vec::new();
-        for module in MODULES.iter().chain(&TRANSLATION) {
+        for module in MODULES.iter().chain(&TRACKING) {
             let root = folder.join("lib/modules").join(&release).join("kernel");
             match find(&root, module)? {
                 Some(path) => modules.push(((*module).to_owned(), content(&path)?)),
@@ -95,9 +105,9 @@ impl Kernel {
     }
 }
 
-/// Whether a module belongs to connection tracking, which not every node has.
-pub(crate) fn is_translation(module: &str) -> bool {
-    TRANSLATION.contains(&module)
+/// Whether a module belongs to connection tracking and what builds on it, which not every node has.
+pub(crate) fn is_tracking(module: &str) -> bool {
+    TRACKING.contains(&module)
 }
 
 /// The kernel that a package without content depends on.
