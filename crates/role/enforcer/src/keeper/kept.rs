@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::launcher::{KEEPER, spawn};
 use super::protocol::{self, ProtocolError};
 use super::signs::{Asked, Sign};
-use super::stand_in::Group;
+use super::stand_in::{Group, end_all};
 
 /// A keeper that has given no sign of life for so long hangs. On a busy machine one may come late.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -91,7 +91,7 @@ impl Kept {
             Ok(None) if !self.killed => Vec::new(),
             // The agent has let it go.
             Ok(Some(status)) if status.success() => {
-                self.groups.clear();
+                end_all(std::mem::take(&mut self.groups));
                 Vec::new()
             }
             Ok(_) | Err(_) => std::mem::take(&mut self.groups),
@@ -108,10 +108,12 @@ impl Kept {
         while self.child.try_wait()?.is_none() {
             if begin.elapsed() > FAREWELL {
                 self.child.kill()?;
-                return self.child.wait().map(drop);
+                self.child.wait()?;
+                break;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+        end_all(self.groups);
         Ok(())
     }
 

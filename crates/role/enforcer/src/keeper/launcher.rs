@@ -168,7 +168,7 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
-    running.stand_ins.clear();
+    StandIn::end_all(&running.stand_ins);
     end(running.inspector)?;
     // Their own sockets are closed too, so they end.
     running.keepers.into_iter().try_for_each(Kept::end).map_err(|error| error.to_string())
