@@ -7,6 +7,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nv_benches::resident;
 use nv_lab::{Image, Lab, LabOptions, PlainSpec};
 use nv_product::Client;
 use serde_json::Value;
@@ -123,19 +124,4 @@ fn role(name: &str, folder: &Path, arguments: &[&str]) -> Result<Child> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| binary.display().to_string())
-}
-
-/// Of a process and all that it has started.
-fn resident(pid: u32) -> u64 {
-    let mut all = nv_product::descendants(pid);
-    all.push(pid);
-    all.into_iter().map(resident_alone).sum()
-}
-
-fn resident_alone(pid: u32) -> u64 {
-    std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok())
-        .map_or(0, |kib| kib * 1024)
 }
