@@ -318,7 +318,7 @@ impl Reader {
         self.ask(moment, flow, side, |parser, context| parser.step(context, unit))
     }
 
-    /// Asks a flow's parser, which tells what it finds as of this session and side.
+    /// Asks a flow's parser, which tells what it finds as this flow's and this side's.
     fn ask<S: Sink>(
         &mut self,
         moment: &mut Moment<'_, S>,
