@@ -18,6 +18,7 @@
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+mod following;
 mod leadership;
 mod lock;
 pub mod log;
@@ -27,6 +28,7 @@ mod store;
 mod transaction;
 
 pub use error::StoreError;
+pub use following::keep_following;
 pub use leadership::{LeaderStream, Leadership};
 pub use log::{EventLog, LogCounters, Retention};
 pub use redb::{History, RedbStore};

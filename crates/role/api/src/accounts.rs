@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt as _;
@@ -18,7 +17,7 @@ use nv_identity::profile::PasswordProfile;
 use nv_identity::role::{Assignment, Role};
 use nv_identity::user::{BootstrapError, User};
 use nv_model::time::Timestamp;
-use nv_store::{Change, Entry, Outcome, Revision, Store, StoreError, Transaction};
+use nv_store::{Change, Entry, Outcome, Revision, Store, StoreError, Transaction, keep_following};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -296,21 +295,7 @@ impl Accounts {
 
     /// Takes in what others write, until `shutdown`.
     pub async fn follow(&self, shutdown: CancellationToken) {
-        const PAUSE: Duration = Duration::from_secs(1);
-        while !shutdown.is_cancelled() {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                outcome = self.follow_once() => {
-                    if let Err(error) = outcome {
-                        tracing::warn!(%error, "the watch of accounts ended; it starts again");
-                    }
-                }
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
-            }
-        }
+        keep_following("accounts", shutdown.cancelled(), || self.follow_once()).await;
     }
 
     async fn follow_once(&self) -> Result<(), StoreError> {

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt as _;
 use futures::stream::select_all;
 use nv_model::registry::RegistryConfig;
 use nv_model::signature::RootOfTrust;
-use nv_store::{Change, Entry, Outcome, Revision, Store, StoreError, Transaction};
+use nv_store::{Change, Entry, Outcome, Revision, Store, StoreError, Transaction, keep_following};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -174,21 +173,7 @@ impl Shelf {
 
     /// Takes in what others write, until `shutdown`.
     pub(super) async fn follow(&self, shutdown: CancellationToken) {
-        const PAUSE: Duration = Duration::from_secs(1);
-        while !shutdown.is_cancelled() {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                outcome = self.follow_once() => {
-                    if let Err(error) = outcome {
-                        tracing::warn!(%error, "the watch of registries ended; it starts again");
-                    }
-                }
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
-            }
-        }
+        keep_following("registries", shutdown.cancelled(), || self.follow_once()).await;
     }
 
     async fn follow_once(&self) -> Result<(), StoreError> {
