@@ -1,18 +1,18 @@
 //! Scans of a running container by scanners of their own: one is lost in the middle, and a newer database names what it
-//! makes vulnerable without looking into the container again.
+//! makes vulnerable without looking into the container again. The node itself is scanned, too.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nv_lab::{Image, Lab, LabOptions};
-use nv_product::{Client, Options, Product};
+use nv_product::{Client, Options, Product, Scanner, build_database, update_database};
 use serde_json::Value;
-use tokio::process::{Child, Command};
 
 /// How soon a scan that was asked for has its report, on a busy machine.
 const SOON: Duration = Duration::from_secs(120);
+/// How soon all that is on this machine's disk is looked at, with the least claim on its CPU.
+const WHOLE_DISK: Duration = Duration::from_secs(600);
 /// How soon a newer database has named what it makes vulnerable.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -24,30 +24,6 @@ const OPENSSL: &str =
     "[29 Mar 2023] DSA-5380-1 openssl - security update\n\t{CVE-2023-1}\n\t[bookworm] - openssl 3.0.9-1\n";
 const ZLIB: &str =
     "[30 Mar 2023] DSA-5381-1 zlib - security update\n\t{CVE-2023-2}\n\t[bookworm] - zlib 1:1.2.13-2\n";
-
-fn scanner() -> Result<PathBuf> {
-    let path = nv_product::binary()?.with_file_name("scanner");
-    ensure!(path.is_file(), "{} is not there; run make build", path.display());
-    Ok(path)
-}
-
-/// A database of these advisories.
-async fn database(folder: &Path, version: &str, advisories: &str) -> Result<PathBuf> {
-    let feeds = folder.join(format!("feeds-{version}"));
-    let list = feeds.join("debian-dsa/data/DSA/list");
-    std::fs::create_dir_all(list.parent().context("a parent")?)?;
-    std::fs::write(&list, advisories)?;
-    let out = folder.join(format!("cvedb-{version}"));
-    let built = Command::new(scanner()?)
-        .args(["db", "build", "--version", version, "--feeds"])
-        .arg(&feeds)
-        .arg("--out")
-        .arg(&out)
-        .output()
-        .await?;
-    ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    Ok(out)
-}
 
 struct Stage {
     lab: Lab,
@@ -94,27 +70,9 @@ impl Stage {
         Ok(Self { lab, product, api, container, token, folder })
     }
 
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     /// A scanner that takes one task at a time.
-    fn scanner(&self, name: &str, database: &Path) -> Result<Child> {
-        Command::new(scanner()?)
-            .args(["run", "--tasks", "1", "--advertise", name, "--controller-port"])
-            .arg(self.product.grpc_port().to_string())
-            .arg("--join-token-file")
-            .arg(&self.token)
-            .arg("--state-dir")
-            .arg(self.file(name))
-            .arg("--db")
-            .arg(database)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(self.file(&format!("{name}.log")))?)
-            .kill_on_drop(true)
-            .spawn()
-            .context("start a scanner")
+    fn scanner(&self, name: &str, database: &Path) -> Result<Scanner> {
+        Scanner::start(&self.product, &self.token, self.folder.path(), name, database, 1)
     }
 
     async fn linked(&self, name: &str, version: &str) -> Result<()> {
@@ -158,17 +116,7 @@ impl Stage {
 
     /// Hands the controller a database, as an updater does.
     async fn update(&self, database: &Path) -> Result<std::process::Output> {
-        let update = Command::new(scanner()?)
-            .args(["update", "--controller-port"])
-            .arg(self.product.grpc_port().to_string())
-            .arg("--join-token-file")
-            .arg(&self.token)
-            .arg("--state-dir")
-            .arg(self.file("updater"))
-            .arg("--db")
-            .arg(database)
-            .output();
-        Ok(update.await?)
+        update_database(&self.product, &self.token, self.folder.path(), database).await
     }
 }
 
@@ -176,15 +124,13 @@ impl Stage {
 async fn a_lost_scanners_task_is_done_by_another_and_a_newer_database_names_what_runs_without_a_pull()
 -> Result<()> {
     let stage = Stage::start().await?;
-    let older = database(stage.folder.path(), "1.001", OPENSSL).await?;
-    let newer = database(stage.folder.path(), "1.002", &format!("{ZLIB}\n{OPENSSL}")).await?;
+    let older = build_database(stage.folder.path(), "1.001", OPENSSL).await?;
+    let newer = build_database(stage.folder.path(), "1.002", &format!("{ZLIB}\n{OPENSSL}")).await?;
 
     // The only scanner stands still with the task in its hands.
     let mut first = stage.scanner("first", &older)?;
     stage.linked("first", "1.001").await?;
-    let pid =
-        rustix::process::Pid::from_raw(i32::try_from(first.id().context("it runs")?)?).context("a pid")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP)?;
+    first.hold()?;
     stage.begin().await?;
     stage.scan_is("scanning").await?;
     let _second = stage.scanner("second", &older)?;
@@ -217,5 +163,63 @@ async fn a_lost_scanners_task_is_done_by_another_and_a_newer_database_names_what
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     ensure!(!refused.status.success() && said.contains("1.001 is older than 1.002"), "{said}");
     stage.lab.stop().await?;
+    Ok(())
+}
+
+/// A value of this machine's `/etc/os-release`.
+fn release(key: &str) -> Result<String> {
+    let text = std::fs::read_to_string("/etc/os-release")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    Ok(line.context("this machine is no Debian")?.trim_matches('"').to_owned())
+}
+
+/// The version of a package of this machine.
+fn installed_here(package: &str) -> Result<String> {
+    let status = std::fs::read_to_string("/var/lib/dpkg/status")?;
+    let entry = status.split("\n\n").find(|entry| entry.starts_with(&format!("Package: {package}\n")));
+    let version = entry.and_then(|entry| entry.lines().find_map(|line| line.strip_prefix("Version: ")));
+    Ok(version.context("the package is installed here")?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nodes_own_packages_are_judged_by_its_own_distribution() -> Result<()> {
+    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let (codename, version) = (release("VERSION_CODENAME")?, installed_here("base-files")?);
+    let advisories = format!(
+        "[1 Nov 2026] DSA-9000-1 base-files - security update\n\t{{CVE-2026-1}}\n\t[{codename}] - base-files 9999\n\n\
+         [1 Nov 2026] DSA-9001-1 base-files - security update\n\t{{CVE-2026-2}}\n\t[{codename}] - base-files {version}\n"
+    );
+    let database = build_database(folder.path(), "1.001", &advisories).await?;
+    let product = Product::start(Options {
+        binary: nv_product::binary()?,
+        state_dir: folder.path().join("state"),
+        bpf_dir: PathBuf::from(format!("/sys/fs/bpf/nv-scan-node-{}", std::process::id())),
+        containerd_socket: None,
+        arguments: vec!["--database".to_owned(), database.display().to_string()],
+        user: None,
+    })
+    .await?;
+    let api = product.login("Scan-Password-1").await?;
+    let first = |answer: &Value| Some(answer.pointer("/hosts/0/id")?.as_str()?.to_owned());
+    let (node, _) = api.wait_for("/v1/host", SOON, first).await?;
+    let path = format!("/v1/scan/host/{node}");
+    let (status, answer) = api.call(reqwest::Method::POST, &path, None).await?;
+    ensure!(status == reqwest::StatusCode::OK, "{status} {answer}");
+    let report = |answer: &Value| {
+        let report = answer.get("report")?;
+        report.get("vulnerabilities")?.as_array().filter(|list| !list.is_empty()).map(|_| report.clone())
+    };
+    let (report, _) = api.wait_for(&path, WHOLE_DISK, report).await?;
+    let found = report.get("vulnerabilities").and_then(Value::as_array).context("a list")?;
+    let [found] = found.as_slice() else {
+        anyhow::bail!("what has the mended version is not told: {found:?}")
+    };
+    let text = |key: &str| found.get(key).and_then(Value::as_str).unwrap_or_default();
+    ensure!(text("name") == "CVE-2026-1" && text("package_name") == "base-files", "{found}");
+    ensure!(text("package_version") == version && text("fixed_version") == "9999", "{found}");
+    let modules = report.get("modules").and_then(Value::as_array).map_or(0, Vec::len);
+    let here =
+        std::fs::read_to_string("/var/lib/dpkg/status")?.matches("\nStatus: install ok installed").count();
+    ensure!(modules >= here, "{modules} of {here} packages are listed");
     Ok(())
 }

@@ -218,15 +218,15 @@ impl Image {
         archive.into_inner()
     }
 
-    /// The archive that `ctr images import` reads.
-    pub(crate) fn archive(&self) -> io::Result<Vec<u8>> {
+    /// The configuration (image-spec v1.0) of an image whose layers are these, the lowest first.
+    pub(crate) fn config(&self, layers: &[Vec<u8>]) -> serde_json::Result<Vec<u8>> {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
             other => other,
         };
-        let layer = self.layer()?;
-        let config = serde_json::to_vec(&json!({
+        let marks: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", digest(layer))).collect();
+        serde_json::to_vec(&json!({
             "architecture": architecture,
             "os": "linux",
             "config": {
@@ -236,8 +236,15 @@ impl Image {
                 "User": self.user,
                 "Labels": self.labels,
             },
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))] },
-        }))?;
+            "rootfs": { "type": "layers", "diff_ids": marks },
+        }))
+    }
+
+    /// The archive that `ctr images import` reads.
+    pub(crate) fn archive(&self) -> io::Result<Vec<u8>> {
+        let layers = [self.layer()?];
+        let config = self.config(&layers)?;
+        let [layer] = layers;
         let blob = |media_type: &str, bytes: &[u8]| json!({ "mediaType": media_type, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len() });
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::LabError;
 use crate::runtime::program;
+use crate::{Image, LabError};
 
 /// How long it may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +23,7 @@ const PACKAGE: &str = "docker-registry";
 pub struct Registry {
     address: SocketAddr,
     child: Child,
+    log: PathBuf,
 }
 
 impl Registry {
@@ -67,8 +68,8 @@ impl Registry {
             .stderr(errors)
             .spawn()
             .map_err(LabError::io("run", &path))?;
-        let mut started = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child };
-        started.address = started.listening(&log).await?;
+        let mut started = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, log };
+        started.address = started.listening().await?;
         Ok(started)
     }
 
@@ -76,6 +77,20 @@ impl Registry {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Pushes an image whose layers are these images' files, the lowest first, and whose configuration is the last one's.
+    ///
+    /// # Errors
+    /// [`LabError::Program`] with what the registry answered.
+    pub async fn push(&self, name: &str, tag: &str, images: &[&Image]) -> Result<(), LabError> {
+        let packed = |what: std::io::Error| refused(name, &what);
+        let layers: Vec<Vec<u8>> =
+            images.iter().map(|image| image.layer()).collect::<Result<_, _>>().map_err(packed)?;
+        let top = images.last().ok_or_else(|| refused(name, &"an image has at least one layer"))?;
+        let config = top.config(&layers).map_err(|error| packed(error.into()))?;
+        let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+        self.push_image(name, tag, &config, &layers).await.map(drop)
     }
 
     /// Pushes an image of these layers, not compressed, as the OCI distribution specification 1.1 says under "Pushing", and
@@ -148,9 +163,19 @@ impl Registry {
         if answer.status().is_success() { Ok(()) } else { Err(refused(url, &answer.status())) }
     }
 
+    /// How many requests it has answered.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn requests(&self) -> Result<usize, LabError> {
+        let text = fs::read_to_string(&self.log).map_err(LabError::io("read", &self.log))?;
+        Ok(text.lines().filter(|line| line.contains("\"msg\":\"response completed")).count())
+    }
+
     /// The port that it took, once its log says so.
-    async fn listening(&mut self, log: &Path) -> Result<SocketAddr, LabError> {
+    async fn listening(&mut self) -> Result<SocketAddr, LabError> {
         let deadline = Instant::now() + PATIENCE;
+        let log = &self.log;
         loop {
             let text = fs::read_to_string(log).map_err(LabError::io("read", log))?;
             let address = text

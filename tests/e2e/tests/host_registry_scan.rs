@@ -1,0 +1,259 @@
+//! A registry through the REST API: its images are scanned by two scanners, of which one is killed with an image in its
+//! hands, and a newer database names what it makes vulnerable, images and a running container, without a request to the
+//! registry.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nv_lab::{Image, Lab, LabOptions, Registry};
+use nv_product::{Client, Options, Product, Scanner, build_database, update_database};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// How soon what was asked for is done, on a busy machine.
+const SOON: Duration = Duration::from_secs(120);
+/// How soon a newer database has named a running container.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// Images that the registry has.
+const IMAGES: usize = 12;
+
+const RELEASE: &str =
+    "PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n";
+const OPENSSL: &str =
+    "[29 Mar 2023] DSA-5380-1 openssl - security update\n\t{CVE-2023-1}\n\t[bookworm] - openssl 3.0.9-1\n";
+const ZLIB: &str =
+    "[30 Mar 2023] DSA-5381-1 zlib - security update\n\t{CVE-2023-2}\n\t[bookworm] - zlib 1:1.2.13-2\n";
+/// What runs, and lies in the registry, too.
+const RUNNING: &str = "docker.io/shop/running:1";
+
+/// dpkg's list: openssl in this version, and a zlib that the newer database knows as vulnerable.
+fn installed(openssl: &str) -> String {
+    format!(
+        "Package: openssl\nStatus: install ok installed\nVersion: {openssl}\nArchitecture: amd64\n\n\
+         Package: zlib1g\nStatus: install ok installed\nSource: zlib\nVersion: 1:1.2.13-1\nArchitecture: amd64\n\n"
+    )
+}
+
+/// openssl's version in an image: of every second one the vulnerable one.
+fn openssl(number: usize) -> &'static str {
+    if number.is_multiple_of(2) { "3.0.8-1" } else { "3.0.9-1" }
+}
+
+struct Stage {
+    lab: Lab,
+    registry: Registry,
+    product: Product,
+    api: Client,
+    container: String,
+    token: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    /// A registry with its images, the product, and a container of one of the images.
+    async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir_in("/var/tmp")?;
+        let lab = Lab::start(LabOptions::fresh()?).await?;
+        let place = folder.path().join("registry");
+        std::fs::create_dir(&place)?;
+        let registry = Registry::start(&place, true).await?;
+        let base = Image::empty("base").file("/etc/os-release", RELEASE, 0o644);
+        for number in 0..IMAGES {
+            let status = installed(openssl(number));
+            // No two have the same configuration or layers: each is an image of its own.
+            let top = Image::empty("top")
+                .file("/var/lib/dpkg/status", status, 0o644)
+                .file("/app/number", number.to_string(), 0o644)
+                .user("65534");
+            registry.push(&format!("shop/web{number}"), "1.0", &[&base, &top]).await?;
+        }
+        registry.push("private/other", "1.0", &[&base]).await?;
+        let running = Image::busybox(RUNNING)?
+            .file("/etc/os-release", RELEASE, 0o644)
+            .file("/var/lib/dpkg/status", installed("3.0.8-1"), 0o644)
+            .command(&["/bin/sleep", "1000000"]);
+        lab.import(&running).await?;
+
+        let token = folder.path().join("token");
+        let (runtime_dir, token_file) = (lab.state_dir().display().to_string(), token.display().to_string());
+        let arguments = ["--runtime-state-dir", &runtime_dir, "--scanner-token-file", &token_file];
+        let product = Product::start(Options {
+            binary: nv_product::binary()?,
+            state_dir: folder.path().join("state"),
+            bpf_dir: PathBuf::from(format!("/sys/fs/bpf/nv-registry-scan-{}", std::process::id())),
+            containerd_socket: Some(lab.socket().to_owned()),
+            arguments: arguments.map(str::to_owned).to_vec(),
+            user: None,
+        })
+        .await?;
+        let api = product.login("Scan-Password-1").await?;
+        let pod = lab.pod("web-5f6d8b7c9-q8w7r", "shop", &[], RUNNING, &[]).await?;
+        let container = pod.container().id.clone();
+        let path = format!("/v1/workload/{container}");
+        api.wait_for(&path, SOON, |answer| answer.pointer("/workload/running")?.as_bool().filter(|on| *on))
+            .await?;
+        Ok(Self { lab, registry, product, api, container, token, folder })
+    }
+
+    /// A scanner that takes two tasks at a time, once it is linked.
+    async fn scanner(&self, name: &str, database: &std::path::Path) -> Result<Scanner> {
+        let scanner = Scanner::start(&self.product, &self.token, self.folder.path(), name, database, 2)?;
+        self.api.wait_for("/v1/scan/scanner", SOON, |answer| listed(answer, name).map(drop)).await?;
+        Ok(scanner)
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Result<()> {
+        let (status, answer) = self.api.call(Method::POST, path, Some(&body)).await?;
+        ensure!(status == StatusCode::OK, "POST {path}: {status} {answer}");
+        Ok(())
+    }
+
+    /// Waits until the summary of the registry is as wanted.
+    async fn registry_is(&self, wanted: impl Fn(&Summary) -> bool) -> Result<Summary> {
+        let found = self.api.wait_for("/v1/scan/registry/hub", SOON, |answer| {
+            Summary::of(answer).filter(|summary| wanted(summary))
+        });
+        Ok(found.await?.0)
+    }
+
+    /// The registry's images by repository.
+    async fn images(&self) -> Result<Vec<Value>> {
+        let mut answer = self.api.get("/v1/scan/registry/hub/images").await?;
+        let images = answer.get_mut("images").and_then(Value::as_array_mut).map(std::mem::take);
+        images.context("a list of images")
+    }
+
+    /// Waits until exactly these are what a report has, and says how long that took.
+    async fn report_has(&self, path: &str, wanted: &[&str], limit: Duration) -> Result<Duration> {
+        let are = |answer: &Value| {
+            let list = answer.pointer("/report/vulnerabilities")?.as_array()?;
+            let names: Vec<&str> = list.iter().filter_map(|found| found.get("name")?.as_str()).collect();
+            (names == wanted).then_some(())
+        };
+        Ok(self.api.wait_for(path, limit, are).await?.1)
+    }
+}
+
+/// Where the scans of a registry are.
+#[derive(Debug)]
+struct Summary {
+    status: String,
+    scanned: u64,
+    scheduled: u64,
+    scanning: u64,
+    failed: u64,
+    error: String,
+}
+
+impl Summary {
+    fn of(answer: &Value) -> Option<Self> {
+        let summary = answer.get("summary")?;
+        let text = |key: &str| summary.get(key).and_then(Value::as_str).map(str::to_owned);
+        let number = |key: &str| summary.get(key).and_then(Value::as_u64);
+        Some(Self {
+            status: text("status")?,
+            scanned: number("scanned")?,
+            scheduled: number("scheduled")?,
+            scanning: number("scanning")?,
+            failed: number("failed")?,
+            error: text("error_message")?,
+        })
+    }
+}
+
+/// A scanner in the list of them.
+fn listed(answer: &Value, name: &str) -> Option<Value> {
+    let list = answer.get("scanners")?.as_array()?;
+    list.iter().find(|scanner| scanner.get("server").and_then(Value::as_str) == Some(name)).cloned()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_scanners_images_are_done_by_another_and_a_newer_database_asks_the_registry_nothing()
+-> Result<()> {
+    let stage = Stage::start().await?;
+    let older = build_database(stage.folder.path(), "1.001", OPENSSL).await?;
+    let newer = build_database(stage.folder.path(), "1.002", &format!("{ZLIB}\n{OPENSSL}")).await?;
+    let mut first = stage.scanner("first", &older).await?;
+    let _second = stage.scanner("second", &older).await?;
+
+    let (user, password) = Registry::USER;
+    let config = json!({"name": "hub", "registry_type": "Docker Registry", "registry": stage.registry.url(),
+        "filters": ["shop/*"], "auth": {"username": user, "password": password},
+        "scan": {"scan_layers": true, "rescan_after_db_update": true}});
+    stage.post("/v2/scan/registry", json!({ "config": config })).await?;
+    stage.post("/v1/scan/registry/hub/scan", json!({})).await?;
+    // Both are at it; then one stands still with two images in its hands, and is killed.
+    stage.registry_is(|now| now.scanned >= 1).await?;
+    first.hold()?;
+    let all = u64::try_from(IMAGES)?;
+    let held = stage.registry_is(|now| now.scanning == 2 && now.scanned == all - 2).await?;
+    ensure!(held.scheduled == 0, "{held:?}");
+    first.kill().await?;
+    let done = stage.registry_is(|now| now.status == "idle" && now.scanned == all).await?;
+    ensure!(done.failed == 0 && done.error.is_empty(), "{done:?}");
+
+    // Each image has the report of what is in it, and its layers theirs.
+    let images = stage.images().await?;
+    ensure!(images.len() == IMAGES, "the filter leaves the others out: {images:?}");
+    for number in 0..IMAGES {
+        let repository = format!("shop/web{number}");
+        let image = images.iter().find(|image| text(image, "repository") == repository);
+        let image = image.with_context(|| format!("{repository} is not listed"))?;
+        ensure!(text(image, "status") == "finished" && text(image, "base_os") == "debian:12", "{image}");
+        let id = text(image, "image_id");
+        let wanted: &[&str] = if openssl(number) == "3.0.8-1" { &["CVE-2023-1"] } else { &[] };
+        stage.report_has(&format!("/v1/scan/registry/hub/image/{id}"), wanted, Duration::ZERO).await?;
+        let layers = stage.api.get(&format!("/v1/scan/registry/hub/layers/{id}")).await?;
+        let layers = layers.pointer("/report/layers").and_then(Value::as_array).context("layers")?;
+        let counts: Vec<usize> = layers
+            .iter()
+            .map(|layer| layer.get("vulnerabilities").and_then(Value::as_array).map_or(0, Vec::len))
+            .collect();
+        ensure!(counts == [0, wanted.len()], "{repository}: {layers:?}");
+    }
+    let scanners = stage.api.get("/v1/scan/scanner").await?;
+    ensure!(listed(&scanners, "first").is_none(), "{scanners}");
+    let second = listed(&scanners, "second").context("the second scanner")?;
+    ensure!(second.get("scanned_images").and_then(Value::as_u64) >= Some(2), "{second}");
+    let summary = stage.api.get("/v1/scan/registry/hub").await?.to_string();
+    ensure!(!summary.contains(password), "an answer has no password");
+
+    // What runs is listed once by its node.
+    let workload = format!("/v1/scan/workload/{}", stage.container);
+    stage.post(&workload, Value::Null).await?;
+    stage.report_has(&workload, &["CVE-2023-1"], SOON).await?;
+
+    // A newer database: zlib became vulnerable. What everything has is known: the registry is asked nothing.
+    let asked = stage.registry.requests()?;
+    ensure!(asked > IMAGES, "its log tells of requests: {asked}");
+    let updated = update_database(&stage.product, &stage.token, stage.folder.path(), &newer).await?;
+    ensure!(updated.status.success(), "{}", String::from_utf8_lossy(&updated.stderr));
+    let took = stage.report_has(&workload, &["CVE-2023-1", "CVE-2023-2"], AT_ONCE).await?;
+    eprintln!("a newer database named the container after {took:?}");
+    let images = stage.images().await?;
+    for image in &images {
+        let path = format!("/v1/scan/registry/hub/image/{}", text(image, "image_id"));
+        let has = |answer: &Value| {
+            let list = answer.pointer("/report/vulnerabilities")?.as_array()?;
+            list.iter().any(|found| text(found, "name") == "CVE-2023-2").then_some(())
+        };
+        stage.api.wait_for(&path, SOON, has).await?;
+    }
+    ensure!(stage.registry.requests()? == asked, "the registry was asked something");
+
+    // What was found outlives the controller.
+    let Stage { lab, mut product, registry, .. } = stage;
+    product.kill().await?;
+    product.restart().await?;
+    let api = product.login("Scan-Password-1").await?;
+    let known = Summary::of(&api.get("/v1/scan/registry/hub").await?).context("a summary")?;
+    ensure!(known.scanned == all && known.failed == 0, "{known:?}");
+    ensure!(registry.requests()? == asked, "the registry was asked something");
+    lab.stop().await?;
+    Ok(())
+}
