@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nv_config::Settings;
 use nv_model::node::Capabilities;
 
-use crate::oci_hook::{self, HookLine};
+use crate::identity::oci_hook::{self, HookLine};
 use crate::privileges::{self, Needs};
 use crate::{Budget, EnforcerConfig, EnforcerError, JoinToken, Launcher};
 

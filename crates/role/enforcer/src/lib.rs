@@ -5,67 +5,54 @@
 //! **inspector** ([`inspector_main`]: reads copies of packets, and may do nothing else). What the keeper pinned goes on
 //! judging by the last policy when all are gone.
 //!
-//! Follow an exec: `nv_probe` ring → `Agent::process_events` → `outbox` → `link`. Follow a packet: kernel verdict →
-//! `nv_capture` ring or sweep → `Agent::network_events` → the same. Follow a policy: `link` → `Agent::policy` →
-//! `kernel::Kernel::apply` → tables, disk, acknowledgement.
+//! The folders are the way that data goes: [`intake`] (what the kernel and the runtimes tell) → [`identity`] (whose it is) →
+//! [`policy`] (what is decided) → [`activity`] (what goes on, folded) → [`uplink`] (what is sent). [`agent`] leads it from
+//! one to the next; [`keeper`] and [`inspector`] are the other two processes.
+//!
+//! Follow an exec: `nv_probe` ring → `intake::records` → `Agent::process_events` → `uplink::outbox` → `uplink::link`. Follow
+//! a packet: kernel verdict → `nv_capture` ring or sweep → `Agent::network_events` → the same. Follow a policy:
+//! `uplink::link` → `Agent::policy` → `policy::kernel::Kernel::apply` → tables, disk, acknowledgement.
 
+mod activity;
 mod agent;
-mod applications;
-mod attribution;
-mod backlog;
-mod callers;
-mod captures;
-mod cgroup_watch;
 pub mod command;
-mod connections;
-mod gate;
-mod hashes;
-mod held;
-mod ingress;
+mod config;
+mod identity;
 mod inspector;
-mod installed;
-mod inventory;
-mod join;
+mod intake;
 mod keeper;
-mod kernel;
-mod leaving;
-mod link;
-mod load;
 mod node;
-mod oci_hook;
-mod outbox;
-mod placer;
+mod policy;
 pub mod privileges;
-mod processes;
-mod records;
-mod runtimes;
 #[cfg(test)]
 mod testing;
-mod usage;
-mod users;
-mod worth;
+mod uplink;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+pub use config::{Budget, EnforcerConfig, EnforcerError};
 pub use inspector::inspector_main;
-pub use join::{JoinError, JoinToken};
 pub use keeper::{KeeperError, Launcher, Tried, keeper_main, launcher_main, try_each};
 use nv_model::node::Capabilities;
 use nv_telemetry::Clock;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+pub use uplink::join::{JoinError, JoinToken};
 
 use crate::agent::{Agent, Setup};
-use crate::backlog::Tally;
-use crate::held::{Held, HeldError};
+use crate::identity::oci_hook;
+use crate::identity::placer::Placement;
+use crate::intake::backlog::Tally;
+use crate::intake::records::Readers;
+use crate::intake::{records, runtimes};
 use crate::keeper::Keeper;
-use crate::link::{Dial, LinkEvent};
-use crate::placer::Placement;
-use crate::records::Readers;
+use crate::policy::held::Held;
+use crate::uplink::link::{Dial, LinkEvent};
+use crate::uplink::{join, link};
 
 /// Batches of records that may wait for the agent, for each ring.
 const MAX_WAITING: usize = 64;
@@ -77,78 +64,6 @@ const MAX_HEARD: usize = 256;
 const MAX_PROGRAMS: usize = 4096;
 /// New and removed cgroups that may wait for the agent.
 const MAX_CGROUP_NEWS: usize = 1024;
-
-/// What the enforcer needs to run.
-#[derive(Debug)]
-pub struct EnforcerConfig {
-    /// Folder for certificate and policy; made with mode 0700.
-    pub state_dir: PathBuf,
-    /// `host:port` of the controller's gRPC server.
-    pub controller: String,
-    /// What buys this node its certificate.
-    pub join: JoinToken,
-    /// Folder on the BPF file system.
-    pub bpf_dir: PathBuf,
-    /// The runtime's socket; `None` to look for one.
-    pub runtime_socket: Option<PathBuf>,
-    /// Docker's socket; `None` to look for it. When either is named, no other is looked for.
-    pub docker_socket: Option<PathBuf>,
-    /// Where the runtime keeps the bundles of running containers; `None` for its usual place.
-    pub runtime_state_dir: Option<PathBuf>,
-    /// Networks that only services have addresses of, at most 16.
-    pub service_ranges: Vec<ipnet::IpNet>,
-    /// What starts keepers.
-    pub launcher: Arc<Launcher>,
-    /// What the enforcer may use before it leaves out what is least worth.
-    pub budget: Budget,
-    /// The log filter that the process was started with, to be shown.
-    pub log_level: String,
-}
-
-/// What the enforcer may use.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Budget {
-    /// CPU time of agent and keeper, as a share of one CPU.
-    pub cpu: f64,
-    /// Resident memory of the agent's process and the keeper, in bytes.
-    pub memory: u64,
-}
-
-/// Why the enforcer does not run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnforcerError {
-    /// The state directory.
-    #[error("state directory {}", .path.display())]
-    StateDir {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The machine has no id.
-    #[error("this machine has no id: neither /etc/machine-id nor a boot id can be read")]
-    NoNodeId,
-    /// The policy that was held.
-    #[error(transparent)]
-    Held(Box<dyn std::error::Error + Send + Sync>),
-    /// The keeper.
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
-    /// Privileges could not be given away.
-    #[error(transparent)]
-    Privileges(#[from] privileges::PrivilegesError),
-    /// A thread could not be started.
-    #[error("a thread for the kernel's records")]
-    Thread(#[source] std::io::Error),
-}
-
-impl From<HeldError> for EnforcerError {
-    fn from(error: HeldError) -> Self {
-        Self::Held(Box::new(error))
-    }
-}
 
 /// What this machine's kernel allows: every mechanism of `from_tier` and later ones is loaded and fired. Needs root; takes about a second.
 #[must_use]

@@ -65,7 +65,7 @@ pub(crate) fn ran(path: &str, verdict: Verdict) -> Observation {
         rule_uuid: String::new(),
         pid: 1,
         parent_pid: 0,
-        name: crate::processes::last_part(path),
+        name: crate::activity::processes::last_part(path),
         path: path.to_owned(),
         command: String::new(),
         real_uid: 0,

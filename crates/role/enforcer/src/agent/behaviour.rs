@@ -12,9 +12,9 @@ use nv_model::verdict::Verdict;
 use nv_policy::behaviour::Finding;
 
 use super::{Agent, FOLD_INCIDENTS, MAX_FOLDED};
-use crate::hashes::{Hashed, Job, hex};
-use crate::inventory::Owner;
-use crate::processes::Process;
+use crate::activity::hashes::{Hashed, Job, hex};
+use crate::activity::processes::Process;
+use crate::identity::inventory::Owner;
 
 /// Most scans whose process is waited for; beyond it they are told without.
 const MAX_SCANNERS: usize = 64;
@@ -156,7 +156,7 @@ impl Agent {
             command: program.command.clone(),
             real_uid: uid,
             effective_uid: euid,
-            user: crate::users::name_of(who.pid, uid),
+            user: crate::identity::users::name_of(who.pid, uid),
             parent_name: parent.name.clone(),
             parent_path: parent.path.clone(),
             drifted: false,

@@ -7,7 +7,7 @@ use nv_model::question::{Answer, AnswerError, CaptureQuestion};
 use nv_packet::filter::FilterError;
 
 use super::{Agent, Later};
-use crate::captures::{MAX_FILES, Plan};
+use crate::activity::captures::{MAX_FILES, Plan};
 
 type Answered = Result<Answer, AnswerError>;
 

@@ -10,7 +10,7 @@ use nv_policy::decide::{Call, ProgramFacts};
 use nv_probe::events::{DeedEvent, Exec};
 
 use super::Agent;
-use crate::inventory::Owner;
+use crate::identity::inventory::Owner;
 
 /// Most that wait; what is beyond is told as the host's, like what nobody claims in time.
 const MAX_EARLY: usize = 1024;

@@ -10,10 +10,10 @@ use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::file;
 
 use super::{Agent, FOLD_INCIDENTS, Later, MAX_FOLDED};
-use crate::inventory::Owner;
+use crate::activity::processes::Process;
+use crate::identity::inventory::Owner;
 use crate::keeper::{Place, Rules, Seen, Watch, Watched};
-use crate::kernel::{self, new_services};
-use crate::processes::Process;
+use crate::policy::kernel::{self, new_services};
 
 impl Agent {
     /// Has the keeper watch what the policy says of what runs, when that is another than what it watches. One request is
@@ -105,7 +105,7 @@ impl Agent {
         let or = |told: String, known: &str| if told.is_empty() { known.to_owned() } else { told };
         let (known, parent) = (known.program, parent.program);
         self.tell(Observation::File(Box::new(FileObservation {
-            user: crate::users::name_of(seen.pid, seen.real_uid),
+            user: crate::identity::users::name_of(seen.pid, seen.real_uid),
             workload: seen.workload,
             group: seen.group,
             rule_group: seen.rule_group,

@@ -14,9 +14,9 @@ use nv_model::verdict::Verdict;
 
 use super::rules::Told;
 use super::{Agent, Later};
-use crate::applications::Applications;
+use crate::activity::applications::Applications;
 use crate::inspector::{self, Connection, Counts, Heard, Inspector, Sums};
-use crate::kernel;
+use crate::policy::kernel;
 
 /// How long it is until an inspector is started in the place of one that has ended.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use nv_model::observation::Observation;
 use nv_model::workload::ListeningPort;
 
 use super::{Agent, Later};
-use crate::inventory::is_link_local;
+use crate::identity::inventory::is_link_local;
 
 impl Agent {
     /// Has the keeper look up the interfaces of a workload that has a network of its own: entering a namespace takes a

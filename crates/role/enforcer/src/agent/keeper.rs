@@ -7,9 +7,9 @@ use std::time::Duration;
 use nv_model::name::WorkloadId;
 
 use super::{Agent, Later, Renewed, Seating};
-use crate::inventory::Attached;
+use crate::identity::inventory::Attached;
+use crate::intake::records::{self, Readers};
 use crate::keeper::Keeper;
-use crate::records::{self, Readers};
 
 impl Agent {
     /// Has the keeper put the network programs on an interface.
@@ -89,7 +89,7 @@ impl Agent {
             seating.renew(new);
         }
         if let Some(files) = renewed.files
-            && let Err(error) = crate::records::read_files(files, self.setup.file_records.clone())
+            && let Err(error) = crate::intake::records::read_files(files, self.setup.file_records.clone())
         {
             tracing::error!(%error, "what happens to files is not reported");
         }

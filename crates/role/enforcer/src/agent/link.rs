@@ -5,7 +5,7 @@ use nv_wire::Greeting;
 use nv_wire::enforcer::v1 as proto;
 
 use super::Agent;
-use crate::link::LinkEvent;
+use crate::uplink::link::LinkEvent;
 
 impl Agent {
     /// Something happened on the link.
@@ -79,7 +79,7 @@ impl Agent {
         }
         while let Some(link) = &self.link {
             // Some places stay free for acknowledgements and signs of life, which do not wait.
-            if link.capacity() <= crate::link::RESERVED {
+            if link.capacity() <= crate::uplink::link::RESERVED {
                 return;
             }
             // A place in the queue first: what was taken out of the outbox must not be lost.

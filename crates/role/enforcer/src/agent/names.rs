@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Agent;
 use crate::inspector::Connection;
-use crate::kernel::KernelError;
+use crate::policy::kernel::KernelError;
 
 /// Least and longest time that a name holds, in seconds, whatever its answer says: programs keep addresses for longer
 /// than they were told to.

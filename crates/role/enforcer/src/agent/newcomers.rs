@@ -6,8 +6,8 @@ use nv_model::name::GroupName;
 use nv_model::workload::Workload;
 
 use super::Agent;
-use crate::kernel::new_services;
-use crate::placer::CgroupNews;
+use crate::identity::placer::CgroupNews;
+use crate::policy::kernel::new_services;
 
 /// Top cgroups in which container engines make theirs, and nothing else runs.
 const ENGINES: [&str; 3] = ["kubepods", "kubepods.slice", "docker"];
@@ -79,7 +79,8 @@ impl Agent {
             above = parent;
             let folder = root.join(parent);
             let Ok(id) = nv_probe::cgroup::id(&folder) else { continue };
-            let is_containers = matches!(self.inventory.owner(id), crate::inventory::Owner::Workload(_));
+            let is_containers =
+                matches!(self.inventory.owner(id), crate::identity::inventory::Owner::Workload(_));
             if is_containers || self.parents.contains(&id) {
                 continue;
             }

@@ -9,9 +9,9 @@ use nv_telemetry::chain;
 
 use super::newcomers::is_engines;
 use super::{Agent, Place};
-use crate::inventory::Owner;
-use crate::kernel::{identity_of_new, new_services};
-use crate::placer::is_known;
+use crate::identity::inventory::Owner;
+use crate::identity::placer::is_known;
+use crate::policy::kernel::{identity_of_new, new_services};
 
 impl Agent {
     /// The profile number of a group; that of new services when the policy does not know it.
@@ -94,7 +94,7 @@ impl Agent {
     /// Tells the kernel what has started a container from before the programs: the parent of its first process.
     fn tell_starter(&self, workload: &Workload) {
         let Some(kernel) = self.setup.kernel.as_ref().filter(|_| workload.pid != 0) else { return };
-        let parent = crate::processes::parent_of(workload.pid);
+        let parent = crate::activity::processes::parent_of(workload.pid);
         // Process 1 adopts whoever has lost his parent, so it says nothing.
         let Some(parent) = parent.filter(|parent| *parent > 1) else { return };
         let told = match nv_probe::file::program_of(parent) {

@@ -8,8 +8,8 @@ use nv_model::policy::{DeltaError, IdentityId, IdentityKind, NodePolicy, PolicyD
 use nv_wire::enforcer::v1 as proto;
 
 use super::Agent;
-use crate::held::Held;
-use crate::kernel;
+use crate::policy::held::Held;
+use crate::policy::kernel;
 
 impl Agent {
     /// Writes the held policy to the kernel.

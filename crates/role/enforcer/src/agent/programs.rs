@@ -11,9 +11,9 @@ use nv_policy::behaviour::Finding;
 
 use super::early::Early;
 use super::{Agent, LEARN_AGAIN, MAX_FOLDED, MAX_LEARNED};
-use crate::inventory::Owner;
-use crate::kernel::new_services;
-use crate::processes::{Past, Process, Program, last_part};
+use crate::activity::processes::{Past, Process, Program, last_part};
+use crate::identity::inventory::Owner;
+use crate::policy::kernel::new_services;
 
 impl Agent {
     /// Records of the process programs.
@@ -118,7 +118,7 @@ impl Agent {
         if !findings.is_empty() {
             let mut seen = self.observed(&exec, workload.clone(), group.clone(), &parent);
             if seen.user.is_empty() {
-                seen.user = crate::users::name_of(exec.parent_pid, exec.uid);
+                seen.user = crate::identity::users::name_of(exec.parent_pid, exec.uid);
             }
             for finding in findings {
                 self.suspicious(finding, seen.clone());
@@ -177,7 +177,7 @@ impl Agent {
             rule_uuid,
             user: if exec.verdict != Verdict::Learn {
                 // The denied process is gone; its parent has the same file system.
-                crate::users::name_of(exec.parent_pid, exec.uid)
+                crate::identity::users::name_of(exec.parent_pid, exec.uid)
             } else {
                 String::new()
             },

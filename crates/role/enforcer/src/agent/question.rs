@@ -8,8 +8,8 @@ use nv_model::question::{Answer, AnswerError, Question};
 use nv_wire::enforcer::v1 as proto;
 
 use super::{Agent, Later};
-use crate::inventory::Owner;
-use crate::processes::{Listing, list};
+use crate::activity::processes::{Listing, list};
+use crate::identity::inventory::Owner;
 
 /// Places of the link's queue that answers leave free for acknowledgements of policy and signs of life.
 const LEFT_FREE: usize = 4;

@@ -12,7 +12,7 @@ use nv_model::policy::IdentityId;
 use nv_model::verdict::Mechanism;
 
 use super::{Agent, Later};
-use crate::inventory::is_link_local;
+use crate::identity::inventory::is_link_local;
 use crate::keeper::{Keeper, QueueCounts, Wanted};
 
 /// What the keeper was asked for, by interface.

@@ -8,8 +8,8 @@ use nv_model::policy::{IdentityId, NodePolicy};
 use nv_policy::layer7::Layer7;
 
 use super::Agent;
+use crate::identity::inventory::Inventory;
 use crate::inspector::{Rules, Using, Watched};
-use crate::inventory::Inventory;
 
 /// What the inspector was told of rules, and what it said to it.
 #[derive(Debug, Default)]

@@ -36,7 +36,7 @@ impl Seating {
     pub(crate) fn start(socket: OwnedFd, told: mpsc::Sender<Told>) -> Result<Self, EnforcerError> {
         rustix::io::ioctl_fionbio(&socket, false).map_err(|errno| EnforcerError::Thread(errno.into()))?;
         let read = socket.try_clone().map_err(EnforcerError::Thread)?;
-        crate::records::read_programs(read, told)?;
+        crate::intake::records::read_programs(read, told)?;
         Ok(Self { socket, seats: Seats::default(), changed: false })
     }
 

@@ -12,9 +12,9 @@ use nv_model::verdict::Verdict;
 
 use super::Agent;
 use super::inspection::connection_of;
-use crate::attribution::{Destination, Opener};
-use crate::inventory::Owner;
-use crate::kernel;
+use crate::identity::attribution::{Destination, Opener};
+use crate::identity::inventory::Owner;
+use crate::policy::kernel;
 
 /// Most stopped connects of containers that are not told yet that wait for the next sweep.
 const MAX_EARLY: usize = 1024;

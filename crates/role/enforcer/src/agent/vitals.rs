@@ -11,8 +11,8 @@ use nv_telemetry::ProcessUse;
 use nv_wire::enforcer::v1 as proto;
 
 use super::Agent;
-use crate::load::Sample;
-use crate::outbox::MAX_WAITING;
+use crate::uplink::load::Sample;
+use crate::uplink::outbox::MAX_WAITING;
 
 impl Agent {
     /// Every second: whether more or less has to be left out.

@@ -10,7 +10,7 @@ use nv_telemetry::chain;
 
 use super::interfaces::with_mapped;
 use super::{Agent, Later, MAX_RUNNING, RETIRE_AFTER_LIST};
-use crate::processes::last_part;
+use crate::activity::processes::last_part;
 
 /// The contract's name of a platform that is Docker and nothing above it.
 const DOCKER_PLATFORM: &str = "Docker";

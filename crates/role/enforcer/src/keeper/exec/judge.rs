@@ -156,7 +156,7 @@ impl Warden {
             uid: facts.real_uid,
             euid: facts.effective_uid,
             filename: program.path.clone(),
-            name: crate::processes::last_part(&program.path),
+            name: crate::activity::processes::last_part(&program.path),
             truncated: !program.whole,
             command: if how.late { facts.command.clone() } else { String::new() },
             parent_name: super::super::guard::who::facts(facts.parent).name,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use nv_model::observation::{Observation, Sequence};
 use nv_model::vitals::Drops;
 
-use crate::worth::{self, Worth};
+use crate::uplink::worth::{self, Worth};
 
 /// Most observations that wait. At about 500 bytes each this is 16 MiB.
 pub(crate) const MAX_WAITING: usize = 32_768;

@@ -11,7 +11,7 @@ use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy, WorkloadP
 use nv_model::profile::EffectiveProfile;
 use nv_policy::lower::{self, NetworkTables, ProcessTables, ProfileNumbers, RuleRef, TooManyRows};
 
-use crate::inventory::Inventory;
+use crate::identity::inventory::Inventory;
 
 /// Rows of network rules that the kernel's table holds.
 const MAX_NETWORK_RULES: usize = 262_144;
@@ -75,7 +75,7 @@ impl Kernel {
         let rows = process_rows(&processes);
         let ask_for_callers = rows.ask_for_callers();
         if ask_for_callers {
-            crate::callers::keep(&self.process).map_err(KernelError::Process)?;
+            crate::policy::callers::keep(&self.process).map_err(KernelError::Process)?;
         }
         let replaced = self.process.replace(&rows).map_err(KernelError::Process)?;
         if replaced.refused > 0 {

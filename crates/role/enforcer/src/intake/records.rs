@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::EnforcerError;
-use crate::backlog::{Backlog, Tally};
-use crate::cgroup_watch::CgroupWatch;
+use crate::identity::oci_hook::Desk;
+use crate::identity::placer::{CgroupNews, Placement, Placer};
+use crate::intake::backlog::{Backlog, Tally};
+use crate::intake::cgroup_watch::CgroupWatch;
 use crate::keeper::{KeeperError, Named, ProtocolError, Seen, Told, receive};
-use crate::kernel::Kernel;
-use crate::oci_hook::Desk;
-use crate::placer::{CgroupNews, Placement, Placer};
+use crate::policy::kernel::Kernel;
 
 /// Where records go.
 #[derive(Clone)]

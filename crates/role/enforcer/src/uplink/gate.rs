@@ -5,7 +5,7 @@ use std::time::Duration;
 use nv_model::observation::Observation;
 use nv_model::vitals::{Drops, Shedding};
 
-use crate::worth::{self, Kind, Worth};
+use crate::uplink::worth::{self, Kind, Worth};
 
 /// Most observations of a kind told in a second, in the long run; as many again at once. A controller takes some
 /// ten thousand a second of all its nodes.

@@ -52,7 +52,8 @@ pub(crate) fn list(listing: Listing) -> Vec<ProcessEntry> {
     for (pid, process) in living {
         // Its end is not told yet, or the record of it was lost.
         let Some(stat) = Stat::of(pid) else { continue };
-        let user = users.entry(process.uid).or_insert_with(|| crate::users::name_of(pid, process.uid));
+        let user =
+            users.entry(process.uid).or_insert_with(|| crate::identity::users::name_of(pid, process.uid));
         entries.push(ProcessEntry {
             parent: stat.parent,
             process_group: stat.process_group,

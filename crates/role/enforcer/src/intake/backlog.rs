@@ -11,7 +11,7 @@ use nv_probe::events::Reading;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::worth::{Kind, Worth};
+use crate::uplink::worth::{Kind, Worth};
 
 /// Most records that wait. At about 400 bytes each this is 6 MiB.
 const MAX_WAITING: usize = 16_384;

@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use crate::placer::{Rows, is_known};
+use crate::identity::placer::{Rows, is_known};
 
 /// Name of the socket in the enforcer's folder of the state directory.
 pub(crate) const SOCKET: &str = "oci.sock";

@@ -22,7 +22,7 @@ use nv_runtime::Identifiers;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::kernel::{identity_of_new, new_services};
+use crate::policy::kernel::{identity_of_new, new_services};
 
 /// Most news that wait for the agent; what is beyond is dropped, and the runtime's own word stands for it.
 const MAX_WAITING: usize = 8_192;
