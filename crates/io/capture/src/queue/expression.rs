@@ -8,9 +8,14 @@ const NESTED: u16 = 0x8000;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
-/// Value of `nft_registers`: where a verdict stands, and the one register that rules of ours work with.
+/// Values of `nft_registers`: where a verdict stands, and the last of the four large ones, which a rule works with.
 const VERDICT_REGISTER: u32 = 0;
-const REGISTER: u32 = 1;
+const REGISTER: u32 = 4;
+/// The first of the small ones, of four bytes each: from here on stand the ends of a connection.
+const ENDS: u32 = 8;
+
+/// The header of a fragment.
+const FRAGMENT: u8 = 44;
 
 /// What a packet is asked for (`nft_meta_keys`).
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +23,64 @@ pub(super) enum Meta {
     Mark = 3,
     InInterface = 4,
     OutInterface = 5,
+    Family = 15,
     Layer4 = 16,
+}
+
+/// A family of addresses, and where they stand in its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Four,
+    Six,
+}
+
+impl Family {
+    pub(super) const ALL: [Self; 2] = [Self::Four, Self::Six];
+
+    /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+    fn number(self) -> u8 {
+        match self {
+            Self::Four => 2,
+            Self::Six => 10,
+        }
+    }
+    /// Bytes of an address, and where a packet has its source and its destination.
+    fn addresses(self) -> (u32, u32, u32) {
+        match self {
+            Self::Four => (4, 12, 16),
+            Self::Six => (16, 8, 24),
+        }
+    }
+    /// The register behind both addresses and both ports, for the protocol.
+    fn protocol_register(self) -> u32 {
+        match self {
+            Self::Four => ENDS + 4,
+            Self::Six => ENDS + 10,
+        }
+    }
+    /// Bytes of a connection's ends: addresses, ports, and the protocol, each in registers of its own.
+    pub(super) fn ends_bytes(self) -> u32 {
+        match self {
+            Self::Four => 20,
+            Self::Six => 44,
+        }
+    }
+}
+
+/// Which way a packet's ends are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As they stand.
+    Its,
+    /// As those of a packet that comes back.
+    Back,
+}
+
+/// What is done to a set (`nft_dynset_ops`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Add = 0,
+    Delete = 2,
 }
 
 /// How two values are compared (`nft_cmp_ops`).
@@ -54,21 +116,64 @@ impl Expressions {
     pub(super) fn set_mark(self) -> Self {
         self.add("meta", &[(2, &be(Meta::Mark as u32)), (3, &be(REGISTER))])
     }
-    /// Loads the mark of the packet's connection (`NFT_CT_MARK`). A packet without one ends the rule.
-    pub(super) fn connection_mark(self) -> Self {
-        self.add("ct", &[(1, &be(REGISTER)), (2, &be(3))])
+    /// Goes on only with packets of this family, and of this protocol, whose number stands where the ends have it then.
+    pub(super) fn of(self, family: Family, protocol: Option<u8>) -> Self {
+        let at = family.protocol_register();
+        let rule = self.meta(Meta::Family).compare(Compare::Equal, &[family.number()]);
+        let rule = rule.add("meta", &[(2, &be(Meta::Layer4 as u32)), (1, &be(at))]);
+        match protocol {
+            Some(protocol) => rule.compare_at(at, Compare::Equal, &[protocol]),
+            None => rule,
+        }
     }
-    /// Sets it from the register.
-    pub(super) fn set_connection_mark(self) -> Self {
-        self.add("ct", &[(2, &be(3)), (4, &be(REGISTER))])
+    /// Goes on only with fragments of IPv6, whatever they are of (`NFT_EXTHDR_F_PRESENT`).
+    pub(super) fn fragment(self) -> Self {
+        let rule = self.meta(Meta::Family).compare(Compare::Equal, &[Family::Six.number()]);
+        let fields: [(u16, &[u8]); 5] =
+            [(1, &be(REGISTER)), (2, &[FRAGMENT]), (3, &be(0)), (4, &be(1)), (5, &be(1))];
+        rule.add("exthdr", &fields).compare(Compare::Equal, &[1])
+    }
+    /// Loads the addresses and ports of a packet [`Self::of`] this family. One that has no ports ends the rule.
+    pub(super) fn ends(self, family: Family, way: Way) -> Self {
+        let (length, source, destination) = family.addresses();
+        let second = ENDS + length / 4;
+        let ports = second + length / 4;
+        let (source_port, destination_port) = (0, 2);
+        let (one, other) = match way {
+            Way::Its => ((source, source_port), (destination, destination_port)),
+            Way::Back => ((destination, destination_port), (source, source_port)),
+        };
+        // 1: network header, 2: transport header.
+        self.load(ENDS, 1, one.0, length).load(second, 1, other.0, length).load(ports, 2, one.1, 2).load(
+            ports + 1,
+            2,
+            other.1,
+            2,
+        )
+    }
+    /// Goes on only if the loaded ends are in this set.
+    pub(super) fn are_in(self, set: &str) -> Self {
+        self.add("lookup", &[(1, &terminated(set)), (2, &be(ENDS))])
+    }
+    /// Adds the loaded ends to a set, or deletes them. A set that is full ends the rule.
+    pub(super) fn change(self, change: Change, set: &str) -> Self {
+        self.add("dynset", &[(1, &terminated(set)), (3, &be(change as u32)), (4, &be(ENDS))])
     }
     /// Loads `length` bytes of the transport header (`NFT_PAYLOAD_TRANSPORT_HEADER`).
     pub(super) fn transport(self, offset: u32, length: u32) -> Self {
-        self.add("payload", &[(1, &be(REGISTER)), (2, &be(2)), (3, &be(offset)), (4, &be(length))])
+        self.load(REGISTER, 2, offset, length)
+    }
+    fn load(self, register: u32, header: u32, offset: u32, length: u32) -> Self {
+        let fields: [(u16, &[u8]); 4] =
+            [(1, &be(register)), (2, &be(header)), (3, &be(offset)), (4, &be(length))];
+        self.add("payload", &fields)
     }
     /// Goes on only if the register compares so.
     pub(super) fn compare(self, how: Compare, value: &[u8]) -> Self {
-        self.add("cmp", &[(1, &be(REGISTER)), (2, &be(how as u32)), (3 | NESTED, &data(value))])
+        self.compare_at(REGISTER, how, value)
+    }
+    fn compare_at(self, register: u32, how: Compare, value: &[u8]) -> Self {
+        self.add("cmp", &[(1, &be(register)), (2, &be(how as u32)), (3 | NESTED, &data(value))])
     }
     /// Keeps the bits of `mask` in the register, and turns those of `flip`.
     pub(super) fn bits(self, mask: &[u8], flip: &[u8]) -> Self {
@@ -165,7 +270,7 @@ mod tests {
         let fields: Vec<_> = attributes(compare, 0).collect();
         assert_eq!(fields[0], (NFTA_EXPR_NAME, &b"cmp\0"[..]));
         let data: Vec<_> = attributes(fields[1].1, 0).collect();
-        assert_eq!(data[0], (1, &[0, 0, 0, 1][..]), "the register");
+        assert_eq!(data[0], (1, &[0, 0, 0, 4][..]), "the register");
         assert_eq!(attributes(data[2].1, 0).next(), Some((1, &[6][..])), "the value");
     }
 }

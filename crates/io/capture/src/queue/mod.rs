@@ -4,11 +4,11 @@
 //! packet ─► rules of nftables ─► queue ─► QueueReader (who inspects; no privilege) ─ Answer ─► Queue (CAP_NET_ADMIN) ─► kernel
 //!             │ clean: past it                                                          │ late or dead: as OnFault says
 //!             │ cut: refused                                                            ▼
-//!             └◄──────────────── mark of the connection ◄───────────────── keep ◄─── mark of the packet
+//!             └◄──────────────── sets of connections ◄─────────────── the rules again ◄─── mark of the packet
 //! ```
 //!
 //! The kernel wants `CAP_NET_ADMIN` of whoever answers, not only of whoever opened the socket, so that reading and
-//! answering can be two processes. What connection tracking does not know is asked about packet by packet.
+//! answering can be two processes.
 
 mod answer;
 mod expression;
@@ -49,6 +49,8 @@ const NFQA_CFG_F_FAIL_OPEN: u32 = 1;
 const NFQA_CFG_F_GSO: u32 = 4;
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
+/// The rules that have asked look at the packet once more.
+const NF_REPEAT: u32 = 4;
 
 /// Most packets of a pod that wait at one time; what comes beyond goes as [`OnFault`] says, and the kernel counts it.
 const MAX_WAITING: u32 = 1024;
@@ -80,7 +82,7 @@ pub enum QueueError {
     /// The queue's socket cannot be opened; that takes `CAP_NET_ADMIN` and `CONFIG_NETFILTER_NETLINK_QUEUE`.
     #[error("a queue for packets cannot be opened")]
     Socket(#[source] io::Error),
-    /// The rules cannot be put; that takes `CAP_NET_ADMIN`, nf_tables and connection tracking.
+    /// The rules cannot be put; that takes `CAP_NET_ADMIN` and nf_tables with sets that rules change (Linux 5.4).
     #[error("the rules that lead packets into the queue cannot be put")]
     Rules(#[source] io::Error),
 }
@@ -170,7 +172,7 @@ impl Queue {
     pub fn renew(&mut self, on_fault: OnFault) -> Result<(), QueueError> {
         let epoch = self.epoch.next();
         let bypass = on_fault == OnFault::Pass;
-        rules::replace(&mut self.rules, self.number, bypass, epoch, self.dialect)
+        rules::replace(&mut self.rules, self.number, bypass, (self.epoch, epoch), self.dialect)
             .map_err(QueueError::Rules)?;
         self.epoch = epoch;
         if on_fault != self.on_fault {
@@ -208,10 +210,10 @@ impl Queue {
     fn verdict(&self, answer: Answer) -> Request {
         let (verdict, mark) = match answer.fate {
             Fate::Pass => (NF_ACCEPT, None),
-            Fate::Clean => (NF_ACCEPT, Some(self.epoch.clean())),
+            Fate::Clean => (NF_REPEAT, Some(self.epoch.clean())),
             Fate::Drop => (NF_DROP, None),
-            // The rule behind the queue refuses it.
-            Fate::Cut => (NF_ACCEPT, Some(CUT)),
+            // The rules refuse it.
+            Fate::Cut => (NF_REPEAT, Some(CUT)),
         };
         let request = about(NFQNL_MSG_VERDICT, self.number)
             .attribute(NFQA_VERDICT_HDR, &verdict_header(verdict, answer.packet));

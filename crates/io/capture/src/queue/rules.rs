@@ -1,26 +1,29 @@
 //! The rules in a pod's network namespace: one table of nftables, put there and taken away as a whole.
 //!
 //! ```text
-//! hook      chain           what it does
-//! input     ask (-150)      clean? go on · cut? refuse · TCP, UDP → queue
-//!           keep (-149)     behind the queue's answer: its mark goes from the packet to the connection
-//! output    the same two
+//! hook            chain     what it does
+//! output          wash      no mark of ours on it, which a program may have put there
+//! input, output   in, out   the connection is in the set of clean ones? go on · the loopback? go on · else: ask
+//!                 ask       begins anew? out of all sets · cut? refuse · marked by an answer? into a set · TCP, UDP, fragments → queue
+//!                 refuse    a reset, and no packet goes on
 //! ```
 //!
-//! An answer of "go on" ends the chain that has asked, so that its mark is kept by a later one. A connection's mark has
-//! three values of ours in its upper twelve bits: nothing, clean (in this epoch), and cut. With a new epoch what was clean
-//! comes to the queue again.
+//! An answer that says something of the whole connection marks the packet and sends it to the same chain once more
+//! (`NF_REPEAT`), which puts the connection's ends, in both ways, into a set and takes the mark away. Sets, and not
+//! connection tracking, which would cost each packet more than all the rules do, and not the marks of connections, which may
+//! be somebody else's. What is in a set is forgotten after a while, and asked about again. With a new epoch there are new
+//! sets, so that what was clean comes to the queue again.
 
 use std::io;
 
-use super::expression::{Compare, Expressions, Meta, Then, be, terminated};
+use super::expression::{Change, Compare, Expressions, Family, Meta, Then, Way, be, terminated};
 use crate::netlink::{NLM_F_ACK, Request, Socket, put_attribute};
 
 /// The bits of marks that are ours.
 const OURS: u32 = 0xfff0_0000;
-/// A connection that was cut off.
+/// The answer that a connection is cut off.
 pub(super) const CUT: u32 = 0x8000_0000;
-/// Where a clean connection's epoch stands.
+/// Where the epoch of an answer "clean" stands.
 const EPOCH_SHIFT: u32 = 20;
 /// Epochs go from 1 to 2,047 and round.
 const EPOCHS: u16 = 2047;
@@ -35,22 +38,33 @@ const NFT_MSG_DELTABLE: u8 = 2;
 const NFT_MSG_NEWCHAIN: u8 = 3;
 const NFT_MSG_NEWRULE: u8 = 6;
 const NFT_MSG_DELRULE: u8 = 8;
+const NFT_MSG_NEWSET: u8 = 9;
+const NFT_MSG_DELSET: u8 = 11;
+/// `NFT_SET_TIMEOUT` and `NFT_SET_EVAL`: rules add to it.
+const NFT_SET_CHANGES: u32 = 0x30;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 /// `NF_INET_LOCAL_IN` and `NF_INET_LOCAL_OUT`.
 const INPUT: u32 = 1;
 const OUTPUT: u32 = 3;
-/// Behind connection tracking (-200) and before filters of others (0).
+/// Before filters of others (0), and before they translate addresses.
 const ASK: i32 = -150;
-const KEEP: i32 = -149;
+/// Before that: a packet that is sent to [`ASK`] once more does not come here again.
+const WASH: i32 = ASK - 1;
+/// Most connections in a set; what finds it full is asked about packet by packet.
+const MAX_CONNECTIONS: u32 = 65_536;
+/// How long a connection is in it, in milliseconds. Then one packet each way is asked about, so that the inspector hears
+/// of connections that go on, and datagrams of others that come to have the same ends do not go on for long.
+const REMEMBERED: u64 = 60_000;
 /// The loopback is the first interface of every namespace.
 const LOOPBACK: u32 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// Where the flags of a TCP header are, and its reset.
-const TCP_FLAGS: u32 = 13;
-const TCP_RST: u8 = 4;
+/// Where the word with the flags is in a TCP header, and two of them. The kernel is quicker with words than with bytes.
+const TCP_FLAGS: u32 = 12;
+const TCP_RST: [u8; 4] = [0, 4, 0, 0];
+const TCP_SYN: [u8; 4] = [0, 2, 0, 0];
 
 /// The number of a state of the rules: with the next one no connection is clean any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +120,7 @@ pub(super) fn put(socket: &mut Socket, queue: u16, bypass: bool, epoch: Epoch) -
             (named(NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE),
         ];
         all.extend(chains());
+        all.extend(sets(epoch));
         all.extend(all_rules(queue, bypass, epoch, dialect));
         match socket.execute_all(&batch(&all)) {
             Ok(()) => return Ok(dialect),
@@ -119,16 +134,20 @@ pub(super) fn put(socket: &mut Socket, queue: u16, bypass: bool, epoch: Epoch) -
     Err(failure)
 }
 
-/// Puts other rules into the table that was [`put`] there, at one stroke. The chains stay: with a hook the kernel drops
-/// all packets that wait in the namespace.
+/// Puts other rules into the table that was [`put`] there with the epoch `last`, at one stroke. The chains stay: with a hook
+/// the kernel drops all packets that wait in the namespace.
 pub(super) fn replace(
     socket: &mut Socket,
     queue: u16,
     bypass: bool,
-    epoch: Epoch,
+    (last, epoch): (Epoch, Epoch),
     dialect: Dialect,
 ) -> io::Result<()> {
     let mut all = vec![(named(NFT_MSG_DELRULE), NLM_F_ACK)];
+    all.extend(
+        Set::ALL.map(|set| (named(NFT_MSG_DELSET).attribute(2, &terminated(&set.name(last))), NLM_F_ACK)),
+    );
+    all.extend(sets(epoch));
     all.extend(all_rules(queue, bypass, epoch, dialect));
     socket.execute_all(&batch(&all))
 }
@@ -166,25 +185,62 @@ fn named(kind: u8) -> Request {
     message(kind).attribute(1, &terminated(TABLE))
 }
 
-/// The end of a chain's name, its hook, and the interface that its packets have.
+/// A chain's name, its hook, and the interface that its packets have.
 const HOOKS: [(&str, u32, Meta); 2] = [("in", INPUT, Meta::InInterface), ("out", OUTPUT, Meta::OutInterface)];
 
 fn chains() -> Vec<(Request, u16)> {
     let chain = |name: &str| named(NFT_MSG_NEWCHAIN).attribute(3, &terminated(name));
-    let mut all = vec![(chain("refuse"), NLM_F_ACK | NLM_F_CREATE)];
-    for (suffix, hook, _) in HOOKS {
-        for (name, priority) in [("ask", ASK), ("keep", KEEP)] {
-            let mut place = Vec::new();
-            put_attribute(&mut place, 1, &be(hook));
-            put_attribute(&mut place, 2, &priority.to_be_bytes());
-            let based = chain(&format!("{name}_{suffix}"))
-                .attribute(4 | NESTED, &place)
-                .attribute(5, &be(1))
-                .attribute(7, &terminated("filter"));
-            all.push((based, NLM_F_ACK | NLM_F_CREATE));
-        }
+    let mut all = ["ask", "refuse"].map(|name| (chain(name), NLM_F_ACK | NLM_F_CREATE)).to_vec();
+    let asks = HOOKS.map(|(name, hook, _)| (name, hook, ASK));
+    for (name, hook, priority) in asks.into_iter().chain([("wash", OUTPUT, WASH)]) {
+        let mut place = Vec::new();
+        put_attribute(&mut place, 1, &be(hook));
+        put_attribute(&mut place, 2, &priority.to_be_bytes());
+        let based = chain(name)
+            .attribute(4 | NESTED, &place)
+            .attribute(5, &be(1))
+            .attribute(7, &terminated("filter"));
+        all.push((based, NLM_F_ACK | NLM_F_CREATE));
     }
     all
+}
+
+/// What is remembered of connections, by their ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Set {
+    cut: bool,
+    family: Family,
+}
+
+impl Set {
+    const ALL: [Self; 4] = [
+        Self { cut: false, family: Family::Four },
+        Self { cut: false, family: Family::Six },
+        Self { cut: true, family: Family::Four },
+        Self { cut: true, family: Family::Six },
+    ];
+    fn name(self, epoch: Epoch) -> String {
+        let what = if self.cut { "cut" } else { "clean" };
+        format!("{what}_{}_{}", self.family.ends_bytes(), epoch.0)
+    }
+}
+
+fn sets(epoch: Epoch) -> Vec<(Request, u16)> {
+    let mut size = Vec::new();
+    put_attribute(&mut size, 1, &be(MAX_CONNECTIONS));
+    let set = |(number, set): (u32, Set)| {
+        let request = named(NFT_MSG_NEWSET)
+            .attribute(2, &terminated(&set.name(epoch)))
+            .attribute(3, &be(NFT_SET_CHANGES))
+            // What the key is, is for whoever lists it.
+            .attribute(4, &be(0))
+            .attribute(5, &be(set.family.ends_bytes()))
+            .attribute(9 | NESTED, &size)
+            .attribute(10, &be(number))
+            .attribute(11, &REMEMBERED.to_be_bytes());
+        (request, NLM_F_ACK | NLM_F_CREATE)
+    };
+    (1..).zip(Set::ALL).map(set).collect()
 }
 
 fn all_rules(queue: u16, bypass: bool, epoch: Epoch, dialect: Dialect) -> Vec<(Request, u16)> {
@@ -197,52 +253,73 @@ fn all_rules(queue: u16, bypass: bool, epoch: Epoch, dialect: Dialect) -> Vec<(R
     };
     let new = Expressions::default;
     let is_tcp = || new().meta(Meta::Layer4).compare(Compare::Equal, &[TCP]);
+    let flag = |rule: Expressions, flag: [u8; 4], how| {
+        rule.transport(TCP_FLAGS, 4).bits(&flag, &[0; 4]).compare(how, &[0; 4])
+    };
+    let name = |cut, family| Set { cut, family }.name(epoch);
+
+    let hide = |rule: Expressions| rule.meta(Meta::Mark).bits(&(!OURS).to_ne_bytes(), &[0; 4]).set_mark();
+    let has_any = new().meta(Meta::Mark).bits(&OURS.to_ne_bytes(), &[0; 4]);
+    rule("wash", &hide(has_any.compare(Compare::NotEqual, &[0; 4])));
+
+    // What most packets are comes first: segments of a clean connection that is not just beginning.
+    for (chain, _, interface) in HOOKS {
+        for protocol in [TCP, UDP] {
+            for family in Family::ALL {
+                let mut known = new().of(family, Some(protocol));
+                if protocol == TCP {
+                    known = flag(known, TCP_SYN, Compare::Equal);
+                }
+                let set = name(false, family);
+                rule(chain, &known.ends(family, Way::Its).are_in(&set).then(Then::Accept));
+            }
+        }
+        let loopback = new().meta(interface).compare(Compare::Equal, &LOOPBACK.to_ne_bytes());
+        rule(chain, &loopback.then(Then::Accept));
+        rule(chain, &new().then(Then::Goto("ask")));
+    }
+
+    for family in Family::ALL {
+        // A connection that begins is another one than the one that had the same ends.
+        let mut begins = flag(new().of(family, Some(TCP)), TCP_SYN, Compare::NotEqual);
+        for way in [Way::Its, Way::Back] {
+            begins = begins.ends(family, way);
+            for cut in [false, true] {
+                begins = begins.change(Change::Delete, &name(cut, family));
+            }
+        }
+        rule("ask", &begins);
+        let is_cut = new().of(family, None).ends(family, Way::Its).are_in(&name(true, family));
+        rule("ask", &is_cut.then(Then::Goto("refuse")));
+    }
+    for (mark, cut, then) in [(epoch.clean(), false, Then::Accept), (CUT, true, Then::Goto("refuse"))] {
+        let answered = || is_marked(new().meta(Meta::Mark), mark);
+        for family in Family::ALL {
+            let mut keep = answered().of(family, None);
+            for way in [Way::Its, Way::Back] {
+                keep = keep.ends(family, way).change(Change::Add, &name(cut, family));
+            }
+            rule("ask", &keep);
+        }
+        // Nobody else sees a mark of ours, also of a packet that has no ports.
+        rule("ask", &hide(answered()).then(then));
+    }
+    let is = |protocol| new().meta(Meta::Layer4).compare(Compare::Equal, &[protocol]);
+    // IPv6 puts fragments together behind this hook, and what one is of may stand in another one.
+    for asked in [is(TCP), is(UDP), new().fragment()] {
+        let asked = match dialect.queue {
+            true => asked.queue(queue, bypass),
+            false => asked.queue_by_extension(queue, bypass),
+        };
+        rule("ask", &asked);
+    }
+
     // A reset of ours, or of whoever else, goes on: it is what ends a connection that is cut.
-    rule(
-        "refuse",
-        &is_tcp()
-            .transport(TCP_FLAGS, 1)
-            .bits(&[TCP_RST], &[0])
-            .compare(Compare::NotEqual, &[0])
-            .then(Then::Accept),
-    );
+    rule("refuse", &flag(is_tcp(), TCP_RST, Compare::NotEqual).then(Then::Accept));
     if dialect.reset {
         rule("refuse", &is_tcp().reset());
     }
     rule("refuse", &new().then(Then::Drop));
-
-    for (suffix, _, interface) in HOOKS {
-        let (ask, keep) = (format!("ask_{suffix}"), format!("keep_{suffix}"));
-        let connection = |is: u32| is_marked(new().connection_mark(), is);
-        let packet = |is: u32| is_marked(new().meta(Meta::Mark), is);
-        rule(&ask, &connection(epoch.clean()).then(Then::Accept));
-        rule(
-            &ask,
-            &new().meta(interface).compare(Compare::Equal, &LOOPBACK.to_ne_bytes()).then(Then::Accept),
-        );
-        rule(&ask, &connection(CUT).then(Then::Goto("refuse")));
-        for protocol in [TCP, UDP] {
-            let asked = new().meta(Meta::Layer4).compare(Compare::Equal, &[protocol]);
-            rule(
-                &ask,
-                &if dialect.queue {
-                    asked.queue(queue, bypass)
-                } else {
-                    asked.queue_by_extension(queue, bypass)
-                },
-            );
-        }
-        for (mark, then) in [(epoch.clean(), Then::Accept), (CUT, Then::Goto("refuse"))] {
-            let keep_it = packet(mark)
-                .connection_mark()
-                .bits(&(!OURS).to_ne_bytes(), &mark.to_ne_bytes())
-                .set_connection_mark();
-            rule(&keep, &keep_it);
-            // Nobody else sees a mark of ours, also of a packet that has no connection.
-            let hide = packet(mark).meta(Meta::Mark).bits(&(!OURS).to_ne_bytes(), &[0; 4]).set_mark();
-            rule(&keep, &hide.then(then));
-        }
-    }
     all
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn fire() -> Result<(), String> {
     send_frame(pod_end.ifindex, &frame(&host_end, &pod_end, ALLOWED_PORT))
         .map_err(why("no frame could be sent"))?;
     allowed.recv(&mut byte).map_err(|_silence| {
-        "a connection that was clean is asked about again: the mark of connections does not hold".to_owned()
+        "a connection that was clean is asked about again: what rules add to a set does not hold".to_owned()
     })?;
     Ok(())
 }

@@ -317,6 +317,16 @@ pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
     false
 }
 
+/// What a socket sends has this mark.
+pub(crate) fn mark(socket: &TcpStream, mark: u32) {
+    let length = libc::socklen_t::try_from(size_of_val(&mark)).unwrap();
+    let value = (&raw const mark).cast();
+    // SAFETY: the value outlives the call, and its length is given.
+    let code =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MARK, value, length) };
+    assert_eq!(code, 0, "{}", std::io::Error::last_os_error());
+}
+
 pub(crate) fn leave_namespace() {
     // SAFETY: only the network namespace of this thread changes.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("a test of the kernel's network needs root");

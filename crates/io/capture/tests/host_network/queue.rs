@@ -1,7 +1,7 @@
 //! Packets that wait for an answer.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use nv_capture::queue::{Answer, Fate, OnFault, Queue, QueueReader};
 use nv_model::mode::Mode::Discover;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::lab::{self, Lab, PATIENCE, Pod};
+use crate::lab::{self, Frames, Lab, PATIENCE, Pod};
 
 const PORT: u16 = 8080;
 
@@ -148,6 +148,133 @@ fn a_clean_connection_is_asked_about_no_more_until_other_rules_hold() {
             queue = Arc::into_inner(shared).unwrap();
         }
     });
+}
+
+#[test]
+fn a_connection_on_the_ports_of_a_clean_one_or_one_that_was_cut_is_asked_about_anew() {
+    lab::run(|lab| {
+        lab.modes(Discover, Discover);
+        for (from, to) in [(lab.a.v4, lab.b.v4), (lab.a.v6, lab.b.v6)] {
+            let queue = Arc::new(open(&lab.b, OnFault::Drop));
+            let judge = Judge::start(&queue, |bytes| {
+                if has(bytes, b"that is all") {
+                    Fate::Clean
+                } else if has(bytes, b"attack") {
+                    Fate::Cut
+                } else {
+                    Fate::Pass
+                }
+            });
+            let listener = lab.b.listen(to, PORT);
+            let connect = || {
+                let client = from_port(&lab.a, from, (to, PORT).into());
+                let (served, _) = listener.accept().unwrap();
+                served.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                (client, served)
+            };
+            let (mut client, mut served) = connect();
+            say(&mut client, &mut served, b"that is all").unwrap();
+            say(&mut client, &mut served, b"an attack that nobody is asked about").unwrap();
+            drop((client, served));
+            let (mut client, mut served) = connect();
+            client.write_all(b"an attack").unwrap();
+            assert!(served.read(&mut [0; 16]).is_err(), "{to}: it is asked about");
+            drop((client, served));
+            let (mut client, mut served) = connect();
+            say(&mut client, &mut served, b"question").unwrap();
+            say(&mut served, &mut client, b"answer").unwrap();
+            drop((client, served, judge));
+        }
+    });
+}
+
+/// A connection from a port that is the same each time, which ends without a trace.
+fn from_port(pod: &Pod, from: IpAddr, to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+    pod.inside(|| {
+        let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let socket = socket(family, SocketType::STREAM, None).unwrap();
+        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+        bind(&socket, &SocketAddr::new(from, 40_000)).unwrap();
+        connect(&socket, &to).unwrap();
+        TcpStream::from(socket)
+    })
+}
+
+#[test]
+fn a_mark_that_a_program_of_the_pod_sets_says_nothing() {
+    lab::run(|lab| {
+        lab.modes(Discover, Discover);
+        for server in [lab.b.v4, lab.b.v6] {
+            let queue = Arc::new(open(&lab.b, OnFault::Drop));
+            let judge = Judge::start(&queue, |_| Fate::Pass);
+            let (mut client, mut served) = conversation(lab, server);
+            // What an answer "cut" is marked with, and every epoch of "clean".
+            for epoch in (1..=2048).map(|epoch| (epoch << 20) | 5) {
+                lab::mark(&served, epoch);
+                let before = judge.asked();
+                say(&mut served, &mut client, b"an answer").unwrap();
+                assert!(judge.asked() > before, "{epoch:#x}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_datagram_in_fragments_waits_too() {
+    lab::run(|lab| {
+        lab.modes(Discover, Discover);
+        for (from, to) in [(lab.a.v4, lab.b.v4), (lab.a.v6, lab.b.v6)] {
+            let queue = Arc::new(open(&lab.b, OnFault::Drop));
+            let (client, server) = (lab.a.bind(from, PORT), lab.b.bind(to, PORT));
+            for (fate, arrives) in [(Fate::Pass, true), (Fate::Drop, false), (Fate::Pass, true)] {
+                let judge = Judge::start(&queue, move |_| fate);
+                assert_eq!(lab::arrives(&client, &server, 4000), arrives, "{to} {fate:?}");
+                assert!(judge.asked() >= 1);
+                drop(judge);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_fragment_waits_whose_own_header_does_not_say_what_it_is_of() {
+    lab::run(|lab| {
+        lab.modes(Discover, Discover);
+        let server = lab.b.bind(lab.b.v6, PORT);
+        let (a, b) = (Frames::at(&lab.a), Frames::at(&lab.b));
+        let queue = Arc::new(open(&lab.b, OnFault::Drop));
+        for (text, arrives) in [(b"a question", true), (b"an attack!", false)] {
+            let judge =
+                Judge::start(&queue, |bytes| if has(bytes, b"attack") { Fate::Drop } else { Fate::Pass });
+            let (IpAddr::V6(from), IpAddr::V6(to)) = (lab.a.v6, lab.b.v6) else { panic!("IPv6") };
+            // Options without meaning, then UDP: both stand in the first fragment alone.
+            let mut datagram = vec![17, 0, 1, 4, 0, 0, 0, 0];
+            let udp = [40_000, PORT, 8 + 8 + 10, 0].map(u16::to_be_bytes).concat();
+            datagram.extend([&udp[..], b"filler, ", text].concat());
+            let sum = checksum(&[&from.octets(), &to.octets(), &[0, 17, 0, 26], &datagram[8..]]);
+            datagram[14..16].copy_from_slice(&sum);
+            for (at, piece, more) in [(0, &datagram[..24], 1), (24, &datagram[24..], 0)] {
+                let length = u8::try_from(piece.len() + 8).unwrap();
+                let mut frame =
+                    [&b.mac[..], &a.mac, &[0x86, 0xdd, 0x60, 0, 0, 0, 0, length, 44, 64]].concat();
+                frame.extend([&from.octets()[..], &to.octets(), &[60, 0, 0, at | more, 0, 0, 0, 9]].concat());
+                frame.extend(piece);
+                a.send(&frame);
+            }
+            assert_eq!(server.recv(&mut [0; 64]).is_ok(), arrives);
+            assert!(judge.asked() >= 1);
+        }
+    });
+}
+
+/// The checksum of the internet over parts of even length.
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    let words = parts.concat();
+    let sum: u32 = words.as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    (!u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()).to_be_bytes()
 }
 
 #[test]

@@ -15,6 +15,8 @@ use crate::keeper::{ALIVE, MAX_ANSWERS_BYTES, ProtocolError, ToInspector, receiv
 
 /// Most packets that are read of one queue before the next one has its turn.
 const TURN: usize = 64;
+/// The protocol of IPv4 that does not wait.
+const ICMP: u8 = 1;
 /// Least time between two words to the relay, in nanoseconds.
 const SPEAK: u64 = 100_000_000;
 
@@ -167,7 +169,12 @@ impl Queues {
             return false;
         }
         let Ok(Decoded::Packet(packet)) = decode(Link::Ethernet, frame) else { return false };
-        let is_queued = matches!(packet.transport, Transport::Tcp(_) | Transport::Udp(_));
+        let is_queued = match packet.transport {
+            Transport::Tcp(_) | Transport::Udp(_) => true,
+            // All of IPv6 wait, as what one is of may stand in another one. Of IPv4 wait whole datagrams.
+            Transport::Fragment => packet.network.source.is_ipv6() || packet.network.protocol != ICMP,
+            _ => false,
+        };
         let (source, destination) = (packet.network.source, packet.network.destination);
         is_queued
             && packet.tunnels == 0
