@@ -4,7 +4,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
-use super::{BUFFER, head, init, mark, read};
+use super::{head, init, mark, read};
 
 /// What is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,9 @@ impl Whole {
     }
 }
 
-/// A group that is asked.
+/// A group that is asked. A process is to have one alone: the kernel ends a group when nobody waits any more who came by one
+/// of its marks, even if that one waits for the answer of another group (`fsnotify_prepare_user_wait` holds the marks of
+/// all), so that two that end with one process can wait for one another for ever.
 #[derive(Debug)]
 pub struct Asking {
     group: OwnedFd,
@@ -117,28 +119,22 @@ impl Asking {
             .or_else(|_| mark(&self.group, ignore, ask.mask(), target))
     }
 
-    /// Takes the questions that are there. Several threads may call it, each question comes to one of them.
+    /// Takes the next question, if there is one. One at a time, so that a thread that hangs on one keeps no others; several
+    /// threads and processes may call it, each question comes to one of them.
     ///
     /// # Errors
-    /// The group cannot be read any more.
-    pub fn read(&self, questions: &mut Vec<Question>) -> io::Result<()> {
-        let mut buffer = [0_u8; BUFFER];
-        let Some(bytes) = read(&self.group, &mut buffer)? else { return Ok(()) };
-        let mut rest = buffer.get(..bytes).unwrap_or_default();
-        while let Some((head, record)) = head(rest) {
-            rest = rest.get(record.len()..).unwrap_or_default();
-            if head.fd < 0 {
-                continue;
-            }
-            // SAFETY: the kernel has opened it for the reader of this record alone.
-            let file = unsafe { OwnedFd::from_raw_fd(head.fd) };
-            questions.push(Question {
-                file,
-                pid: head.pid.unsigned_abs(),
-                exec: head.mask & libc::FAN_OPEN_EXEC_PERM != 0,
-            });
+    /// The group cannot be read any more, or there is no descriptor left, and then the kernel has refused the open.
+    pub fn take(&self) -> io::Result<Option<Question>> {
+        let mut record = [0_u8; size_of::<libc::fanotify_event_metadata>()];
+        let Some(bytes) = read(&self.group, &mut record)? else { return Ok(None) };
+        let Some((head, _)) = head(record.get(..bytes).unwrap_or_default()) else { return Ok(None) };
+        if head.fd < 0 {
+            return Ok(None);
         }
-        Ok(())
+        // SAFETY: the kernel has opened it for the reader of this record alone.
+        let file = unsafe { OwnedFd::from_raw_fd(head.fd) };
+        let exec = head.mask & libc::FAN_OPEN_EXEC_PERM != 0;
+        Ok(Some(Question { file, pid: head.pid.unsigned_abs(), exec }))
     }
 
     /// Lets whoever asked go on, or fails their call with EPERM. `file` is [`Question::file`]; a second answer to the same

@@ -68,9 +68,9 @@ pub(crate) fn fire(
     let end = Instant::now() + PATIENCE;
     let mut asked = false;
     while !opener.is_finished() && Instant::now() < end {
-        let mut questions = Vec::new();
-        asking.read(&mut questions).map_err(|error| format!("questions cannot be read: {error}"))?;
-        for question in questions {
+        while let Some(question) =
+            asking.take().map_err(|error| format!("questions cannot be read: {error}"))?
+        {
             asked = true;
             asking
                 .answer(question.file.as_fd(), false)

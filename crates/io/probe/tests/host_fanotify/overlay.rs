@@ -49,9 +49,7 @@ fn open_while(asking: &Asking, path: &Path, allow: bool) -> (io::Result<File>, V
     let opener = std::thread::spawn(move || File::open(path));
     let mut asked = Vec::new();
     while !opener.is_finished() {
-        let mut questions = Vec::new();
-        asking.read(&mut questions).unwrap();
-        for question in questions {
+        while let Some(question) = asking.take().unwrap() {
             assert_eq!(question.pid, std::process::id());
             asked.push(Inode::of(&question.file).unwrap());
             asking.answer(question.file.as_fd(), allow).unwrap();

@@ -8,15 +8,32 @@ use rustix::io::Errno;
 
 use super::launcher::{KEEPER, spawn};
 use super::protocol::{self, ProtocolError};
-use super::signs::{Asked, Sign};
-use super::stand_in::{Group, end_all};
+use super::signs::{Order, Sign};
+use super::stand_in::StandIn;
 
 /// A keeper that has given no sign of life for so long hangs. On a busy machine one may come late.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long one may take to end that has nobody to work for any more.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// A keeper that is ended and not gone by then hangs in the kernel, and reads nothing any more.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// Most packets that are read of one keeper at a time.
 const MOST: usize = 64;
+
+/// How far a keeper is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It marks what is to be asked about.
+    Starts,
+    /// It could answer.
+    Ready,
+    /// It answers.
+    Answers,
+    /// It has been ended and may not be gone yet: what it reads until then nobody answers.
+    Killed,
+    /// None of its threads is there any more.
+    Gone,
+}
 
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -24,17 +41,23 @@ pub(super) struct Kept {
     told: OwnedFd,
     /// Of the last sign of life; `None` before the first, as it tries the kernel then.
     heard: Option<Instant>,
-    groups: Vec<Group>,
-    killed: bool,
+    pub(super) stage: Stage,
+    killed: Option<Instant>,
 }
 
 impl Kept {
-    /// Starts one on its end of the agent's socket pair.
-    pub(super) fn start(from_tier: u8, socket: OwnedFd) -> Result<Self, String> {
+    /// Starts one on its end of the agent's socket pair, and gives it the group.
+    pub(super) fn start(
+        from_tier: u8,
+        socket: OwnedFd,
+        group: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, String> {
         let (told, tells) = protocol::pair().map_err(|error| error.to_string())?;
         rustix::io::ioctl_fionbio(&told, true).map_err(|error| error.to_string())?;
+        let group: Vec<BorrowedFd<'_>> = group.into_iter().collect();
+        protocol::send(told.as_fd(), &Order::Group, &group).map_err(|error| error.to_string())?;
         let child = spawn(KEEPER, Some(from_tier), socket, Some(tells)).map_err(|error| error.to_string())?;
-        Ok(Self { child, told, heard: None, groups: Vec::new(), killed: false })
+        Ok(Self { child, told, heard: None, stage: Stage::Starts, killed: None })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -45,75 +68,90 @@ impl Kept {
         self.told.as_fd()
     }
 
-    /// Takes what it has told; of which groups it has placed everything.
-    pub(super) fn listen(&mut self) -> Vec<Asked> {
-        let mut placed = Vec::new();
+    /// Takes what it has told.
+    pub(super) fn listen(&mut self, stand_in: Option<&StandIn>) {
         for _ in 0..MOST {
             let (sign, file) = match protocol::receive::<Sign>(self.told.as_fd()) {
                 Ok((sign, files)) => (sign, files.into_iter().next()),
-                Err(ProtocolError::Closed | ProtocolError::Socket(Errno::AGAIN)) => break,
+                Err(ProtocolError::Socket(Errno::AGAIN)) => break,
+                // It is closed when the last of its threads ends.
+                Err(ProtocolError::Closed) => {
+                    self.stage = Stage::Gone;
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a keeper's sign is not understood");
                     continue;
                 }
             };
             self.heard = Some(Instant::now());
-            match (sign, file) {
-                (Sign::Placed(asked), _) => placed.push(asked),
-                (Sign::Group(asked), Some(group)) => self.groups.push(Group::new(asked, group)),
-                (Sign::Places(asked), Some(file)) => {
-                    if let Some(group) = self.groups.iter().find(|group| group.asked == asked)
-                        && let Err(error) = group.tell(file)
-                    {
+            match (sign, file, stand_in) {
+                (Sign::Places(asked), Some(file), Some(stand_in)) => {
+                    if let Err(error) = stand_in.tell(asked, file) {
                         tracing::error!(%error, "what fails closed is not understood");
                     }
                 }
-                (Sign::Alive | Sign::Group(_) | Sign::Places(_), _) => {}
+                (Sign::Ready, ..) if self.stage == Stage::Starts => self.stage = Stage::Ready,
+                (Sign::Alive | Sign::Places(_) | Sign::Ready, ..) => {}
             }
         }
-        placed
     }
 
-    /// Ends it when it is stopped or hangs. The groups that asked it, when nobody answers them any more.
-    pub(super) fn look_after(&mut self) -> Vec<Group> {
+    /// Ends it when it is stopped or hangs.
+    pub(super) fn look_after(&mut self) {
+        if matches!(self.stage, Stage::Killed | Stage::Gone) {
+            return;
+        }
         let silent = self.heard.is_some_and(|heard| heard.elapsed() > SILENCE);
-        if !self.killed && (silent || self.is_stopped()) {
-            tracing::error!(keeper = self.pid(), silent, "the keeper is stopped, or hangs, and is ended");
-            match self.child.kill() {
-                Ok(()) => self.killed = true,
-                Err(error) => {
-                    tracing::error!(%error, "the keeper cannot be ended: whoever it is asked about waits");
-                }
+        if !silent && !self.is_stopped() {
+            return;
+        }
+        tracing::error!(keeper = self.pid(), silent, "the keeper is stopped, or hangs, and is ended");
+        match self.child.kill() {
+            Ok(()) => (self.stage, self.killed) = (Stage::Killed, Some(Instant::now())),
+            Err(error) => {
+                tracing::error!(%error, "the keeper cannot be ended: whoever it is asked about waits");
             }
         }
-        match self.child.try_wait() {
-            // Its end may be a while away, and nobody is to wait for it.
-            Ok(None) if !self.killed => Vec::new(),
-            // The agent has let it go.
-            Ok(Some(status)) if status.success() => {
-                end_all(std::mem::take(&mut self.groups));
-                Vec::new()
-            }
-            Ok(_) | Err(_) => std::mem::take(&mut self.groups),
+    }
+
+    /// Gives it the word. Nobody else may answer.
+    pub(super) fn order(&mut self) {
+        match protocol::send(self.told.as_fd(), &Order::Answer, &[]) {
+            Ok(()) => self.stage = Stage::Answers,
+            // Its end is seen next.
+            Err(error) => tracing::warn!(%error, "a keeper cannot be told to answer"),
+        }
+    }
+
+    /// Whether it answers no question, and will not until it is told to.
+    pub(super) fn is_quiet(&self) -> bool {
+        match self.stage {
+            Stage::Starts | Stage::Ready | Stage::Gone => true,
+            Stage::Answers => false,
+            Stage::Killed => self.killed.is_some_and(|since| since.elapsed() > GONE_WITHIN),
         }
     }
 
     pub(super) fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
+        let ended = !matches!(self.child.try_wait(), Ok(None));
+        if ended {
+            self.stage = Stage::Gone;
+        }
+        ended
     }
 
     /// Waits for its end, or brings it about.
     pub(super) fn end(mut self) -> std::io::Result<()> {
         let begin = Instant::now();
         while self.child.try_wait()?.is_none() {
-            if begin.elapsed() > FAREWELL {
+            if begin.elapsed() > FAREWELL || self.is_stopped() {
                 self.child.kill()?;
                 self.child.wait()?;
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        end_all(self.groups);
         Ok(())
     }
 

@@ -5,6 +5,9 @@
 //! ends with it. There is one inspector at a time: a new one ends the one before, which may hang. A keeper that gives no
 //! sign of life is ended ([`super::kept`]), and what fails closed is refused until there is another one
 //! ([`super::stand_in`]).
+//!
+//! Whoever waits for an answer waits by one fanotify group, which is made here. So the end of keeper and launcher at one
+//! moment ends the group, and with it every wait; of several groups each could wait for another one's answers.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -15,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::handle::KeeperError;
-use super::kept::Kept;
+use super::kept::{Kept, Stage};
 use super::protocol::{self, ProtocolError};
 use super::stand_in::StandIn;
 
@@ -120,7 +123,10 @@ pub(super) fn spawn(
 struct Running {
     keepers: Vec<Kept>,
     inspector: Option<Child>,
-    stand_ins: Vec<StandIn>,
+    /// `None` where the kernel asks nobody.
+    stand_in: Option<StandIn>,
+    /// Whether it answers, and no keeper.
+    stands_in: bool,
 }
 
 /// Runs the launcher on the socket that is its standard input, until the other end closes.
@@ -130,7 +136,8 @@ struct Running {
 pub fn launcher_main(from_tier: u8) -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
-    let mut running = Running::default();
+    let stand_in = StandIn::start().inspect_err(|error| tracing::warn!(error, "nobody is asked")).ok();
+    let mut running = Running { stand_in, stands_in: true, ..Running::default() };
     loop {
         let asked = wait(socket, &running.keepers)?;
         running.look_after();
@@ -143,7 +150,7 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         };
         let started = match (what.as_str(), sockets.pop()) {
-            (KEEPER, Some(socket)) => Kept::start(from_tier, socket).map(|keeper| {
+            (KEEPER, Some(socket)) => running.keeper(from_tier, socket).map(|keeper| {
                 let pid = keeper.pid();
                 running.keepers.push(keeper);
                 pid
@@ -168,7 +175,6 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
-    StandIn::end_all(&running.stand_ins);
     end(running.inspector)?;
     // Their own sockets are closed too, so they end.
     running.keepers.into_iter().try_for_each(Kept::end).map_err(|error| error.to_string())
@@ -178,7 +184,8 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
 /// agent asks.
 fn wait(socket: BorrowedFd<'_>, keepers: &[Kept]) -> Result<bool, String> {
     let patience = if keepers.is_empty() { REAP } else { LOOK };
-    let told = keepers.iter().map(Kept::told);
+    // Of one that is gone there is nothing to hear.
+    let told = keepers.iter().filter(|keeper| keeper.stage != Stage::Gone).map(Kept::told);
     let mut ready: Vec<PollFd<'_>> = std::iter::once(socket)
         .chain(told)
         .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
@@ -191,19 +198,41 @@ fn wait(socket: BorrowedFd<'_>, keepers: &[Kept]) -> Result<bool, String> {
 }
 
 impl Running {
-    /// Takes what keepers have told, ends one that is stopped or hangs, and has somebody answer in its place.
+    fn keeper(&self, from_tier: u8, socket: OwnedFd) -> Result<Kept, String> {
+        Kept::start(from_tier, socket, self.stand_in.as_ref().map(StandIn::group))
+    }
+
+    /// Takes what keepers have told, ends one that is stopped or hangs, and has one answer at a time: the keeper that is
+    /// ready, when those before it are gone, else the stand-in.
     fn look_after(&mut self) {
         self.inspector =
             self.inspector.take().and_then(|mut one| matches!(one.try_wait(), Ok(None)).then_some(one));
-        for mut keeper in std::mem::take(&mut self.keepers) {
-            for placed in keeper.listen() {
-                // From now on the new one answers.
-                self.stand_ins.retain(|stand_in| stand_in.asked != placed);
+        let mut left = false;
+        for keeper in &mut self.keepers {
+            let before = keeper.stage;
+            keeper.listen(self.stand_in.as_ref());
+            keeper.look_after();
+            let ended = keeper.has_ended();
+            let leaves = matches!(keeper.stage, Stage::Killed | Stage::Gone);
+            // Again when it is gone after it was ended: it may have read something in between.
+            left |= leaves && before != keeper.stage && matches!(before, Stage::Answers | Stage::Killed);
+            tracing::trace!(keeper = keeper.pid(), stage = ?keeper.stage, ended, "a keeper");
+        }
+        if let Some(stand_in) = self.stand_in.as_ref().filter(|_| left) {
+            stand_in.take_over();
+            self.stands_in = true;
+        }
+        self.keepers.retain_mut(|keeper| !keeper.has_ended());
+        if !self.stands_in || !self.keepers.iter().all(Kept::is_quiet) {
+            return;
+        }
+        if let Some(keeper) = self.keepers.iter_mut().find(|keeper| keeper.stage == Stage::Ready) {
+            if let Some(stand_in) = &self.stand_in {
+                stand_in.rest();
             }
-            self.stand_ins.extend(keeper.look_after().into_iter().filter_map(StandIn::start));
-            if !keeper.has_ended() {
-                self.keepers.push(keeper);
-            }
+            keeper.order();
+            self.stands_in = keeper.stage != Stage::Answers;
+            tracing::info!(keeper = keeper.pid(), "the keeper answers");
         }
     }
 }

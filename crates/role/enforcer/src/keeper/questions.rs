@@ -1,12 +1,13 @@
-//! Questions of a fanotify group: answered by some threads, each within a deadline.
+//! Questions of the fanotify group: answered by some threads, each within a deadline.
 //!
-//! A question that is not answered in time gets the answer of its group's fault rule, so that a stuck `/proc` never holds
-//! up a program for long. One that cannot be answered yet waits, and is asked about again every few milliseconds.
+//! A question that is not answered in time gets the answer of its group's fault rule, so that a stuck `/proc` or file system
+//! never holds up a program for long. A thread that is stuck itself is replaced by another one. A question that cannot be
+//! answered yet waits, and is asked about again every few milliseconds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nv_model::mode::Fault;
@@ -16,15 +17,23 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::signs::{Life, Pulse};
 
 /// Threads that answer.
-const ANSWERERS: usize = 2;
+const ANSWERERS: usize = 4;
+/// Most of them with those that are stuck. When all are, there is no sign of life.
+const MAX_ANSWERERS: usize = 16;
+/// Who works on one question for longer is stuck.
+const STUCK: Duration = Duration::from_millis(100);
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(10);
 /// One that waits for what is not known yet has this much more.
 const WAITING: Duration = Duration::from_millis(200);
 /// How often those that wait are looked at.
-const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
-/// Most that wait.
-const MAX_WAITING: usize = 1024;
+const AGAIN: Duration = Duration::from_millis(2);
+/// The same for the kernel.
+const AGAIN_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+/// Longest time without a look at what waits.
+const IDLE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// Most that wait. Each is an open file.
+const MAX_WAITING: usize = 512;
 
 /// What is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +46,10 @@ pub(super) enum Answer {
 
 /// Whoever knows the answers.
 pub(super) trait Answers: Send + Sync + 'static {
-    /// The group that is asked.
-    fn asking(&self) -> &Asking;
-    /// `fault` is to be called as soon as the rule is known that holds when the answer takes too long. With `last` no
-    /// [`Answer::Wait`] is taken, and counts as [`Answer::Allow`].
-    fn answer(&self, question: &Question, last: bool, fault: &mut dyn FnMut(Fault)) -> Answer;
+    /// With `last` no [`Answer::Wait`] is taken, and counts as [`Answer::Allow`].
+    fn answer(&self, question: &Question, last: bool) -> Answer;
+    /// The rule that holds when the answer takes too long. The file itself is not to be looked at, as it may be what hangs.
+    fn fault(&self, question: &Question) -> Fault;
     /// A question that is being looked at is answered within this time.
     fn deadline(&self) -> Duration {
         Duration::from_millis(50)
@@ -50,135 +58,220 @@ pub(super) trait Answers: Send + Sync + 'static {
     fn tick(&self) {}
 }
 
+/// Where questions come in.
+pub(super) struct Desk {
+    asking: Arc<Asking>,
+    files: OnceLock<Arc<dyn Answers>>,
+    programs: OnceLock<Arc<dyn Answers>>,
+    /// From when they are read until they are answered.
+    held: Mutex<HashMap<u64, Pending>>,
+    waiting: Mutex<VecDeque<Waiting>>,
+    next: AtomicU64,
+}
+
 struct Pending {
     /// Open as long as one of the threads has it: the kernel knows the question by the number of its descriptor.
     question: Arc<Question>,
     until: Instant,
-    fault: Fault,
     answered: bool,
 }
 
-/// Questions that are being worked on, and those that wait.
-#[derive(Default)]
-struct Open {
-    questions: Mutex<HashMap<u64, Pending>>,
-    waiting: Mutex<Vec<Waiting>>,
-    next: AtomicU64,
-}
-
 struct Waiting {
+    number: u64,
     question: Arc<Question>,
-    until: Instant,
+    look: Instant,
+    last: Instant,
 }
 
-impl Open {
-    fn held(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+/// A thread that answers.
+#[derive(Default)]
+struct Answerer {
+    /// Since when it works on one question, or reads it: the kernel opens the file for it then.
+    busy: Mutex<Option<Instant>>,
+    /// Another one works in its place, and it is to end.
+    replaced: AtomicBool,
+}
+
+impl Answerer {
+    fn set(&self, busy: Option<Instant>) {
+        *held(&self.busy) = busy;
     }
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_stuck(&self) -> bool {
+        held(&self.busy).is_some_and(|since| since.elapsed() > STUCK)
     }
 }
 
-/// Starts the threads; `name` is what they are called by. While deadlines are not kept there is no sign of life.
-pub(super) fn spawn<A: Answers>(name: &str, answers: &Arc<A>, life: &Life) -> Result<(), String> {
-    let open = Arc::new(Open::default());
-    let start = |name: String, work: Box<dyn FnOnce() + Send>| {
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    /// Starts the threads; they answer when it is this process's turn. While deadlines are not kept there is no sign of life.
+    pub(super) fn start(asking: Asking, life: &Life) -> Result<Arc<Self>, String> {
+        let desk = Arc::new(Self {
+            asking: Arc::new(asking),
+            files: OnceLock::new(),
+            programs: OnceLock::new(),
+            held: Mutex::default(),
+            waiting: Mutex::default(),
+            next: AtomicU64::new(0),
+        });
+        let (works, life) = (Arc::clone(&desk), life.clone());
         std::thread::Builder::new()
-            .name(name)
-            .spawn(work)
-            .map(drop)
-            .map_err(|error| format!("a thread for answers: {error}"))
-    };
-    for _ in 0..ANSWERERS {
-        let (answers, open) = (Arc::clone(answers), Arc::clone(&open));
-        start(format!("{name}-answers"), Box::new(move || answer_all(&*answers, &open)))?;
+            .name("deadlines".to_owned())
+            .spawn(move || {
+                life.wait_for_turn();
+                works.keep_deadlines(&life.pulse());
+            })
+            .map_err(|error| format!("a thread for answers: {error}"))?;
+        Ok(desk)
     }
-    let (answers, pulse) = (Arc::clone(answers), life.pulse());
-    start(format!("{name}-deadline"), Box::new(move || keep_deadlines(&*answers, &open, &pulse)))
-}
 
-fn answer_all<A: Answers>(answers: &A, open: &Open) {
-    let mut questions = Vec::new();
-    loop {
-        let patience = if open.waiting().is_empty() { None } else { Some(&AGAIN) };
-        let mut ready = [PollFd::new(answers.asking(), PollFlags::IN)];
-        if let Err(error) = poll(&mut ready, patience) {
-            tracing::warn!(%error, "waiting for questions");
-            std::thread::sleep(TICK);
-            continue;
-        }
-        if let Err(error) = answers.asking().read(&mut questions) {
-            // Too many open files, for one: the kernel answers those questions by itself.
-            tracing::warn!(%error, "questions cannot be read");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let now = Instant::now();
-        let asked_anew = std::mem::take(&mut *open.waiting());
-        // Taken in before the first is looked at, so that each has its deadline.
-        let came: Vec<Waiting> = questions
-            .drain(..)
-            .map(|question| Waiting { question: Arc::new(question), until: now + WAITING })
-            .chain(asked_anew)
-            .collect();
-        let mut batch = Vec::with_capacity(came.len());
-        {
-            let mut held = open.held();
-            for one in came {
-                let number = open.next.fetch_add(1, Ordering::Relaxed);
-                let question = Arc::clone(&one.question);
-                held.insert(
-                    number,
-                    Pending {
-                        question,
-                        until: now + answers.deadline(),
-                        fault: Fault::Open,
-                        answered: false,
-                    },
-                );
-                batch.push((number, one));
+    /// What is asked through.
+    pub(super) fn asking(&self) -> Arc<Asking> {
+        Arc::clone(&self.asking)
+    }
+    /// Who answers for files. The first one stays.
+    pub(super) fn files(&self, answers: Arc<dyn Answers>) {
+        self.files.get_or_init(|| answers);
+    }
+    /// Who answers for programs. The first one stays.
+    pub(super) fn programs(&self, answers: Arc<dyn Answers>) {
+        self.programs.get_or_init(|| answers);
+    }
+
+    fn answers(&self, question: &Question) -> Option<&Arc<dyn Answers>> {
+        if question.exec { self.programs.get() } else { self.files.get() }
+    }
+
+    fn answer_all(&self, me: &Answerer) {
+        while !me.replaced.load(Ordering::Relaxed) {
+            me.set(Some(Instant::now()));
+            let again = self.look_again();
+            me.set(Some(Instant::now()));
+            let fresh = self.take_one();
+            me.set(None);
+            if again || fresh {
+                continue;
+            }
+            let patience = if held(&self.waiting).is_empty() { &IDLE } else { &AGAIN_WAIT };
+            if let Err(error) = poll(&mut [PollFd::new(&*self.asking, PollFlags::IN)], Some(patience)) {
+                tracing::warn!(%error, "waiting for questions");
+                std::thread::sleep(TICK);
             }
         }
-        for (number, one) in batch {
-            answer(answers, open, number, one);
+    }
+
+    /// Looks at the next that waits, if it is time for it.
+    fn look_again(&self) -> bool {
+        let one = {
+            let mut waiting = held(&self.waiting);
+            let due = waiting.front().is_some_and(|one| one.look <= Instant::now());
+            due.then(|| waiting.pop_front()).flatten()
+        };
+        let Some(one) = one else { return false };
+        if held(&self.held).get(&one.number).is_none_or(|pending| pending.answered) {
+            held(&self.held).remove(&one.number);
+        } else {
+            self.look(one);
         }
+        true
     }
-}
 
-fn answer<A: Answers>(answers: &A, open: &Open, number: u64, one: Waiting) {
-    let last = one.until <= Instant::now() || open.waiting().len() >= MAX_WAITING;
-    let mut fault = |rule: Fault| {
-        if let Some(pending) = open.held().get_mut(&number) {
-            pending.fault = rule;
-        }
-    };
-    let answer = answers.answer(&one.question, last, &mut fault);
-    if open.held().remove(&number).is_some_and(|pending| pending.answered) {
-        return;
-    }
-    match answer {
-        Answer::Wait if !last => open.waiting().push(one),
-        answer => say(answers, &one.question, answer != Answer::Deny),
-    }
-}
-
-fn say<A: Answers>(answers: &A, question: &Question, allow: bool) {
-    if let Err(error) = answers.asking().answer(question.file.as_fd(), allow) {
-        tracing::debug!(%error, "whoever asked is gone");
-    }
-}
-
-/// Answers what took too long.
-fn keep_deadlines<A: Answers>(answers: &A, open: &Open, pulse: &Pulse) {
-    loop {
-        std::thread::sleep(TICK);
-        pulse.beat();
+    fn take_one(&self) -> bool {
+        let question = match self.asking.take() {
+            Ok(Some(question)) => Arc::new(question),
+            Ok(None) => return false,
+            Err(error) => {
+                // Too many open files, for one: the kernel answers that question by itself.
+                tracing::warn!(%error, "a question cannot be read");
+                std::thread::sleep(Duration::from_millis(1));
+                return false;
+            }
+        };
+        let Some(answers) = self.answers(&question) else {
+            self.say(&question, true);
+            return true;
+        };
         let now = Instant::now();
-        for pending in open.held().values_mut().filter(|pending| !pending.answered && pending.until <= now) {
-            pending.answered = true;
-            tracing::warn!(fault = ?pending.fault, pid = pending.question.pid, "an answer took too long");
-            say(answers, &pending.question, pending.fault == Fault::Open);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let pending =
+            Pending { question: Arc::clone(&question), until: now + answers.deadline(), answered: false };
+        held(&self.held).insert(number, pending);
+        self.look(Waiting { number, question, look: now, last: now + WAITING });
+        true
+    }
+
+    fn look(&self, one: Waiting) {
+        let Some(answers) = self.answers(&one.question) else { return };
+        let now = Instant::now();
+        let last = one.last <= now || held(&self.waiting).len() >= MAX_WAITING;
+        let answer = answers.answer(&one.question, last);
+        if answer == Answer::Wait && !last {
+            if let Some(pending) = held(&self.held).get_mut(&one.number) {
+                pending.until = one.last + answers.deadline();
+            }
+            held(&self.waiting).push_back(Waiting { look: Instant::now() + AGAIN, ..one });
+            return;
         }
-        answers.tick();
+        if held(&self.held).remove(&one.number).is_some_and(|pending| !pending.answered) {
+            self.say(&one.question, answer != Answer::Deny);
+        }
+    }
+
+    fn say(&self, question: &Question, allow: bool) {
+        if let Err(error) = self.asking.answer(question.file.as_fd(), allow) {
+            tracing::debug!(%error, "whoever asked is gone");
+        }
+    }
+
+    /// Answers what took too long, and has as many threads as are needed.
+    fn keep_deadlines(self: &Arc<Self>, pulse: &Pulse) {
+        let mut answerers: Vec<Arc<Answerer>> = Vec::new();
+        loop {
+            // One that has ended is held here alone.
+            answerers.retain(|one| Arc::strong_count(one) > 1);
+            for one in answerers.iter().filter(|one| one.is_stuck()) {
+                one.replaced.store(true, Ordering::Relaxed);
+            }
+            let working = answerers.iter().filter(|one| !one.replaced.load(Ordering::Relaxed)).count();
+            let wanted = ANSWERERS.saturating_sub(working);
+            for _ in 0..wanted.min(MAX_ANSWERERS.saturating_sub(answerers.len())) {
+                answerers.extend(self.one_more());
+            }
+            if answerers.iter().any(|one| !one.replaced.load(Ordering::Relaxed)) {
+                pulse.beat();
+            }
+            for question in self.late() {
+                let fault = self.answers(&question).map_or(Fault::Open, |answers| answers.fault(&question));
+                tracing::warn!(?fault, pid = question.pid, exec = question.exec, "an answer took too long");
+                self.say(&question, fault == Fault::Open);
+            }
+            [&self.files, &self.programs].iter().filter_map(|one| one.get()).for_each(|one| one.tick());
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn one_more(self: &Arc<Self>) -> Option<Arc<Answerer>> {
+        let one = Arc::new(Answerer::default());
+        let (desk, me) = (Arc::clone(self), Arc::clone(&one));
+        std::thread::Builder::new()
+            .name("answers".to_owned())
+            .spawn(move || desk.answer_all(&me))
+            .inspect_err(|error| tracing::error!(%error, "a thread for answers"))
+            .ok()
+            .map(|_| one)
+    }
+
+    /// What is to be answered now, whoever works on it.
+    fn late(&self) -> Vec<Arc<Question>> {
+        let now = Instant::now();
+        let mut held = held(&self.held);
+        let late = held.values_mut().filter(|pending| !pending.answered && pending.until <= now);
+        late.map(|pending| {
+            pending.answered = true;
+            Arc::clone(&pending.question)
+        })
+        .collect()
     }
 }

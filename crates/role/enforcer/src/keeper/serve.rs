@@ -2,15 +2,18 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nv_model::node::Capabilities;
 use nv_model::verdict::Mechanism;
 use nv_probe::FileHooks;
 use nv_telemetry::chain;
+use rustix::process::{Resource, Rlimit};
 
 use super::exec;
 use super::guard::{Guard, Watch};
 use super::protocol::{self, ProtocolError, Reply, Request};
+use super::questions::Desk;
 use super::queues::Queues;
 use super::signs::Life;
 use crate::inspector::Begin;
@@ -82,10 +85,23 @@ impl Tried {
 /// # Errors
 /// A sentence for the log when the socket cannot be used.
 pub fn keeper_main(tried: &Tried) -> Result<(), String> {
+    // Each question that waits is an open file.
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let most = u64::from(super::stand_in::MAX_DESCRIPTORS.unsigned_abs());
+    let current = limit.maximum.map_or(most, |maximum| maximum.min(most));
+    if let Err(error) =
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit })
+    {
+        tracing::warn!(%error, "the keeper has few descriptors");
+    }
     let socket = std::io::stdin();
     let socket = socket.as_fd();
     let told = std::io::stdout().as_fd().try_clone_to_owned();
-    let life = Life::start(told.map_err(|error| format!("the launcher's socket: {error}"))?)?;
+    let (life, asking) = Life::start(told.map_err(|error| format!("the launcher's socket: {error}"))?)?;
+    let desk = match asking {
+        Some(asking) => Desk::start(asking, &life),
+        None => Err("the kernel does not ask before files are opened".to_owned()),
+    };
     let mut kernel: Option<Kernel> = None;
     let mut guard: Option<Guard> = None;
     let mut tap = Tapped::default();
@@ -117,8 +133,8 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                     kernel = Some(loaded);
                     (process, network)
                 });
-                let files = watch_files(&capabilities, kernel.as_ref(), &mut guard, &life);
-                let programs = judge_programs(&capabilities, kernel.as_ref(), &life);
+                let files = watch_files(&capabilities, kernel.as_ref(), &mut guard, (&desk, &life));
+                let programs = judge_programs(&capabilities, kernel.as_ref(), (&desk, &life));
                 let sockets = (files.as_ref(), programs.as_ref());
                 match handed {
                     Some((process, network)) => {
@@ -217,10 +233,14 @@ fn watch_files(
     capabilities: &Capabilities,
     kernel: Option<&Kernel>,
     guard: &mut Option<Guard>,
-    life: &Life,
+    (desk, life): (&Result<Arc<Desk>, String>, &Life),
 ) -> Option<OwnedFd> {
     let started = match capabilities.file {
-        Some(Mechanism::Fanotify) => Guard::asks(life).map(|(guard, socket)| (guard, Some(socket))),
+        Some(Mechanism::Fanotify) => desk
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|desk| Guard::asks(desk, life))
+            .map(|(guard, socket)| (guard, Some(socket))),
         Some(_) => kernel_rows(kernel).map(|guard| (guard, None)),
         None => Err("the kernel has nothing for it".to_owned()),
     };
@@ -237,7 +257,11 @@ fn watch_files(
 }
 
 /// Starts what judges programs where no BPF program does, and scripts where the tracepoint alone does; the socket to it.
-fn judge_programs(capabilities: &Capabilities, kernel: Option<&Kernel>, life: &Life) -> Option<OwnedFd> {
+fn judge_programs(
+    capabilities: &Capabilities,
+    kernel: Option<&Kernel>,
+    (desk, life): (&Result<Arc<Desk>, String>, &Life),
+) -> Option<OwnedFd> {
     let start = || {
         let root = nv_probe::cgroup::unified_root().map_err(|error| error.to_string())?;
         let rows = match (capabilities.process, kernel) {
@@ -249,7 +273,7 @@ fn judge_programs(capabilities: &Capabilities, kernel: Option<&Kernel>, life: &L
             }
             _ => return Ok(None),
         };
-        exec::start(rows, life).map(Some)
+        exec::start(rows, desk.as_ref().map_err(Clone::clone)?, life).map(Some)
     };
     start().unwrap_or_else(|error: String| {
         tracing::error!(error, "programs, or scripts, are not judged by fanotify");

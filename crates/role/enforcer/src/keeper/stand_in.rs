@@ -1,11 +1,9 @@
-//! Answers in the place of a keeper that has ended, until another one has marked what is to be asked about: containers that
-//! fail closed are refused, others go on.
+//! Answers for the launcher while no keeper does: containers that fail closed are refused, others go on.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nv_probe::fanotify::{Asking, Question};
@@ -14,137 +12,155 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::guard::who;
 use super::signs::{Asked, Places};
 
-/// How soon a stand-in ends that is not needed any more.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// How soon it rests when a keeper takes over.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// Longest wait for that. It may hang on a file that the kernel cannot open.
+const RESTS_WITHIN: Duration = Duration::from_millis(500);
 /// Most descriptors that a keeper has open: what it has read and not answered has a number below.
-const MAX_DESCRIPTORS: i32 = 65_536;
-/// How long a keeper that is ended may yet read a question, which nobody will answer then.
-const DYING: Duration = Duration::from_millis(500);
+pub(super) const MAX_DESCRIPTORS: i32 = 65_536;
 /// Most bytes of [`Places`].
 const MAX_PLACES: u64 = 64 * 1024 * 1024;
 
-/// A group of a keeper that lives.
+/// The group, and a thread that answers while it is told to.
 #[derive(Debug)]
-pub(super) struct Group {
-    pub(super) asked: Asked,
+pub(super) struct StandIn(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     asking: Asking,
-    places: Arc<Mutex<Places>>,
+    state: Mutex<State>,
+    changed: Condvar,
+    places: Mutex<BTreeMap<Asked, Arc<Places>>>,
+    host_mounts: Option<u32>,
 }
 
-impl Group {
-    pub(super) fn new(asked: Asked, group: OwnedFd) -> Self {
-        Self { asked, asking: Asking::from_descriptor(group), places: Arc::default() }
-    }
-
-    /// Takes the keeper's word on who fails closed.
-    ///
-    /// # Errors
-    /// The file is not understood; what was said before holds.
-    pub(super) fn tell(&self, file: OwnedFd) -> serde_json::Result<()> {
-        let limited = std::io::BufReader::new(std::fs::File::from(file).take(MAX_PLACES));
-        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = serde_json::from_reader(limited)?;
-        Ok(())
-    }
+#[derive(Debug, Default)]
+struct State {
+    answers: bool,
+    /// The thread has answered all that it has read.
+    rests: bool,
 }
 
-/// Ends groups, each on a thread of its own, and waits for that.
-///
-/// The kernel ends a group when nobody waits any more who came by a mark of it, also if that one waits for the answer of
-/// another group (`fsnotify_prepare_user_wait` of Linux holds the marks of all). Ended one after the other, or by a process
-/// that holds several and dies, the first one would wait for the second for ever.
-pub(super) fn end_all(groups: Vec<Group>) {
-    let ends: Vec<_> = groups
-        .into_iter()
-        .map(|group| std::thread::Builder::new().name("group-end".to_owned()).spawn(move || drop(group)))
-        .collect();
-    for end in ends {
-        match end {
-            Ok(thread) => drop(thread.join()),
-            Err(error) => tracing::error!(%error, "a group is ended without a thread of its own"),
-        }
-    }
-}
-
-/// A thread that answers. Dropping it ends that and lets go whoever waits.
-#[derive(Debug)]
-pub(super) struct StandIn {
-    pub(super) asked: Asked,
-    over: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl StandIn {
-    /// For the group of a keeper that has ended, or soon will have: it is not to be the last one that holds it
-    /// ([`end_all`]). `None` when there is no thread: the group ends, and everybody goes on.
-    pub(super) fn start(group: Group) -> Option<Self> {
-        let places = std::mem::take(&mut *group.places.lock().unwrap_or_else(PoisonError::into_inner));
-        let over = Arc::new(AtomicBool::new(false));
-        let (asked, ends) = (group.asked, Arc::clone(&over));
-        let work = move || answer(&group.asking, group.asked, &places, &ends);
-        let started = std::thread::Builder::new().name("stand-in".to_owned()).spawn(work);
-        match started {
-            Ok(thread) => Some(Self { asked, over, thread }),
-            Err(error) => {
-                tracing::error!(%error, "nobody answers in the keeper's place, everybody goes on");
-                None
+    /// Makes the group and answers: nobody else does yet.
+    ///
+    /// # Errors
+    /// A sentence for the log when the kernel has no such groups, or there is no thread.
+    pub(super) fn start() -> Result<Self, String> {
+        let asking =
+            Asking::new().map_err(|error| format!("the kernel does not ask before opens: {error}"))?;
+        let shared = Arc::new(Shared {
+            asking,
+            state: Mutex::new(State { answers: true, rests: false }),
+            changed: Condvar::new(),
+            places: Mutex::default(),
+            host_mounts: nv_probe::cgroup::host_mount_namespace().ok(),
+        });
+        let works = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("stand-in".to_owned())
+            .spawn(move || works.run())
+            .map_err(|error| format!("a thread for answers: {error}"))?;
+        Ok(Self(shared))
+    }
+
+    /// The group, for a keeper.
+    pub(super) fn group(&self) -> BorrowedFd<'_> {
+        self.0.asking.as_fd()
+    }
+
+    /// Takes a keeper's word on who fails closed.
+    ///
+    /// # Errors
+    /// The file is not understood; what was said before holds.
+    pub(super) fn tell(&self, asked: Asked, file: OwnedFd) -> serde_json::Result<()> {
+        let limited = std::io::BufReader::new(std::fs::File::from(file).take(MAX_PLACES));
+        let places = serde_json::from_reader(limited)?;
+        held(&self.0.places).insert(asked, Arc::new(places));
+        Ok(())
+    }
+
+    /// Answers no more, when it returns: a keeper does.
+    pub(super) fn rest(&self) {
+        let end = Instant::now() + RESTS_WITHIN;
+        let mut state = held(&self.0.state);
+        state.answers = false;
+        while !state.rests {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return tracing::warn!("a question is still looked at in the keeper's place");
             }
+            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Ends all of them, and waits for that.
-    pub(super) fn end_all(stand_ins: &[Self]) {
-        stand_ins.iter().for_each(|one| one.over.store(true, Ordering::Relaxed));
-        while !stand_ins.iter().all(|one| one.thread.is_finished()) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    /// Answers from now on, and first what a keeper has read and left behind: whose these are is not known, and one of them
+    /// may fail closed.
+    pub(super) fn take_over(&self) {
+        self.rest();
+        let any_closed = held(&self.0.places).values().any(|places| places.any_closed());
+        let left = self.0.asking.settle(MAX_DESCRIPTORS, !any_closed);
+        tracing::warn!(left, any_closed, "what fails closed is refused until there is a keeper");
+        let mut state = held(&self.0.state);
+        *state = State { answers: true, rests: false };
+        self.0.changed.notify_all();
     }
 }
 
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-}
-
-fn answer(asking: &Asking, asked: Asked, places: &Places, over: &AtomicBool) {
-    // What the keeper was just looking at: whose these are is not known, and one of them may fail closed.
-    let any_closed = places.any_closed();
-    let left = asking.settle(MAX_DESCRIPTORS, !any_closed);
-    tracing::warn!(
-        ?asked,
-        left,
-        any_closed,
-        "the keeper has ended: what fails closed is refused until there is another one"
-    );
-    let mut questions = Vec::new();
-    let mut dying = Some(Instant::now());
-    while !over.load(Ordering::Relaxed) {
-        if dying.take_if(|since| since.elapsed() > DYING).is_some() {
-            asking.settle(MAX_DESCRIPTORS, !any_closed);
-        }
-        let read = poll(&mut [PollFd::new(asking, PollFlags::IN)], Some(&PATIENCE))
-            .map_err(std::io::Error::from)
-            .and_then(|_| asking.read(&mut questions));
-        if let Err(error) = read {
-            tracing::warn!(%error, "questions cannot be read in the keeper's place");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        for question in questions.drain(..) {
-            if let Err(error) =
-                asking.answer(std::os::fd::AsFd::as_fd(&question.file), !refuses(asked, places, &question))
+impl Shared {
+    fn run(&self) {
+        loop {
             {
-                tracing::debug!(%error, "whoever asked is gone");
+                let mut state = held(&self.state);
+                while !state.answers {
+                    state.rests = true;
+                    self.changed.notify_all();
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+            let taken = poll(&mut [PollFd::new(&self.asking, PollFlags::IN)], Some(&PATIENCE))
+                .map_err(std::io::Error::from)
+                .and_then(|_| self.asking.take());
+            match taken {
+                Ok(Some(question)) => {
+                    let allow = !self.refuses(&question);
+                    if let Err(error) = self.asking.answer(question.file.as_fd(), allow) {
+                        tracing::debug!(%error, "whoever asked is gone");
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a question cannot be read in the keeper's place");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         }
     }
-}
 
-fn refuses(asked: Asked, places: &Places, question: &Question) -> bool {
-    if asked == Asked::Scripts && !is_script(&question.file) {
-        return false;
+    fn refuses(&self, question: &Question) -> bool {
+        let closed = |asked: Asked| {
+            let places = held(&self.places).get(&asked).map(Arc::clone);
+            places.filter(|places| places.any_closed()).is_some_and(|places| {
+                let fails = |cgroup: Option<String>| cgroup.is_some_and(|path| places.fails_closed(&path));
+                fails(who::unified(question.pid)) || fails(who::cgroup(question.pid))
+            })
+        };
+        if !question.exec {
+            return closed(Asked::Files);
+        }
+        (closed(Asked::Programs) || closed(Asked::Scripts) && is_script(&question.file))
+            && !self.is_of_host(question.pid)
     }
-    let closed = |cgroup: Option<String>| cgroup.is_some_and(|cgroup| places.fails_closed(&cgroup));
-    closed(who::unified(question.pid)) || closed(who::cgroup(question.pid))
+
+    /// The runtime's own programs, which it runs in a container's cgroup, are never stopped.
+    fn is_of_host(&self, pid: u32) -> bool {
+        let mounts = nv_probe::cgroup::mount_namespace(Some(pid)).ok();
+        mounts.is_some() && mounts == self.host_mounts
+    }
 }
 
 fn is_script(file: &OwnedFd) -> bool {

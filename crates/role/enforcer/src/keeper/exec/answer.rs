@@ -3,28 +3,34 @@
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use nv_model::mode::{Fault, Mode};
+use nv_model::mode::Fault;
 use nv_model::verdict::Verdict;
 use nv_probe::Event;
-use nv_probe::fanotify::{Ask, Asking, Inode, Question};
+use nv_probe::fanotify::{Ask, Inode, Question};
 
 use super::super::questions::{Answer, Answers};
-use super::judge::{Belongs, How, fault};
+use super::judge::{Belongs, How, in_doubt};
 use super::look::{self, Kind, Runner};
 use super::seats::{Found, Seats};
 use super::{Expected, MAX_PROCESSES, Warden, held};
 
 impl Answers for Warden {
-    fn asking(&self) -> &Asking {
-        &self.asking
-    }
-
     /// More than for a file: what goes through unanswered is killed when it runs, which is too late for some programs.
     fn deadline(&self) -> Duration {
         Duration::from_millis(500)
     }
 
-    fn answer(&self, question: &Question, last: bool, deadline: &mut dyn FnMut(Fault)) -> Answer {
+    fn fault(&self, question: &Question) -> Fault {
+        // The runtime's own programs are never stopped, nor are the host's.
+        if nv_probe::cgroup::mount_namespace(Some(question.pid)).is_ok_and(|now| now == self.host_mounts) {
+            return Fault::Open;
+        }
+        let seats = self.seats();
+        let found = self.seat_of(&look::cgroups(question.pid, self.cgroup_root()), &seats);
+        found.filter(|found| found.seat.container).map_or(Fault::Open, |found| in_doubt(&seats, &found))
+    }
+
+    fn answer(&self, question: &Question, last: bool) -> Answer {
         let begin = Instant::now();
         let kind = look::kind(question.file.as_fd());
         if self.scripts_only() && !matches!(kind, Ok(Kind::Script)) {
@@ -42,7 +48,6 @@ impl Answers for Warden {
             Belongs::Soon => return Answer::Wait,
             Belongs::Under(found) => found,
         };
-        deadline(fault(&seats, &found));
         if found.seat.container {
             self.marks.see(&self.asking, runner.mounts, runner.pid);
         }
@@ -104,11 +109,9 @@ impl Warden {
     }
 }
 
-/// A program that cannot be looked at, in Protect.
+/// A program that cannot be looked at.
 fn unknown(error: &std::io::Error, seats: &Seats, found: &Found) -> Answer {
-    let fault = fault(seats, found);
-    let protects =
-        seats.profiles.get(&found.seat.profile).is_some_and(|profile| profile.mode == Mode::Protect);
+    let fault = in_doubt(seats, found);
     tracing::warn!(%error, ?fault, "what is to be run cannot be told");
-    if fault == Fault::Closed && protects { Answer::Deny } else { Answer::Allow }
+    if fault == Fault::Closed { Answer::Deny } else { Answer::Allow }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nv_model::mode::Fault;
+use nv_model::mode::{Fault, Mode};
 use nv_model::profile::EffectiveProfile;
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::decide::{self, Arguments, Call, Caller, ProgramFacts};
@@ -54,7 +54,7 @@ impl Warden {
         }
     }
 
-    fn seat_of(&self, cgroups: &[u64], seats: &Seats) -> Option<Found> {
+    pub(super) fn seat_of(&self, cgroups: &[u64], seats: &Seats) -> Option<Found> {
         match &self.rows {
             Rows::Told(_) => seats.find(cgroups),
             Rows::Kernel(_, tables) => seats::in_kernel(tables, cgroups),
@@ -229,7 +229,8 @@ fn verdict(
     (decision.verdict, rule)
 }
 
-/// What holds where nothing can be told.
-pub(super) fn fault(seats: &Seats, found: &Found) -> Fault {
-    seats.profiles.get(&found.seat.profile).map_or(Fault::Open, |profile| profile.fault)
+/// What holds where nothing can be told: nothing is stopped but in Protect.
+pub(super) fn in_doubt(seats: &Seats, found: &Found) -> Fault {
+    let profile = seats.profiles.get(&found.seat.profile).filter(|profile| profile.mode == Mode::Protect);
+    profile.map_or(Fault::Open, |profile| profile.fault)
 }

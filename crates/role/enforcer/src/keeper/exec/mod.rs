@@ -40,12 +40,15 @@ use self::judge::Judged;
 use self::marks::Marks;
 use self::tell::Sink;
 use super::protocol;
+use super::questions::Desk;
 use super::signs::{Asked, Life, Places};
 
 /// Most processes that one of the lists here remembers.
 const MAX_PROCESSES: usize = 65_536;
 /// How often mount namespaces are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How often it is looked whether the agent has told of profiles, at the start.
+const NOBODY_YET: Duration = Duration::from_millis(20);
 /// Most bytes of the agent's [`Seats`].
 const MAX_SEATS: u64 = 256 * 1024 * 1024;
 
@@ -78,7 +81,7 @@ struct First {
 struct Warden {
     rows: Rows,
     host_mounts: u32,
-    asking: Asking,
+    asking: Arc<Asking>,
     seats: Mutex<Arc<Seats>>,
     /// What a container had when its first program ran, by the cgroup that has a seat of its own.
     roots: Mutex<HashMap<u64, Arc<First>>>,
@@ -108,11 +111,8 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Starts the threads. The other end of the socket takes [`TakeSeats`] and gives [`Told`].
-pub(super) fn start(rows: Rows, life: &Life) -> Result<OwnedFd, String> {
-    let asking =
-        Asking::new().map_err(|error| format!("the kernel does not ask before programs run: {error}"))?;
+pub(super) fn start(rows: Rows, desk: &Desk, life: &Life) -> Result<OwnedFd, String> {
     let asked = if matches!(rows, Rows::Kernel(..)) { Asked::Scripts } else { Asked::Programs };
-    life.group(asked, &asking)?;
     let host_mounts = nv_probe::cgroup::host_mount_namespace()
         .map_err(|error| format!("the host's mount namespace: {error}"))?;
     let (ours, theirs) = protocol::pair().map_err(|error| error.to_string())?;
@@ -120,7 +120,7 @@ pub(super) fn start(rows: Rows, life: &Life) -> Result<OwnedFd, String> {
     let warden = Arc::new(Warden {
         rows,
         host_mounts,
-        asking,
+        asking: desk.asking(),
         seats: Mutex::default(),
         roots: Mutex::default(),
         expected: Mutex::default(),
@@ -135,7 +135,9 @@ pub(super) fn start(rows: Rows, life: &Life) -> Result<OwnedFd, String> {
             .map(drop)
             .map_err(|error| format!("a thread for programs: {error}"))
     };
-    super::questions::spawn("exec", &warden, life)?;
+    let answers: Arc<Warden> = Arc::clone(&warden);
+    desk.programs(answers);
+    life.expect(asked);
     let shared = Arc::clone(&warden);
     start("exec-seats", Box::new(move || take_seats(&shared, &requests)))?;
     let shared = Arc::clone(&warden);
@@ -143,9 +145,13 @@ pub(super) fn start(rows: Rows, life: &Life) -> Result<OwnedFd, String> {
     let shared = Arc::clone(&warden);
     let life = life.clone();
     let look_around = move || {
-        let (mut told, mut placed) = (Places::default(), false);
+        let mut told = Places::default();
         loop {
             let seats = shared.seats();
+            if seats.profiles.is_empty() {
+                std::thread::sleep(NOBODY_YET);
+                continue;
+            }
             // Before what is asked about is marked.
             let places = seats.fail_closed(shared.cgroup_root());
             if places != told {
@@ -153,10 +159,7 @@ pub(super) fn start(rows: Rows, life: &Life) -> Result<OwnedFd, String> {
                 told = places;
             }
             shared.marks.look_around(&shared.asking, |pid| shared.is_in_container(pid, &seats));
-            if !placed && !seats.profiles.is_empty() {
-                life.placed(asked);
-                placed = true;
-            }
+            life.placed(asked);
             std::thread::sleep(LOOK_AROUND);
         }
     };

@@ -8,55 +8,49 @@ use nv_model::file::FileOperation;
 use nv_model::mode::Fault;
 use nv_model::verdict::Verdict;
 use nv_policy::file;
-use nv_probe::fanotify::{Asking, Inode, Question};
+use nv_probe::fanotify::{Inode, Question};
 
-use super::super::questions::{self, Answer, Answers};
-use super::super::signs::Life;
+use super::super::questions::{Answer, Answers};
 use super::tables::{Tables, Ward};
 use super::tell::{Act, Sink};
-use super::{Groups, now, who};
+use super::{now, who};
 
 /// What is needed to answer.
-struct Opens {
-    groups: Arc<Groups>,
+pub(super) struct Opens {
     tables: Arc<Mutex<Arc<Tables>>>,
     sink: Arc<Sink>,
 }
 
-pub(super) fn spawn(
-    groups: &Arc<Groups>,
-    tables: &Arc<Mutex<Arc<Tables>>>,
-    sink: &Arc<Sink>,
-    life: &Life,
-) -> Result<(), String> {
-    let opens = Opens { groups: Arc::clone(groups), tables: Arc::clone(tables), sink: Arc::clone(sink) };
-    questions::spawn("file", &Arc::new(opens), life)
+impl Opens {
+    pub(super) fn new(tables: &Arc<Mutex<Arc<Tables>>>, sink: &Arc<Sink>) -> Self {
+        Self { tables: Arc::clone(tables), sink: Arc::clone(sink) }
+    }
 }
 
 impl Answers for Opens {
-    fn asking(&self) -> &Asking {
-        &self.groups.asking
-    }
-
-    fn answer(&self, question: &Question, _last: bool, fault: &mut dyn FnMut(Fault)) -> Answer {
+    fn answer(&self, question: &Question, _last: bool) -> Answer {
         let begin = Instant::now();
         let tables = now(&self.tables);
         let ward = who::cgroup(question.pid).and_then(|cgroup| tables.by_cgroup(&cgroup));
-        if let Some(ward) = ward {
-            fault(ward.rules.fault);
-        }
         let (allow, act) = match ward.map(|ward| (ward, judge(ward, question))) {
             None => (true, None),
             Some((_, Ok(act))) => (act.as_ref().is_none_or(|act| act.verdict.passes()), act),
             Some((ward, Err(error))) => {
-                tracing::warn!(%error, fault = ?ward.rules.fault, "what is opened cannot be told");
-                (ward.rules.fault == Fault::Open, None)
+                let fault = ward.rules.in_doubt();
+                tracing::warn!(%error, ?fault, "what is opened cannot be told");
+                (fault == Fault::Open, None)
             }
         };
         if let Some(act) = act {
             self.sink.act(&Act { decision: begin.elapsed(), ..act });
         }
         if allow { Answer::Allow } else { Answer::Deny }
+    }
+
+    fn fault(&self, question: &Question) -> Fault {
+        let tables = now(&self.tables);
+        let ward = who::cgroup(question.pid).and_then(|cgroup| tables.by_cgroup(&cgroup));
+        ward.map_or(Fault::Open, |ward| ward.rules.in_doubt())
     }
 
     fn tick(&self) {

@@ -38,6 +38,7 @@ use self::place::Placed;
 use self::rows::RowGuard;
 use self::tables::Tables;
 use super::protocol;
+use super::questions::Desk;
 use super::signs::{Asked, Life, Places};
 
 /// What is to be watched: all of it, each time.
@@ -51,8 +52,7 @@ impl Watch {
     /// Which of its places fail closed.
     fn fail_closed(&self) -> Places {
         let closed = |place: &Place| {
-            let rules = self.profiles.get(place.profile);
-            rules.is_some_and(|rules| rules.mode == Mode::Protect && rules.fault == Fault::Closed)
+            self.profiles.get(place.profile).is_some_and(|rules| rules.in_doubt() == Fault::Closed)
         };
         Places(self.places.iter().map(|place| (place.cgroup.clone(), closed(place))).collect())
     }
@@ -82,6 +82,13 @@ pub(crate) struct Rules {
     pub(crate) fault: Fault,
     /// In order: the first that covers a path decides.
     pub(crate) rules: Vec<(GroupName, FileRule)>,
+}
+
+impl Rules {
+    /// What holds where nothing can be told: nothing is stopped but in Protect.
+    fn in_doubt(&self) -> Fault {
+        if self.mode == Mode::Protect { self.fault } else { Fault::Open }
+    }
 }
 
 /// What came of a [`Watch`].
@@ -172,9 +179,9 @@ impl Guard {
     }
 
     /// Starts the threads; what they see goes into the socket whose other end is returned.
-    pub(in crate::keeper) fn asks(life: &Life) -> Result<(Self, OwnedFd), String> {
+    pub(in crate::keeper) fn asks(desk: &Desk, life: &Life) -> Result<(Self, OwnedFd), String> {
         let heard = Arc::new(Heard::new());
-        let (guard, socket) = AskGuard::start(Arc::clone(&heard), life)?;
+        let (guard, socket) = AskGuard::start(Arc::clone(&heard), desk, life)?;
         Ok((Self::new(Kept::Asks(guard), heard)?, socket))
     }
 }
@@ -192,7 +199,7 @@ impl Kept {
     }
 }
 
-/// The two groups, their marks, and the threads that serve them.
+/// What is marked in the group that asks, and the group that tells.
 pub(crate) struct AskGuard {
     tables: Arc<Mutex<Arc<Tables>>>,
     groups: Arc<Groups>,
@@ -202,25 +209,23 @@ pub(crate) struct AskGuard {
 
 /// What the kernel asks and tells through.
 pub(crate) struct Groups {
-    pub(crate) asking: nv_probe::fanotify::Asking,
+    pub(crate) asking: Arc<nv_probe::fanotify::Asking>,
     /// `None` where the kernel does not tell.
     pub(crate) telling: Option<nv_probe::fanotify::Telling>,
 }
 
 impl AskGuard {
-    fn start(heard: Arc<Heard>, life: &Life) -> Result<(Self, OwnedFd), String> {
-        let asking = nv_probe::fanotify::Asking::new()
-            .map_err(|error| format!("the kernel does not ask before files are opened: {error}"))?;
-        life.group(Asked::Files, &asking)?;
+    fn start(heard: Arc<Heard>, desk: &Desk, life: &Life) -> Result<(Self, OwnedFd), String> {
         let telling = nv_probe::fanotify::Telling::new()
             .inspect_err(|error| tracing::warn!(%error, "changes of files are not told"))
             .ok();
-        let groups = Arc::new(Groups { asking, telling });
+        let groups = Arc::new(Groups { asking: desk.asking(), telling });
         let tables = Arc::new(Mutex::new(Arc::new(Tables::default())));
         let (ours, theirs) = protocol::pair().map_err(|error| error.to_string())?;
         let sink = Arc::new(tell::Sink::new(ours)?);
-        ask::spawn(&groups, &tables, &sink, life)?;
         tell::spawn(&groups, &tables, &sink)?;
+        desk.files(Arc::new(ask::Opens::new(&tables, &sink)));
+        life.expect(Asked::Files);
         Ok((Self { tables, groups, placed: Placed::new(heard), life: life.clone() }, theirs))
     }
 
