@@ -5,6 +5,8 @@
 //! - `read FILE`, `delete FILE`, `rename FROM TO`, `link FROM TO`: ends with 0 if it could, with 2 if not.
 //! - `memfd FILE`: copies itself into memory, runs the copy as `write FILE`.
 //! - `in-memory …`: the same, with any arguments.
+//! - `repeat COUNT MILLIS PROGRAM …`: runs the program so often, with these pauses and without a shell, and writes how each
+//!   went: `y` when it could, `n` when it ran and could not, `x` when it did not run; at last the longest time in milliseconds.
 //! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
 //! - `dial HOST:PORT MILLIS`: sends datagrams and asks for TCP connections, from its first moment on and until it gets
 //!   through or the time is over; ends with 0 if it got through, with 2 if not.
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["link", from, to] => fs::hard_link(from, to),
         ["memfd", file] => in_memory(&["write", file]),
         ["in-memory", rest @ ..] => in_memory(rest),
+        ["repeat", count, millis, program, rest @ ..] => repeat(count, millis, program, rest),
         ["connect", target] => connect(target).map(drop),
         ["dial", target, millis] => dial(target, millis),
         ["scan", host, first, last] => scan(host, first, last),
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
         ["talk", target, count] => talk(target, count),
         ["exchange", target, count] => exchange(target, count),
         _ => Err(io::Error::other(
-            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | in-memory … | connect HOST:PORT | dial HOST:PORT MILLIS | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT | exchange HOST:PORT COUNT",
+            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | in-memory … | repeat COUNT MILLIS PROGRAM … | connect HOST:PORT | dial HOST:PORT MILLIS | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT | exchange HOST:PORT COUNT",
         )),
     };
     match outcome {
@@ -69,6 +72,29 @@ fn in_memory(arguments: &[&str]) -> io::Result<()> {
     let mut copy = File::from(memory);
     copy.write_all(&fs::read("/proc/self/exe")?)?;
     Err(Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd())).args(arguments).exec())
+}
+
+fn repeat(count: &str, millis: &str, program: &str, arguments: &[&str]) -> io::Result<()> {
+    let count: u32 = count.parse().map_err(io::Error::other)?;
+    let pause = Duration::from_millis(millis.parse().map_err(io::Error::other)?);
+    let (mut went, mut longest) = (String::new(), Duration::ZERO);
+    for _ in 0..count {
+        let begin = Instant::now();
+        let ended = Command::new(program)
+            .args(arguments)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status();
+        went.push(match ended {
+            Ok(status) if status.success() => 'y',
+            Ok(status) if status.code().is_some() => 'n',
+            // Refused, or killed before its first instruction.
+            _ => 'x',
+        });
+        longest = longest.max(begin.elapsed());
+        thread::sleep(pause);
+    }
+    write!(io::stdout(), "{went} {}", longest.as_millis())
 }
 
 fn address(target: &str) -> io::Result<SocketAddr> {
