@@ -23,6 +23,7 @@ pub mod question;
 pub mod record;
 pub mod registry;
 pub mod rule;
+pub mod rule_set;
 pub mod scan;
 pub mod scan_report;
 pub mod sensor;

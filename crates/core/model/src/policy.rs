@@ -14,6 +14,8 @@ use crate::name::{GroupName, WorkloadId};
 use crate::port::Ports;
 use crate::profile::EffectiveProfile;
 use crate::rule::RuleId;
+use crate::rule_set::RuleSetBlob;
+use crate::scan::BlobId;
 use crate::sensor::{Sensor, SensorGroup, SensorId};
 use crate::verdict::Action;
 
@@ -124,6 +126,9 @@ pub struct NodePolicy {
     /// Groups with sensors that have a member here.
     #[serde(default)]
     pub sensor_groups: BTreeMap<GroupName, SensorGroup>,
+    /// Rule sets that `sensors` name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rule_sets: BTreeMap<BlobId, RuleSetBlob>,
 }
 
 /// Settings that a node needs.
@@ -135,6 +140,10 @@ pub struct NodeSettings {
     pub strict_group_mode: bool,
     /// No network verdicts at all.
     pub network_policy_disabled: bool,
+    /// Who stands behind a proxy is judged by `X-Forwarded-For`: so many proxies before a workload are trusted to have
+    /// added who asked them. `None` when the header counts for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded_hops: Option<u8>,
 }
 
 /// What turns one policy of a node into the next. Applied whole or not at all.
@@ -174,6 +183,10 @@ pub struct PolicyDelta {
     pub sensor_groups: BTreeMap<GroupName, SensorGroup>,
     /// Groups that have no sensors, or no member here, any more.
     pub sensor_groups_gone: Vec<GroupName>,
+    /// Rule sets that are new.
+    pub rule_sets: BTreeMap<BlobId, RuleSetBlob>,
+    /// Rule sets that no sensor here has any more.
+    pub rule_sets_gone: Vec<BlobId>,
 }
 
 /// Why a delta cannot be applied.
@@ -234,6 +247,8 @@ impl NodePolicy {
             sensors_gone: gone(&self.sensors, &next.sensors),
             sensor_groups: changed(&self.sensor_groups, &next.sensor_groups),
             sensor_groups_gone: gone(&self.sensor_groups, &next.sensor_groups),
+            rule_sets: changed(&self.rule_sets, &next.rule_sets),
+            rule_sets_gone: gone(&self.rule_sets, &next.rule_sets),
         }
     }
 
@@ -251,7 +266,8 @@ impl NodePolicy {
                 Ok(())
             }
         }
-        let sensors = (&self.sensors, &self.sensor_groups);
+        // A rule set is told by its digest as well as by its bytes.
+        let sensors = (&self.sensors, &self.sensor_groups, self.rule_sets.keys().collect::<Vec<_>>());
         let content = (
             &self.workloads,
             &self.profiles,
@@ -293,6 +309,8 @@ impl NodePolicy {
         next.sensors.retain(|id, _| !delta.sensors_gone.contains(id));
         next.sensor_groups.extend(delta.sensor_groups.clone());
         next.sensor_groups.retain(|group, _| !delta.sensor_groups_gone.contains(group));
+        next.rule_sets.extend(delta.rule_sets.clone());
+        next.rule_sets.retain(|id, _| !delta.rule_sets_gone.contains(id));
         let mut rules: BTreeMap<RuleId, ResolvedRule> =
             next.rules.drain(..).map(|rule| (rule.id, rule)).collect();
         let held: Vec<RuleId> = if delta.base == Revision(0) {

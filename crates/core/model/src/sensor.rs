@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::group::Origin;
 use crate::name::{GroupName, NameError, SensorName};
 use crate::policy::IdentityId;
+use crate::scan::BlobId;
 use crate::verdict::Action;
 
 /// First id of DLP rules that a user makes.
@@ -179,6 +180,17 @@ pub struct SensorRule {
     pub patterns: Vec<SensorPattern>,
 }
 
+/// A rule set that a sensor has beside its own rules: in ModSecurity's language, as one blob ([`crate::rule_set`]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RuleSetUse {
+    /// Its files, by the digest of the blob that they are in.
+    pub blob: BlobId,
+    /// Rules that were taken when it was handed in; a chain is one.
+    pub rules: u32,
+    /// Rules and directives that were left out then.
+    pub refused: u32,
+}
+
 /// A named set of rules.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sensor {
@@ -197,6 +209,9 @@ pub struct Sensor {
     /// Its rules.
     #[serde(default)]
     pub rules: Vec<SensorRule>,
+    /// A rule set in ModSecurity's language; of WAF sensors alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_set: Option<RuleSetUse>,
 }
 
 impl Sensor {
@@ -227,6 +242,7 @@ pub fn predefined(id: &SensorId) -> Option<Sensor> {
         origin: Origin::SystemDefined,
         predefined: true,
         rules: Vec::new(),
+        rule_set: None,
     })
 }
 

@@ -136,6 +136,9 @@ pub struct SystemConfig {
     pub ibmsa_ep_connected_at: String,
     /// Clients are known by X-Forwarded-For.
     pub xff_enabled: bool,
+    /// So many proxies before a workload are trusted to have added who asked them; the header counts for nothing while
+    /// there is none. Not in the contract.
+    pub xff_trusted_hops: u8,
     /// One network mode counts for all groups.
     pub net_service_status: bool,
     /// That mode.
@@ -277,6 +280,7 @@ impl Default for SystemConfig {
             ibmsa_ep_dashboard_url: String::new(),
             ibmsa_ep_connected_at: String::new(),
             xff_enabled: true,
+            xff_trusted_hops: 0,
             net_service_status: false,
             net_service_policy_mode: Mode::Discover,
             disable_net_policy: false,
@@ -363,6 +367,10 @@ impl SystemConfig {
             },
             strict_group_mode: self.strict_group_mode,
             network_policy_disabled: self.disable_net_policy,
+            forwarded_hops: match (self.xff_enabled, self.xff_trusted_hops) {
+                (false, _) | (true, 0) => None,
+                (true, hops) => Some(hops),
+            },
         }
     }
 

@@ -13,6 +13,9 @@ use crate::verdict::Verdict;
 /// Most bytes of a packet that are kept as a proof.
 pub const MAX_PACKET_BYTES: usize = 2048;
 
+/// Most bytes of what a rule says of itself, and of the name of a variable.
+pub const MAX_MESSAGE_BYTES: usize = 256;
+
 /// How bad an attack is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
@@ -56,6 +59,12 @@ pub struct Sensed {
     pub rule: SensorName,
     /// The group that uses the sensor.
     pub group: GroupName,
+    /// What the rule says of itself, at most [`MAX_MESSAGE_BYTES`] bytes; empty for a sensor's own rules.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The variable that it matched (`ARGS:id`), never its value; empty for a sensor's own rules.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variable: String,
 }
 
 impl Sensed {

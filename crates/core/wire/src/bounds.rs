@@ -22,6 +22,8 @@ pub const MAX_RULE_ENDS: usize = 65_536;
 pub const MAX_ADDRESSES: usize = 262_144;
 /// Sensors of one node, and of one group.
 pub const MAX_SENSORS: usize = 1024;
+/// Rule sets of one node.
+pub const MAX_RULE_SETS: usize = nv_model::rule_set::MAX_RULE_SETS;
 /// Rules of one sensor.
 pub const MAX_SENSOR_RULES: usize = 1024;
 /// Patterns of one rule of a sensor.

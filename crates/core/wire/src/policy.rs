@@ -11,13 +11,15 @@ use nv_model::policy::{
 };
 use nv_model::profile::{EffectiveProfile, ProcessRule};
 use nv_model::rule::RuleId;
+use nv_model::rule_set::RuleSetBlob;
+use nv_model::scan::BlobId;
 use nv_model::sensor::Sensor;
 use nv_model::verdict::Action;
 
 use crate::bounds::{
     MAX_ADDRESSES, MAX_APPLICATIONS, MAX_FILE_RULES, MAX_IDENTITIES, MAX_NAMES, MAX_PORTS_TEXT_BYTES,
-    MAX_PROCESS_RULES, MAX_PROFILES, MAX_RULE_ENDS, MAX_RULES, MAX_SENSORS, MAX_TEXT_BYTES, MAX_TOKEN_BYTES,
-    MAX_WORD_BYTES, MAX_WORKLOADS,
+    MAX_PROCESS_RULES, MAX_PROFILES, MAX_RULE_ENDS, MAX_RULE_SETS, MAX_RULES, MAX_SENSORS, MAX_TEXT_BYTES,
+    MAX_TOKEN_BYTES, MAX_WORD_BYTES, MAX_WORKLOADS,
 };
 use crate::enforcer::v1 as proto;
 use crate::error::WireError;
@@ -309,6 +311,12 @@ impl TryFrom<proto::NodeSettings> for NodeSettings {
             },
             strict_group_mode: raw.strict_group_mode,
             network_policy_disabled: raw.network_policy_disabled,
+            forwarded_hops: raw
+                .forwarded_hops
+                .map(|hops| {
+                    u8::try_from(hops).map_err(|_large| WireError::value("forwarded_hops", "is above 255"))
+                })
+                .transpose()?,
         })
     }
 }
@@ -322,8 +330,18 @@ impl From<NodeSettings> for proto::NodeSettings {
             new_service_fault: fault_number(model.new_service.fault),
             strict_group_mode: model.strict_group_mode,
             network_policy_disabled: model.network_policy_disabled,
+            forwarded_hops: model.forwarded_hops.map(u32::from),
         }
     }
+}
+
+fn rule_sets(raw: Vec<Vec<u8>>) -> Read<BTreeMap<BlobId, RuleSetBlob>> {
+    length("rule_sets", raw.len(), MAX_RULE_SETS)?;
+    let blobs = raw.into_iter().map(|bytes| {
+        let blob = RuleSetBlob::new(bytes);
+        blob.map(|blob| (blob.id(), blob)).map_err(|error| WireError::value("rule_sets", error))
+    });
+    blobs.collect()
 }
 
 impl TryFrom<proto::PolicyDelta> for PolicyDelta {
@@ -385,6 +403,8 @@ impl TryFrom<proto::PolicyDelta> for PolicyDelta {
             sensors_gone: parsed_list("sensors_gone", &raw.sensors_gone, MAX_SENSORS)?,
             sensor_groups: sensor_groups.collect::<Read<BTreeMap<_, _>>>()?,
             sensor_groups_gone: parsed_list("sensor_groups_gone", &raw.sensor_groups_gone, MAX_PROFILES)?,
+            rule_sets: rule_sets(raw.rule_sets)?,
+            rule_sets_gone: parsed_list("rule_sets_gone", &raw.rule_sets_gone, MAX_RULE_SETS)?,
         })
     }
 }
@@ -416,6 +436,8 @@ impl From<PolicyDelta> for proto::PolicyDelta {
                 .map(|(name, group)| (name.into(), group.into()))
                 .collect(),
             sensor_groups_gone: model.sensor_groups_gone.into_iter().map(String::from).collect(),
+            rule_sets: model.rule_sets.into_values().map(|blob| blob.bytes().to_vec()).collect(),
+            rule_sets_gone: model.rule_sets_gone.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use nv_model::policy::IdentityId;
 use nv_model::sensor::{
-    PatternContext, Sensor, SensorGroup, SensorId, SensorKind, SensorPattern, SensorRule,
+    PatternContext, RuleSetUse, Sensor, SensorGroup, SensorId, SensorKind, SensorPattern, SensorRule,
 };
-use nv_model::threat::Sensed;
+use nv_model::threat::{MAX_MESSAGE_BYTES, Sensed};
 use nv_model::verdict::Action;
 
 use crate::bounds::{MAX_IDENTITIES, MAX_SENSOR_PATTERNS, MAX_SENSOR_RULES, MAX_SENSORS, MAX_WORD_BYTES};
@@ -64,6 +64,11 @@ impl TryFrom<proto::Sensor> for Sensor {
             origin: origin("origin", raw.origin)?,
             predefined: raw.predefined,
             rules: list("rules", raw.rules, MAX_SENSOR_RULES)?,
+            rule_set: match raw.rule_set.as_str() {
+                "" => None,
+                // Nor for how many rules there were when it was handed in.
+                id => Some(RuleSetUse { blob: parse("rule_set", id)?, rules: 0, refused: 0 }),
+            },
         })
     }
 }
@@ -76,6 +81,7 @@ impl From<Sensor> for proto::Sensor {
             origin: origin_number(model.origin),
             predefined: model.predefined,
             rules: model.rules.into_iter().map(Into::into).collect(),
+            rule_set: model.rule_set.map(|used| used.blob.to_string()).unwrap_or_default(),
         }
     }
 }
@@ -88,6 +94,8 @@ impl TryFrom<proto::Sensed> for Sensed {
             sensor: parse("sensor", &raw.sensor)?,
             rule: parse("rule", &raw.rule)?,
             group: parse("group", &raw.group)?,
+            message: text("message", raw.message, MAX_MESSAGE_BYTES)?,
+            variable: text("variable", raw.variable, MAX_MESSAGE_BYTES)?,
         })
     }
 }
@@ -99,6 +107,8 @@ impl From<Sensed> for proto::Sensed {
             sensor: model.sensor.into(),
             rule: model.rule.into(),
             group: model.group.into(),
+            message: model.message,
+            variable: model.variable,
         }
     }
 }

@@ -19,7 +19,11 @@ use nv_model::port::{PortRange, Ports, Protocol};
 use nv_model::profile::{EffectiveProfile, PathPattern, ProcessRule};
 use nv_model::question::{Answer, AnswerError, ProcessEntry, Question, SessionEntry};
 use nv_model::rule::RuleId;
-use nv_model::sensor::{PatternContext, Sensor, SensorGroup, SensorKind, SensorPattern, SensorRule};
+use nv_model::rule_set::RuleSetBlob;
+use nv_model::scan::BlobId;
+use nv_model::sensor::{
+    PatternContext, RuleSetUse, Sensor, SensorGroup, SensorKind, SensorPattern, SensorRule,
+};
 use nv_model::threat::{Sensed, Severity, ThreatObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Action, Mechanism, Verdict};
@@ -169,9 +173,9 @@ prop_compose! {
 }
 prop_compose! {
     fn threat()(client in peer(), server in peer(), flags in any::<[bool; 2]>(), protocol in protocol(), ports in any::<[u16; 2]>(), application in option::of(1_u32..),
-                name in word(), severity in select(Severity::ALL.to_vec()), threat in any::<u32>(), verdict in verdict(), packet in vec(any::<u8>(), 0..200), last in (any::<u32>(), 1_u32.., at(), option::of((sensor(), group())))) -> Observation {
+                name in word(), severity in select(Severity::ALL.to_vec()), threat in any::<u32>(), verdict in verdict(), packet in vec(any::<u8>(), 0..200), last in (any::<u32>(), 1_u32.., at(), option::of((sensor(), group(), word())))) -> Observation {
         let (packet_bytes, count, at, sensed) = last;
-        let sensed = sensed.map(|(sensor, group)| Sensed { kind: sensor.kind, rule: sensor.name.clone(), sensor: sensor.name, group });
+        let sensed = sensed.map(|(sensor, group, word)| Sensed { kind: sensor.kind, rule: sensor.name.clone(), sensor: sensor.name, group, message: word.clone(), variable: word.clone() });
         Observation::Threat(Box::new(ThreatObservation {
             threat, name, severity, client, server, ingress: flags[0], protocol, client_port: ports[0], server_port: ports[1], application: application.map(ApplicationId),
             by_client: flags[1], verdict, packet, packet_bytes, count, at, sensed: sensed.map(Box::new),
@@ -256,21 +260,23 @@ prop_compose! {
 }
 prop_compose! {
     fn sensor()(name in select(vec!["sensor.creditcard", "a:b"]), dlp in any::<bool>(), origin in origin(), predefined in any::<bool>(), id in any::<u32>(),
-                value in word(), absent in any::<bool>(), context in select(PatternContext::ALL.to_vec())) -> Sensor {
+                value in word(), absent in any::<bool>(), context in select(PatternContext::ALL.to_vec()), set in option::of(vec(any::<u8>(), 0..4))) -> Sensor {
         let rules = vec![SensorRule { name: name.parse().unwrap(), id, patterns: vec![SensorPattern { value, absent, context }] }];
-        Sensor { name: name.parse().unwrap(), kind: if dlp { SensorKind::Dlp } else { SensorKind::Waf }, comment: String::new(), origin, predefined, rules }
+        Sensor { name: name.parse().unwrap(), kind: if dlp { SensorKind::Dlp } else { SensorKind::Waf }, comment: String::new(), origin, predefined, rules, rule_set: set.map(|bytes| RuleSetUse { blob: BlobId::of(&bytes), rules: 0, refused: 0 }) }
     }
 }
 prop_compose! {
     fn delta()(plain in plain_delta(), sensors in vec(sensor(), 0..3), gone in vec(sensor(), 0..2), groups in btree_map(group(), (vec((sensor(), action()), 0..3), vec(any::<u32>().prop_map(IdentityId), 0..3)), 0..3),
-               sensor_groups_gone in vec(group(), 0..3)) -> PolicyDelta {
+               sensor_groups_gone in vec(group(), 0..3), sets in vec(vec(any::<u8>(), 0..4), 0..3), sets_gone in vec(any::<u8>(), 0..3)) -> PolicyDelta {
         let groups = groups.into_iter().map(|(name, (settings, members))| {
             let settings = settings.into_iter().map(|(sensor, action)| (sensor.id(), action)).collect();
             (name, SensorGroup { settings, members })
         });
         PolicyDelta {
             sensors: sensors.into_iter().map(|sensor| (sensor.id(), sensor)).collect(), sensors_gone: gone.iter().map(Sensor::id).collect(),
-            sensor_groups: groups.collect(), sensor_groups_gone, ..plain
+            sensor_groups: groups.collect(), sensor_groups_gone,
+            rule_sets: sets.into_iter().map(|bytes| RuleSetBlob::new(bytes).unwrap()).map(|blob| (blob.id(), blob)).collect(),
+            rule_sets_gone: sets_gone.into_iter().map(|byte| BlobId::of(&[byte])).collect(), ..plain
         }
     }
 }
@@ -282,11 +288,11 @@ prop_compose! {
                identities_gone in vec(any::<u32>().prop_map(IdentityId), 0..3),
                addresses in btree_map(net(), any::<u32>().prop_map(IdentityId), 0..3), addresses_gone in vec(net(), 0..3),
                rules in vec(rule(), 0..3), rule_order in option::of(vec(any::<u32>().prop_map(RuleId), 0..3)),
-               settings in option::of((mode(), mode(), baseline(), fault(), any::<bool>(), any::<bool>()))) -> PolicyDelta {
+               settings in option::of((mode(), mode(), baseline(), fault(), any::<bool>(), any::<bool>(), option::of(any::<u8>())))) -> PolicyDelta {
         PolicyDelta {
             base: Revision(revisions.0), revision: Revision(revisions.1), workloads, workloads_gone,
             profiles: profiles.into_iter().map(|profile| (profile.group.clone(), profile)).collect(), profiles_gone, identities, identities_gone, addresses, addresses_gone, rules, rule_order,
-            settings: settings.map(|(network, profile, baseline, fault, strict_group_mode, network_policy_disabled)| NodeSettings { new_service: Modes { network, profile, baseline, fault }, strict_group_mode, network_policy_disabled }),
+            settings: settings.map(|(network, profile, baseline, fault, strict_group_mode, network_policy_disabled, hops)| NodeSettings { new_service: Modes { network, profile, baseline, fault }, strict_group_mode, network_policy_disabled, forwarded_hops: hops }),
             ..PolicyDelta::default()
         }
     }

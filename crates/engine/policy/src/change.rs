@@ -7,6 +7,8 @@ use nv_model::group::Group;
 use nv_model::name::GroupName;
 use nv_model::profile::ProcessProfile;
 use nv_model::rule::{NetworkRule, RuleId};
+use nv_model::rule_set::RuleSetBlob;
+use nv_model::scan::BlobId;
 use nv_model::sensor::{Sensor, SensorId, SensorProfile};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,10 @@ pub enum Change {
     DeleteSensor(SensorId),
     /// The sensors of a group are others.
     PutSensors(Box<SensorProfile>),
+    /// A rule set was handed in.
+    PutRuleSet(RuleSetBlob),
+    /// No sensor has a rule set any more.
+    DeleteRuleSet(BlobId),
 }
 
 impl State {
@@ -80,6 +86,12 @@ impl State {
             }
             Change::PutSensors(profile) => {
                 self.sensor_profiles.insert(profile.group.clone(), (**profile).clone());
+            }
+            Change::PutRuleSet(blob) => {
+                self.rule_sets.insert(blob.id(), blob.clone());
+            }
+            Change::DeleteRuleSet(id) => {
+                self.rule_sets.remove(id);
             }
         }
     }

@@ -12,6 +12,8 @@ use nv_model::node::Node;
 use nv_model::policy::NodeSettings;
 use nv_model::profile::ProcessProfile;
 use nv_model::rule::{NetworkRule, RuleId};
+use nv_model::rule_set::RuleSetBlob;
+use nv_model::scan::BlobId;
 use nv_model::sensor::{self, Sensor, SensorId, SensorProfile};
 use nv_model::time::Timestamp;
 use nv_model::workload::Workload;
@@ -36,6 +38,8 @@ pub struct State {
     pub sensors: BTreeMap<SensorId, Sensor>,
     /// Which sensors groups use.
     pub sensor_profiles: BTreeMap<GroupName, SensorProfile>,
+    /// Rule sets of sensors.
+    pub rule_sets: BTreeMap<BlobId, RuleSetBlob>,
     /// Every workload of the cluster. Replace the `Arc` to change one: an unchanged pointer means unchanged.
     pub workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     /// Every node with an enforcer.

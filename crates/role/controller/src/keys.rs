@@ -2,6 +2,7 @@
 
 use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
 use nv_model::rule::RuleId;
+use nv_model::scan::BlobId;
 use nv_model::sensor::SensorId;
 
 /// `Group` by name.
@@ -18,6 +19,8 @@ pub(crate) const FILES: &str = "file/";
 pub(crate) const SENSOR: &str = "sensor/";
 /// `SensorProfile` by group.
 pub(crate) const SENSOR_PROFILE: &str = "sensors-of/";
+/// Bytes of a rule set by its digest and the number of the piece, from 0: not JSON.
+pub(crate) const RULE_SET: &str = "rule-set/";
 /// `SystemConfig`.
 pub(crate) const CONFIG: &str = "system/config";
 /// `Node` by id.
@@ -50,6 +53,9 @@ pub(crate) fn sensor(id: &SensorId) -> String {
 }
 pub(crate) fn sensor_profile(name: &GroupName) -> String {
     format!("{SENSOR_PROFILE}{name}")
+}
+pub(crate) fn rule_set(id: BlobId, piece: usize) -> String {
+    format!("{RULE_SET}{id}/{piece}")
 }
 pub(crate) fn node(id: &NodeId) -> String {
     format!("{NODE}{id}")

@@ -450,9 +450,11 @@ pub(crate) fn threat(
         cap_len: u16::try_from(seen.packet.len()).ok().filter(|length| *length > 0),
         packet: base64::engine::general_purpose::STANDARD.encode(&seen.packet),
         message: match &seen.sensed {
-            Some(sensed) => {
+            Some(sensed) if sensed.message.is_empty() => {
                 format!("rule {} of sensor {} holds for what {by} sent", sensed.rule, sensed.sensor)
             }
+            Some(sensed) if sensed.variable.is_empty() => sensed.message.clone(),
+            Some(sensed) => format!("{} ({})", sensed.message, sensed.variable),
             None => format!("{} was sent by {by}", seen.name),
         },
         sensor: seen.sensed.as_ref().map(|sensed| sensed.sensor.to_string()).unwrap_or_default(),

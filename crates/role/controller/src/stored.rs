@@ -9,6 +9,8 @@ use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
 use nv_model::node::{Enforcer, Node};
 use nv_model::profile::ProcessProfile;
 use nv_model::rule::{NetworkRule, RuleId};
+use nv_model::rule_set::RuleSetBlob;
+use nv_model::scan::BlobId;
 use nv_model::sensor::{Sensor, SensorId, SensorProfile};
 use nv_model::system::SystemConfig;
 use nv_policy::order;
@@ -32,6 +34,9 @@ pub(crate) struct Stored {
     files: BTreeMap<GroupName, FileProfile>,
     sensors: BTreeMap<SensorId, Sensor>,
     sensor_profiles: BTreeMap<GroupName, SensorProfile>,
+    /// Pieces of rule sets, until all are there.
+    rule_set_pieces: BTreeMap<BlobId, BTreeMap<usize, Vec<u8>>>,
+    rule_sets: BTreeMap<BlobId, RuleSetBlob>,
     rules: BTreeMap<RuleId, NetworkRule>,
     order: Vec<RuleId>,
     nodes: BTreeMap<NodeId, Node>,
@@ -100,6 +105,9 @@ impl Stored {
         } else if let Some(name) = key.strip_prefix(keys::SENSOR_PROFILE) {
             put(&mut self.sensor_profiles, name, entry);
             true
+        } else if let Some(name) = key.strip_prefix(keys::RULE_SET) {
+            self.rule_set_piece(name, entry);
+            true
         } else if let Some(name) = key.strip_prefix(keys::RULE) {
             if let Ok(id) = name.parse().map(RuleId) {
                 match entry.and_then(read) {
@@ -141,6 +149,30 @@ impl Stored {
         }
     }
 
+    /// A piece of a rule set came or went; the set is there while its pieces are what its digest says.
+    fn rule_set_piece(&mut self, name: &str, entry: Option<&Entry>) {
+        let Some((id, number)) =
+            name.split_once('/').and_then(|(id, number)| Some((id.parse().ok()?, number.parse().ok()?)))
+        else {
+            return;
+        };
+        let pieces = self.rule_set_pieces.entry(id).or_default();
+        match entry {
+            Some(entry) => drop(pieces.insert(number, entry.value.to_vec())),
+            None => drop(pieces.remove(&number)),
+        }
+        let whole: Vec<u8> = pieces.values().flatten().copied().collect();
+        if pieces.is_empty() {
+            self.rule_set_pieces.remove(&id);
+        }
+        match RuleSetBlob::new(whole).ok().filter(|blob| blob.id() == id) {
+            Some(blob) => {
+                drop(self.rule_sets.insert(id, blob));
+            }
+            None => drop(self.rule_sets.remove(&id)),
+        }
+    }
+
     /// Brings `state` up to what the store says; what runs (workloads) is not the store's.
     pub(crate) fn write_to(&self, state: &mut State) {
         state.groups.clone_from(&self.groups);
@@ -148,6 +180,7 @@ impl Stored {
         state.files.clone_from(&self.files);
         state.sensors.clone_from(&self.sensors);
         state.sensor_profiles.clone_from(&self.sensor_profiles);
+        state.rule_sets.clone_from(&self.rule_sets);
         state.nodes.clone_from(&self.nodes);
         state.quarantined.clone_from(&self.quarantined);
         let mut rest = self.rules.clone();

@@ -23,6 +23,8 @@ use crate::view::View;
 pub(crate) const QUEUE: usize = 256;
 /// Attempts at a change that meets conflicts.
 const MAX_ATTEMPTS: u32 = 10;
+/// Bytes of a piece of a rule set: what the store takes as one value.
+const RULE_SET_PIECE_BYTES: usize = nv_store::MAX_VALUE_BYTES;
 /// How long the view may take to show a commit.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -124,7 +126,7 @@ fn transaction(view: &View, edits: &[Edit]) -> Result<Transaction, ChangeError> 
     for edit in edits {
         match edit {
             Edit::Policy(change) => {
-                policy(&mut puts, change)?;
+                policy(&mut puts, view, change)?;
                 state.get_or_insert_with(|| (*view.state).clone()).apply(change);
             }
             Edit::Config(config) => puts.put(keys::CONFIG.to_owned(), config)?,
@@ -157,7 +159,7 @@ fn transaction(view: &View, edits: &[Edit]) -> Result<Transaction, ChangeError> 
     Ok(transaction)
 }
 
-fn policy(puts: &mut Puts, change: &PolicyChange) -> Result<(), ChangeError> {
+fn policy(puts: &mut Puts, view: &View, change: &PolicyChange) -> Result<(), ChangeError> {
     match change {
         PolicyChange::PutGroup(group) => puts.put(keys::group(&group.name), group)?,
         PolicyChange::DeleteGroup(name) => {
@@ -175,6 +177,16 @@ fn policy(puts: &mut Puts, change: &PolicyChange) -> Result<(), ChangeError> {
         PolicyChange::PutFiles(profile) => puts.put(keys::files(&profile.group), profile)?,
         PolicyChange::PutSensor(sensor) => puts.put(keys::sensor(&sensor.id()), sensor)?,
         PolicyChange::DeleteSensor(id) => puts.delete(keys::sensor(id)),
+        PolicyChange::PutRuleSet(blob) => {
+            for (number, piece) in blob.bytes().chunks(RULE_SET_PIECE_BYTES).enumerate() {
+                puts.0.insert(keys::rule_set(blob.id(), number), Some(piece.to_vec()));
+            }
+        }
+        PolicyChange::DeleteRuleSet(id) => {
+            let begin = format!("{}{id}/", keys::RULE_SET);
+            let pieces = view.modified.range(begin.clone()..).take_while(|(key, _)| key.starts_with(&begin));
+            pieces.for_each(|(key, _)| puts.delete(key.clone()));
+        }
         PolicyChange::PutSensors(profile) => puts.put(keys::sensor_profile(&profile.group), profile)?,
     }
     Ok(())

@@ -372,6 +372,7 @@ fn same_but_workloads(held: &State, state: &State) -> bool {
         files,
         sensors,
         sensor_profiles,
+        rule_sets,
         workloads: _,
         nodes,
         namespaces,
@@ -391,4 +392,5 @@ fn same_but_workloads(held: &State, state: &State) -> bool {
         && held.files == *files
         && held.sensors == *sensors
         && held.sensor_profiles == *sensor_profiles
+        && held.rule_sets == *rule_sets
 }

@@ -7,7 +7,7 @@ use nv_model::mode::Mode;
 use nv_model::name::{GroupName, NodeId, WorkloadId};
 use nv_model::policy::{IdentityId, IdentityKind, NodePolicy, PolicyDelta, ResolvedRule, WorkloadPolicy};
 use nv_model::profile::EffectiveProfile;
-use nv_model::sensor::{Sensor, SensorGroup, SensorId, SensorKind};
+use nv_model::sensor::{RuleSetUse, Sensor, SensorGroup, SensorId, SensorKind};
 
 use super::cluster::Cluster;
 use crate::profile;
@@ -90,8 +90,9 @@ impl Plan {
             self.known.extend(&members);
             let used = settings.iter().map(|(id, action, _)| (id.clone(), *action)).collect();
             self.policy.sensor_groups.insert(name.clone(), SensorGroup { settings: used, members });
-            // A node has no use for the note, and need not hear of another one.
-            let plain = |sensor| Sensor { comment: String::new(), ..sensor };
+            let used = settings.iter().filter_map(|(_, _, sensor)| sensor.rule_set.as_ref());
+            let blobs = used.filter_map(|used| state.rule_sets.get(&used.blob));
+            self.policy.rule_sets.extend(blobs.map(|blob| (blob.id(), blob.clone())));
             self.policy.sensors.extend(settings.into_iter().map(|(id, _, sensor)| (id, plain(sensor))));
         }
     }
@@ -180,6 +181,12 @@ impl Plan {
         delta.addresses_gone = gone.into_iter().collect();
         delta
     }
+}
+
+/// A node has no use for the note, nor for what was counted when a rule set was handed in, and need not hear of others.
+fn plain(sensor: Sensor) -> Sensor {
+    let rule_set = sensor.rule_set.map(|used| RuleSetUse { rules: 0, refused: 0, ..used });
+    Sensor { comment: String::new(), rule_set, ..sensor }
 }
 
 /// Whether a delta says nothing but a new number.
