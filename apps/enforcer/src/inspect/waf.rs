@@ -6,7 +6,8 @@ use std::sync::Arc;
 use nv_dpi::content::{Content, Part};
 use nv_dpi::event::SessionId;
 use nv_dpi::key::{Endpoints, Side};
-use nv_seclang::{Peers, RuleSet, Transaction};
+use nv_seclang::{RuleSet, Transaction};
+use nv_sensor::rule_set::exchange::Exchange;
 use serde_json::json;
 
 /// Transactions at once; of more nothing is looked at.
@@ -15,42 +16,31 @@ const MAX_OPEN: usize = 4096;
 /// Transactions of a session with matches that are told.
 const MAX_TOLD: usize = 1000;
 
-/// Bytes of a line that is put together.
-const MAX_LINE: usize = 64 * 1024;
-
 /// Rules, and the transactions on their way.
 pub(crate) struct Waf {
     rules: Arc<RuleSet>,
     set: Vec<(String, String)>,
     open: HashMap<(SessionId, u32), Exchange>,
-    told: HashMap<SessionId, Vec<(u32, Transaction)>>,
+    /// A host that was named before its request began.
+    host: Option<((SessionId, u32), Vec<u8>)>,
+    told: HashMap<SessionId, Vec<(u32, Exchange)>>,
     /// Rules that matched.
     pub(crate) matches: u64,
     /// Transactions that found no place.
     pub(crate) refused: u64,
 }
 
-/// How far a message is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Line,
-    Headers,
-    Body,
-    Over,
-}
-
-/// A request and its answer.
-struct Exchange {
-    transaction: Transaction,
-    request: Place,
-    answer: Place,
-    /// What of a line is there, of each side.
-    lines: [Vec<u8>; 2],
-}
-
 impl Waf {
     pub(crate) fn new(rules: Arc<RuleSet>, set: &[(String, String)]) -> Self {
-        Self { rules, set: set.to_vec(), open: HashMap::new(), told: HashMap::new(), matches: 0, refused: 0 }
+        Self {
+            rules,
+            set: set.to_vec(),
+            open: HashMap::new(),
+            host: None,
+            told: HashMap::new(),
+            matches: 0,
+            refused: 0,
+        }
     }
 
     /// Takes a piece of a message.
@@ -62,14 +52,14 @@ impl Waf {
         // An answer alone says nothing of the request that rules ask about.
         let begins = content.side == Side::Client && !matches!(content.part, Part::End | Part::Hole);
         if begins {
-            self.begin(key);
+            self.begin(key, &content.endpoints);
         }
         let Some(exchange) = self.open.get_mut(&key) else { return };
         match content.side {
             Side::Client => exchange.request(content.part),
             Side::Server => exchange.answer(content.part),
         }
-        if exchange.answer == Place::Over
+        if exchange.is_over()
             && let Some(exchange) = self.open.remove(&key)
         {
             self.over(key, exchange);
@@ -77,7 +67,7 @@ impl Waf {
     }
 
     /// Begins a transaction, if there is a place for it.
-    fn begin(&mut self, key: (SessionId, u32)) {
+    fn begin(&mut self, key: (SessionId, u32), ends: &Endpoints) {
         if self.open.contains_key(&key) {
             return;
         }
@@ -85,35 +75,29 @@ impl Waf {
             self.refused = self.refused.saturating_add(1);
             return;
         }
-        // Who speaks is known to the engine only at the session's end; no rule of the traffic itself asks for it.
-        let mut transaction = Transaction::new(Arc::clone(&self.rules), Peers::default());
-        for (name, value) in &self.set {
-            transaction.set(name, value);
+        let mut exchange = Exchange::new(Arc::clone(&self.rules), ends, &self.set);
+        if let Some((_, host)) = self.host.take().filter(|(of, _)| *of == key) {
+            exchange.host(&host);
         }
-        let lines = [Vec::new(), Vec::new()];
-        self.open.insert(key, Exchange { transaction, request: Place::Line, answer: Place::Line, lines });
+        self.open.insert(key, exchange);
     }
 
-    /// Takes the host that a request names. HTTP/2 says it beside the header, where rules look for it in the header.
+    /// Takes the host that a request names. HTTP/2 says it beside the header and before it.
     pub(crate) fn host(&mut self, session: SessionId, number: u32, host: &[u8]) {
-        self.begin((session, number));
-        let Some(exchange) = self.open.get_mut(&(session, number)) else { return };
-        let [line, _] = &exchange.lines;
-        // HTTP/1 has told its line by now, and brings the host as a header line.
-        let is_http1 = line.windows(6).any(|text| text == b" HTTP/") || exchange.request != Place::Line;
-        if !is_http1 {
-            exchange.transaction.request_header(b"host", host);
+        let key = (session, number);
+        match self.open.get_mut(&key) {
+            Some(exchange) => exchange.host(host),
+            None => self.host = Some((key, host.to_vec())),
         }
     }
 
     fn over(&mut self, (session, number): (SessionId, u32), mut exchange: Exchange) {
-        exchange.answer(Part::End);
-        exchange.transaction.finish();
-        let count = u64::try_from(exchange.transaction.matches().len()).unwrap_or(u64::MAX);
+        exchange.finish();
+        let count = u64::try_from(exchange.transaction().matches().len()).unwrap_or(u64::MAX);
         self.matches = self.matches.saturating_add(count);
         let told = self.told.entry(session).or_default();
         if count > 0 && told.len() < MAX_TOLD {
-            told.push((number, exchange.transaction));
+            told.push((number, exchange));
         }
     }
 
@@ -133,7 +117,9 @@ impl Waf {
             }
         }
         let told = self.told.remove(&session).unwrap_or_default();
-        told.iter().map(|(number, transaction)| line(*number, transaction, ends, file, as_json)).collect()
+        told.iter()
+            .map(|(number, exchange)| line(*number, exchange.transaction(), ends, file, as_json))
+            .collect()
     }
 }
 
@@ -182,131 +168,4 @@ fn line(number: u32, transaction: &Transaction, ends: &Endpoints, file: &str, as
         "server_port": ends.server.port,
     })
     .to_string()
-}
-
-impl Exchange {
-    fn request(&mut self, part: Part<'_>) {
-        let [line, _] = &mut self.lines;
-        match part {
-            Part::Url(bytes) if self.request == Place::Line => keep(line, bytes),
-            Part::Header(bytes) if self.request <= Place::Headers => {
-                if self.request == Place::Line {
-                    request_line(&mut self.transaction, &std::mem::take(line));
-                    self.request = Place::Headers;
-                }
-                keep(line, bytes);
-                if let Some((name, value)) = field(line) {
-                    self.transaction.request_header(name, value);
-                    line.clear();
-                }
-            }
-            Part::Body(_, bytes) => {
-                self.end_request_headers();
-                self.transaction.request_body(bytes);
-            }
-            Part::End if self.request != Place::Over => {
-                self.end_request_headers();
-                self.transaction.request_end();
-                self.request = Place::Over;
-            }
-            Part::Url(_) | Part::Header(_) | Part::Packet(_) | Part::Hole | Part::End => {}
-        }
-    }
-
-    fn end_request_headers(&mut self) {
-        let [line, _] = &mut self.lines;
-        if self.request == Place::Line {
-            request_line(&mut self.transaction, &std::mem::take(line));
-        }
-        if self.request < Place::Body {
-            self.transaction.request_headers_end();
-            self.request = Place::Body;
-        }
-    }
-
-    fn answer(&mut self, part: Part<'_>) {
-        // Who answers has read as much of the request as it wants to.
-        if self.answer == Place::Line {
-            self.request(Part::End);
-        }
-        let [_, line] = &mut self.lines;
-        match part {
-            Part::Url(bytes) if self.answer == Place::Line => keep(line, bytes),
-            Part::Header(bytes) if self.answer <= Place::Headers => {
-                if self.answer == Place::Line {
-                    status_line(&mut self.transaction, &std::mem::take(line));
-                    self.answer = Place::Headers;
-                }
-                keep(line, bytes);
-                if let Some((name, value)) = field(line) {
-                    self.transaction.response_header(name, value);
-                    line.clear();
-                }
-            }
-            Part::Body(_, bytes) => {
-                self.end_answer_headers();
-                self.transaction.response_body(bytes);
-            }
-            Part::End if self.answer != Place::Over => {
-                self.end_answer_headers();
-                self.transaction.response_end();
-                self.answer = Place::Over;
-            }
-            Part::Url(_) | Part::Header(_) | Part::Packet(_) | Part::Hole | Part::End => {}
-        }
-    }
-
-    fn end_answer_headers(&mut self) {
-        let [_, line] = &mut self.lines;
-        if self.answer == Place::Line {
-            status_line(&mut self.transaction, &std::mem::take(line));
-        }
-        if self.answer < Place::Body {
-            self.transaction.response_headers_end();
-            self.answer = Place::Body;
-        }
-    }
-}
-
-/// Adds to a line while there is room.
-fn keep(line: &mut Vec<u8>, bytes: &[u8]) {
-    let room = MAX_LINE.saturating_sub(line.len()).min(bytes.len());
-    line.extend_from_slice(bytes.get(..room).unwrap_or_default());
-}
-
-/// Name and value of a header line, once it is whole.
-fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let line = line.strip_suffix(b"\n")?;
-    let at = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
-    let (name, value) = line.split_at_checked(at)?;
-    Some((name, value.get(1..).unwrap_or_default().trim_ascii()))
-}
-
-/// `GET /path HTTP/1.1`; of HTTP/2 there is no version.
-fn request_line(transaction: &mut Transaction, line: &[u8]) {
-    let line = line.trim_ascii();
-    let (method, rest) = cut(line, line.iter().position(|byte| *byte == b' '));
-    let version = rest.iter().rposition(|byte| *byte == b' ');
-    match version.filter(|at| rest.get(at.saturating_add(1)..).is_some_and(|text| text.starts_with(b"HTTP/")))
-    {
-        Some(at) => {
-            let (target, version) = cut(rest, Some(at));
-            transaction.request_line(method, target, version);
-        }
-        None => transaction.request_line(method, rest, b"HTTP/2.0"),
-    }
-}
-
-/// `HTTP/1.1 200 OK`; of HTTP/2 nothing is known of it.
-fn status_line(transaction: &mut Transaction, line: &[u8]) {
-    let mut parts = line.trim_ascii().split(|byte| *byte == b' ');
-    let version = parts.next().filter(|version| !version.is_empty()).unwrap_or(b"HTTP/2.0");
-    let status = parts.next().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-    transaction.response_line(version, status.unwrap_or(200));
-}
-
-/// What is before and behind one byte.
-fn cut(text: &[u8], at: Option<usize>) -> (&[u8], &[u8]) {
-    let (before, behind) = text.split_at_checked(at.unwrap_or(text.len())).unwrap_or_default();
-    (before, behind.get(1..).unwrap_or_default())
 }

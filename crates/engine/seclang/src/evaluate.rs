@@ -16,6 +16,9 @@ use crate::views::{Question, Views};
 /// Bytes of a message.
 const MAX_MESSAGE: usize = 4096;
 
+/// Most digits of a number that may stand in a message for others.
+const MAX_SCORE_DIGITS: usize = 5;
+
 /// Status of an answer that a rule denies without saying which.
 const FORBIDDEN: u16 = 403;
 
@@ -94,11 +97,21 @@ impl Transaction {
             rule: rule.id,
             phase: rule.phase,
             message: text(&rule.msg),
+            title: String::from_utf8_lossy(&self.title(rule)).into_owned(),
             data: text(&rule.logdata),
             severity: rule.severity,
             tags: rule.tags.clone(),
             variable: String::from_utf8_lossy(self.store.scalar(Scalar::MatchedVarName)).into_owned(),
         });
+    }
+
+    /// What a rule says of itself, for whoever may not see what was sent.
+    fn title(&self, rule: &Rule) -> Vec<u8> {
+        rule.msg.expand(MAX_MESSAGE, |target, out| {
+            let value = first(&self.store, target);
+            let is_score = value.len() <= MAX_SCORE_DIGITS && value.iter().all(u8::is_ascii_digit);
+            out.extend_from_slice(if is_score { value } else { b"*" });
+        })
     }
 
     /// What a rule that matched decides; true when its phase ends with it.

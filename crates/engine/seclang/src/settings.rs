@@ -18,6 +18,9 @@ pub struct Settings {
     pub response_body_limit: usize,
     /// Media types of responses whose bodies are looked at (`SecResponseBodyMimeType`), in small letters.
     pub response_types: Vec<String>,
+    /// Bytes of a transaction's values as rules see them, before and after transformations. What is beyond them is not
+    /// looked at, and the transaction says so.
+    pub view_bytes: usize,
     /// Steps that a transaction may take: about one for each byte that a transformation or an operator looks at, and
     /// one for each rule. What is beyond them is not looked at, and the transaction says so.
     pub steps: u64,
@@ -37,6 +40,7 @@ impl Default for Settings {
             response_types: ["text/plain", "text/html", "text/xml", "application/json"]
                 .map(str::to_owned)
                 .to_vec(),
+            view_bytes: 64 << 20,
             steps: 200_000_000,
         }
     }

@@ -277,3 +277,13 @@ fn a_transaction_may_move_to_another_thread() {
     fn moves<T: Send>(_: &T) {}
     moves(&begin("SecAction \"id:1\""));
 }
+
+#[test]
+fn a_title_has_scores_in_it_and_nothing_else_of_what_was_sent() {
+    let rules = "SecRule ARGS:n \"@rx (.+)\" \"id:1,phase:2,pass,capture,setvar:tx.score=15,\\
+        msg:'total %{TX.score} of %{MATCHED_VAR}, %{TX.1}'\"";
+    let transaction = request(rules, "/?n=secret", "", "");
+    let [found] = transaction.matches() else { panic!("{:?}", transaction.matches()) };
+    let told = (found.message.as_str(), found.title.as_str());
+    assert_eq!(told, ("total 15 of secret, secret", "total 15 of *, *"));
+}

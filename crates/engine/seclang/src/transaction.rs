@@ -25,6 +25,8 @@ pub struct Match {
     pub phase: u8,
     /// Its message, macros filled in.
     pub message: String,
+    /// Its message with no more of the traffic in it than numbers of few digits, as scores are.
+    pub title: String,
     /// What it says about the match (`logdata`), macros filled in.
     pub data: String,
     /// How grave it is.
@@ -142,7 +144,7 @@ impl Transaction {
         Self {
             rules,
             store,
-            views: Views::default(),
+            views: Views::within(settings.view_bytes),
             engine: settings.engine,
             removed: Vec::new(),
             removed_targets: HashMap::default(),
@@ -365,6 +367,12 @@ impl Transaction {
     /// Whether the budget of steps was used up, so that not everything was looked at.
     pub fn is_exhausted(&self) -> bool {
         self.exhausted
+    }
+
+    /// Bytes that are held for it: the bodies, and its values as rules have seen them.
+    pub fn bytes(&self) -> usize {
+        let answer = self.store.scalar(Scalar::ResponseBody).len();
+        self.views.held().saturating_add(self.body.len()).saturating_add(answer)
     }
 
     /// Steps that are left of the budget.

@@ -9,9 +9,6 @@ use crate::store::Store;
 use crate::transform::Transform;
 use crate::variable::{List, Selector, Source, Target, Targets};
 
-/// Bytes of all transformed values of a transaction.
-const MAX_BYTES: usize = 64 << 20;
-
 /// Bytes that a value is, before or after transformations.
 #[derive(Debug)]
 struct Content {
@@ -54,8 +51,9 @@ pub(crate) struct Views {
     contents: Vec<Content>,
     places: HashMap<(Source, usize), u32, foldhash::fast::RandomState>,
     groups: HashMap<(u32, u32), Arc<Group>, foldhash::fast::RandomState>,
-    /// Of all contents.
+    /// Of all contents, and how many there may be.
     bytes: usize,
+    most: usize,
     scratch: Vec<u8>,
 }
 
@@ -78,6 +76,16 @@ pub(crate) struct Question<'q> {
 type Spend<'s> = &'s mut dyn FnMut(usize) -> bool;
 
 impl Views {
+    /// None yet, and so many bytes of them at most.
+    pub(crate) fn within(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
+    /// Bytes of all contents.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes
+    }
+
     /// Forgets what may have changed between phases: lists only grow, scalars change.
     pub(crate) fn next_phase(&mut self) {
         self.groups.clear();
@@ -151,7 +159,7 @@ impl Views {
 
     /// Keeps bytes; what there is no budget for is empty.
     fn push(&mut self, mut bytes: Vec<u8>, realm: Realm, spend: Spend<'_>) -> u32 {
-        let fits = self.bytes.saturating_add(bytes.len()) <= MAX_BYTES;
+        let fits = self.bytes.saturating_add(bytes.len()) <= self.most;
         if !spend(if fits { bytes.len().saturating_add(1) } else { usize::MAX }) {
             bytes.clear();
         }

@@ -23,6 +23,7 @@ pub mod model;
 mod needles;
 pub mod predefined;
 mod program;
+pub mod rule_set;
 pub mod sensor;
 pub mod set;
 mod stream;

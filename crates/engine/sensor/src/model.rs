@@ -75,6 +75,7 @@ mod tests {
             origin: Origin::UserCreated,
             predefined,
             rules: if predefined { vec![] } else { rules },
+            rule_set: None,
         }
     }
 
