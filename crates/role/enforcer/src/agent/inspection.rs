@@ -8,7 +8,7 @@ use nv_model::application::ApplicationId;
 use nv_model::name::SensorName;
 use nv_model::observation::{ConnectionObservation, Observation, Peer};
 use nv_model::sensor::SensorId;
-use nv_model::threat::{MAX_PACKET_BYTES, Sensed, Severity, ThreatObservation};
+use nv_model::threat::{MAX_MESSAGE_BYTES, MAX_PACKET_BYTES, Sensed, Severity, ThreatObservation};
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 
@@ -67,7 +67,7 @@ impl Inspection {
         self.running.as_ref()
     }
     /// What is counted, by name.
-    pub(super) fn counters(&self) -> [(&'static str, u64); 17] {
+    pub(super) fn counters(&self) -> [(&'static str, u64); 20] {
         let sums = self.sums.total();
         let Counts { frames, dropped, unsent, flows, evicted, .. } = sums;
         let lost = self.running.as_ref().map_or(0, Inspector::lost);
@@ -86,6 +86,9 @@ impl Inspection {
             ("inspection.restarts", self.sums.restarts),
             ("inspection.flows_for_sensors", sums.kept),
             ("inspection.sensors_overflow", sums.unmatched),
+            ("inspection.rule_set_requests", sums.exchanges),
+            ("inspection.rule_set_unjudged", sums.unjudged),
+            ("inspection.rule_set_cut", sums.cut),
             ("inspection.rules_refused", self.rules.refused),
             ("inspection.applications", u64::try_from(self.applications.len()).unwrap_or(u64::MAX)),
             ("inspection.applications_overflow", self.applications.overflow()),
@@ -223,6 +226,9 @@ impl Agent {
                 rule,
                 id,
                 group,
+                message,
+                variable,
+                severity,
                 connection,
                 by_client,
                 application,
@@ -232,6 +238,10 @@ impl Agent {
                 count,
                 at,
             } => {
+                let fits = |text: &str| text.len() <= MAX_MESSAGE_BYTES && !text.contains(char::is_control);
+                if !fits(&message) || !fits(&variable) {
+                    return self.strange();
+                }
                 let (Ok(sensor), Ok(rule)) = (sensor.parse::<SensorName>(), rule.parse::<SensorName>())
                 else {
                     return self.strange();
@@ -242,13 +252,9 @@ impl Agent {
                     // It was taken away meanwhile, or never there.
                     return self.strange();
                 }
-                let sensed = Sensed { kind, sensor, rule, group };
-                let what = What {
-                    threat: id,
-                    name: sensed.threat(),
-                    severity: Severity::Medium,
-                    sensed: Some(Box::new(sensed)),
-                };
+                let sensed = Sensed { kind, sensor, rule, group, message, variable };
+                let what =
+                    What { threat: id, name: sensed.threat(), severity, sensed: Some(Box::new(sensed)) };
                 let proof = Proof { by_client, application, packet, packet_bytes, stopped, count, at };
                 self.tell_threat(what, connection, proof);
             }

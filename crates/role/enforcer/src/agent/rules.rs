@@ -129,6 +129,7 @@ fn rules(policy: &NodePolicy, inventory: &Inventory) -> Rules {
     Rules {
         revision: 0,
         sensors: policy.sensors.values().cloned().collect(),
+        rule_sets: policy.rule_sets.values().cloned().collect(),
         groups,
         workloads: workloads.into_values().collect(),
         members: members.into_iter().collect(),

@@ -34,6 +34,7 @@ pub(crate) use handle::{Heard, Inspector, Sums};
 use nv_model::name::GroupName;
 use nv_model::port::Protocol;
 use nv_model::sensor::SensorKind;
+use nv_model::threat::Severity;
 pub(crate) use rules::{Rules, Using, Watched};
 pub use run::inspector_main;
 use serde::{Deserialize, Serialize};
@@ -144,6 +145,12 @@ pub(crate) enum Told {
         id: u32,
         /// The group that uses the sensor.
         group: GroupName,
+        /// What a rule of a rule set says of itself; empty for a sensor's own.
+        message: String,
+        /// The variable that it matched, without its value.
+        variable: String,
+        /// How bad it is.
+        severity: Severity,
         /// As in [`Self::Attack`].
         connection: Connection,
         /// The client sent the message.
@@ -189,6 +196,12 @@ pub(crate) struct Counts {
     pub(crate) unmatched: u64,
     /// Packets that waited for their answer.
     pub(crate) queued: u64,
+    /// Requests that rule sets looked at.
+    pub(crate) exchanges: u64,
+    /// Of these, those that could not be judged to their end.
+    pub(crate) unjudged: u64,
+    /// Lines and bodies of which rule sets saw the beginning alone.
+    pub(crate) cut: u64,
     /// Connections whose packets wait no more.
     pub(crate) queue_clean: u64,
     /// Packets that were dropped.

@@ -9,6 +9,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nv_model::mode::Mode;
 use nv_model::name::GroupName;
+use nv_model::rule_set::RuleSetBlob;
 use nv_model::sensor::{Sensor, SensorId};
 use nv_model::verdict::Action;
 use nv_policy::layer7::Layer7;
@@ -16,7 +17,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 
 /// Largest set of rules, in bytes of its JSON form.
-pub(super) const MAX_BYTES: u64 = 16 << 20;
+pub(super) const MAX_BYTES: u64 = 32 << 20;
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 16;
 
@@ -27,6 +28,9 @@ pub(crate) struct Rules {
     pub(crate) revision: u64,
     /// Sensors that a group uses.
     pub(crate) sensors: Vec<Sensor>,
+    /// Rule sets that sensors have.
+    #[serde(default)]
+    pub(crate) rule_sets: Vec<RuleSetBlob>,
     /// Groups that use sensors.
     pub(crate) groups: Vec<Using>,
     /// Addresses of this node's workloads.
@@ -66,8 +70,10 @@ pub(super) struct TakeRules {
 impl Rules {
     /// Whether all but what concerns layer 7 is the same, so that it need not be copied to be compared.
     pub(crate) fn has_sensors_of(&self, other: &Self) -> bool {
-        let parts = |rules: &Self| (rules.sensors == other.sensors, rules.groups == other.groups);
-        parts(self) == (true, true) && self.workloads == other.workloads && self.members == other.members
+        let same = self.sensors == other.sensors && self.rule_sets == other.rule_sets;
+        same && self.groups == other.groups
+            && self.workloads == other.workloads
+            && self.members == other.members
     }
 
     /// In a file in memory that nobody can change any more.

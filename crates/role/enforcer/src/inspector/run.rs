@@ -10,7 +10,7 @@ use nv_capture::queue::Fate;
 use nv_dpi::OverlapPolicy;
 use nv_dpi::content::Content;
 use nv_dpi::engine::Engine;
-use nv_dpi::event::{Event, Kind, SessionId, Sink};
+use nv_dpi::event::{Event, Field, Kind, SessionId, Sink, Value};
 use nv_dpi::key::{Endpoints, Side};
 use nv_dpi::limits::Limits;
 use nv_dpi::threat::Threat;
@@ -48,6 +48,8 @@ const WAIT: Duration = Duration::from_millis(200);
 const ALIVE: u64 = 500_000_000;
 /// Least time between two looks for rules, in nanoseconds.
 const HEAR: u64 = 100_000_000;
+/// Added to the ids of rules of rule sets, so that repeats are counted apart from those of everything else.
+const RULE_SETS: u32 = 1_000_000;
 /// Most words that wait for room in the socket.
 const MAX_WAITING: usize = 8192;
 /// Most words in one packet of the socket, and about how many bytes they may come to.
@@ -140,6 +142,9 @@ impl Sink for Ear<'_> {
         self.rulings.event(event);
         let heard = &mut self.heard;
         match &event.kind {
+            Kind::Field { transaction, field: Field::Host, value: Value::Text(host) } => {
+                self.sensing.host(event.session, *transaction, host);
+            }
             Kind::Identified(_) => heard.identified = true,
             Kind::Settled => heard.settled = true,
             Kind::Closed(summary) => {
@@ -189,6 +194,7 @@ impl Inspection<'_> {
                     self.mouth.say(attack);
                 }
                 let done = queues.done();
+                let rule_sets = self.sensing.transactions();
                 let counts = Counts {
                     frames: count,
                     dropped: frames.dropped().unwrap_or(0),
@@ -201,6 +207,9 @@ impl Inspection<'_> {
                     evicted: self.engine.counters().flows_evicted,
                     kept: self.sensing.kept() as u64,
                     unmatched: self.sensing.dropped(),
+                    exchanges: rule_sets.exchanges,
+                    unjudged: rule_sets.left.saturating_add(rule_sets.exhausted),
+                    cut: rule_sets.cut,
                     queued: done.packets,
                     queue_clean: done.clean,
                     queue_dropped: done.dropped,
@@ -339,12 +348,17 @@ impl Inspection<'_> {
             let stopped = waits && current.is_some() && hit.outcome == Outcome::Denied;
             denied |= stopped;
             let (packet, packet_bytes) = if current.is_some() { proof(link, frame) } else { (Vec::new(), 0) };
-            let told = self.fold.take(hit.id, Some(&connection), stopped, at, || Told::Match {
+            // Ids of rule sets' rules are their authors' own, and may be those of something else.
+            let kind = if hit.message.is_empty() { hit.id } else { hit.id.saturating_add(RULE_SETS) };
+            let told = self.fold.take(kind, Some(&connection), stopped, at, || Told::Match {
                 kind: hit.kind,
                 sensor: hit.sensor,
                 rule: hit.rule,
                 id: hit.id,
                 group: hit.group,
+                message: hit.message,
+                variable: hit.variable,
+                severity: hit.severity,
                 connection,
                 by_client: hit.by_client,
                 application: current.and_then(|current| current.application).map_or(0, |known| known.0),
@@ -452,7 +466,7 @@ fn size(told: &Told) -> usize {
         Told::Attack { packet, .. } => packet.len().saturating_mul(4).saturating_add(400),
         Told::Name { addresses, .. } => addresses.len().saturating_mul(64).saturating_add(800),
         Told::Host { .. } => 800,
-        Told::Match { packet, .. } => packet.len().saturating_mul(4).saturating_add(1400),
+        Told::Match { packet, .. } => packet.len().saturating_mul(4).saturating_add(2600),
         Told::Rules { .. } => 2400,
         _ => 250,
     }

@@ -10,10 +10,16 @@ use nv_dpi::key::{Endpoints, Side};
 use nv_model::application::ApplicationId;
 use nv_model::mode::Mode;
 use nv_model::name::GroupName;
+use nv_model::rule_set::RuleSetBlob;
+use nv_model::scan::BlobId;
 use nv_model::sensor::{Sensor, SensorKind};
+use nv_model::threat::{MAX_MESSAGE_BYTES, Severity};
 use nv_model::verdict::Action;
 use nv_policy::layer7::Layer7;
+use nv_seclang::RuleSet;
 use nv_sensor::matcher::{Limits, Match, Matcher};
+use nv_sensor::rule_set::files::RuleFiles;
+use nv_sensor::rule_set::transactions::{self, Named, Transactions, live_settings};
 use nv_sensor::sensor::Kind;
 use nv_sensor::set::SensorSet;
 
@@ -23,6 +29,11 @@ use super::rules::{Rules, Watched};
 const MAX_HITS: usize = 16;
 /// Messages on their way at one time. Each holds its place in every automaton, some kilobytes.
 const LIMITS: Limits = Limits { messages: 1 << 12, of_session: 128 };
+/// Requests on their way through rule sets at one time.
+const EXCHANGES: transactions::Limits =
+    transactions::Limits { exchanges: 1 << 10, of_session: 128, bytes: 64 << 20 };
+/// What stands for the rule where a request could not be judged to its end.
+const UNJUDGED: &str = "unjudged";
 /// Encrypted behind their greeting: no sensor reads any of it.
 const ENCRYPTED: [&str; 2] = ["SSL", "SSH"];
 
@@ -30,6 +41,8 @@ const ENCRYPTED: [&str; 2] = ["SSL", "SSH"];
 #[derive(Debug)]
 pub(super) struct Ready {
     set: Arc<SensorSet>,
+    /// Rule sets of sensors.
+    rule_sets: Vec<Named>,
     rules: Rules,
     places: HashMap<IpAddr, Place>,
 }
@@ -41,16 +54,46 @@ struct Place {
     watched: Option<usize>,
     /// Among [`Rules::groups`].
     groups: Vec<u16>,
+    /// Among [`Ready::rule_sets`]: those that look at what is asked here.
+    rule_sets: Vec<usize>,
 }
 
 /// The sensors that were made ready last: pods come and go more often than sensors change.
 #[derive(Debug, Default)]
-pub(super) struct Made(Option<(Vec<Sensor>, Arc<SensorSet>)>);
+pub(super) struct Made {
+    sensors: Option<(Vec<Sensor>, Arc<SensorSet>)>,
+    rule_sets: HashMap<BlobId, Arc<RuleSet>>,
+}
 
 impl Made {
+    /// The rule sets of these sensors; those that were made ready before are not made again, and others are forgotten.
+    fn rule_sets(&mut self, sensors: &[Sensor], blobs: &[RuleSetBlob]) -> Result<Vec<Named>, String> {
+        let mut named = Vec::new();
+        for (sensor, used) in sensors.iter().filter_map(|one| Some((one, one.rule_set.as_ref()?))) {
+            let name = &sensor.name;
+            let rules = if let Some(rules) = self.rule_sets.get(&used.blob) {
+                Arc::clone(rules)
+            } else {
+                let blob = blobs.iter().find(|blob| blob.id() == used.blob);
+                let blob = blob.ok_or_else(|| format!("the rule set of {name} did not come along"))?;
+                let files = RuleFiles::unpack(blob.bytes()).map_err(|error| format!("{name}: {error}"))?;
+                let rules = files.compile(live_settings());
+                // What is left out was told when the rule set was handed in.
+                let (rules, _refused) = rules.map_err(|error| format!("{name}: {error}"))?;
+                Arc::new(rules)
+            };
+            self.rule_sets.insert(used.blob, Arc::clone(&rules));
+            named.push(Named { sensor: name.as_str().into(), rules });
+        }
+        let used =
+            |id: &BlobId| sensors.iter().any(|one| one.rule_set.as_ref().is_some_and(|of| of.blob == *id));
+        self.rule_sets.retain(|id, _| used(id));
+        Ok(named)
+    }
+
     /// These sensors, made ready when they are others than the last.
     fn of(&mut self, sensors: &[Sensor]) -> Result<Arc<SensorSet>, String> {
-        if let Some((_, set)) = self.0.as_ref().filter(|(held, _)| held == sensors) {
+        if let Some((_, set)) = self.sensors.as_ref().filter(|(held, _)| held == sensors) {
             return Ok(Arc::clone(set));
         }
         let plain: Vec<_> = sensors.iter().filter_map(nv_sensor::model::sensor).collect();
@@ -59,7 +102,7 @@ impl Made {
             reasons.join("; ")
         })?;
         let set = Arc::new(set);
-        self.0 = Some((sensors.to_vec(), Arc::clone(&set)));
+        self.sensors = Some((sensors.to_vec(), Arc::clone(&set)));
         Ok(set)
     }
 }
@@ -87,6 +130,11 @@ pub(super) struct Hit {
     /// The group that uses the sensor.
     pub(super) group: GroupName,
     pub(super) outcome: Outcome,
+    /// What a rule of a rule set says of itself; empty for a sensor's own.
+    pub(super) message: String,
+    /// The variable that it matched.
+    pub(super) variable: String,
+    pub(super) severity: Severity,
 }
 
 impl Ready {
@@ -96,15 +144,24 @@ impl Ready {
     /// What of them is refused, and why.
     pub(super) fn compile(rules: Rules, made: &mut Made) -> Result<Self, String> {
         let set = made.of(&rules.sensors)?;
+        let rule_sets = made.rule_sets(&rules.sensors, &rules.rule_sets)?;
         let mut places: HashMap<IpAddr, Place> = HashMap::new();
         for (address, groups) in &rules.members {
             places.entry(*address).or_default().groups.clone_from(groups);
         }
         for (at, watched) in rules.workloads.iter().enumerate() {
-            let place = Place { watched: Some(at), groups: watched.groups.clone() };
+            let uses = |named: &Named| {
+                let groups = watched.groups.iter().filter_map(|at| rules.groups.get(usize::from(*at)));
+                groups
+                    .flat_map(|using| &using.settings)
+                    .any(|(id, _)| id.kind == SensorKind::Waf && id.name.as_str() == &*named.sensor)
+            };
+            let used = rule_sets.iter().enumerate().filter(|(_, named)| uses(named)).map(|(at, _)| at);
+            let place =
+                Place { watched: Some(at), groups: watched.groups.clone(), rule_sets: used.collect() };
             places.insert(watched.address, place);
         }
-        Ok(Self { set, rules, places })
+        Ok(Self { set, rule_sets, rules, places })
     }
 
     /// What of them is not about sensors.
@@ -114,11 +171,22 @@ impl Ready {
 
     /// No rules at all.
     pub(super) fn nothing() -> Self {
-        Self { set: SensorSet::empty(), rules: Rules::default(), places: HashMap::new() }
+        Self {
+            set: SensorSet::empty(),
+            rule_sets: Vec::new(),
+            rules: Rules::default(),
+            places: HashMap::new(),
+        }
     }
 
     fn watched(&self, address: IpAddr) -> Option<&Watched> {
         self.rules.workloads.get(self.places.get(&address)?.watched?)
+    }
+
+    /// The rule sets that look at what is asked at an address.
+    fn rule_sets_at(&self, address: IpAddr) -> Vec<&Named> {
+        let places = self.places.get(&address).map(|place| place.rule_sets.as_slice()).unwrap_or_default();
+        places.iter().filter_map(|at| self.rule_sets.get(*at)).collect()
     }
 
     /// Whether a sensor looks at what these two say to each other.
@@ -179,6 +247,45 @@ struct Found {
     sensor: String,
     rule: String,
     id: u32,
+    message: String,
+    variable: String,
+    severity: Severity,
+    /// Whether a message that a rule holds for has to end where the group says so.
+    decides: bool,
+}
+
+impl From<&transactions::Found<'_>> for Found {
+    fn from(found: &transactions::Found<'_>) -> Self {
+        use nv_seclang::Severity as Of;
+        Self {
+            endpoints: Some(found.endpoints),
+            at: found.at,
+            // Attacks are in what is asked, also those that the answer shows.
+            side: Side::Client,
+            kind: Kind::Waf,
+            sensor: found.sensor.to_owned(),
+            rule: if found.rule == 0 { UNJUDGED.to_owned() } else { found.rule.to_string() },
+            id: found.rule,
+            message: line(found.message),
+            variable: line(found.variable),
+            severity: match found.severity {
+                Some(Of::Emergency | Of::Alert | Of::Critical) => Severity::Critical,
+                Some(Of::Error) => Severity::High,
+                Some(Of::Warning) | None => Severity::Medium,
+                Some(Of::Notice) => Severity::Low,
+                Some(Of::Info | Of::Debug) => Severity::Info,
+            },
+            decides: found.decides,
+        }
+    }
+}
+
+/// One line of bounded length, without what a terminal would obey.
+fn line(raw: &str) -> String {
+    let mut line: String = raw.chars().map(|one| if one.is_control() { '.' } else { one }).collect();
+    let end = (0..=MAX_MESSAGE_BYTES).rev().find(|end| line.is_char_boundary(*end));
+    line.truncate(end.unwrap_or(0));
+    line
 }
 
 impl From<&Match<'_>> for Found {
@@ -191,6 +298,10 @@ impl From<&Match<'_>> for Found {
             sensor: found.sensor.to_owned(),
             rule: found.rule.to_owned(),
             id: found.id,
+            message: String::new(),
+            variable: String::new(),
+            severity: Severity::Medium,
+            decides: true,
         }
     }
 }
@@ -200,6 +311,7 @@ impl From<&Match<'_>> for Found {
 pub(super) struct Sensing {
     ready: Ready,
     matcher: Matcher,
+    transactions: Transactions,
     found: Vec<Found>,
     /// Flows that would be settled if no sensor looked at them.
     kept: HashMap<SessionId, Endpoints>,
@@ -210,7 +322,8 @@ impl Sensing {
     pub(super) fn new() -> Self {
         let ready = Ready::nothing();
         let matcher = Matcher::new(Arc::clone(&ready.set), LIMITS);
-        Self { ready, matcher, found: Vec::new(), kept: HashMap::new(), dropped: 0 }
+        let transactions = Transactions::new(EXCHANGES);
+        Self { ready, matcher, transactions, found: Vec::new(), kept: HashMap::new(), dropped: 0 }
     }
 
     /// Judges by other rules from now on; messages on their way end under theirs. Gives back the flows that no sensor
@@ -228,10 +341,19 @@ impl Sensing {
         if !self.ready.looks_at(&content.endpoints) {
             return;
         }
-        let (found, dropped) = (&mut self.found, &mut self.dropped);
+        let (ready, found, dropped) = (&self.ready, &mut self.found, &mut self.dropped);
         self.matcher.content(content, &mut |hit| {
             keep(found, dropped, Found { endpoints: Some(content.endpoints), ..hit.into() });
         });
+        let sets = || ready.rule_sets_at(content.endpoints.server.address);
+        self.transactions.content(content, sets, &mut |hit| keep(found, dropped, hit.into()));
+    }
+
+    /// Takes the host that a request names.
+    pub(super) fn host(&mut self, session: SessionId, transaction: u32, host: &[u8]) {
+        if !self.ready.rule_sets.is_empty() {
+            self.transactions.host(session, transaction, host);
+        }
     }
 
     /// A flow is over, and what it has not ended.
@@ -241,6 +363,7 @@ impl Sensing {
         self.matcher.closed(session, at, &mut |hit| {
             keep(found, dropped, Found { endpoints: Some(summary.endpoints), ..hit.into() });
         });
+        self.transactions.closed(session, at, &mut |hit| keep(found, dropped, hit.into()));
     }
 
     /// Whether a sensor reads what these two say to each other in this application.
@@ -273,15 +396,33 @@ impl Sensing {
                 Kind::Dlp => SensorKind::Dlp,
                 Kind::Waf => SensorKind::Waf,
             };
+            let outcome = if found.decides { outcome } else { Outcome::Reported };
             let by_client = found.side == Side::Client;
-            let Found { at, sensor, rule, id, .. } = found;
-            Some(Hit { at, endpoints, by_client, kind, sensor, rule, id, group, outcome })
+            let Found { at, sensor, rule, id, message, variable, severity, .. } = found;
+            Some(Hit {
+                at,
+                endpoints,
+                by_client,
+                kind,
+                sensor,
+                rule,
+                id,
+                group,
+                outcome,
+                message,
+                variable,
+                severity,
+            })
         })
     }
 
     /// Flows whose bytes go on being copied for sensors alone.
     pub(super) fn kept(&self) -> usize {
         self.kept.len()
+    }
+    /// What rule sets have done.
+    pub(super) fn transactions(&self) -> transactions::Counters {
+        self.transactions.counters()
     }
     /// Pieces and patterns that were not looked at, and matches that were not told, because there were too many.
     pub(super) fn dropped(&self) -> u64 {

@@ -27,6 +27,7 @@ fn sensor(name: &str, kind: SensorKind, pattern: Option<&str>) -> Sensor {
         origin: Origin::UserCreated,
         predefined: pattern.is_none(),
         rules: pattern.into_iter().map(rule).collect(),
+        rule_set: None,
     }
 }
 
@@ -162,4 +163,66 @@ fn rules_that_cannot_be_run_are_refused_with_the_reason() {
     bad.sensors.push(sensor("sensor.mine", SensorKind::Dlp, Some("(?=a)b")));
     let reason = Ready::compile(bad, &mut Made::default()).unwrap_err();
     assert!(reason.contains("sensor.mine") && reason.contains("looks around"), "{reason}");
+}
+
+/// The rules of `rules`, and a sensor with a rule set that the group uses.
+fn with_rule_set(mode: Mode, action: Action, text: &str) -> Rules {
+    let files = RuleFiles::from_archive(text.as_bytes()).unwrap();
+    let blob = RuleSetBlob::new(files.pack()).unwrap();
+    let mut rules = rules(mode, action);
+    let rule_set = nv_model::sensor::RuleSetUse { blob: blob.id(), rules: 0, refused: 0 };
+    let sensor =
+        Sensor { rule_set: Some(rule_set), predefined: false, ..sensor("crs", SensorKind::Waf, None) };
+    rules.sensors.push(sensor);
+    rules.rule_sets.push(blob);
+    rules.groups[0].settings.push(("waf/crs".parse().unwrap(), action));
+    rules
+}
+
+const RULES: &str = "SecRule REQUEST_URI \"@contains jndi\" \"id:1,phase:1,pass,severity:ERROR,msg:'Lookup'\"\n\
+    SecRule REQUEST_URI \"@contains evil\" \"id:2,phase:1,deny,severity:CRITICAL,msg:'Evil'\"";
+
+#[test]
+fn rules_of_a_rule_set_are_told_in_what_a_member_is_asked_and_only_the_one_that_decides_denies() {
+    let mut sensing = sensing(with_rule_set(Mode::Protect, Action::Deny, RULES));
+    let (own, other) = ("10.0.0.1", "10.9.9.9");
+    for (client, server, want) in [(other, own, true), (own, other, false)] {
+        let ends = ends(client, server);
+        let say = |part| Content {
+            at: 1,
+            session: SessionId(7),
+            endpoints: ends,
+            side: Side::Client,
+            transaction: 0,
+            part,
+        };
+        sensing.content(&say(Part::Url(ATTACK)));
+        sensing.content(&say(Part::End));
+        let hits: Vec<Hit> = sensing.hits().filter(|hit| hit.sensor == "crs").collect();
+        let told: Vec<_> = hits
+            .iter()
+            .map(|hit| {
+                (hit.rule.as_str(), hit.message.as_str(), hit.variable.as_str(), hit.severity, hit.outcome)
+            })
+            .collect();
+        let all = [
+            ("2", "Evil", "REQUEST_URI", Severity::Critical, Outcome::Denied),
+            ("1", "Lookup", "REQUEST_URI", Severity::High, Outcome::Reported),
+        ];
+        assert_eq!(told, if want { &all[..] } else { &[] }, "{client} asks {server}");
+    }
+    assert_eq!(sensing.transactions().exchanges, 1);
+}
+
+#[test]
+fn a_rule_set_that_did_not_come_along_is_refused_and_one_that_is_the_same_is_not_made_again() {
+    let mut made = Made::default();
+    let full = with_rule_set(Mode::Monitor, Action::Allow, RULES);
+    let first = Ready::compile(full.clone(), &mut made).unwrap();
+    let second = Ready::compile(full.clone(), &mut made).unwrap();
+    assert!(Arc::ptr_eq(&first.rule_sets[0].rules, &second.rule_sets[0].rules));
+    let without = Rules { rule_sets: vec![], ..full };
+    assert!(Ready::compile(without.clone(), &mut Made::default()).unwrap_err().contains("crs"));
+    assert!(Ready::compile(rules(Mode::Monitor, Action::Allow), &mut made).is_ok());
+    assert!(made.rule_sets.is_empty(), "nobody has it any more");
 }
