@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, header};
 use bytes::Bytes;
 use serde::Serialize;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema};
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -27,6 +27,13 @@ impl Described {
         let mut named = vec![(T::name().into_owned(), T::schema())];
         T::schemas(&mut named);
         Self { schema: RefOr::Ref(Ref::from_schema_name(T::name())), named }
+    }
+    /// Bytes of a file.
+    #[must_use]
+    pub fn file() -> Self {
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        let bytes = ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build();
+        Self { schema: RefOr::T(Schema::Object(bytes)), named: Vec::new() }
     }
     fn within(self, key: &str, many: bool) -> Self {
         let inner = if many {

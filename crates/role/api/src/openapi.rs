@@ -83,7 +83,7 @@ fn document(table: &Table) -> OpenApi {
             let content = ContentBuilder::new().schema(Some(keep(request()))).build();
             operation = operation.request_body(Some(
                 RequestBodyBuilder::new()
-                    .content("application/json", content)
+                    .content(route.request_kind, content)
                     .required(Some(Required::True))
                     .build(),
             ));

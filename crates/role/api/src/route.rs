@@ -53,6 +53,8 @@ pub struct Route {
     pub max_body: usize,
     /// What it takes; `None` for no body.
     pub request: Option<fn() -> Described>,
+    /// Content type of what it takes.
+    pub request_kind: &'static str,
     /// What it answers.
     pub response: fn() -> Option<(&'static str, Described)>,
     segments: Vec<Segment>,
@@ -91,6 +93,7 @@ impl Route {
             silent: false,
             max_body: MAX_BODY,
             request: None,
+            request_kind: "application/json",
             response,
             segments: split(path),
             handler,
@@ -160,6 +163,23 @@ impl Route {
         });
         let mut route = Self::new(method, path, category, summary, A::describe, handler);
         route.request = Some(Described::of::<B>);
+        route
+    }
+
+    /// A POST whose body is a file of some other kind than JSON.
+    pub fn upload<F, O, A>(path: &'static str, category: Category, summary: &'static str, handler: F) -> Self
+    where
+        F: Fn(Call, Bytes) -> O + Send + Sync + 'static,
+        O: Future<Output = Result<A, ApiError>> + Send + 'static,
+        A: Answer,
+    {
+        let handler: Handler = Arc::new(move |call, body| {
+            let work = handler(call, body);
+            Box::pin(async move { work.await.map(Answer::respond) })
+        });
+        let mut route = Self::new(Method::POST, path, category, summary, A::describe, handler);
+        route.request = Some(Described::file);
+        route.request_kind = "application/octet-stream";
         route
     }
 

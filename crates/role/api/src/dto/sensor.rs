@@ -1,6 +1,6 @@
 //! DLP and WAF sensors. Both kinds have the same shapes; only groups are wrapped in other keys.
 
-use nv_model::sensor::{Sensor as Stored, SensorPattern, SensorRule};
+use nv_model::sensor::{RuleSetUse, Sensor as Stored, SensorPattern, SensorRule};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -127,10 +127,51 @@ pub struct Sensor {
     pub predefine: bool,
     /// Owner.
     pub cfg_type: String,
+    /// The rule set that it has beside its rules; of WAF alone. Not in the contract.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule_set: Option<RuleSetSummary>,
 }
 impl Named for Sensor {
     const ONE: &'static str = "sensor";
     const MANY: &'static str = "sensors";
+}
+
+/// The rule set of a sensor, in short.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct RuleSetSummary {
+    /// SHA-256 of its files.
+    pub digest: String,
+    /// Rules that were taken.
+    pub rules: u32,
+    /// Rules and directives that were left out.
+    pub refused_count: u32,
+}
+
+impl From<&RuleSetUse> for RuleSetSummary {
+    fn from(used: &RuleSetUse) -> Self {
+        Self { digest: format!("sha256:{}", used.blob), rules: used.rules, refused_count: used.refused }
+    }
+}
+
+/// The rule set of a sensor.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct RuleSet {
+    /// The sensor.
+    pub sensor: String,
+    /// SHA-256 of its files.
+    pub digest: String,
+    /// How many files it has.
+    pub files: u32,
+    /// Rules that are taken; a chain is one.
+    pub rules: u32,
+    /// Rules and directives that are left out.
+    pub refused_count: u32,
+    /// The first hundred of these, each with its file, line, id and why.
+    pub refused: Vec<String>,
+}
+impl Named for RuleSet {
+    const ONE: &'static str = "rule_set";
+    const MANY: &'static str = "rule_sets";
 }
 
 /// A sensor as it is to be.

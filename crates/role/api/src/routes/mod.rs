@@ -15,6 +15,7 @@ mod process;
 mod profile;
 mod registry;
 mod role;
+mod rule_set;
 pub(crate) mod scan;
 mod sensor;
 mod session;
@@ -50,6 +51,7 @@ pub fn table() -> Table {
         profile::routes(),
         file::routes(),
         sensor::routes(),
+        rule_set::routes(),
         conversation::routes(),
         scan::routes(),
         asset::routes(),

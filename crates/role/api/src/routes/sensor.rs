@@ -18,12 +18,12 @@ use nv_role_controller::{ChangeError, Edit, View};
 use crate::answer::{Empty, List, One};
 use crate::call::Call;
 use crate::dto::sensor::{
-    CriteriaEntry, DlpGroup, GroupConfig, GroupConfigData, Rule, RuleDetail, Sensor, SensorConfig,
-    SensorConfigData, Setting, SettingConfig, WafGroup,
+    CriteriaEntry, DlpGroup, GroupConfig, GroupConfigData, Rule, RuleDetail, RuleSetSummary, Sensor,
+    SensorConfig, SensorConfigData, Setting, SettingConfig, WafGroup,
 };
 use crate::error::{ApiError, Code};
 use crate::route::Route;
-use crate::routes::group;
+use crate::routes::{group, rule_set};
 
 /// Most sensors of a kind, and rules of one.
 const MAX_SENSORS: usize = 256;
@@ -61,7 +61,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 /// Whoever may read in any namespace may read sensors; they are written for the whole cluster.
-fn need(call: &Call, operation: Operation) -> Result<(), ApiError> {
+pub(super) fn need(call: &Call, operation: Operation) -> Result<(), ApiError> {
     if call.may(operation, Scope::Shared) { Ok(()) } else { Err(ApiError::denied()) }
 }
 
@@ -89,6 +89,7 @@ fn show(call: &Call, view: &View, sensor: &Stored) -> Sensor {
         comment: sensor.comment.clone(),
         predefine: sensor.predefined,
         cfg_type: sensor.origin.as_str().to_owned(),
+        rule_set: sensor.rule_set.as_ref().map(RuleSetSummary::from),
     }
 }
 
@@ -104,7 +105,12 @@ async fn list(call: Call, kind: SensorKind) -> Result<List<Sensor>, ApiError> {
 }
 
 /// The sensor of the path.
-fn find(call: &Call, view: &View, kind: SensorKind, operation: Operation) -> Result<Stored, ApiError> {
+pub(super) fn find(
+    call: &Call,
+    view: &View,
+    kind: SensorKind,
+    operation: Operation,
+) -> Result<Stored, ApiError> {
     let raw = call.parameter("name");
     let found = raw.parse().ok().and_then(|name| view.state.sensor(&SensorId { kind, name }));
     let found = found.ok_or_else(|| ApiError::not_found(&format!("{} sensor", kind.as_str()), raw))?;
@@ -113,7 +119,7 @@ fn find(call: &Call, view: &View, kind: SensorKind, operation: Operation) -> Res
 }
 
 /// The sensor of the path, if it may be changed at all.
-fn find_own(call: &Call, view: &View, kind: SensorKind) -> Result<Stored, ApiError> {
+pub(super) fn find_own(call: &Call, view: &View, kind: SensorKind) -> Result<Stored, ApiError> {
     let found = find(call, view, kind, Operation::Write)?;
     let owner = match found.origin {
         Origin::SystemDefined => "comes with the product",
@@ -239,14 +245,28 @@ fn config(body: SensorConfigData) -> Result<SensorConfig, ApiError> {
     body.config.ok_or_else(|| ApiError::format("the body has no config"))
 }
 
-async fn create(call: Call, body: SensorConfigData, kind: SensorKind) -> Result<Empty, ApiError> {
-    let given = config(body)?;
-    need(&call, Operation::Write)?;
-    let wrong = |error: NameError| ApiError::new(Code::Name, error.to_string());
-    let name: SensorName = given.name.parse().map_err(wrong)?;
+/// A name that a sensor can be given.
+pub(super) fn new_name(raw: &str) -> Result<SensorName, ApiError> {
+    let name: SensorName =
+        raw.parse().map_err(|error: NameError| ApiError::new(Code::Name, error.to_string()))?;
     if name.as_str().starts_with("fed.") {
         return Err(ApiError::new(Code::Name, "names that begin with fed. belong to the federation"));
     }
+    Ok(name)
+}
+
+/// Refuses one more sensor than there may be.
+pub(super) fn has_room(view: &View, kind: SensorKind) -> Result<(), ChangeError> {
+    if view.state.sensors.values().filter(|held| held.kind == kind).count() < MAX_SENSORS {
+        return Ok(());
+    }
+    Err(ChangeError::Invalid { what: format!("there are {MAX_SENSORS} sensors already") })
+}
+
+async fn create(call: Call, body: SensorConfigData, kind: SensorKind) -> Result<Empty, ApiError> {
+    let given = config(body)?;
+    need(&call, Operation::Write)?;
+    let name = new_name(&given.name)?;
     if given.change.is_some() || given.delete.is_some() {
         return Err(ApiError::format("a new sensor takes rules, neither change nor delete"));
     }
@@ -257,6 +277,7 @@ async fn create(call: Call, body: SensorConfigData, kind: SensorKind) -> Result<
         origin: Origin::UserCreated,
         predefined: false,
         rules: read_rules(given.rules.as_ref())?.unwrap_or_default(),
+        rule_set: None,
     };
     check(&sensor).await?;
     let plan = move |view: &View| {
@@ -264,9 +285,7 @@ async fn create(call: Call, body: SensorConfigData, kind: SensorKind) -> Result<
             let what = format!("{} sensor {} exists already", kind.as_str(), sensor.name);
             return Err(ChangeError::Duplicate { what });
         }
-        if view.state.sensors.values().filter(|held| held.kind == kind).count() >= MAX_SENSORS {
-            return Err(ChangeError::Invalid { what: format!("there are {MAX_SENSORS} sensors already") });
-        }
+        has_room(view, kind)?;
         let mut sensor = sensor.clone();
         number(view, None, &mut sensor)?;
         Ok(vec![Edit::Policy(PolicyChange::PutSensor(Box::new(sensor)))])
@@ -354,7 +373,10 @@ async fn delete(call: Call, kind: SensorKind) -> Result<Empty, ApiError> {
             let what = format!("sensor {} is used by groups {}", id.name, users.join(", "));
             return Err(ChangeError::InUse { what });
         }
-        Ok(vec![Edit::Policy(PolicyChange::DeleteSensor(id.clone()))])
+        let held = view.state.sensors.get(&id);
+        let mut edits: Vec<Edit> = held.and_then(|held| rule_set::forget(view, held)).into_iter().collect();
+        edits.push(Edit::Policy(PolicyChange::DeleteSensor(id.clone())));
+        Ok(edits)
     };
     call.transact(Box::new(plan)).await.map(|()| Empty)
 }

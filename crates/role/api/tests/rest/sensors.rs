@@ -145,3 +145,48 @@ async fn sensors_are_read_from_any_namespace_and_written_for_the_cluster_alone()
     let refused = fixture.call(Method::POST, "/v1/waf/sensor", &owner, Some(body)).await;
     assert_eq!(refused.body["code"], 25, "{refused:?}");
 }
+
+/// Hands in bytes as they are.
+async fn upload(fixture: &Fixture, who: &str, path: &str, bytes: &[u8]) -> crate::fixture::Answer {
+    let request = axum::http::Request::post(path).header("x-auth-token", who);
+    fixture.raw(request.body(axum::body::Body::from(bytes.to_vec())).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_rule_set_makes_a_sensor_is_shown_with_what_was_left_out_and_goes_with_the_last_sensor_that_has_it() {
+    let (fixture, admin) = Fixture::started().await;
+    let rules = "SecRule ARGS \"@rx evil\" \"id:1,phase:2,deny\"\nSecRule ARGS \"@rx (?=a)b\" \"id:2,phase:2,deny\"\n";
+    let path = "/v1/waf/sensor/crs/rule_set";
+    let answer = upload(&fixture, &admin, path, rules.as_bytes()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let set = &answer.body["rule_set"];
+    assert_eq!((&set["rules"], &set["files"], &set["refused_count"]), (&json!(1), &json!(1), &json!(1)));
+    assert!(set["refused"][0].as_str().unwrap().contains("rule 2"), "{set}");
+    assert_eq!(fixture.get(path, &admin).await["rule_set"], *set);
+    let sensor = fixture.get("/v1/waf/sensor/crs", &admin).await;
+    assert_eq!(sensor["sensor"]["rule_set"]["digest"], set["digest"]);
+
+    // A group uses it as any other sensor.
+    let used = json!({"config": {"name": "containers", "status": true, "sensors": [{"name": "crs", "action": "deny"}]}});
+    fixture.done(Method::PATCH, "/v1/waf/group/containers", &admin, used).await;
+    assert_eq!(upload(&fixture, &admin, "/v1/waf/sensor/second/rule_set", rules.as_bytes()).await.status, StatusCode::OK);
+    let held = || fixture.controller().view().state.rule_sets.len();
+    assert_eq!(held(), 1, "both have the same");
+    let other = upload(&fixture, &admin, path, b"SecAction \"id:7,phase:1,deny\"").await;
+    assert_eq!((other.status, held()), (StatusCode::OK, 2));
+    let gone = fixture.call(Method::DELETE, "/v1/waf/sensor/second", &admin, None).await;
+    assert_eq!((gone.status, held()), (StatusCode::OK, 1));
+    let gone = fixture.call(Method::DELETE, path, &admin, None).await;
+    assert_eq!((gone.status, held()), (StatusCode::OK, 0));
+
+    for (name, bytes, code, wants) in [
+        ("crs", &b"SecRule ARGS \"@rx (?=a)b\" \"id:2\""[..], 6, "none of its rules"),
+        ("crs", b"PK\x03\x04\0\0", 6, "damaged"),
+        ("fed.crs", rules.as_bytes(), 15, "federation"),
+        ("sensor.log4shell", rules.as_bytes(), 4, "comes with the product"),
+    ] {
+        let answer = upload(&fixture, &admin, &format!("/v1/waf/sensor/{name}/rule_set"), bytes).await;
+        let message = answer.body["message"].as_str().unwrap_or_default();
+        assert!(answer.body["code"] == code && message.contains(wants), "{name}: {answer:?}");
+    }
+}
