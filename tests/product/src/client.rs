@@ -84,6 +84,21 @@ impl Client {
         Ok((status, value))
     }
 
+    /// POST of a file as it is, which must answer 200.
+    ///
+    /// # Errors
+    /// With status and body otherwise.
+    pub async fn upload(&self, path: &str, file: Vec<u8>) -> Result<Value> {
+        let request = self.http.post(format!("{}{path}", self.base)).header("X-Auth-Token", &self.token);
+        let answer = request.body(file).send().await.with_context(|| format!("POST {path}"))?;
+        let status = answer.status();
+        let text = answer.text().await.with_context(|| format!("POST {path}"))?;
+        if status != StatusCode::OK {
+            bail!("POST {path}: {status} {text}");
+        }
+        serde_json::from_str(&text).with_context(|| format!("POST {path} answered {text}"))
+    }
+
     /// GET of something that is no JSON, which must answer 200.
     ///
     /// # Errors

@@ -153,7 +153,8 @@ async fn upload(fixture: &Fixture, who: &str, path: &str, bytes: &[u8]) -> crate
 }
 
 #[tokio::test]
-async fn a_rule_set_makes_a_sensor_is_shown_with_what_was_left_out_and_goes_with_the_last_sensor_that_has_it() {
+async fn a_rule_set_makes_a_sensor_is_shown_with_what_was_left_out_and_goes_with_the_last_sensor_that_has_it()
+{
     let (fixture, admin) = Fixture::started().await;
     let rules = "SecRule ARGS \"@rx evil\" \"id:1,phase:2,deny\"\nSecRule ARGS \"@rx (?=a)b\" \"id:2,phase:2,deny\"\n";
     let path = "/v1/waf/sensor/crs/rule_set";
@@ -169,8 +170,11 @@ async fn a_rule_set_makes_a_sensor_is_shown_with_what_was_left_out_and_goes_with
     // A group uses it as any other sensor.
     let used = json!({"config": {"name": "containers", "status": true, "sensors": [{"name": "crs", "action": "deny"}]}});
     fixture.done(Method::PATCH, "/v1/waf/group/containers", &admin, used).await;
-    assert_eq!(upload(&fixture, &admin, "/v1/waf/sensor/second/rule_set", rules.as_bytes()).await.status, StatusCode::OK);
-    let held = || fixture.controller().view().state.rule_sets.len();
+    assert_eq!(
+        upload(&fixture, &admin, "/v1/waf/sensor/second/rule_set", rules.as_bytes()).await.status,
+        StatusCode::OK
+    );
+    let held = || fixture.controller.view().state.rule_sets.len();
     assert_eq!(held(), 1, "both have the same");
     let other = upload(&fixture, &admin, path, b"SecAction \"id:7,phase:1,deny\"").await;
     assert_eq!((other.status, held()), (StatusCode::OK, 2));
