@@ -73,7 +73,7 @@ async fn scanner(settings: &Settings, controller: &Controller) -> Result<Service
         join: nv_role_scanner::JoinToken::Text(controller.scanner_token(TOKEN_LIFE).await?),
         state_dir: settings.state_dir.clone(),
         database: settings.database.clone(),
-        trusted: None,
+        trusted: settings.database_key,
         credits: settings.scanner_tasks,
         server: start::reachable(settings.bind).to_string(),
         secrets: true,

@@ -59,6 +59,10 @@ options! {
     scanner_token_file: PathBuf, "NV_SCANNER_TOKEN_FILE", "FILE";
     /// Vulnerability database of the scanner in the all-in-one: the file, or the folder of cvedb; a newer file that is put in its place is taken into use [default: none, until an updater hands one in]
     database: PathBuf, "NV_DATABASE", "PATH";
+    /// File with the public key (64 hexadecimal digits) that a database of vulnerabilities has to be signed with [default: none, any whole database is taken]
+    database_key: PathBuf, "NV_DATABASE_KEY_FILE", "FILE";
+    /// File with the keys that passwords and tokens in the store are sealed with, 64 hexadecimal digits a line, the one that seals first; made where there is none [default: secrets.key in the state directory]
+    secrets_key_file: PathBuf, "NV_SECRETS_KEY_FILE", "FILE";
     /// Scans that one scanner does at one time, 1 to 64 [default: 2]
     scanner_tasks: u32, "MAX_SCANNER_TASKS", "NUMBER";
     /// Root certificate (PEM) that the controller's REST server is verified with, for a manager that runs alone [default: root.pem in the state directory]
@@ -79,6 +83,8 @@ options! {
     enforcer_memory_mb: u64, "NV_ENFORCER_MEMORY_MB", "MB";
     /// First of the four tiers of mechanisms that the enforcer may use (1 BPF LSM, 2 fmod_ret, 3 tracepoints, 4 no BPF); the best that works from there on is used [default: 1]
     enforcer_tier: u8, "NV_ENFORCER_TIER", "1-4";
+    /// Do not look for secrets in files of running containers [default: off]
+    no_secret_scans: OnOff, "ENF_NO_SECRET_SCANS", "on|off";
     /// What is logged: error, warn, info, debug, trace, also by module (info,nv_policy=debug) [default: info]
     log: String, "NV_LOG", "FILTER";
     /// How it is logged [default: text]

@@ -46,6 +46,10 @@ pub struct Settings {
     pub scanner_token_file: Option<PathBuf>,
     /// The database of the scanner in this process.
     pub database: Option<PathBuf>,
+    /// Public key (Ed25519) that a database has to be signed with.
+    pub database_key: Option<[u8; 32]>,
+    /// Keys that secrets in the store are sealed with.
+    pub secrets_key_file: PathBuf,
     /// Scans that one scanner does at one time, 1 to 64.
     pub scanner_tasks: u32,
     /// Root that the REST server is verified with, for a manager alone.
@@ -66,6 +70,8 @@ pub struct Settings {
     pub enforcer_memory_bytes: u64,
     /// First tier of mechanisms that may be used, 1 to 4.
     pub enforcer_tier: u8,
+    /// Files of running containers are searched for secrets.
+    pub secret_scans: bool,
     /// Log filter.
     pub log: String,
     /// Log style.
@@ -132,6 +138,8 @@ impl Settings {
         }
         Ok(Self {
             controller_ca: given.controller_ca.unwrap_or_else(|| state_dir.join("root.pem")),
+            secrets_key_file: given.secrets_key_file.unwrap_or_else(|| state_dir.join("secrets.key")),
+            database_key: given.database_key.as_deref().map(public_key).transpose()?,
             state_dir,
             bind: given.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             rest_port: given.rest_port.unwrap_or(10443),
@@ -164,6 +172,7 @@ impl Settings {
                     });
                 }
             },
+            secret_scans: given.no_secret_scans.is_none_or(|off| !off.0),
             log: given.log.unwrap_or_else(|| "info".to_owned()),
             log_format: given.log_format.unwrap_or_default(),
             event_log_bytes: given.event_log_mb.unwrap_or(1024).saturating_mul(1024 * 1024),
@@ -184,6 +193,27 @@ fn read_file(path: &Path) -> Result<Options, ConfigError> {
         path: path.to_owned(),
         message: error.to_string().trim_end().to_owned(),
     })
+}
+
+/// A public key of 64 hexadecimal digits.
+fn public_key(path: &Path) -> Result<[u8; 32], ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let digits = text.trim();
+    let wrong = || ConfigError::Value {
+        setting: "--database-key",
+        value: path.display().to_string(),
+        expected: "expected a file with a public key of 64 hexadecimal digits",
+    };
+    let mut key = [0; 32];
+    if digits.len() != 64 {
+        return Err(wrong());
+    }
+    for (slot, pair) in key.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_no_text| wrong())?;
+        *slot = u8::from_str_radix(pair, 16).map_err(|_no_digits| wrong())?;
+    }
+    Ok(key)
 }
 
 /// The path of a runtime's socket. An API over TCP is no thing to trust with what a container is.
@@ -240,6 +270,19 @@ mod tests {
         let settings = Settings::resolve(parse(&["--config", path, "--rest-port", "9"])).unwrap();
         assert_eq!((settings.rest_port, settings.console_port, settings.grpc_port), (9, 2, 18400));
         assert!(!settings.console_ssl);
+    }
+
+    #[test]
+    fn the_key_of_databases_is_read_from_its_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "{}", "0a".repeat(32)).unwrap();
+        let path = file.path().to_str().unwrap().to_owned();
+        let settings = Settings::resolve(parse(&["--database-key", &path])).unwrap();
+        assert_eq!(settings.database_key, Some([10; 32]));
+        writeln!(file, "more").unwrap();
+        let error = Settings::resolve(parse(&["--database-key", &path])).unwrap_err().to_string();
+        assert!(error.contains(&path) && error.contains("64 hexadecimal digits"), "{error}");
+        assert_eq!(Settings::resolve(Options::default()).unwrap().database_key, None);
     }
 
     #[test]

@@ -103,6 +103,18 @@ pub struct RegistryConfig {
     pub gcr_json_key: String,
 }
 
+impl RegistryConfig {
+    /// Fields that are secret.
+    pub const SECRETS: &[&str] = &[
+        "password",
+        "auth_token",
+        "gitlab_private_token",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "gcr_json_key",
+    ];
+}
+
 impl fmt::Debug for RegistryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegistryConfig")

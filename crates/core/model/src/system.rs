@@ -374,6 +374,9 @@ impl SystemConfig {
         }
     }
 
+    /// Fields that are secret, at any depth.
+    pub const SECRETS: &[&str] = &["password", "personal_access_token"];
+
     /// The same with passwords and tokens blanked, to be shown.
     #[must_use]
     pub fn without_secrets(&self) -> Self {

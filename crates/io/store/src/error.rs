@@ -136,6 +136,12 @@ pub enum StoreError {
         #[source]
         source: Arc<io::Error>,
     },
+    /// A secret of a value cannot be sealed, so that the value was not stored.
+    #[error("a secret of {key:?} cannot be sealed")]
+    Seal {
+        /// Its key.
+        key: String,
+    },
     /// A log record is larger than [`crate::log::MAX_RECORD_BYTES`] or cannot be written as JSON.
     #[error("a {topic} record {what}")]
     Record {

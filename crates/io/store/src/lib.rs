@@ -23,6 +23,7 @@ mod leadership;
 mod lock;
 pub mod log;
 mod redb;
+mod sealed;
 mod snapshot;
 mod store;
 mod transaction;
@@ -32,6 +33,7 @@ pub use following::keep_following;
 pub use leadership::{LeaderStream, Leadership};
 pub use log::{EventLog, LogCounters, Retention};
 pub use redb::{History, RedbStore};
+pub use sealed::{SealError, SealedStore, SealingKeys, SecretFields};
 pub use store::{
     Change, Entry, LeaseId, Listing, MAX_LEASE, MAX_LEASES, MIN_LEASE, Revision, SnapshotSummary, Store,
     WatchBatch, WatchStream,

@@ -1,6 +1,6 @@
 //! The contract of stores, held by the one in a file.
 
-#![expect(clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use nv_model::time::Timestamp;
 use nv_store::contract::{self, Subject};
-use nv_store::{History, RedbStore, Revision, Store, StoreError, Transaction};
+use nv_store::{
+    Change, History, RedbStore, Revision, SealedStore, SealingKeys, SecretFields, Store, StoreError,
+    Transaction,
+};
 use nv_telemetry::ManualClock;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,6 +30,86 @@ async fn a_store_in_a_file_holds_the_contract() {
         }
     })
     .await;
+}
+
+const SECRETS: &[SecretFields] = &[SecretFields { prefix: "registry/", names: &["password", "token"] }];
+
+fn sealing(directory: &std::path::Path, store: Arc<dyn Store>) -> SealedStore {
+    SealedStore::new(store, SealingKeys::open(&directory.join("secrets.key")).unwrap(), SECRETS)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_seals_secrets_holds_the_contract_too() {
+    contract::run(async || {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_700_000_000)));
+        let store = RedbStore::open_with(directory.path(), History::default(), clock.clone()).unwrap();
+        Subject {
+            store: Arc::new(sealing(directory.path(), Arc::new(store))),
+            pass: Arc::new(move |by| {
+                clock.advance(by);
+                Box::pin(std::future::ready(()))
+            }),
+            keep: Arc::new(directory),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn secrets_are_in_the_clear_for_readers_and_watchers_and_nowhere_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let raw: Arc<dyn Store> = Arc::new(RedbStore::open(directory.path().join("store")).unwrap());
+    let store = sealing(directory.path(), Arc::clone(&raw));
+    let mut watch = store.watch("", Revision::ZERO).await.unwrap();
+    let value = r#"{"list":[{"token":"hunter2"}],"name":"hub","password":"hunter1","token":""}"#;
+    store.commit(Transaction::new().put("registry/hub", value).put("group/a", value)).await.unwrap();
+    assert_eq!(store.get("registry/hub").await.unwrap().unwrap().value, value);
+    assert!(store.list("").await.unwrap().entries.iter().all(|entry| entry.value == value));
+    let batch = watch.next().await.unwrap().unwrap();
+    assert!(batch.changes.iter().all(|change| matches!(change, Change::Put(entry) if entry.value == value)));
+    let on_disk = raw.get("registry/hub").await.unwrap().unwrap().value;
+    let on_disk = std::str::from_utf8(&on_disk).unwrap();
+    assert!(on_disk.contains("hub") && !on_disk.contains("hunter"), "{on_disk}");
+    let mut backup = Vec::new();
+    store.commit(Transaction::new().delete("group/a")).await.unwrap();
+    store.snapshot(&mut backup).await.unwrap();
+    assert!(!backup.windows(6).any(|part| part == b"hunter"));
+}
+
+#[tokio::test]
+async fn what_lay_in_the_clear_or_under_an_older_key_is_sealed_with_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let raw: Arc<dyn Store> = Arc::new(RedbStore::open(directory.path().join("store")).unwrap());
+    let value = r#"{"password":"hunter1"}"#;
+    raw.commit(Transaction::new().put("registry/hub", value)).await.unwrap();
+    let store = sealing(directory.path(), Arc::clone(&raw));
+    assert_eq!(
+        store.get("registry/hub").await.unwrap().unwrap().value,
+        value,
+        "what lies in the clear is read"
+    );
+    assert_eq!((store.seal_all().await.unwrap(), store.seal_all().await.unwrap()), (1, 0));
+    let first = raw.get("registry/hub").await.unwrap().unwrap().value;
+    assert!(
+        matches!(raw.watch("", Revision::ZERO).await, Err(StoreError::Compacted { .. })),
+        "the history is gone"
+    );
+
+    let path = directory.path().join("secrets.key");
+    let old = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{}\n{old}", "5a".repeat(32))).unwrap();
+    let rotated = sealing(directory.path(), Arc::clone(&raw));
+    assert_eq!(rotated.get("registry/hub").await.unwrap().unwrap().value, value, "older keys still open");
+    assert_eq!((rotated.seal_all().await.unwrap(), rotated.seal_all().await.unwrap()), (1, 0));
+    assert_ne!(raw.get("registry/hub").await.unwrap().unwrap().value, first);
+
+    // The old key alone: everything is there but the secret, and its sealed form is left for the key's return.
+    std::fs::write(&path, old).unwrap();
+    let lost = sealing(directory.path(), Arc::clone(&raw));
+    assert_eq!(lost.get("registry/hub").await.unwrap().unwrap().value, r#"{"password":""}"#);
+    assert_eq!(lost.seal_all().await.unwrap(), 0);
+    assert_eq!(rotated.get("registry/hub").await.unwrap().unwrap().value, value);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nv_config::Settings;
 use nv_pki::PkiError;
 use nv_role_controller::{Controller, ControllerConfig, ControllerError};
-use nv_store::{EventLog, RedbStore, Retention, Store, StoreError};
+use nv_store::{EventLog, RedbStore, Retention, SealError, SealedStore, SealingKeys, Store, StoreError};
 use nv_telemetry::Clock;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::JoinHandle;
@@ -46,6 +46,9 @@ pub enum StartError {
     /// The store or the event log.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The keys that secrets are sealed with.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The controller.
     #[error(transparent)]
     Controller(#[from] ControllerError),
@@ -76,7 +79,14 @@ pub async fn start(
         path: state.clone(),
         source,
     })?;
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(state.join("store"))?);
+    let keys = SealingKeys::open(&settings.secrets_key_file)?;
+    let store =
+        SealedStore::new(Arc::new(RedbStore::open(state.join("store"))?), keys, nv_role_controller::SECRETS);
+    let sealed = store.seal_all().await?;
+    if sealed > 0 {
+        tracing::info!(sealed, "stored secrets were sealed with the first key of the file");
+    }
+    let store: Arc<dyn Store> = Arc::new(store);
     let retention = Retention {
         max_age: Duration::from_secs(u64::from(settings.event_log_days) * 24 * 3600),
         max_bytes: settings.event_log_bytes,
@@ -88,6 +98,7 @@ pub async fn start(
             state_dir: state.clone(),
             cluster_name: settings.cluster_name.clone(),
             host_name: host_name(),
+            database_key: settings.database_key,
         },
         nv_role_controller::Deps { store: Arc::clone(&store), events, clock: Arc::clone(&clock) },
         shutdown.clone(),

@@ -1,9 +1,12 @@
 //! Keys of the store that the controller reads and writes. Values are JSON of the type of `nv_model` named beside.
 
 use nv_model::name::{EnforcerId, GroupName, NodeId, WorkloadId};
+use nv_model::registry::RegistryConfig;
 use nv_model::rule::RuleId;
 use nv_model::scan::BlobId;
 use nv_model::sensor::SensorId;
+use nv_model::system::SystemConfig;
+use nv_store::SecretFields;
 
 /// `Group` by name.
 pub(crate) const GROUP: &str = "group/";
@@ -33,6 +36,11 @@ pub(crate) const QUARANTINE: &str = "quarantine/";
 pub(crate) const REGISTRY: &str = "registry/";
 /// `RootOfTrust` by name.
 pub(crate) const ROOT_OF_TRUST: &str = "signature/";
+/// What is secret in values of the store: sealed on its way to the disk.
+pub const SECRETS: &[SecretFields] = &[
+    SecretFields { prefix: REGISTRY, names: RegistryConfig::SECRETS },
+    SecretFields { prefix: CONFIG, names: SystemConfig::SECRETS },
+];
 /// `TokenRecord` by hash.
 pub(crate) const JOIN: &str = "join/";
 

@@ -58,6 +58,7 @@ pub use ask::AskError;
 pub use change::{Change, ChangeError, ChangeResult, Edit, Planner};
 pub use counters::Counters;
 pub use journal::JournalError;
+pub use keys::SECRETS;
 pub use start::{ControllerConfig, ControllerError, Deps, start};
 pub use view::{NodeLosses, NodePolicyState, RuleMatch, View};
 

@@ -15,6 +15,7 @@ use nv_model::system::SystemConfig;
 use nv_pki::{Authority, CONTROLLER_NAME, PkiError, accept, tls};
 use nv_store::{EventLog, Store, StoreError};
 use nv_telemetry::{Clock, VERSION};
+use nv_vulnerability::VerifyingKey;
 use nv_wire::bounds::MAX_MESSAGE_BYTES;
 use nv_wire::enforcer::v1::enforcer_service_server::EnforcerServiceServer;
 use nv_wire::scanner::v1::scanner_service_server::ScannerServiceServer;
@@ -57,6 +58,8 @@ pub struct ControllerConfig {
     pub cluster_name: String,
     /// Host name of this machine.
     pub host_name: String,
+    /// Public key (Ed25519) that a database of vulnerabilities has to be signed with; without one, any whole one is taken.
+    pub database_key: Option<[u8; 32]>,
 }
 
 /// What a controller works with.
@@ -102,6 +105,9 @@ pub enum ControllerError {
     /// Reports of scans.
     #[error("the reports of scans cannot be read")]
     Scans(#[from] BlobError),
+    /// A key that databases have to be signed with, and that is none.
+    #[error("the key of databases is no public key of Ed25519")]
+    DatabaseKey,
     /// A checkpoint of another version, or damaged in a way that its checksum does not show.
     #[error("the checkpoint cannot be read; move the folder controller/journal away to start without it")]
     Checkpoint(#[from] serde_json::Error),
@@ -210,13 +216,15 @@ pub async fn start(
     let view = Arc::new(ArcSwap::from_pointee(View::default()));
     let graph = SharedGraph::default();
     let counters = Arc::<Counters>::default();
+    let trusted = config.database_key.map(|key| VerifyingKey::from_bytes(&key)).transpose();
+    let trusted = trusted.map_err(|_no_point| ControllerError::DatabaseKey)?;
     let scans = Scans::open(
         &folder.join("scans"),
         Arc::clone(&store),
         Arc::clone(&clock),
         events.clone(),
         Arc::clone(&view),
-        None,
+        trusted,
     )?;
     let mut hub = Hub::new(
         Parts {

@@ -56,6 +56,7 @@ impl Fixture {
             state_dir: folder.path().to_owned(),
             cluster_name: "test".into(),
             host_name: "host-a".into(),
+            database_key: None,
         };
         let deps = nv_role_controller::Deps { store: Arc::clone(&store), events, clock: clock.clone() };
         let controller = nv_role_controller::start(config, deps, shutdown.clone()).await.unwrap();

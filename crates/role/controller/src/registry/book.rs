@@ -197,3 +197,64 @@ impl Shelf {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nv_model::system::{AzureRepository, GithubRepository, Proxy, RemoteRepository, SystemConfig};
+    use nv_store::{RedbStore, SealedStore, SealingKeys};
+
+    use super::*;
+
+    fn hush() -> String {
+        "hunter2".to_owned()
+    }
+
+    #[tokio::test]
+    async fn no_secret_of_a_registry_or_of_the_system_lies_in_the_clear() {
+        let folder = tempfile::tempdir().unwrap();
+        let raw: Arc<dyn Store> = Arc::new(RedbStore::open(folder.path().join("store")).unwrap());
+        let sealing = SealingKeys::open(&folder.path().join("secrets.key")).unwrap();
+        let store: Arc<dyn Store> = Arc::new(SealedStore::new(Arc::clone(&raw), sealing, keys::SECRETS));
+        let shelf = Shelf::open(Arc::clone(&store)).await.unwrap();
+        let registry = RegistryConfig {
+            name: "hub".to_owned(),
+            username: "reader".to_owned(),
+            password: hush(),
+            auth_token: hush(),
+            gitlab_private_token: hush(),
+            aws_access_key_id: hush(),
+            aws_secret_access_key: hush(),
+            gcr_json_key: hush(),
+            ..RegistryConfig::default()
+        };
+        shelf.put(&registry_key("hub"), &registry, None).await.unwrap();
+        let proxy = Proxy { password: hush(), ..Proxy::default() };
+        let config = SystemConfig {
+            registry_http_proxy: proxy.clone(),
+            registry_https_proxy: proxy,
+            remote_repositories: vec![RemoteRepository {
+                github_configuration: Some(GithubRepository {
+                    personal_access_token: hush(),
+                    ..Default::default()
+                }),
+                azure_devops_configuration: Some(AzureRepository {
+                    personal_access_token: hush(),
+                    ..Default::default()
+                }),
+                ..RemoteRepository::default()
+            }],
+            ..SystemConfig::default()
+        };
+        let value = serde_json::to_vec(&config).unwrap();
+        store.commit(Transaction::new().put(keys::CONFIG, value)).await.unwrap();
+
+        let on_disk = raw.list("").await.unwrap().entries;
+        assert_eq!(on_disk.len(), 2);
+        for entry in on_disk {
+            let text = String::from_utf8_lossy(&entry.value).into_owned();
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        let again = Shelf::open(store).await.unwrap();
+        assert!(again.load().registries.get("hub").unwrap().value == registry);
+    }
+}

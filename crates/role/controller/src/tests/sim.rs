@@ -60,6 +60,7 @@ impl Running {
                 state_dir: folder,
                 cluster_name: "test".into(),
                 host_name: "host-a".into(),
+                database_key: None,
             };
             start(config, Deps { store, events, clock }, stop).await.unwrap()
         });
