@@ -1,7 +1,9 @@
 //! dpkg's database: `var/lib/dpkg/status`, and `var/lib/dpkg/status.d/*` of images without dpkg.
 
+use std::collections::BTreeSet;
+
 use crate::ecosystem::Ecosystem;
-use crate::inventory::{Inventory, Package, Source};
+use crate::inventory::{Inventory, MAX_LICENCE, Package, Source};
 use crate::read::lines;
 
 const FORMAT: &str = "dpkg status";
@@ -53,6 +55,39 @@ pub fn parse_status(bytes: &[u8]) -> Inventory {
 /// The files that a package holds, from `var/lib/dpkg/info/NAME.list`: paths without a slash at the beginning.
 pub fn parse_list(bytes: &[u8]) -> impl Iterator<Item = String> {
     lines(bytes).filter_map(|(_, line)| line.strip_prefix('/').map(str::to_owned))
+}
+
+/// Where Debian keeps the texts of licences that many packages have.
+const COMMON: &str = "/usr/share/common-licenses/";
+
+/// The licences that a package's `copyright` names, with commas between them: those of its fields `License` where it has the
+/// form that machines read (DEP-5), else the texts that it refers to. As many as a package's licence has room for.
+pub fn parse_copyright(bytes: &[u8]) -> Option<Box<str>> {
+    let text = String::from_utf8_lossy(bytes);
+    let fields =
+        text.lines().filter_map(|line| line.strip_prefix("License:")).flat_map(|said| said.split(" and "));
+    let mut named: BTreeSet<&str> = fields.map(|name| name.trim().trim_end_matches(',')).collect();
+    named.retain(|name| !name.is_empty());
+    if named.is_empty() {
+        named = text
+            .split(COMMON)
+            .skip(1)
+            .filter_map(|behind| {
+                let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '+');
+                let name = behind.split(|c| !inside(c)).next()?.trim_end_matches('.');
+                (!name.is_empty()).then_some(name)
+            })
+            .collect();
+    }
+    let mut licences = String::new();
+    for name in named {
+        let room = MAX_LICENCE.saturating_sub(licences.len());
+        if name.len() + 2 <= room {
+            licences.push_str(if licences.is_empty() { "" } else { ", " });
+            licences.push_str(name);
+        }
+    }
+    (!licences.is_empty()).then(|| licences.into())
 }
 
 fn close(stanza: Stanza, inventory: &mut Inventory) {
@@ -130,6 +165,25 @@ Version: 2024a-0+deb12u1
     fn a_list_names_files_below_the_root() {
         let found: Vec<String> = parse_list(b"/.\n/usr/bin/openssl\n\nnot a path\n").collect();
         assert_eq!(found, [".", "usr/bin/openssl"]);
+    }
+
+    #[test]
+    fn licences_are_those_that_fields_name_else_the_texts_that_are_referred_to() {
+        for (text, want) in [
+            (
+                "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: GPL-2+ and MIT\n text\n\nFiles: a\nLicense: MIT\n",
+                Some("GPL-2+, MIT"),
+            ),
+            (
+                "On Debian systems see `/usr/share/common-licenses/GPL-2'. Also /usr/share/common-licenses/LGPL-2.1.\n",
+                Some("GPL-2, LGPL-2.1"),
+            ),
+            ("You may do what you like.\n", None),
+        ] {
+            assert_eq!(parse_copyright(text.as_bytes()).as_deref(), want, "{text}");
+        }
+        let many: String = (0..1000).map(|number| format!("License: L-{number}\n")).collect();
+        assert!(parse_copyright(many.as_bytes()).unwrap().len() <= MAX_LICENCE);
     }
 
     proptest! {

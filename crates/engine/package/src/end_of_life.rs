@@ -1,7 +1,8 @@
 //! Until when a distribution's makers mend a release for everybody, without a contract for longer support.
 //!
-//! Dates are those of the makers' published life cycles as of November 2026. A release that is not in here may have ended or
-//! not: nothing is said of it.
+//! Dates are those of the makers' published life cycles as of November 2026: of Debian (with its long-term support) and
+//! Ubuntu as the package `distro-info-data` has them, of Alpine as its page of releases. A release that is not in here may
+//! have ended or not: nothing is said of it.
 
 use crate::distribution::Distribution;
 
@@ -22,6 +23,7 @@ const ENDS: &[(&str, &str, &str)] = &[
     ("alpine", "3.20", "2026-04-01"),
     ("alpine", "3.21", "2026-11-01"),
     ("alpine", "3.22", "2027-05-01"),
+    ("alpine", "3.23", "2027-11-01"),
     ("alpine", "3.6", "2019-05-01"),
     ("alpine", "3.7", "2019-11-01"),
     ("alpine", "3.8", "2020-05-01"),
@@ -31,6 +33,7 @@ const ENDS: &[(&str, &str, &str)] = &[
     ("centos", "6", "2020-11-30"),
     ("centos", "7", "2024-06-30"),
     ("centos", "8", "2021-12-31"),
+    ("debian", "7", "2018-05-31"),
     ("debian", "8", "2020-06-30"),
     ("debian", "9", "2022-06-30"),
     ("debian", "10", "2024-06-30"),
@@ -48,12 +51,13 @@ const ENDS: &[(&str, &str, &str)] = &[
     ("rhel", "9", "2032-05-31"),
     ("rocky", "8", "2029-05-31"),
     ("rocky", "9", "2032-05-31"),
-    ("ubuntu", "14.04", "2019-04-30"),
+    ("ubuntu", "14.04", "2019-04-25"),
     ("ubuntu", "16.04", "2021-04-30"),
     ("ubuntu", "18.04", "2023-05-31"),
-    ("ubuntu", "20.04", "2025-05-31"),
-    ("ubuntu", "22.04", "2027-04-30"),
-    ("ubuntu", "24.04", "2029-04-30"),
+    ("ubuntu", "20.04", "2025-05-29"),
+    ("ubuntu", "22.04", "2027-06-01"),
+    ("ubuntu", "24.04", "2029-05-31"),
+    ("ubuntu", "26.04", "2031-05-29"),
 ];
 
 /// The last day, `2026-08-31`; none where nothing is known.
@@ -78,7 +82,7 @@ mod tests {
             ("alpine", "3.20.3", Some("2026-04-01")),
             ("alpine", "3.2", None),
             ("rhel", "9.4", Some("2032-05-31")),
-            ("ubuntu", "22.04", Some("2027-04-30")),
+            ("ubuntu", "22.04", Some("2027-06-01")),
             ("ubuntu", "22.10", None),
             ("arch", "", None),
         ] {

@@ -12,11 +12,11 @@ use crate::{
 pub enum FileKind {
     /// `*.dist-info/METADATA`, `*.egg-info/PKG-INFO`, `*.egg-info`: one installed Python package.
     PythonMetadata,
-    /// `requirements.txt`: versions pinned with `==`.
+    /// `requirements.txt`, `requirements-*.txt`: versions pinned with `==`.
     Requirements,
     /// `Pipfile.lock`.
     PipfileLock,
-    /// `poetry.lock`, `uv.lock`, `pdm.lock`, `pylock.toml`.
+    /// `poetry.lock`, `uv.lock`, `pdm.lock`, `pylock.toml`, `pylock.*.toml`.
     PythonLock,
     /// `node_modules/**/package.json`: one installed npm package.
     NodePackage,
@@ -30,6 +30,8 @@ pub enum FileKind {
     Dpkg,
     /// `var/lib/dpkg/info/*.list`: the files that a package holds.
     DpkgList,
+    /// `usr/share/doc/NAME/copyright`: the licences of a package of dpkg.
+    DebianCopyright,
     /// `lib/apk/db/installed`, `usr/lib/apk/db/installed`.
     Apk,
     /// `Packages`, `Packages.db` or `rpmdb.sqlite` of rpm.
@@ -42,7 +44,7 @@ pub enum FileKind {
     CargoLock,
     /// `specifications/**/*.gemspec`: one installed gem.
     Gemspec,
-    /// `Gemfile.lock`.
+    /// `Gemfile.lock`, `gems.locked`.
     GemfileLock,
     /// `composer.lock`.
     ComposerLock,
@@ -54,6 +56,8 @@ pub enum FileKind {
     NugetLock,
     /// `packages.config`, `Directory.Packages.props`.
     NugetReferences,
+    /// `pom.xml` in a source tree.
+    MavenPom,
     /// `gradle.lockfile`.
     GradleLock,
     /// `bun.lock`.
@@ -112,18 +116,20 @@ impl FileKind {
         };
         installed.or_else(|| {
             let kind = match file {
-                "requirements.txt" => Self::Requirements,
+                _ if file.starts_with("requirements") && file.ends_with(".txt") => Self::Requirements,
                 "Pipfile.lock" => Self::PipfileLock,
                 "poetry.lock" | "uv.lock" | "pdm.lock" | "pylock.toml" => Self::PythonLock,
+                _ if file.starts_with("pylock.") && file.ends_with(".toml") => Self::PythonLock,
                 "package-lock.json" | "npm-shrinkwrap.json" => Self::NpmLock,
                 "yarn.lock" => Self::YarnLock,
                 "pnpm-lock.yaml" => Self::PnpmLock,
                 "go.mod" => Self::GoMod,
                 "Cargo.lock" => Self::CargoLock,
-                "Gemfile.lock" => Self::GemfileLock,
+                "Gemfile.lock" | "gems.locked" => Self::GemfileLock,
                 "composer.lock" => Self::ComposerLock,
                 "packages.lock.json" => Self::NugetLock,
                 "packages.config" | "Directory.Packages.props" => Self::NugetReferences,
+                "pom.xml" => Self::MavenPom,
                 "gradle.lockfile" => Self::GradleLock,
                 "bun.lock" => Self::BunLock,
                 "conan.lock" => Self::ConanLock,
@@ -141,8 +147,14 @@ impl FileKind {
     pub fn cap(self) -> u64 {
         match self {
             Self::Dpkg | Self::Apk | Self::Rpm => 512 * 1024 * 1024,
+            Self::DebianCopyright => 8 * 1024 * 1024,
             _ => 64 * 1024 * 1024,
         }
+    }
+
+    /// The licences of the package that the file is about.
+    pub fn licence(self, bytes: &[u8]) -> Option<Box<str>> {
+        (self == Self::DebianCopyright).then(|| dpkg::parse_copyright(bytes)).flatten()
     }
 
     /// The files that distributions' packages hold, as this one lists them; paths below the root.
@@ -159,7 +171,7 @@ impl FileKind {
     pub fn parse(self, path: &str, bytes: &[u8]) -> Inventory {
         match self {
             Self::Dpkg => dpkg::parse_status(bytes),
-            Self::DpkgList => Inventory::default(),
+            Self::DpkgList | Self::DebianCopyright => Inventory::default(),
             Self::Apk => apk::parse_installed(bytes),
             Self::Rpm => rpm::parse_database(bytes, &[]),
             Self::JavaArchive => java::parse_archive(path, bytes.len() as u64, &mut read_slice(bytes)),
@@ -179,6 +191,7 @@ impl FileKind {
             Self::DotnetDeps => dotnet::parse_deps(bytes),
             Self::NugetLock => dotnet::parse_lock(bytes),
             Self::NugetReferences => dotnet::parse_references(bytes),
+            Self::MavenPom => java::parse_pom(bytes),
             Self::GradleLock => java::parse_gradle_lock(bytes),
             Self::BunLock => node::parse_bun_lock(bytes),
             Self::ConanLock => conan::parse_lock(bytes),
@@ -202,6 +215,7 @@ fn of_system(path: &str) -> Option<FileKind> {
         "lib/apk/db/installed" | "usr/lib/apk/db/installed" => Some(FileKind::Apk),
         _ if path.ends_with(".md5sums") => None,
         _ if path.starts_with("var/lib/dpkg/status.d/") => Some(FileKind::Dpkg),
+        _ if path.starts_with("usr/share/doc/") => copyright_of(path).map(|_| FileKind::DebianCopyright),
         _ if path.starts_with("var/lib/dpkg/info/") => path.ends_with(".list").then_some(FileKind::DpkgList),
         _ => {
             let file =
@@ -209,6 +223,12 @@ fn of_system(path: &str) -> Option<FileKind> {
             matches!(file, Some("Packages" | "Packages.db" | "rpmdb.sqlite")).then_some(FileKind::Rpm)
         }
     }
+}
+
+/// The package of dpkg that a file of this path tells the licences of.
+pub fn copyright_of(path: &str) -> Option<&str> {
+    let name = path.strip_prefix("usr/share/doc/")?.strip_suffix("/copyright")?;
+    (!name.contains('/')).then_some(name)
 }
 
 /// `library/NAME` and `site-library/NAME` below a folder of R.
@@ -263,6 +283,12 @@ mod tests {
             ("src/Cargo.lock", Some(FileKind::CargoLock)),
             ("usr/lib/R/site-library/ggplot2/DESCRIPTION", Some(FileKind::RDescription)),
             ("usr/share/doc/x/DESCRIPTION", None),
+            ("usr/share/doc/libssl3/copyright", Some(FileKind::DebianCopyright)),
+            ("usr/share/doc/libssl3/examples/copyright", None),
+            ("src/shop/pom.xml", Some(FileKind::MavenPom)),
+            ("usr/share/maven-repo/a/pom.xml", None),
+            ("app/requirements-dev.txt", Some(FileKind::Requirements)),
+            ("app/pylock.web.toml", Some(FileKind::PythonLock)),
             ("srv/wp-content/plugins/a/a.php", Some(FileKind::WordPressPlugin)),
             ("srv/wp-content/plugins/a/b.php", None),
             ("var/lib/dpkg/status", Some(FileKind::Dpkg)),
@@ -285,7 +311,7 @@ mod tests {
                 "a.egg-info", "requirements.txt", "Pipfile.lock", "uv.lock", "node_modules/a/package.json",
                 "package-lock.json", "yarn.lock", "pnpm-lock.yaml", "a.jar", "go.mod", "Cargo.lock",
                 "specifications/a.gemspec", "Gemfile.lock", "composer.lock", "a.deps.json", "packages.lock.json",
-                "packages.config", "gradle.lockfile", "bun.lock", "conan.lock", "pubspec.lock", "Package.resolved",
+                "packages.config", "gradle.lockfile", "pom.xml", "usr/share/doc/a/copyright", "bun.lock", "conan.lock", "pubspec.lock", "Package.resolved",
                 "Podfile.lock", "mix.lock", "R/library/a/DESCRIPTION", ".bitnami_components.json",
                 "wp-includes/version.php", "opt/jdk/release", "wp-content/plugins/a/a.php", "var/lib/dpkg/status",
                 "lib/apk/db/installed", "var/lib/rpm/Packages",
@@ -293,6 +319,8 @@ mod tests {
                 let kind = FileKind::of(path).unwrap();
                 kind.parse(path, &bytes);
                 kind.parse(path, text.as_bytes());
+                kind.licence(&bytes);
+                kind.licence(text.as_bytes());
             }
         }
     }

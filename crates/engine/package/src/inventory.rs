@@ -73,9 +73,11 @@ pub struct Inventory {
     pub fault_count: usize,
 }
 
+/// Longest licence, in bytes.
+pub(crate) const MAX_LICENCE: usize = 256;
+
 /// A licence as a package says it: none where it is empty, unknown, or as long as a licence's own text.
 pub(crate) fn licence(text: &str) -> Option<Box<str>> {
-    const MAX_LICENCE: usize = 256;
     let text = text.trim();
     let said = !text.is_empty() && text.len() <= MAX_LICENCE && !text.eq_ignore_ascii_case("unknown");
     said.then(|| text.into())

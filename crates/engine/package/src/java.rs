@@ -1,10 +1,12 @@
 //! Java archives (jar, war, ear), also in one another: Maven's `pom.properties`, else the manifest and the file's name.
 
+mod pom;
 pub mod zip;
 
 use crate::ecosystem::Ecosystem;
 use crate::inventory::{Inventory, Package};
 use crate::read::{ReadAt, lines, read_slice};
+pub use pom::parse_pom;
 
 const FORMAT: &str = "Java archive";
 

@@ -38,7 +38,7 @@ pub mod wordpress;
 
 pub use ecosystem::Ecosystem;
 pub use end_of_life::end_of_life;
-pub use file_kind::FileKind;
+pub use file_kind::{FileKind, copyright_of};
 pub use inflate::unzipped;
 pub use inventory::{Fault, Inventory, MAX_PACKAGES, Package, Source};
 pub use read::{ReadAt, read_slice};

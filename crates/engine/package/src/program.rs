@@ -1,8 +1,12 @@
-//! Programs that carry a list of what they were built of: Go's build information and cargo-auditable, in ELF.
+//! Programs that carry a list of what they were built of: Go's build information and cargo-auditable, in ELF, PE and Mach-O.
+
+mod elf;
+mod macho;
+mod pe;
 
 use crate::go;
 use crate::inventory::Inventory;
-use crate::read::{ReadAt, index};
+use crate::read::ReadAt;
 use crate::rust;
 
 /// Most sections and segments that are looked at.
@@ -13,91 +17,93 @@ const MAX_SECTION: u64 = 16 * 1024 * 1024;
 /// The first bytes of an ELF file.
 pub const ELF_MAGIC: &[u8] = b"\x7fELF";
 
-struct Elf<'a> {
-    read: ReadAt<'a>,
-    wide: bool,
+/// What of a program is where, whatever its format.
+#[derive(Debug, Default)]
+struct Layout {
+    /// Numbers have their highest byte first.
     big_endian: bool,
+    /// Sections with a list of what the program was built of.
+    lists: Vec<(List, Piece)>,
+    /// What of the file is loaded where.
+    loaded: Vec<Loaded>,
 }
 
-impl Elf<'_> {
-    fn number(&self, bytes: &[u8], at: usize, size: usize) -> Option<u64> {
-        let bytes = bytes.get(at..at + size)?;
-        let fold = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
-        Some(if self.big_endian { bytes.iter().fold(0, fold) } else { bytes.iter().rev().fold(0, fold) })
-    }
-
-    /// A number of the machine's word size, at one place in 32-bit files and another in 64-bit ones.
-    fn word(&self, bytes: &[u8], narrow: usize, wide: usize) -> Option<u64> {
-        if self.wide { self.number(bytes, wide, 8) } else { self.number(bytes, narrow, 4) }
-    }
-
-    /// A table of the header: where it begins, the size of a row, how many rows.
-    fn table(&mut self, start: u64, row: u64, rows: u64, least: usize) -> Option<Vec<Vec<u8>>> {
-        let row = usize::try_from(row).ok().filter(|row| (least..=256).contains(row))?;
-        let rows = usize::try_from(rows.min(MAX_TABLE)).ok()?;
-        let bytes = (self.read)(start, row.checked_mul(rows)?)?;
-        Some(bytes.chunks_exact(row).map(<[u8]>::to_vec).collect())
-    }
+/// Which list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    Go,
+    Auditable,
 }
 
-/// What a program was built of; nothing where it is no ELF file or carries no list.
-pub fn inspect(read: ReadAt<'_>) -> Inventory {
-    inspect_elf(read).unwrap_or_default()
-}
-
-fn inspect_elf(read: ReadAt<'_>) -> Option<Inventory> {
-    let header = read(0, 64)?;
-    header.starts_with(ELF_MAGIC).then_some(())?;
-    let mut elf = Elf { read, wide: header.get(4)? == &2, big_endian: header.get(5)? == &2 };
-    let start = elf.word(&header, 32, 40)?;
-    let (row, rows, names) = if elf.wide { (58, 60, 62) } else { (46, 48, 50) };
-    let row = elf.number(&header, row, 2)?;
-    let rows = elf.number(&header, rows, 2)?;
-    let names = index(u32::try_from(elf.number(&header, names, 2)?).ok()?);
-    let sections = elf.table(start, row, rows, if elf.wide { 64 } else { 40 })?;
-    let place =
-        |elf: &Elf<'_>, section: &[u8]| Some((elf.word(section, 16, 24)?, elf.word(section, 20, 32)?));
-    let (at, length) = place(&elf, sections.get(names)?)?;
-    let names = (elf.read)(at, usize::try_from(length.min(MAX_SECTION)).ok()?)?;
-    let mut inventory = Inventory::default();
-    for section in &sections {
-        let name = usize::try_from(elf.number(section, 0, 4)?).ok().and_then(|at| names.get(at..));
-        let wanted = name.and_then(|name| name.split(|byte| *byte == 0).next());
-        if !matches!(wanted, Some(b".go.buildinfo" | b".dep-v0")) {
-            continue;
+impl List {
+    /// By a section's name, which Mach-O begins with underscores.
+    fn of(name: &[u8]) -> Option<Self> {
+        match name {
+            b".go.buildinfo" | b"__go_buildinfo" => Some(Self::Go),
+            b".dep-v0" => Some(Self::Auditable),
+            _ => None,
         }
-        let (at, length) = place(&elf, section)?;
-        let content = (elf.read)(at, usize::try_from(length.min(MAX_SECTION)).ok()?)?;
-        let found = if wanted == Some(b".dep-v0") {
-            rust::parse_auditable(&content)
-        } else {
-            let segments = segments(&mut elf, &header).unwrap_or_default();
-            let big_endian = elf.big_endian;
-            go::parse_build_info(&content, big_endian, &mut |address, length| {
-                let (start, offset, _) =
-                    segments.iter().find(|(start, _, size)| address >= *start && address - start < *size)?;
-                (elf.read)(offset.checked_add(address - start)?, length)
-            })
+    }
+}
+
+/// A part of the file, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    at: u64,
+    length: u64,
+}
+
+/// A part of the file and the address that it is loaded at.
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    address: u64,
+    file: Piece,
+}
+
+/// A number of `size` bytes.
+fn number(bytes: &[u8], at: usize, size: usize, big_endian: bool) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(size)?)?;
+    let fold = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+    Some(if big_endian { bytes.iter().fold(0, fold) } else { bytes.iter().rev().fold(0, fold) })
+}
+
+/// A name of a fixed width, without the zeros behind it.
+fn name(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// What a program was built of; nothing where it is no program or carries no list.
+pub fn inspect(read: ReadAt<'_>) -> Inventory {
+    let Some(header) = read(0, 64) else { return Inventory::default() };
+    let layout = if header.starts_with(ELF_MAGIC) {
+        elf::layout(&header, read)
+    } else if header.starts_with(pe::MAGIC) {
+        pe::layout(&header, read)
+    } else {
+        macho::layout(&header, read)
+    };
+    layout.map(|layout| lists(&layout, read)).unwrap_or_default()
+}
+
+fn lists(layout: &Layout, read: ReadAt<'_>) -> Inventory {
+    let mut inventory = Inventory::default();
+    for (list, piece) in &layout.lists {
+        let length = usize::try_from(piece.length.min(MAX_SECTION)).unwrap_or_default();
+        let Some(content) = read(piece.at, length) else { continue };
+        let found = match list {
+            List::Auditable => rust::parse_auditable(&content),
+            List::Go => go::parse_build_info(&content, layout.big_endian, &mut |address, length| {
+                let loaded = layout.loaded.iter().find(|loaded| {
+                    address.checked_sub(loaded.address).is_some_and(|inside| inside < loaded.file.length)
+                })?;
+                read(loaded.file.at.checked_add(address - loaded.address)?, length)
+            }),
         };
         inventory.packages.extend(found.packages);
         inventory.fault_count += found.fault_count;
         inventory.faults.extend(found.faults);
     }
-    Some(inventory)
-}
-
-/// What of the file is loaded where: address, offset, size.
-fn segments(elf: &mut Elf<'_>, header: &[u8]) -> Option<Vec<(u64, u64, u64)>> {
-    let start = elf.word(header, 28, 32)?;
-    let (row, rows) = if elf.wide { (54, 56) } else { (42, 44) };
-    let (row, rows) = (elf.number(header, row, 2)?, elf.number(header, rows, 2)?);
-    let table = elf.table(start, row, rows, if elf.wide { 56 } else { 32 })?;
-    let loaded = table.iter().filter(|segment| elf.number(segment, 0, 4) == Some(1));
-    loaded
-        .map(|segment| {
-            Some((elf.word(segment, 8, 16)?, elf.word(segment, 4, 8)?, elf.word(segment, 16, 32)?))
-        })
-        .collect()
+    inventory
 }
 
 #[cfg(test)]
@@ -135,13 +141,101 @@ mod tests {
     }
 
     fn go_program() -> Vec<u8> {
+        elf(".go.buildinfo", &build_info())
+    }
+
+    fn build_info() -> Vec<u8> {
         let mut section = go::MAGIC.to_vec();
         section.extend([8, 2]);
         section.resize(32, 0);
         section.push(8);
         section.extend(b"go1.20.3");
         section.push(0);
-        elf(".go.buildinfo", &section)
+        section
+    }
+
+    /// Build information from before Go 1.18: two addresses of headers of strings, all at `base` and behind.
+    fn older_build_info(base: u64) -> Vec<u8> {
+        let mut section = go::MAGIC.to_vec();
+        section.extend([8, 0]);
+        let strings = base + 32 + 32;
+        for address in [base + 32, base + 48, strings, 8, strings, 0] {
+            section.extend(address.to_le_bytes());
+        }
+        section.extend(b"go1.17.1");
+        section
+    }
+
+    /// A 64-bit PE file with one section, which is loaded at `0x40_1000`.
+    fn pe(name: &str, content: &[u8]) -> Vec<u8> {
+        let mut file = vec![0; 0x400];
+        file[..2].copy_from_slice(b"MZ");
+        file[60] = 0x80;
+        file[0x80..0x84].copy_from_slice(b"PE\0\0");
+        file[0x86] = 1;
+        file[0x94] = 0xf0;
+        file[0x98..0x9a].copy_from_slice(&0x20b_u16.to_le_bytes());
+        file[0xb0..0xb8].copy_from_slice(&0x40_0000_u64.to_le_bytes());
+        let row = 0x98 + 0xf0;
+        file[row..row + name.len()].copy_from_slice(name.as_bytes());
+        for (at, value) in [(12, 0x1000), (16, content.len() as u32), (20, 0x400)] {
+            file[row + at..row + at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        file.extend(content);
+        file
+    }
+
+    /// A 64-bit Mach-O file with one section, which is loaded at `0x1000`.
+    fn macho(section: &str, content: &[u8]) -> Vec<u8> {
+        let at = 32 + 152_u64;
+        let length = content.len() as u64;
+        let mut file = [0xcf, 0xfa, 0xed, 0xfe].to_vec();
+        file.resize(32, 0);
+        file[16] = 1;
+        file[20] = 152;
+        file.extend([0x19_u32.to_le_bytes(), 152_u32.to_le_bytes()].concat());
+        let text = |text: &str| {
+            let mut name = text.as_bytes().to_vec();
+            name.resize(16, 0);
+            name
+        };
+        file.extend(text("__DATA"));
+        for word in [0x1000, length, at, length] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend([0; 8]);
+        file.extend([1_u32.to_le_bytes(), [0; 4]].concat());
+        file.extend([text(section), text("__DATA")].concat());
+        file.extend([0x1000_u64.to_le_bytes(), length.to_le_bytes()].concat());
+        file.extend((at as u32).to_le_bytes());
+        file.resize(usize::try_from(at).unwrap(), 0);
+        file.extend(content);
+        file
+    }
+
+    #[test]
+    fn programs_of_windows_and_of_apple_tell_their_toolchain_too_old_ones_included() {
+        let mut data = vec![7; 48];
+        data.extend(build_info());
+        let mut older = vec![7; 48];
+        older.extend(older_build_info(0x40_1000 + 48));
+        let mut fat = [0xca, 0xfe, 0xba, 0xbe, 0, 0, 0, 1].to_vec();
+        fat.resize(64, 0);
+        fat[19] = 64;
+        fat.extend(macho("__go_buildinfo", &build_info()));
+        for (case, file, want) in [
+            ("PE", pe(".data", &data), "1.20.3"),
+            ("PE, before 1.18", pe(".data", &older), "1.17.1"),
+            ("Mach-O", macho("__go_buildinfo", &build_info()), "1.20.3"),
+            ("Mach-O, before 1.18", macho("__go_buildinfo", &older_build_info(0x1000)), "1.17.1"),
+            ("Mach-O for several machines", fat, "1.20.3"),
+        ] {
+            let found = read(&file);
+            assert_eq!(found.packages.len(), 1, "{case}: {found:?}");
+            assert_eq!((&*found.packages[0].name, &*found.packages[0].version), ("stdlib", want), "{case}");
+        }
+        assert_eq!(read(&pe(".text", &data)), Inventory::default());
+        assert_eq!(read(&[0xca, 0xfe, 0xba, 0xbe, 0, 0, 0, 52]), Inventory::default(), "a class of Java");
     }
 
     #[test]
@@ -157,12 +251,13 @@ mod tests {
         fn a_damaged_program_gives_packages_or_nothing(
             flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..40),
         ) {
-            let mut file = go_program();
-            for (at, value) in flips {
-                let at = at.index(file.len());
-                file[at] = value;
+            for mut file in [go_program(), pe(".data", &build_info()), macho("__go_buildinfo", &build_info())] {
+                for (at, value) in &flips {
+                    let at = at.index(file.len());
+                    file[at] = *value;
+                }
+                read(&file);
             }
-            read(&file);
         }
     }
 }
