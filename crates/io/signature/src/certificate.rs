@@ -48,6 +48,15 @@ fn self_signed(certificate: &X509Certificate<'_>) -> bool {
     certificate.subject().as_raw() == certificate.issuer().as_raw()
 }
 
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Signing code.
+    Code,
+    /// Telling the time.
+    Time,
+}
+
 /// Authorities that a root of trust has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Authorities {
@@ -62,6 +71,11 @@ impl Authorities {
         Self { roots, intermediates }
     }
 
+    /// Certificates between roots and signers, and signers that are known beforehand.
+    pub(crate) fn intermediates(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.intermediates.iter()
+    }
+
     /// The key of whoever issued a signer's certificate, when a chain of authorities leads from it to a root and all
     /// were valid then. `brought` are certificates that came with the signature.
     pub(crate) fn issuer_key(
@@ -69,6 +83,7 @@ impl Authorities {
         leaf: &[u8],
         brought: &[Vec<u8>],
         at: i64,
+        purpose: Purpose,
     ) -> Result<PublicKey, SignatureError> {
         let chain = |why| SignatureError::Chain(why);
         let read = parse(leaf).ok_or(chain("it is no X.509 certificate"))?;
@@ -76,8 +91,14 @@ impl Authorities {
             return Err(chain("it was not valid when it was used"));
         }
         let usage = read.extended_key_usage().ok().flatten();
-        if !usage.is_some_and(|usage| usage.value.code_signing) {
-            return Err(chain("it is not for signing code"));
+        let fits = usage.is_some_and(|usage| match purpose {
+            Purpose::Code => usage.value.code_signing,
+            Purpose::Time => usage.value.time_stamping,
+        });
+        match (fits, purpose) {
+            (true, _) => {}
+            (false, Purpose::Code) => return Err(chain("it is not for signing code")),
+            (false, Purpose::Time) => return Err(chain("it is not for telling the time")),
         }
         if read.is_ca() {
             return Err(chain("it is one of an authority"));

@@ -47,6 +47,26 @@ pub(crate) fn elements(mut content: &[u8]) -> Option<Vec<Element<'_>>> {
     Some(found)
 }
 
+/// The numbers of an object identifier, with dots between them.
+pub(crate) fn object_text(content: &[u8]) -> Option<String> {
+    let mut numbers: Vec<u64> = Vec::new();
+    let mut number = 0_u64;
+    for byte in content {
+        number = number.checked_mul(128)?.checked_add(u64::from(byte & 0x7F))?;
+        if byte & 0x80 == 0 {
+            if numbers.is_empty() {
+                // The first two stand in one.
+                let first = (number / 40).min(2);
+                numbers.push(first);
+                number -= first * 40;
+            }
+            numbers.push(number);
+            number = 0;
+        }
+    }
+    Some(numbers.iter().map(u64::to_string).collect::<Vec<_>>().join("."))
+}
+
 /// An element of this tag.
 pub(crate) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();

@@ -53,6 +53,20 @@ pub(crate) fn is_of(
                 .map(|(signature, key)| (decoded_text(&signature), key))
                 .collect(),
         ),
+        // Of Rekor's second version: bytes in Base64, certificates and keys as DER.
+        ("hashedrekord", "0.0.2") => (
+            claim.signed_bytes(),
+            BASE64_STANDARD.decode(text("/spec/hashedRekordV002/data/digest")).ok(),
+            signed_by(body.pointer("/spec/hashedRekordV002/signature")).into_iter().collect(),
+        ),
+        ("dsse", "0.0.2") => {
+            let list = body.pointer("/spec/dsseV002/signatures").and_then(Value::as_array);
+            (
+                claim.payload().to_vec(),
+                BASE64_STANDARD.decode(text("/spec/dsseV002/payloadHash/digest")).ok(),
+                list.into_iter().flatten().filter_map(|one| signed_by(Some(one))).collect(),
+            )
+        }
         _ => return Err(SignatureError::NoLog("its entry is of a kind that is not known")),
     };
     if hash.as_deref() != Some(Sha256::digest(&hashed).as_slice()) {
@@ -68,9 +82,19 @@ pub(crate) fn is_of(
     }
 }
 
-/// Whether a key or certificate, PEM in Base64, is the signer's.
+/// A signature of Rekor's second version, and the key or certificate that it is checked with.
+fn signed_by(signature: Option<&Value>) -> Option<(String, String)> {
+    let text = |pointer: &str| signature?.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let key = text("/verifier/x509Certificate/rawBytes").or_else(|| text("/verifier/publicKey/rawBytes"))?;
+    Some((text("/content")?, key))
+}
+
+/// Whether a key or certificate, as DER or PEM in Base64, is the signer's.
 fn names(encoded: &str, signer: &Signer<'_>) -> bool {
     let Ok(pem) = BASE64_STANDARD.decode(encoded) else { return false };
+    if pem == signer.key || Some(pem.as_slice()) == signer.certificate {
+        return true;
+    }
     let certificate = CertificateDer::from_pem_slice(&pem).ok();
     let key = SubjectPublicKeyInfoDer::from_pem_slice(&pem).ok();
     key.is_some_and(|key| key.as_ref() == signer.key)

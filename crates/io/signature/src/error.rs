@@ -42,6 +42,9 @@ pub enum SignatureError {
     /// No proof that the signature is in the transparency log.
     #[error("it is in no transparency log of this root: {0}")]
     NoLog(&'static str),
+    /// A time stamp does not count.
+    #[error("its time stamp does not count: {0}")]
+    TimeStamp(&'static str),
     /// A root of trust that has nothing to check this with.
     #[error("the root of trust cannot check this: {0}")]
     Root(&'static str),

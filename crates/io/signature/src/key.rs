@@ -107,6 +107,19 @@ impl PublicKey {
         self.fits(ways, message, signature)
     }
 
+    /// Whether a message of CMS was signed with it (RFC 5652 §5.4). `way` is the signature's algorithm, which of RSA may be the
+    /// key's alone; `hash` is the last number of the hash's name, 1 for SHA-256.
+    pub(crate) fn signed_message(&self, way: &str, hash: u8, message: &[u8], signature: &[u8]) -> bool {
+        let way = match (way, hash) {
+            (RSA, 1) => "1.2.840.113549.1.1.11",
+            (EC, 1) => "1.2.840.10045.4.3.2",
+            (EC, 2) => "1.2.840.10045.4.3.3",
+            (EC, 3) => "1.2.840.10045.4.3.4",
+            (other, _) => other,
+        };
+        self.signed_certificate(way, message, signature)
+    }
+
     fn fits(&self, ways: &[&'static dyn VerificationAlgorithm], message: &[u8], signature: &[u8]) -> bool {
         ways.iter().any(|way| UnparsedPublicKey::new(*way, &self.bits).verify(message, signature).is_ok())
     }

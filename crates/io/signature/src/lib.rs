@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! annotations, payload ──┐                     ┌─ whose key, or whose certificate (key, certificate)
-//!                        ├─ Signature ─ Trust ─┼─ is it in the log (log, entry)
+//!                        ├─ Signature ─ Trust ─┼─ is it in the log, and since when (log, entry, time_stamp)
 //! bundle of Sigstore ────┘                     └─ does it speak of this image (claim)
 //! ```
 //!
@@ -19,6 +19,7 @@ mod key;
 mod log;
 mod sct;
 mod signature;
+mod time_stamp;
 mod trust;
 
 pub use error::SignatureError;

@@ -19,7 +19,7 @@ pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 pub const MAX_PAYLOAD: u64 = 1024 * 1024;
 /// Most signatures of one image that are looked at.
 pub const MAX_SIGNATURES: usize = 64;
-/// Most log entries and signatures of one bundle.
+/// Most log entries, time stamps and signatures of one bundle.
 const MAX_PARTS: usize = 16;
 
 /// What cosign writes beside a layer with a payload.
@@ -38,6 +38,8 @@ pub struct Signature {
     pub(crate) certificate: Option<Vec<u8>>,
     pub(crate) chain: Vec<Vec<u8>>,
     pub(crate) entries: Vec<LogEntry>,
+    /// Time stamps of the signature (RFC 3161).
+    pub(crate) time_stamps: Vec<Vec<u8>>,
 }
 
 fn shape(what: impl std::fmt::Display) -> SignatureError {
@@ -80,6 +82,19 @@ struct Material {
     x509_certificate_chain: Option<Chain>,
     #[serde(default, deserialize_with = "nullable")]
     tlog_entries: Vec<Entry>,
+    timestamp_verification_data: Option<TimeStamps>,
+}
+
+#[derive(Deserialize)]
+struct TimeStamps {
+    #[serde(rename = "rfc3161Timestamps", default)]
+    stamps: Vec<TimeStamp>,
+}
+
+#[derive(Deserialize)]
+struct TimeStamp {
+    #[serde(rename = "signedTimestamp", deserialize_with = "base64")]
+    stamp: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -214,6 +229,7 @@ impl Signature {
             certificate: certificate.and_then(|found| found.into_iter().next()),
             chain: chain.unwrap_or_default(),
             entries: entry.transpose()?.into_iter().collect(),
+            time_stamps: Vec::new(),
         })
     }
 
@@ -234,8 +250,12 @@ impl Signature {
             (None, None) => Vec::new(),
         };
         let chain = brought.split_off(brought.len().min(1));
-        if material.tlog_entries.len() > MAX_PARTS || envelope.signatures.len() > MAX_PARTS {
-            return Err(shape(format!("it has more than {MAX_PARTS} entries or signatures")));
+        let stamps = material.timestamp_verification_data.map(|data| data.stamps).unwrap_or_default();
+        if stamps.len() > MAX_PARTS
+            || material.tlog_entries.len() > MAX_PARTS
+            || envelope.signatures.len() > MAX_PARTS
+        {
+            return Err(shape(format!("it has more than {MAX_PARTS} entries, time stamps or signatures")));
         }
         let entries = material.tlog_entries.into_iter().map(|entry| LogEntry {
             body: entry.canonicalized_body,
@@ -256,6 +276,7 @@ impl Signature {
             certificate: brought.pop(),
             chain,
             entries: entries.collect(),
+            time_stamps: stamps.into_iter().map(|one| one.stamp).collect(),
         })
     }
 }

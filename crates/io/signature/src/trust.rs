@@ -2,18 +2,20 @@
 
 use nv_model::signature::{MAX_ROOTS, MAX_VERIFIERS, RootOfTrust, Verifier, VerifierType};
 
-use crate::certificate::{Authorities, certificates_of, identity, key};
+use crate::certificate::{Authorities, Purpose, certificates_of, identity, key};
 use crate::entry::{self, Signer};
 use crate::error::SignatureError;
 use crate::key::PublicKey;
 use crate::sct;
 use crate::signature::{MAX_SIGNATURES, Signature};
+use crate::time_stamp;
 
 /// Keys and certificates of Sigstore's public instance, as its root of trust names them (version 14 of its TUF
 /// repository, 2026).
 mod public_good {
     pub(super) const REKOR: &str = include_str!("public_good/rekor.pem");
     pub(super) const FULCIO: &str = include_str!("public_good/fulcio.pem");
+    pub(super) const TSA: &str = include_str!("public_good/tsa.pem");
     pub(super) const CTFE: &str = include_str!("public_good/ctfe.pem");
 }
 
@@ -29,6 +31,8 @@ struct Root {
     /// `None` wants no log.
     rekor: Option<Vec<PublicKey>>,
     authorities: Authorities,
+    /// Who tells the time.
+    clocks: Authorities,
     keyless: bool,
     /// `None` wants no proof of a certificate's log.
     sct: Option<Vec<PublicKey>>,
@@ -122,6 +126,9 @@ impl Root {
         } else {
             Authorities::of(certificates_of(certificates)?)
         };
+        // A private root names the authorities of both among its certificates; what each is for stands in a signer's own.
+        let clocks =
+            if public { Authorities::of(certificates_of(public_good::TSA)?) } else { authorities.clone() };
         let keyless = !root.rootless_keypairs_only && !certificates.is_empty();
         let (rekor, sct) = if root.rootless_keypairs_only {
             (None, None)
@@ -135,7 +142,7 @@ impl Root {
                 Err(error) => faults.push(format!("{}/{}: {error}", root.name, verifier.name)),
             }
         }
-        Ok(Self { name: root.name.clone(), rekor, authorities, keyless, sct, verifiers })
+        Ok(Self { name: root.name.clone(), rekor, authorities, clocks, keyless, sct, verifiers })
     }
 
     fn judge(
@@ -161,18 +168,18 @@ impl Root {
         signature.claim.speaks_of(image)
     }
 
-    /// Whether a key made one of the signatures, and the log has it where the root wants that. The time of it, where a
-    /// log vouches for that.
-    fn signed_by(
+    /// Which of the signatures a key made, where the log has it if the root wants that. The time of it, where a log vouches
+    /// for that.
+    fn signed_by<'a>(
         &self,
         key: &PublicKey,
         certificate: Option<&[u8]>,
-        signature: &Signature,
-    ) -> Result<Option<i64>, SignatureError> {
+        signature: &'a Signature,
+    ) -> Result<(&'a [u8], Option<i64>), SignatureError> {
         let message = signature.claim.signed_bytes();
         let by_key = signature.signatures.iter().find(|one| key.signed(&message, one));
         let by_key = by_key.ok_or(SignatureError::NotByKey)?;
-        let Some(logs) = &self.rekor else { return Ok(None) };
+        let Some(logs) = &self.rekor else { return Ok((by_key, None)) };
         let signer = Signer { key: key.info(), certificate };
         let mut last = Err(SignatureError::NoLog("it brings no entry"));
         for one in &signature.entries {
@@ -181,7 +188,7 @@ impl Root {
                 break;
             }
         }
-        last
+        last.map(|time| (by_key.as_slice(), time))
     }
 
     fn signed_by_identity(
@@ -198,15 +205,26 @@ impl Root {
         }
         let certificate = signature.certificate.as_deref().ok_or(SignatureError::NoCertificate)?;
         let own = key(certificate).ok_or(SignatureError::Key)?;
-        let logged = self.signed_by(&own, Some(certificate), signature)?;
-        // Certificates end after minutes: without a log's word on the time there must be one that is valid now.
-        let at = match (&self.rekor, logged) {
-            (Some(_), None) => {
-                return Err(SignatureError::NoLog("its entry does not prove when it was made"));
+        let (by_key, logged) = self.signed_by(&own, Some(certificate), signature)?;
+        let mut times: Vec<i64> = logged.into_iter().collect();
+        let mut why = SignatureError::NoLog("its entry does not prove when it was made");
+        for stamp in &signature.time_stamps {
+            match time_stamp::time_of(stamp, by_key, &self.clocks) {
+                Ok(time) => times.push(time),
+                Err(error) => why = error,
             }
-            (_, time) => time.unwrap_or(now),
-        };
-        let authority = self.authorities.issuer_key(certificate, &signature.chain, at)?;
+        }
+        // Certificates end after minutes: without a word on the time there must be one that is valid now.
+        match (&self.rekor, times.is_empty()) {
+            (Some(_), true) => return Err(why),
+            (None, true) => times.push(now),
+            (_, false) => {}
+        }
+        // Whoever vouches for a time may not contradict another.
+        let issued =
+            |at: &i64| self.authorities.issuer_key(certificate, &signature.chain, *at, Purpose::Code);
+        let issuers: Vec<PublicKey> = times.iter().map(issued).collect::<Result<_, _>>()?;
+        let authority = issuers.into_iter().next().ok_or(SignatureError::NoCertificate)?;
         if let Some(logs) = &self.sct {
             sct::in_log(certificate, &authority, logs)?;
         }
