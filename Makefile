@@ -13,7 +13,7 @@ CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
 PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
 PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 ethtool iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils libndpi-bin redis-server postgresql
 
-.PHONY: help setup setup-build setup-test setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench fuzz lint release openapi clean
+.PHONY: help setup setup-build setup-test setup-nri setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench fuzz lint release openapi clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -46,6 +46,20 @@ $(DOCKER)/usr/bin/docker-registry:
 	cd $(DOCKER).part && for package in *.deb; do dpkg -x $$package . || exit 1; done && rm *.deb
 	mv $(DOCKER).part $(DOCKER)
 
+# A containerd with NRI for a test, unpacked only: Debian 12's is from before NRI, Debian 13's runs on both.
+NRI_CONTAINERD := $(TARGET)/containerd
+
+setup-nri: $(NRI_CONTAINERD)/usr/bin/containerd
+
+$(NRI_CONTAINERD)/usr/bin/containerd:
+	@echo "setup: unpacking Debian 13's containerd into $(NRI_CONTAINERD)"
+	rm -rf $(NRI_CONTAINERD) $(NRI_CONTAINERD).part && mkdir -p $(NRI_CONTAINERD).part/{lists,archives}/partial
+	cd $(NRI_CONTAINERD).part && echo 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main' >sources.list
+	cd $(NRI_CONTAINERD).part && apt="apt-get -q -o Dir::Etc::sourcelist=$$PWD/sources.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$$PWD/lists -o Dir::Cache::archives=$$PWD/archives -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root" \
+		&& $$apt update && $$apt download containerd/trixie
+	cd $(NRI_CONTAINERD).part && dpkg -x containerd_*.deb . && rm -r *.deb lists archives sources.list
+	mv $(NRI_CONTAINERD).part $(NRI_CONTAINERD)
+
 setup-ui: ui/node_modules/.installed
 
 ui/node_modules/.installed: ui/package.json ui/package-lock.json
@@ -74,7 +88,7 @@ test-unit: setup-build ui/dist/index.html ## everything that needs no kernel, ru
 	$(CARGO_TEST) --lib --bins --test '[!h]*'
 	cd ui && npm test
 
-test-host: build setup-test $(DOCKER)/usr/bin/docker-registry ## root, BPF, containerd, Docker, a registry: this machine's kernel and runtime
+test-host: build setup-test setup-nri $(DOCKER)/usr/bin/docker-registry ## root, BPF, containerd, Docker, a registry: this machine's kernel and runtime
 	@test "$$(id -u)" = 0 || { echo "test-host: needs root" >&2; exit 1; }
 	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
 

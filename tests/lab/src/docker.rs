@@ -275,7 +275,12 @@ fn neighbour(subnet: Ipv4Net) -> Ipv4Net {
 /// Where `make test-host` unpacks Docker's package to: beside the folder that this program was built in. Installing it
 /// would start a daemon that changes the machine's firewall.
 pub(crate) fn unpacked() -> Vec<PathBuf> {
+    beside("docker")
+}
+
+/// Folders of programs below a folder of this name in the target directory, where the test or bench that runs here is from.
+pub(crate) fn beside(name: &str) -> Vec<PathBuf> {
     let here = std::env::current_exe().unwrap_or_default();
     let roots = here.ancestors().skip(1).take(4).map(Path::to_path_buf);
-    roots.flat_map(|root| ["usr/sbin", "usr/bin"].map(|folder| root.join("docker").join(folder))).collect()
+    roots.flat_map(|root| ["usr/sbin", "usr/bin"].map(|folder| root.join(name).join(folder))).collect()
 }

@@ -37,7 +37,7 @@ impl Lab {
     /// options that cannot work, [`LabError::NotReady`] with containerd's log when it does not come up.
     pub async fn start(options: LabOptions) -> Result<Self, LabError> {
         options.check()?;
-        let programs = Programs::find()?;
+        let programs = Programs::find(options.nri)?;
         let layout = Layout::of(&options);
         cleanup::remove(&layout, &options.bridge).await?;
         layout.write(&options, &programs)?;
@@ -98,6 +98,10 @@ impl Lab {
     /// (`io.containerd.runtime.v2.task/<namespace>/<id>/config.json`).
     pub fn state_dir(&self) -> &Path {
         &self.layout.state
+    }
+    /// Where containerd takes plug-ins of NRI, when the lab was made so.
+    pub fn nri_socket(&self) -> &Path {
+        &self.layout.nri
     }
     /// What the lab is made of.
     pub fn options(&self) -> &LabOptions {

@@ -29,6 +29,9 @@ pub struct LabOptions {
     /// Program and arguments of a hook for `createRuntime`, called for containers of pods whose handler is
     /// [`HOOKED`](crate::HOOKED).
     pub hook: Vec<String>,
+    /// containerd takes plug-ins of NRI, at [`Lab::nri_socket`](crate::Lab::nri_socket), and waits ten seconds for them. It
+    /// is one of its own then, unpacked beside the tests (`make setup-nri`): Debian 12's has no NRI of this kind.
+    pub nri: bool,
     /// Holds the number of a fresh lab until the last copy of its options is gone.
     #[expect(dead_code, reason = "the open file is the lock")]
     number: Option<Arc<File>>,
@@ -67,7 +70,7 @@ impl LabOptions {
     /// A lab at a fixed place, for instance one that an operator shall look into.
     #[must_use]
     pub fn new(dir: PathBuf, bridge: String, subnet: Ipv4Net, ipv6: Option<Ipv6Net>) -> Self {
-        Self { dir, subnet, bridge, ipv6, hook: Vec::new(), number: None }
+        Self { dir, subnet, bridge, ipv6, hook: Vec::new(), nri: false, number: None }
     }
 
     pub(crate) fn check(&self) -> Result<(), LabError> {

@@ -31,7 +31,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    pub(crate) fn find() -> Result<Self, LabError> {
+    pub(crate) fn find(nri: bool) -> Result<Self, LabError> {
         if !rustix::process::geteuid().is_root() {
             return Err(LabError::NotRoot);
         }
@@ -43,7 +43,17 @@ impl Programs {
         })?;
         program("runc", "runc")?;
         program("containerd-shim-runc-v2", "containerd")?;
-        Ok(Self { containerd: program("containerd", "containerd")?, ctr: program("ctr", "containerd")?, cni })
+        let containerd = if nri {
+            let folders = docker::beside("containerd").into_iter();
+            let mut found = folders.map(|folder| folder.join("containerd")).filter(|path| path.is_file());
+            found.next().ok_or_else(|| LabError::Missing {
+                what: "a containerd with NRI beside the tests (make setup-nri)".to_owned(),
+                package: "containerd of Debian 13",
+            })?
+        } else {
+            program("containerd", "containerd")?
+        };
+        Ok(Self { containerd, ctr: program("ctr", "containerd")?, cni })
     }
 }
 
@@ -82,6 +92,7 @@ pub(crate) struct Layout {
     pub(crate) log: PathBuf,
     pub(crate) pod_logs: PathBuf,
     pub(crate) cni: PathBuf,
+    pub(crate) nri: PathBuf,
     /// What every container of the handler [`HOOKED`] begins with.
     pub(crate) hooked: PathBuf,
     /// runc's own state: its default is shared by all containerds of a machine.
@@ -101,6 +112,7 @@ impl Layout {
             log: dir.join("containerd.log"),
             pod_logs: dir.join("pods"),
             cni: dir.join("cni"),
+            nri: dir.join("nri.sock"),
             hooked: dir.join("hooked.json"),
             runc: dir.join("runc"),
             name: format!("nv-lab-{}", options.bridge),
@@ -115,14 +127,21 @@ impl Layout {
         }
         let put = |path: &Path, text: String| fs::write(path, text).map_err(LabError::io("write", path));
         put(&self.hooked, hooked_spec(&options.hook, programs)?)?;
-        put(&self.config, self.containerd_config(programs))?;
+        put(&self.config, self.containerd_config(programs, options.nri))?;
         put(&self.cni.join("10-lab.conflist"), self.network_config(options))
     }
 
     /// `restrict_oom_score_adj`: without CAP_SYS_RESOURCE runc could not start a sandbox otherwise.
     /// `netns_mounts_under_state_dir`: a shared /run/netns would be one more thing to fall out over.
-    fn containerd_config(&self, programs: &Programs) -> String {
+    fn containerd_config(&self, programs: &Programs, nri: bool) -> String {
         let quote = |path: &Path| format!("{:?}", path.display().to_string());
+        let nri = format!(
+            "[plugins.\"io.containerd.nri.v1.nri\"]\n  disable = {off}\n  socket_path = {socket}\n\
+             \x20 plugin_path = {plugins}\n  plugin_config_path = {plugins}\n  plugin_request_timeout = \"10s\"\n",
+            off = !nri,
+            socket = quote(&self.nri),
+            plugins = quote(&self.dir.join("nri")),
+        );
         format!(
             "version = 2\nroot = {root}\nstate = {state}\n\
              disabled_plugins = [\"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.btrfs\", \
@@ -138,7 +157,7 @@ impl Layout {
              [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n  Root = {runc}\n\
              [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{HOOKED}]\n\
              \x20 runtime_type = \"io.containerd.runc.v2\"\n  base_runtime_spec = {hooked}\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{HOOKED}.options]\n  Root = {runc}\n",
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{HOOKED}.options]\n  Root = {runc}\n{nri}",
             root = quote(&self.root),
             state = quote(&self.state),
             socket = quote(&self.socket),

@@ -126,7 +126,16 @@ impl Scene {
     /// # Errors
     /// As for [`Self::start`].
     pub async fn start_at(name: &str, binary: PathBuf, bpf_dir: PathBuf) -> Result<Self> {
-        Self::start_as(name, binary, bpf_dir, &[]).await
+        Self::start_as(name, binary, bpf_dir, false, &[]).await
+    }
+
+    /// As [`Self::start`], with a containerd that asks the enforcer by NRI before it starts a container.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_with_nri(name: &str) -> Result<Self> {
+        let bpf_dir = PathBuf::from(format!("/sys/fs/bpf/nv-scene-{name}-{}", std::process::id()));
+        Self::start_as(name, nv_product::binary()?, bpf_dir, true, &[]).await
     }
 
     /// As [`Self::start`], where only the mechanisms of a tier and those after it are used.
@@ -135,10 +144,17 @@ impl Scene {
     /// As for [`Self::start`].
     pub async fn start_on_tier(name: &str, tier: u8) -> Result<Self> {
         let bpf_dir = PathBuf::from(format!("/sys/fs/bpf/nv-scene-{name}-{}", std::process::id()));
-        Self::start_as(name, nv_product::binary()?, bpf_dir, &["--enforcer-tier", &tier.to_string()]).await
+        Self::start_as(name, nv_product::binary()?, bpf_dir, false, &["--enforcer-tier", &tier.to_string()])
+            .await
     }
 
-    async fn start_as(name: &str, binary: PathBuf, bpf_dir: PathBuf, arguments: &[&str]) -> Result<Self> {
+    async fn start_as(
+        name: &str,
+        binary: PathBuf,
+        bpf_dir: PathBuf,
+        nri: bool,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let folder = PathBuf::from(format!("/var/tmp/nv-scene-{name}-{}", std::process::id()));
         let mut options = LabOptions::fresh()?;
         let socket = folder.join("state/enforcer/oci.sock").display().to_string();
@@ -153,6 +169,7 @@ impl Scene {
         ]
         .map(str::to_owned)
         .to_vec();
+        options.nri = nri;
         let lab = Lab::start(options).await?;
         for image in &images()? {
             lab.import(image).await?;
@@ -171,6 +188,7 @@ impl Scene {
             .iter()
             .chain(arguments)
             .map(|argument| (*argument).to_owned())
+            .chain(nri.then(|| format!("--nri-socket={}", lab.nri_socket().display())))
             .collect(),
             user: None,
         })

@@ -71,6 +71,8 @@ options! {
     containerd_socket: String, "DOCKER_URL", "SOCKET";
     /// Socket of Docker Engine, with or without unix:// in front; once this or the one above is named, no other is looked for [default: /var/run/docker.sock, when it is there]
     docker_socket: String, "NV_DOCKER_SOCKET", "SOCKET";
+    /// Socket where the container runtime takes plug-ins of NRI, as a rule /var/run/nri/nri.sock; the enforcer is asked there before a pod's container starts [default: none, it is not asked]
+    nri_socket: String, "NV_NRI_SOCKET", "SOCKET";
     /// State directory of the container runtime, where the bundles of running containers lie [default: asked of the runtime]
     runtime_state_dir: PathBuf, "NV_RUNTIME_STATE_DIR", "DIR";
     /// Folder on the BPF file system for programs and maps that outlive the enforcer [default: /sys/fs/bpf/neuvector]

@@ -58,6 +58,8 @@ pub struct Settings {
     pub containerd_socket: Option<PathBuf>,
     /// Docker's socket; `None` to look for it.
     pub docker_socket: Option<PathBuf>,
+    /// Where the runtime takes plug-ins of NRI; `None` to do without.
+    pub nri_socket: Option<PathBuf>,
     /// The runtime's state directory; `None` to ask the runtime.
     pub runtime_state_dir: Option<PathBuf>,
     /// Folder on the BPF file system.
@@ -156,6 +158,7 @@ impl Settings {
             scanner_tasks: given.scanner_tasks.unwrap_or(2).clamp(1, 64),
             containerd_socket: socket("--containerd-socket", given.containerd_socket)?,
             docker_socket: socket("--docker-socket", given.docker_socket)?,
+            nri_socket: socket("--nri-socket", given.nri_socket)?,
             runtime_state_dir: given.runtime_state_dir,
             bpf_dir: given.bpf_dir.unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/neuvector")),
             service_ranges: networks("--service-range", given.service_range)?,
@@ -296,11 +299,19 @@ mod tests {
 
     #[test]
     fn a_runtime_socket_may_be_written_as_an_url() {
-        let sockets = ["--containerd-socket", "unix:///run/x.sock", "--docker-socket", "/run/d.sock"];
+        let sockets = [
+            "--containerd-socket",
+            "unix:///run/x.sock",
+            "--docker-socket",
+            "/run/d.sock",
+            "--nri-socket",
+            "/run/n.sock",
+        ];
         let settings = Settings::resolve(parse(&sockets)).unwrap();
         assert_eq!(settings.containerd_socket, Some(PathBuf::from("/run/x.sock")));
         assert_eq!(settings.docker_socket, Some(PathBuf::from("/run/d.sock")));
-        for flag in ["--containerd-socket", "--docker-socket"] {
+        assert_eq!(settings.nri_socket, Some(PathBuf::from("/run/n.sock")));
+        for flag in ["--containerd-socket", "--docker-socket", "--nri-socket"] {
             let error = Settings::resolve(parse(&[flag, "tcp://h"])).unwrap_err().to_string();
             assert!(error.contains(flag), "{error}");
         }

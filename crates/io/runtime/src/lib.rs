@@ -18,6 +18,8 @@
 //! it the group and the policy, follow from what the bundle says, and the lists later give the same answer:
 //! [`service`] names them from the same few facts.
 //!
+//! Who wants the runtime to wait for that answer has it ask, by [`nri`].
+//!
 //! Neither listens for ports nor looks at processes; that is the business of the crates that watch those.
 
 mod addresses;
@@ -34,6 +36,7 @@ mod host;
 mod identify;
 mod image;
 mod merge;
+pub mod nri;
 mod process;
 pub mod service;
 pub mod sockets;

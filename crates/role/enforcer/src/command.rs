@@ -158,6 +158,7 @@ pub fn config(settings: &Settings, launcher: Arc<Launcher>) -> EnforcerConfig {
         bpf_dir: settings.bpf_dir.clone(),
         runtime_socket: settings.containerd_socket.clone(),
         docker_socket: settings.docker_socket.clone(),
+        nri_socket: settings.nri_socket.clone(),
         runtime_state_dir: settings.runtime_state_dir.clone(),
         service_ranges: settings.service_ranges.clone(),
         budget: Budget {

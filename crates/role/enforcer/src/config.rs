@@ -23,6 +23,8 @@ pub struct EnforcerConfig {
     pub runtime_socket: Option<PathBuf>,
     /// Docker's socket; `None` to look for it. When either is named, no other is looked for.
     pub docker_socket: Option<PathBuf>,
+    /// Where the runtime takes plug-ins of NRI; `None` to do without.
+    pub nri_socket: Option<PathBuf>,
     /// Where the runtime keeps the bundles of running containers; `None` for its usual place.
     pub runtime_state_dir: Option<PathBuf>,
     /// Networks that only services have addresses of, at most 16.

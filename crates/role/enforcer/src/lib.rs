@@ -123,6 +123,7 @@ pub async fn run(
         placement: Arc::clone(&placement),
         cgroup_root: cgroup_root.clone(),
         hook: folder.join(oci_hook::SOCKET),
+        nri: config.nri_socket.clone(),
         service_ranges: config.service_ranges.clone(),
     };
     let (programs_told, mut program_turns) = mpsc::channel(MAX_PROGRAMS);

@@ -42,7 +42,7 @@ impl Agent {
         if let Some(seating) = &mut self.setup.seating {
             seating.enforce(completed, &self.setup.held.numbers);
         }
-        self.setup.placement.set(&self.setup.held.numbers, &self.setup.held.policy.workloads);
+        self.setup.placement.set(&self.setup.held.numbers, &self.setup.held.policy);
         Ok(())
     }
 

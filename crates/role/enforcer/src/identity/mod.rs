@@ -2,8 +2,10 @@
 //! first program of a container and for a moment after its last.
 
 pub(crate) mod attribution;
+pub(crate) mod desk;
 pub(crate) mod inventory;
 pub(crate) mod leaving;
+pub(crate) mod nri;
 pub(crate) mod oci_hook;
 pub(crate) mod placer;
 pub(crate) mod users;

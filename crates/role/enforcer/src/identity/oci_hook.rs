@@ -10,17 +10,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nv_model::name::GroupName;
-use nv_runtime::Identifiers;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use crate::identity::placer::{Rows, is_known};
+use crate::identity::desk::{Desk, LOOK};
 
 /// Name of the socket in the enforcer's folder of the state directory.
 pub(crate) const SOCKET: &str = "oci.sock";
@@ -32,8 +31,6 @@ const MAX_LINE: u64 = 4096;
 const MAX_WAITING: usize = 64;
 /// How long a question may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is looked whether the tables are still those that the kernel judges by.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Arguments of the hook.
 #[derive(Clone, Debug, clap::Args)]
@@ -122,18 +119,9 @@ fn ask(line: &HookLine) -> Result<Answer, String> {
     }
 }
 
-/// What the hook's questions are answered with.
-#[derive(Clone)]
-pub(crate) struct Desk {
-    pub(crate) identifiers: Identifiers,
-    pub(crate) rows: Rows,
-    /// Whether the rows are still those that the kernel judges by.
-    pub(crate) alive: Arc<AtomicBool>,
-}
-
 impl Desk {
-    /// Answers at a socket, which only its owner may use, until the rows are others.
-    pub(crate) async fn serve(self, path: PathBuf) {
+    /// Answers the hook at a socket, which only its owner may use, until the rows are others.
+    pub(crate) async fn serve_hook(self, path: PathBuf) {
         let listener = match listen(&path) {
             Ok(listener) => listener,
             Err(error) => {
@@ -175,7 +163,7 @@ impl Desk {
             return Answer::Refused("no whole question came".to_owned());
         }
         let placed = match serde_json::from_str::<Question>(&line) {
-            Ok(question) => self.place(question.pid).await,
+            Ok(question) => self.place_process(question.pid).await.map_err(|missing| missing.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match placed {
@@ -184,28 +172,6 @@ impl Desk {
                 tracing::warn!(reason, "a container is not placed for the OCI hook");
                 Answer::Refused(reason)
             }
-        }
-    }
-
-    /// Puts the container of a process in its place.
-    async fn place(&self, pid: u32) -> Result<GroupName, String> {
-        let path = nv_runtime::cgroup::of_process(Path::new("/proc"), pid)
-            .map_err(|error| format!("process {pid}: {error}"))?
-            .ok_or_else(|| format!("process {pid} is in no cgroup"))?;
-        let found = match self.identifiers.identify_now(&path).filter(is_known) {
-            Some(found) => found,
-            None => self
-                .identifiers
-                .identify(&path)
-                .await
-                .filter(is_known)
-                .ok_or_else(|| format!("no runtime knows the cgroup {path}"))?,
-        };
-        let group = found.learned_group();
-        if self.rows.place_by_path(&group, &found) {
-            Ok(group)
-        } else {
-            Err("there is no policy yet".to_owned())
         }
     }
 }

@@ -12,8 +12,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use nv_capture::{Place, Places};
+use nv_model::mode::{Fault, Mode};
 use nv_model::name::{GroupName, WorkloadId};
-use nv_model::policy::WorkloadPolicy;
+use nv_model::policy::{NodePolicy, WorkloadPolicy};
 use nv_model::workload::Workload;
 use nv_policy::lower::ProfileNumbers;
 use nv_probe::Event;
@@ -52,13 +53,47 @@ pub(crate) struct Placement {
     workloads: RwLock<BTreeMap<WorkloadId, WorkloadPolicy>>,
     /// As many as there are workloads on the node.
     services: RwLock<HashMap<WorkloadId, GroupName>>,
+    faults: RwLock<Faults>,
+}
+
+/// Which containers are better not started where they cannot be placed.
+#[derive(Debug, Default)]
+struct Faults {
+    groups: BTreeMap<GroupName, bool>,
+    /// Those of a service that no policy knows.
+    new_services: bool,
+    /// Those of which nobody knows the service.
+    unidentified: bool,
+}
+
+impl Faults {
+    fn of(policy: &NodePolicy) -> Self {
+        let stops = |fault, mode| fault == Fault::Closed && mode == Mode::Protect;
+        let groups = policy.profiles.iter();
+        let new = policy.settings.new_service;
+        Self {
+            groups: groups
+                .map(|(group, profile)| (group.clone(), stops(profile.fault, profile.mode)))
+                .collect(),
+            new_services: stops(new.fault, new.profile),
+            unidentified: new.fault == Fault::Closed,
+        }
+    }
 }
 
 impl Placement {
-    /// The agent has other numbers, and workloads others identities, now.
-    pub(crate) fn set(&self, numbers: &ProfileNumbers, workloads: &BTreeMap<WorkloadId, WorkloadPolicy>) {
+    /// The agent holds another policy now, and other numbers for its profiles.
+    pub(crate) fn set(&self, numbers: &ProfileNumbers, policy: &NodePolicy) {
         self.numbers.write().unwrap_or_else(PoisonError::into_inner).clone_from(numbers);
-        self.workloads.write().unwrap_or_else(PoisonError::into_inner).clone_from(workloads);
+        self.workloads.write().unwrap_or_else(PoisonError::into_inner).clone_from(&policy.workloads);
+        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = Faults::of(policy);
+    }
+    /// Whether a container of this group, or of an unknown one, is not to start where it cannot be placed: its `fail_mode`
+    /// is `closed`, and it is in Protect or nobody knows what it is. Without any policy nothing is.
+    fn fails_closed(&self, group: Option<&GroupName>) -> bool {
+        let faults = self.faults.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |group| faults.groups.get(group).copied().unwrap_or(faults.new_services);
+        group.map_or(faults.unidentified, of)
     }
     /// A runtime has told of a container, or that it is gone (`None`).
     pub(crate) fn service(&self, id: &WorkloadId, group: Option<GroupName>) {
@@ -210,6 +245,11 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// Whether a container of this group, or of an unknown one, is better not started than started without its place.
+    pub(crate) fn fails_closed(&self, group: Option<&GroupName>) -> bool {
+        self.placement.fails_closed(group)
+    }
+
     /// Those of a container whose cgroup is known by its path alone. False when it is not under a profile then.
     pub(crate) fn place_by_path(&self, group: &GroupName, found: &Workload) -> bool {
         let Some(root) = &self.cgroup_root else { return false };
@@ -254,6 +294,9 @@ pub(crate) fn is_known(found: &Workload) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use nv_model::mode::Baseline;
+    use nv_model::profile::EffectiveProfile;
+
     use super::*;
 
     #[test]
@@ -263,10 +306,48 @@ mod tests {
         assert_eq!(placement.number(&web), None);
         let mut numbers = ProfileNumbers::default();
         let new = numbers.number(&new_services());
-        placement.set(&numbers, &BTreeMap::new());
+        placement.set(&numbers, &NodePolicy::default());
         assert_eq!(placement.number(&web), Some(new));
         let own = numbers.number(&web);
-        placement.set(&numbers, &BTreeMap::new());
+        placement.set(&numbers, &NodePolicy::default());
         assert_eq!(placement.number(&web), Some(own));
+    }
+
+    #[test]
+    fn only_what_fails_closed_does_not_start_without_its_place() {
+        let placement = Placement::default();
+        assert!(!placement.fails_closed(None), "without a policy");
+        let group = |name: &str| -> GroupName { name.parse().unwrap() };
+        let mut policy = NodePolicy::default();
+        for (name, mode, fault) in [
+            ("nv.a.shop", Mode::Protect, Fault::Closed),
+            ("nv.b.shop", Mode::Protect, Fault::Open),
+            ("nv.c.shop", Mode::Monitor, Fault::Closed),
+        ] {
+            let profile = EffectiveProfile {
+                group: group(name),
+                mode,
+                baseline: Baseline::Basic,
+                rules: Vec::new(),
+                files: Vec::new(),
+                alert_disabled: false,
+                fault,
+            };
+            policy.profiles.insert(group(name), profile);
+        }
+        placement.set(&ProfileNumbers::default(), &policy);
+        for (name, want) in
+            [("nv.a.shop", true), ("nv.b.shop", false), ("nv.c.shop", false), ("nv.new.shop", false)]
+        {
+            assert_eq!(placement.fails_closed(Some(&group(name))), want, "{name}");
+        }
+        assert!(!placement.fails_closed(None));
+        policy.settings.new_service.fault = Fault::Closed;
+        placement.set(&ProfileNumbers::default(), &policy);
+        assert!(placement.fails_closed(None), "nobody knows what it is");
+        assert!(!placement.fails_closed(Some(&group("nv.new.shop"))), "Discover");
+        policy.settings.new_service.profile = Mode::Protect;
+        placement.set(&ProfileNumbers::default(), &policy);
+        assert!(placement.fails_closed(Some(&group("nv.new.shop"))));
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::EnforcerError;
-use crate::identity::oci_hook::Desk;
+use crate::identity::desk::Desk;
+use crate::identity::nri;
 use crate::identity::placer::{CgroupNews, Placement, Placer};
 use crate::intake::backlog::{Backlog, Tally};
 use crate::intake::cgroup_watch::CgroupWatch;
@@ -31,6 +32,8 @@ pub(crate) struct Readers {
     pub(crate) cgroup_root: Option<PathBuf>,
     /// Where the OCI hook asks.
     pub(crate) hook: PathBuf,
+    /// Where the runtime takes plug-ins of NRI, if it shall be answered there.
+    pub(crate) nri: Option<PathBuf>,
     /// Networks that only services have addresses of.
     pub(crate) service_ranges: Vec<ipnet::IpNet>,
 }
@@ -59,7 +62,10 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
     };
     let desk =
         Desk { identifiers: placer.identifiers.clone(), rows: placer.rows(), alive: Arc::clone(&to.alive) };
-    tokio::spawn(desk.serve(to.hook));
+    if let Some(socket) = to.nri {
+        tokio::spawn(nri::serve(desk.clone(), socket));
+    }
+    tokio::spawn(desk.serve_hook(to.hook));
     spawn("new-cgroups", move || placer.run(|patience| cgroup_events.poll(patience)))?;
     let (process_records, tally, network_records) = (to.process, to.tally, to.network);
     let alive = Arc::clone(&to.alive);
