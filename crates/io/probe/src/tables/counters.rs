@@ -5,34 +5,49 @@ use zerocopy::FromBytes as _;
 use super::{Table, TableError};
 use crate::layout::Slot;
 
-/// What the kernel counted since the programs were first loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are explained at their slots in `layout::Slot`")]
-pub struct Counters {
-    pub dropped_exec: u64,
-    pub dropped_fork: u64,
-    pub dropped_exit: u64,
-    pub dropped_cgroup: u64,
-    pub cgroups_full: u64,
-    pub scratch_busy: u64,
-    pub no_profile: u64,
-    pub kill_failed: u64,
-    pub runtime_exec: u64,
-    pub open: u64,
-    pub learn: u64,
-    pub allow: u64,
-    pub violate: u64,
-    pub deny: u64,
-    pub dropped_file: u64,
-    pub callers_full: u64,
-    pub dropped_deed: u64,
-    pub limited_deed: u64,
-    pub limited_exec: u64,
-    pub limited_fork: u64,
-    pub limited_exit: u64,
-    pub limited_file: u64,
-    pub records: u64,
-    pub cgroup_records: u64,
+/// Declares the counters once, in the order of their slots.
+macro_rules! counters {
+    ($($name:ident)+) => {
+        /// What the kernel counted since the programs were first loaded.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the fields are explained at their slots in `layout::Slot`")]
+        pub struct Counters {
+            $(pub $name: u64,)+
+        }
+
+        impl From<[u64; Slot::COUNT]> for Counters {
+            fn from([$($name),+]: [u64; Slot::COUNT]) -> Self {
+                Self { $($name),+ }
+            }
+        }
+    };
+}
+
+counters! {
+    dropped_exec
+    dropped_fork
+    dropped_exit
+    dropped_cgroup
+    cgroups_full
+    scratch_busy
+    no_profile
+    kill_failed
+    runtime_exec
+    open
+    learn
+    allow
+    violate
+    deny
+    dropped_file
+    callers_full
+    dropped_deed
+    limited_deed
+    limited_exec
+    limited_fork
+    limited_exit
+    limited_file
+    records
+    cgroup_records
 }
 
 impl Counters {
@@ -64,59 +79,5 @@ pub(super) fn read(table: &Table, cpus: usize) -> Result<Counters, TableError> {
             .filter_map(|bytes| u64::read_from_bytes(bytes).ok())
             .fold(0, u64::wrapping_add);
     }
-    let [
-        dropped_exec,
-        dropped_fork,
-        dropped_exit,
-        dropped_cgroup,
-        cgroups_full,
-        scratch_busy,
-        no_profile,
-        rest @ ..,
-    ] = sums;
-    let [
-        kill_failed,
-        runtime_exec,
-        open,
-        learn,
-        allow,
-        violate,
-        deny,
-        dropped_file,
-        callers_full,
-        dropped_deed,
-        limited_deed,
-        limited_exec,
-        limited_fork,
-        limited_exit,
-        limited_file,
-        records,
-        cgroup_records,
-    ] = rest;
-    Ok(Counters {
-        dropped_exec,
-        dropped_fork,
-        dropped_exit,
-        dropped_cgroup,
-        cgroups_full,
-        scratch_busy,
-        no_profile,
-        kill_failed,
-        runtime_exec,
-        open,
-        learn,
-        allow,
-        violate,
-        deny,
-        dropped_file,
-        callers_full,
-        dropped_deed,
-        limited_deed,
-        limited_exec,
-        limited_fork,
-        limited_exit,
-        limited_file,
-        records,
-        cgroup_records,
-    })
+    Ok(sums.into())
 }
