@@ -6,6 +6,7 @@
 //!        ──tcp/81─▶ web                        never seen before the attack
 //! ```
 
+mod intruder;
 mod newcomer;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use nv_lab::{ContainerSpec, Image, Lab, LabOptions, Output, Pod, PodSpec};
 use nv_product::{Client, Options, Product};
 use serde_json::Value;
 
+pub use intruder::{intruder, intruder_ran};
 pub use newcomer::{Counted, Load, client_pod};
 
 /// Namespace of all pods of the scene.

@@ -55,7 +55,7 @@ impl Agent {
             workloads: self
                 .inventory
                 .all()
-                .filter(|local| !local.provisional)
+                .filter(|local| local.is_told())
                 .map(|local| local.workload.clone())
                 .collect(),
             oldest_sequence: self.outbox.oldest(),

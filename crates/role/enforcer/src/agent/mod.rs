@@ -14,6 +14,7 @@ mod early;
 mod files;
 mod inspection;
 mod interfaces;
+mod introductions;
 mod keeper;
 mod layer7;
 mod link;
@@ -320,6 +321,7 @@ impl Agent {
     fn tell(&mut self, observation: Observation) {
         let now = self.setup.clock.monotonic();
         if self.gate.admits(&observation, self.load.shedding(), now) {
+            self.introduce_accused(&observation);
             self.outbox.push(observation);
         }
     }

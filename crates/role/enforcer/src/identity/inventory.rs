@@ -36,6 +36,15 @@ pub(crate) struct Local {
     pub(crate) attached: Vec<Attached>,
     /// Known from the bundle alone; the runtime has not told yet.
     pub(crate) provisional: bool,
+    /// The controllers were told of it all the same, as somebody accuses it.
+    pub(crate) introduced: bool,
+}
+
+impl Local {
+    /// Whether the controllers have heard of it.
+    pub(crate) fn is_told(&self) -> bool {
+        self.introduced || !self.provisional
+    }
 }
 
 /// Everything that runs here.
@@ -69,7 +78,8 @@ impl Inventory {
                 local.provisional &= provisional;
             }
             None => {
-                self.workloads.insert(id, Local { workload, attached: Vec::new(), provisional });
+                self.workloads
+                    .insert(id, Local { workload, attached: Vec::new(), provisional, introduced: false });
             }
         }
     }
