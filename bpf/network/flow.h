@@ -102,6 +102,7 @@ static __noinline void settle_peer(struct __sk_buff *skb, struct packet *p, stru
 	bool assumed = flow->flags & ASSUMED, same = true;
 	bool translated = find_peer(skb, p);
 
+	flow->asked = translations;
 	if (!translated && !assumed)
 		return;
 	__builtin_memcpy(key.address, p->key.remote, sizeof(key.address));

@@ -129,7 +129,7 @@ struct flow {
 	__u32 sessions;
 	__u32 endpoint;
 	__u8 verdict;
-	__u8 zero;
+	__u8 asked; /* the kernel was asked who the other end is, after the server's first answer */
 	__be16 peer_port;
 	__u32 peer[4]; /* the other end behind a translation of addresses; zero where there is none */
 };

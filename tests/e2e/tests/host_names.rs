@@ -33,13 +33,17 @@ fn ip(arguments: &str) -> Result<()> {
 }
 
 impl Outside {
-    fn open() -> Result<Self> {
+    /// With private addresses, or with public ones.
+    fn open(private: bool) -> Result<Self> {
         let pid = std::process::id();
         let number = u8::try_from(pid % 200)?;
         let place = u16::try_from(pid % 0x1_0000)?;
-        let v4 = |last| Ipv4Addr::new(198, 18, number, last);
-        let v6 = |last| Ipv6Addr::new(0x2001, 0xdb8, place, 0, 0, 0, 0, last);
-        let outside = Self { name: format!("nvn{pid}"), v4: [1, 2, 3].map(v4), v6: [1, 2, 3].map(v6) };
+        let (first, second) = if private { (172, 31) } else { (198, 18) };
+        let v4 = |last| Ipv4Addr::new(first, second, number, last);
+        let (start, next) = if private { (0xfd31, 0) } else { (0x2001, 0xdb8) };
+        let v6 = |last| Ipv6Addr::new(start, next, place, 0, 0, 0, 0, last);
+        let name = format!("nvn{}{pid}", u8::from(private));
+        let outside = Self { name, v4: [1, 2, 3].map(v4), v6: [1, 2, 3].map(v6) };
         let Self { name, v4: [host, one, two], v6: [host_6, one_6, two_6] } = &outside;
         ip(&format!("netns add {name}"))?;
         ip(&format!("link add {name} type veth peer name eth0 netns {name}"))?;
@@ -159,10 +163,13 @@ struct Stage {
 }
 
 impl Stage {
-    async fn open(name: &str) -> Result<Self> {
-        let (scene, outside) = (Scene::start(name).await?, Outside::open()?);
+    async fn open(name: &str, private: bool) -> Result<Self> {
+        let (scene, outside) = (Scene::start(name).await?, Outside::open(private)?);
         let criterion = |value: &str| json!({"key": "address", "op": "=", "value": value});
-        for (group, names) in [("allowed", vec![ALLOWED]), ("late", vec![LATE])] {
+        let meant = format!("vh:{LATE}");
+        for (group, names) in
+            [("allowed", vec![ALLOWED]), ("late", vec![LATE]), ("meant", vec![meant.as_str()])]
+        {
             let criteria: Vec<Value> = names.into_iter().map(criterion).collect();
             let body = json!({"config": {"name": group, "criteria": criteria}});
             let (status, answer) = scene.api.call(Method::POST, "/v1/group", Some(&body)).await?;
@@ -176,7 +183,8 @@ impl Stage {
         for program in ["/bin/busybox", "/bin/attacker"] {
             scene.run(&[program]).await?;
         }
-        let rules = [rule("allowed", "tcp/80"), rule("late", "tcp/80"), rule("external", "udp/53")];
+        let last = if private { rule("meant", "tcp/80") } else { rule("late", "tcp/80") };
+        let rules = [rule("allowed", "tcp/80"), last, rule("external", "udp/53")];
         scene.api.patch("/v1/policy/rule", &json!({"insert": {"rules": rules}})).await?;
         Ok(Self { scene, outside })
     }
@@ -243,7 +251,7 @@ fn text<'a>(record: &'a Value, key: &str) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_hosts_at_one_address_the_one_that_no_rule_names_is_told() -> Result<()> {
-    let stage = Stage::open("names").await?;
+    let stage = Stage::open("names", false).await?;
     stage.mode("Monitor").await?;
     for six in [false, true] {
         stage.resolve(ALLOWED, six).await?;
@@ -284,6 +292,34 @@ async fn of_two_hosts_at_one_address_the_one_that_no_rule_names_is_told() -> Res
     ensure!(stage.scene.run(&["/bin/sh", "-c", &get]).await?.stdout == "hello");
     println!("and the second: {:?}", begin.elapsed());
     ensure!(stage.get(LATE, stage.outside.address(2, true)).await?, "its name is known in IPv6 too");
+    let Stage { scene, outside } = stage;
+    drop(outside);
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_no_rule_names_is_cut_at_a_private_address_that_might_be_a_service() -> Result<()> {
+    let stage = Stage::open("private", true).await?;
+    stage.mode("Protect").await?;
+    for six in [false, true] {
+        // Nobody has asked for its name: what the client says is all that there is.
+        let address = stage.outside.address(2, six);
+        ensure!(stage.get(LATE, address).await?, "{address} does not answer");
+        let [four, sixth] = OTHERS;
+        let other = if six { sixth } else { four };
+        ensure!(!stage.get(other, address).await?, "{other} at {address} is not cut");
+        let told = stage.violation(other, address, "deny", SOON).await?;
+        ensure!(text(&told, "client_service") == CLIENT_GROUP, "{told}");
+        stage.has_no_violation(LATE, address).await?;
+        // And where the DNS has given the address for a name. Of one host repeats are folded.
+        let other = if six { "more6.names.test" } else { "more.names.test" };
+        stage.resolve(ALLOWED, six).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let address = stage.outside.address(1, six);
+        ensure!(stage.get(ALLOWED, address).await?, "{address} does not answer");
+        ensure!(!stage.get(other, address).await?, "{other} at {address} is not cut");
+        stage.violation(other, address, "deny", SOON).await?;
+    }
     let Stage { scene, outside } = stage;
     drop(outside);
     scene.stop().await

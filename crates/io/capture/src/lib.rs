@@ -57,4 +57,4 @@ pub use rows::{
 };
 pub use sockets::SocketsError;
 pub use tables::{Applied, Rows, Tables};
-pub use tap::{Tap, TapError, TapInterface};
+pub use tap::{Served, Tap, TapError, TapInterface};

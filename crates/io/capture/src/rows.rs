@@ -249,7 +249,8 @@ pub(crate) struct FlowRow {
     pub(crate) sessions: u32,
     pub(crate) endpoint: u32,
     pub(crate) verdict: u8,
-    pub(crate) zero: u8,
+    /// The kernel was asked who the other end is; else `peer` says nothing.
+    pub(crate) asked: u8,
     pub(crate) peer_port: U16,
     pub(crate) peer: [u8; 16],
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use nv_model::policy::IdentityId;
 use nv_model::port::Protocol;
 
 use crate::clock::monotonic_nanos;
@@ -15,7 +16,7 @@ use crate::frames;
 use crate::map::{Map, TableError, name};
 use crate::netlink::{RTM_DELLINK, RTM_NEWLINK, Request, Socket, link_header, put_attribute};
 use crate::netns;
-use crate::rows::{InspectedKey, TapRow, octets};
+use crate::rows::{FlowKey, FlowRow, InspectedKey, TapRow, address, flag, octets};
 
 // Attributes of linux/if_link.h and linux/veth.h.
 const IFLA_IFNAME: u16 = 3;
@@ -156,6 +157,16 @@ fn create(socket: &mut Socket, names: &[String; 2]) -> io::Result<()> {
 pub struct Tap {
     taps: Map<u32, TapRow>,
     inspected: Map<InspectedKey, u64>,
+    flows: Map<FlowKey, FlowRow>,
+}
+
+/// Who serves a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Its identity, as the connection was judged by it.
+    pub identity: IdentityId,
+    /// Its address, behind a translation.
+    pub address: IpAddr,
 }
 
 impl Tap {
@@ -167,6 +178,7 @@ impl Tap {
         Ok(Self {
             taps: Map::find(name::TAPS, descriptors)?,
             inspected: Map::find(name::INSPECTED, descriptors)?,
+            flows: Map::find(name::FLOWS, descriptors)?,
         })
     }
     /// Has copies put into an interface ([`TapInterface::ifindex`]) for some time from now on. To be said again while
@@ -178,6 +190,33 @@ impl Tap {
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let row = TapRow { until_ns: monotonic_nanos().saturating_add(time), ifindex, zero: 0 };
         self.taps.put(&0, &row)
+    }
+    /// Who serves a connection that a pod, at the interface `ifindex`, has opened to `server`. `None` before the server's
+    /// first answer, where the kernel has no such connection, and where it cannot be asked whom it has chosen.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn served(
+        &self,
+        ifindex: u32,
+        protocol: Protocol,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Result<Option<Served>, TableError> {
+        let key = FlowKey {
+            ifindex,
+            local: octets(client.ip()),
+            remote: octets(server.ip()),
+            local_port: client.port().into(),
+            remote_port: server.port().into(),
+            protocol: protocol.number(),
+            vlan: [0; 3],
+        };
+        let row = self.flows.get(&key)?.filter(|row| row.asked != 0 && row.flags & flag::LOCAL_CLIENT != 0);
+        Ok(row.map(|row| Served {
+            identity: IdentityId(row.server),
+            address: if row.peer == [0; 16] { server.ip() } else { address(row.peer) },
+        }))
     }
     /// Ends the copies.
     ///

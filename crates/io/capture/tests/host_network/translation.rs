@@ -96,6 +96,33 @@ fn both_ends_of_a_connection_through_a_service_are_who_is_behind_it() {
 }
 
 #[test]
+fn who_serves_a_connection_is_known_with_the_first_answer_behind_a_service_or_not() {
+    run(|lab| {
+        lab.modes(Discover, Discover);
+        let tap =
+            nv_capture::Tap::from_descriptors(&lab.loaded.as_mut().unwrap().descriptors().unwrap()).unwrap();
+        let _listeners = listeners(lab);
+        for (asked, port, server) in [
+            (services()[0], 80, lab.b.v4),
+            (services()[1], 80, lab.b.v6),
+            (lab.b.v4, 8080, lab.b.v4),
+            (lab.b.v6, 8080, lab.b.v6),
+        ] {
+            let client = lab.a.connect(asked, port).unwrap();
+            let served = |to| tap.served(lab.a.ifindex, Tcp, client.local_addr().unwrap(), to).unwrap();
+            let found = served((asked, port).into()).unwrap();
+            assert_eq!((found.identity.0, found.address), (B, server), "{asked}");
+            assert_eq!(served((asked, 81).into()), None);
+        }
+        // Nobody has answered.
+        let nobody = lab.a.bind(lab.a.v4, 0);
+        nobody.send_to(b"x", (lab.b.v4, 9)).unwrap();
+        let to = (lab.b.v4, 9).into();
+        assert_eq!(tap.served(lab.a.ifindex, Udp, nobody.local_addr().unwrap(), to).unwrap(), None);
+    });
+}
+
+#[test]
 fn a_service_is_judged_by_the_rules_for_who_serves_it() {
     run(|lab| {
         lab.modes(Discover, Discover);

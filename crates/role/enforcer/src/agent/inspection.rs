@@ -186,6 +186,8 @@ impl Agent {
             inspector::Told::Name { connection, name, addresses } => {
                 self.name_answered(connection, &name, &addresses);
             }
+            // Answered where it was heard.
+            inspector::Told::Asks { .. } => {}
             inspector::Told::Refused(connection) => self.spoken.refused(connection),
             inspector::Told::Over(connection) => {
                 self.inspection.applications.over(connection);

@@ -9,8 +9,8 @@ use nv_capture::Tap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 
-use super::rules::{Rules, TakeRules};
-use super::{Counts, Told};
+use super::rules::{FromAgent, Rules};
+use super::{Connection, Counts, Told};
 use crate::keeper::{Keeper, KeeperError, Launcher, ProtocolError, pair, receive, send};
 
 /// How long packets are copied after a sign of life.
@@ -80,11 +80,11 @@ impl Inspector {
     /// Hands it rules, without waiting for it.
     pub(crate) fn hand(&self, rules: &Rules) -> Result<(), String> {
         let file = rules.sealed().map_err(|error| error.to_string())?;
-        let mut room = [PollFd::new(&*self.socket, PollFlags::OUT)];
-        if !poll(&mut room, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        if !has_room(&self.socket) {
             return Err("it has not taken what it was told before".to_owned());
         }
-        match send((*self.socket).as_fd(), &TakeRules { revision: rules.revision }, &[file.as_fd()]) {
+        let word = FromAgent::Rules { revision: rules.revision };
+        match send((*self.socket).as_fd(), &word, &[file.as_fd()]) {
             // One that has ended is replaced, and told then.
             Ok(()) | Err(ProtocolError::Closed) => Ok(()),
             Err(error) => Err(nv_telemetry::chain(&error)),
@@ -100,6 +100,12 @@ impl Drop for Inspector {
     fn drop(&mut self) {
         self.alive.store(false, Ordering::Relaxed);
     }
+}
+
+/// Whether the inspector can be told something without waiting for it.
+fn has_room(socket: &OwnedFd) -> bool {
+    let mut room = [PollFd::new(socket, PollFlags::OUT)];
+    poll(&mut room, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Hears one inspector. When it ends, its socket closes, and the inspector with it.
@@ -150,6 +156,22 @@ impl Ear {
         }
     }
 
+    /// The inspector waits for it, for a few milliseconds; without an answer it asks again, or does without.
+    fn say_who_serves(&self, connection: Connection, queue: u32) {
+        let Connection { protocol, client, server } = connection;
+        let served = match self.tap.served(queue, protocol, client, server) {
+            Ok(Some(served)) => served,
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%error, "who serves a connection cannot be asked"),
+        };
+        let word = FromAgent::Served { connection, identity: served.identity, address: served.address };
+        if has_room(&self.socket)
+            && let Err(error) = send((*self.socket).as_fd(), &word, &[])
+        {
+            tracing::debug!(%error, "the inspector is not told who serves a connection");
+        }
+    }
+
     /// What is for the kernel goes there at once: until it knows that a connection is settled, it copies its packets.
     fn pass_on(&self, words: Vec<Told>) -> Result<(), String> {
         let mut rest = Vec::new();
@@ -166,6 +188,7 @@ impl Ear {
                     self.tap.copy_to(self.ifindex, GRACE).map_err(|error| error.to_string())?;
                     rest.push(Told::Alive(counts));
                 }
+                Told::Asks { connection, queue } => self.say_who_serves(connection, queue),
                 other => rest.push(other),
             }
         }

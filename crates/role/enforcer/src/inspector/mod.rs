@@ -108,6 +108,12 @@ pub(crate) enum Told {
     Settled(Connection),
     /// Nothing more is to be known of a connection, whose bytes sensors read on.
     Known(Connection),
+    /// Who serves a connection that a pod has opened, whose packets wait? It is answered with [`FromAgent::Served`].
+    Asks {
+        connection: Connection,
+        /// The queue: the number of the pod's interface.
+        queue: u32,
+    },
     /// Rules of the policy deny a connection by what it says, and it was cut: its packets waited.
     Refused(Connection),
     /// A connection is over.

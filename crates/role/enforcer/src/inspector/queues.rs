@@ -124,7 +124,7 @@ impl Queues {
     ///
     /// # Errors
     /// When the relay cannot be written to.
-    pub(super) fn read(&mut self, mut judge: impl FnMut(&[u8]) -> Fate) -> Result<bool, ProtocolError> {
+    pub(super) fn read(&mut self, mut judge: impl FnMut(u32, &[u8]) -> Fate) -> Result<bool, ProtocolError> {
         let Self { relay, readers, by_address, waiting, done, .. } = self;
         let (before, mut gone) = (done.packets, Vec::new());
         for (number, reader) in readers {
@@ -132,7 +132,7 @@ impl Queues {
             let read = reader.drain(TURN, |queued| {
                 let fate = match is_read_elsewhere(queue, queued.bytes, by_address) {
                     true => Fate::Clean,
-                    false => judge(queued.bytes),
+                    false => judge(queue, queued.bytes),
                 };
                 done.count(fate);
                 let answer = Answer { queue, packet: queued.packet, mark: queued.mark, fate };

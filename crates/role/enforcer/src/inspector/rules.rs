@@ -9,12 +9,15 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nv_model::mode::Mode;
 use nv_model::name::GroupName;
+use nv_model::policy::IdentityId;
 use nv_model::rule_set::RuleSetBlob;
 use nv_model::sensor::{Sensor, SensorId};
 use nv_model::verdict::Action;
 use nv_policy::layer7::Layer7;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
+
+use super::Connection;
 
 /// Largest set of rules, in bytes of its JSON form.
 pub(super) const MAX_BYTES: u64 = 32 << 20;
@@ -60,11 +63,17 @@ pub(crate) struct Watched {
     pub(crate) groups: Vec<u16>,
 }
 
-/// What the agent says to an inspector: a set of rules comes along.
+/// What the agent says to an inspector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TakeRules {
-    /// Its number.
-    pub(super) revision: u64,
+#[serde(rename_all = "snake_case")]
+pub(super) enum FromAgent {
+    /// A set of rules comes along.
+    Rules {
+        /// Its number.
+        revision: u64,
+    },
+    /// Who serves a connection, as the kernel has judged it.
+    Served { connection: Connection, identity: IdentityId, address: IpAddr },
 }
 
 impl Rules {

@@ -11,16 +11,22 @@ use nv_model::policy::IdentityId;
 use nv_model::port::Protocol;
 use nv_model::verdict::Verdict;
 use nv_policy::layer7::{Judgement, Layer7, Seen};
-use nv_policy::names;
+use nv_policy::names::{self, FIRST_NAMED};
+
+use super::Connection;
 
 /// Most connections of which it is remembered what they said; others are judged by their ends and application alone.
 const MAX_SESSIONS: usize = 16_384;
+/// How often it is asked who serves a connection. The first time, with a SYN, nobody does yet.
+const MAX_QUESTIONS: u8 = 8;
 /// Most hosts of one connection; with another one it is denied, as it could not be judged by it.
 const MAX_HOSTS: usize = 64;
 
 /// What rules say of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ruling {
+    /// It depends on who serves it, which is to be asked ([`Rulings::served`] takes the answer).
+    Asks,
     /// It depends on what it has yet to say.
     Waits,
     /// It may go on, whatever else it says, unless that is another application or host.
@@ -35,6 +41,10 @@ struct Said {
     software: Option<ApplicationId>,
     hosts: Vec<String>,
     ended: bool,
+    /// Who serves it, as the kernel has judged it, behind an address that may be a service's.
+    served: Option<(IdentityId, IpAddr)>,
+    /// How often that was asked.
+    questions: u8,
     /// What was judged of it, until it says something more.
     ruling: Option<Ruling>,
 }
@@ -44,6 +54,8 @@ struct Said {
 pub(super) struct Rulings {
     rules: Layer7,
     said: HashMap<SessionId, Said>,
+    /// Connections of which it is asked who serves them.
+    asked: HashMap<Connection, SessionId>,
     /// Connections that found no room.
     overflow: u64,
 }
@@ -56,7 +68,31 @@ impl Rulings {
             self.said.values_mut().for_each(|said| said.ruling = None);
         } else {
             self.said.clear();
+            self.asked.clear();
         }
+    }
+
+    /// Who serves a connection, for which it was asked.
+    pub(super) fn served(&mut self, connection: Connection, identity: IdentityId, address: IpAddr) {
+        let session = self.asked.remove(&connection);
+        if let Some(said) = session.and_then(|session| self.said.get_mut(&session)) {
+            (said.served, said.ruling) = (Some((identity, address)), None);
+        }
+    }
+
+    /// Nobody knows who serves a connection.
+    pub(super) fn ask_no_more(&mut self, session: SessionId) {
+        self.asked.retain(|_, asked| *asked != session);
+        if let Some(said) = self.said.get_mut(&session) {
+            (said.questions, said.ruling) = (MAX_QUESTIONS, None);
+        }
+    }
+
+    /// Whether a connection has said something that it is judged by.
+    pub(super) fn has_said(&self, session: SessionId) -> bool {
+        self.said.get(&session).is_some_and(|said| {
+            said.application.is_some() || said.software.is_some() || !said.hosts.is_empty()
+        })
     }
 
     /// Takes what a connection says.
@@ -81,7 +117,10 @@ impl Rulings {
                     said.ruling = None;
                 }
             }
-            Kind::Closed(_) => drop(self.said.remove(&event.session)),
+            Kind::Closed(summary) => {
+                self.asked.remove(&Connection::of(&summary.endpoints));
+                self.said.remove(&event.session);
+            }
             _ => {}
         }
     }
@@ -91,7 +130,9 @@ impl Rulings {
         if !self.rules.asks() {
             return Ruling::Passes;
         }
-        let mut none = Said { application: current.application, ended: settled, ..Said::default() };
+        let questions = MAX_QUESTIONS;
+        let mut none =
+            Said { application: current.application, ended: settled, questions, ..Said::default() };
         let full = self.said.len() >= MAX_SESSIONS && !self.said.contains_key(&current.session);
         let said = if full {
             self.overflow = self.overflow.saturating_add(1);
@@ -103,6 +144,11 @@ impl Rulings {
             (said.application, said.ended, said.ruling) = (current.application, settled, None);
         }
         let ruling = said.ruling.unwrap_or_else(|| rule(&self.rules, current, said));
+        if ruling == Ruling::Asks {
+            said.questions = said.questions.saturating_add(1);
+            self.asked.insert(Connection::of(&current.endpoints), current.session);
+            return ruling;
+        }
         said.ruling = Some(ruling);
         ruling
     }
@@ -124,16 +170,24 @@ impl Rulings {
 /// What the ends alone decide is the kernel's to judge, which knows who is behind them.
 fn rule(rules: &Layer7, current: &Current, said: &Said) -> Ruling {
     let ends = &current.endpoints;
-    let (client, server) = (rules.identity_of(ends.client.address), rules.identity_of(ends.server.address));
+    let client = rules.identity_of(ends.client.address);
+    let own = rules.identity_of(ends.server.address);
+    let unknown = [IdentityId::EXTERNAL, IdentityId::UNMANAGED].contains(&own);
+    let may_be_service = (unknown || own.0 >= FIRST_NAMED) && is_private(ends.server.address);
+    let server = match said.served {
+        Some((identity, address)) => rules.identity_now(identity, address),
+        None if !may_be_service => own,
+        None if said.questions < MAX_QUESTIONS => return Ruling::Asks,
+        // It is judged at the server's end.
+        None if unknown => return Ruling::Passes,
+        None => own,
+    };
     let protocol = match ends.transport {
         Transport::Tcp => Protocol::Tcp,
         Transport::Udp => Protocol::Udp,
         Transport::Icmp => Protocol::Icmp,
     };
-    let unknown = [IdentityId::EXTERNAL, IdentityId::UNMANAGED].contains(&server);
-    if (unknown && is_private(ends.server.address))
-        || !rules.needs(client, server, protocol, ends.server.port)
-    {
+    if !rules.needs(client, server, protocol, ends.server.port) {
         return Ruling::Passes;
     }
     if said.hosts.len() >= MAX_HOSTS {
@@ -158,8 +212,7 @@ fn rule(rules: &Layer7, current: &Current, said: &Said) -> Ruling {
     }
 }
 
-/// Whether an address may be that of a service within a cluster: who serves it only the kernel knows, so that such a
-/// connection is judged at the server's end.
+/// Whether an address may be that of a service within a cluster: who serves it only the kernel knows.
 fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -236,11 +289,41 @@ mod tests {
             (Mode::Monitor, pod, Some(REDIS), false, Ruling::Passes),
             (Mode::Protect, outside, Some(REDIS), false, Ruling::Denied),
             // It may be a service, and its server one that Redis is allowed with.
-            (Mode::Protect, service, Some(REDIS), false, Ruling::Passes),
+            (Mode::Protect, service, Some(REDIS), false, Ruling::Asks),
         ] {
             let ruling = rulings(mode).judge(&current(server, application), settled);
             assert_eq!(ruling, want, "{mode:?} {server:?} {application:?} settled={settled}");
         }
+    }
+
+    #[test]
+    fn behind_a_private_address_whoever_serves_the_connection_counts_and_nobody_when_nobody_knows() {
+        let (pod, outside) = (IdentityId(17), IdentityId::EXTERNAL);
+        let service = current([10, 96, 0, 1], Some(REDIS));
+        let connection = Connection::of(&service.endpoints);
+        let behind = |address: [u8; 4]| IpAddr::from(address);
+        for (identity, address, application, want) in [
+            (pod, behind([10, 0, 0, 2]), REDIS, Ruling::Denied),
+            (pod, behind([10, 0, 0, 2]), HTTP, Ruling::Passes),
+            (outside, behind([10, 96, 0, 1]), REDIS, Ruling::Denied),
+            // Nothing that a rule speaks of.
+            (IdentityId(18), behind([10, 0, 0, 3]), REDIS, Ruling::Passes),
+        ] {
+            let mut rulings = rulings(Mode::Protect);
+            let current = Current { application: Some(application), ..service };
+            assert_eq!(rulings.judge(&current, false), Ruling::Asks);
+            rulings.served(connection, identity, address);
+            assert_eq!(rulings.judge(&current, false), want, "{identity:?} {application:?}");
+        }
+        let mut rulings = rulings(Mode::Protect);
+        for _ in 0..MAX_QUESTIONS {
+            assert_eq!(rulings.judge(&service, false), Ruling::Asks);
+        }
+        assert_eq!(rulings.judge(&service, false), Ruling::Passes);
+        let mut rulings = self::rulings(Mode::Protect);
+        assert_eq!(rulings.judge(&service, false), Ruling::Asks);
+        rulings.ask_no_more(service.session);
+        assert_eq!(rulings.judge(&service, false), Ruling::Passes);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use nv_capture::queue::Fate;
 use nv_dpi::OverlapPolicy;
 use nv_dpi::content::Content;
 use nv_dpi::engine::Engine;
-use nv_dpi::event::{Event, Field, Kind, SessionId, Sink, Value};
+use nv_dpi::event::{Current, Event, Field, Kind, SessionId, Sink, Value};
 use nv_dpi::key::{Endpoints, Side};
 use nv_dpi::limits::Limits;
 use nv_dpi::threat::Threat;
@@ -25,7 +25,7 @@ use super::fold::Fold;
 use super::heed::Heed;
 use super::judge::{Findings, fate, is_flood, stops};
 use super::queues::Queues;
-use super::rules::TakeRules;
+use super::rules::FromAgent;
 use super::rulings::{Ruling, Rulings};
 use super::sensing::{Hit, Outcome, Sensing};
 use super::{Begin, Connection, Counts, Told};
@@ -50,6 +50,9 @@ const ALIVE: u64 = 500_000_000;
 const HEAR: u64 = 100_000_000;
 /// Added to the ids of rules of rule sets, so that repeats are counted apart from those of everything else.
 const RULE_SETS: u32 = 1_000_000;
+/// How long a packet that says something waits for the answer to who serves its connection: so many times so many
+/// nanoseconds.
+const SERVED: (u32, i64) = (5, 1_000_000);
 /// Most words that wait for room in the socket.
 const MAX_WAITING: usize = 8192;
 /// Most words in one packet of the socket, and about how many bytes they may come to.
@@ -164,12 +167,15 @@ impl Inspection<'_> {
     fn run(&mut self, mut frames: Frames, queues: &mut Queues, begun: u64) -> Result<(), InspectError> {
         let (mut count, mut told_at, mut heard_at) = (0_u64, begun.saturating_sub(ALIVE), begun);
         loop {
-            let Waited { word, mut came } = wait(&frames, queues)?;
+            let Waited { word, told, mut came } = wait(&frames, queues, self.mouth.socket)?;
             if word {
                 queues.hear()?;
             }
+            if told {
+                self.hear()?;
+            }
             // Those that wait go first.
-            came |= queues.read(|packet| self.judge(packet))?;
+            came |= queues.read(|queue, packet| self.judge(queue, packet))?;
             let read = frames.drain(|at, frame| {
                 if !queues.has(frame) {
                     self.look(at, Link::Ethernet, frame, false);
@@ -231,13 +237,13 @@ impl Inspection<'_> {
     }
 
     /// Judges a packet that waits.
-    fn judge(&mut self, packet: &[u8]) -> Fate {
+    fn judge(&mut self, queue: u32, packet: &[u8]) -> Fate {
         let now = nv_capture::wall_nanos();
         let mut findings = self.look(now, Link::Raw, packet, true);
         if let Some(current) = self.engine.current() {
             findings.transport = Some(current.endpoints.transport);
             let settled = self.engine.is_settled();
-            let ruling = match self.rulings.judge(&current, settled) {
+            let ruling = match self.rule(queue, &current, settled) {
                 // It was open before this inspector, and says no more what it is: that is no reason to end it.
                 Ruling::Denied if current.application.is_none() && self.engine.is_midstream() => {
                     Ruling::Passes
@@ -245,7 +251,7 @@ impl Inspection<'_> {
                 ruling => ruling,
             };
             let read = self.sensing.reads(&current.endpoints, current.application);
-            findings.settled = settled && !read && ruling != Ruling::Waits;
+            findings.settled = settled && !read && !matches!(ruling, Ruling::Waits | Ruling::Asks);
             let known = self.cut.contains(&current.session);
             findings.denied |= known || ruling == Ruling::Denied;
             if ruling == Ruling::Denied && !known {
@@ -258,13 +264,48 @@ impl Inspection<'_> {
         fate(findings)
     }
 
-    /// Takes rules that have come, and those that are ready.
+    /// What rules say of the present packet's connection. Who serves it is asked with its first packets, so that the answer
+    /// is there before it says something; what comes too early waits for it.
+    fn rule(&mut self, queue: u32, current: &Current, settled: bool) -> Ruling {
+        let ruling = self.rulings.judge(current, settled);
+        if ruling != Ruling::Asks {
+            return ruling;
+        }
+        self.mouth.say(Told::Asks { connection: Connection::of(&current.endpoints), queue });
+        if !settled && !self.rulings.has_said(current.session) {
+            return ruling;
+        }
+        let (times, tv_nsec) = SERVED;
+        for _ in 0..times {
+            let mut answer = [PollFd::from_borrowed_fd(self.mouth.socket, PollFlags::IN)];
+            let wait = Timespec { tv_sec: 0, tv_nsec };
+            // Whether the agent has ended is found where it is heard next.
+            if self.mouth.utter().is_err() || poll(&mut answer, Some(&wait)).is_err() || self.hear().is_err()
+            {
+                break;
+            }
+            let ruling = self.rulings.judge(current, settled);
+            if ruling != Ruling::Asks {
+                return ruling;
+            }
+        }
+        self.rulings.ask_no_more(current.session);
+        self.rulings.judge(current, settled)
+    }
+
+    /// Takes what the agent says, and rules that are ready.
     fn hear(&mut self) -> Result<(), ProtocolError> {
-        let came = match receive::<TakeRules>(self.mouth.socket) {
-            Ok((TakeRules { revision }, mut files)) => files.pop().map(|file| (revision, file)),
-            Err(ProtocolError::Socket(Errno::AGAIN)) => None,
+        let mut came = None;
+        match receive::<FromAgent>(self.mouth.socket) {
+            Ok((FromAgent::Rules { revision }, mut files)) => {
+                came = files.pop().map(|file| (revision, file));
+            }
+            Ok((FromAgent::Served { connection, identity, address }, _)) => {
+                self.rulings.served(connection, identity, address);
+            }
+            Err(ProtocolError::Socket(Errno::AGAIN)) => {}
             Err(error) => return Err(error),
-        };
+        }
         let refused = came.and_then(|(revision, file)| self.compiler.make(revision, file));
         for Made { revision, made } in refused.into_iter().chain(self.compiler.made()) {
             let refused = match made {
@@ -394,16 +435,19 @@ fn proof(link: Link, packet: &[u8]) -> (Vec<u8>, u32) {
 struct Waited {
     /// The keeper says something.
     word: bool,
+    /// The agent does.
+    told: bool,
     /// There are frames, or packets that wait.
     came: bool,
 }
 
-/// Waits for frames, packets that wait, and the keeper's words.
-fn wait(frames: &Frames, queues: &Queues) -> Result<Waited, InspectError> {
+/// Waits for frames, packets that wait, and what the keeper and the agent say.
+fn wait(frames: &Frames, queues: &Queues, agent: BorrowedFd<'_>) -> Result<Waited, InspectError> {
     let ready = frames.is_ready();
     let patience = if ready { Duration::ZERO } else { WAIT };
     let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
-    let mut ends = queues.poll();
+    let mut ends = vec![PollFd::from_borrowed_fd(agent, PollFlags::IN)];
+    ends.extend(queues.poll());
     ends.push(PollFd::new(frames, PollFlags::IN | PollFlags::ERR));
     match poll(&mut ends, Some(&timeout)) {
         Ok(_) | Err(Errno::INTR) => {}
@@ -413,8 +457,9 @@ fn wait(frames: &Frames, queues: &Queues) -> Result<Waited, InspectError> {
     if is(ends.last(), PollFlags::ERR) {
         return Err(InspectError::Frames(std::io::Error::other("the interface is gone")));
     }
-    let word = is(ends.first(), PollFlags::IN | PollFlags::HUP);
-    Ok(Waited { word, came: ready || ends.iter().skip(1).any(|end| !end.revents().is_empty()) })
+    let says = |end| is(end, PollFlags::IN | PollFlags::HUP);
+    let came = ready || ends.iter().skip(2).any(|end| !end.revents().is_empty());
+    Ok(Waited { told: says(ends.first()), word: says(ends.get(1)), came })
 }
 
 /// Says things to the agent without ever waiting for it.
