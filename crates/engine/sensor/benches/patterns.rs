@@ -3,7 +3,8 @@
 //! Two loads: HTTP answers of 64 KiB, made here, and, with `NV_CAPTURES=<folder of pcap files>`, real traffic, all
 //! Ethernet captures of the folder at once and several times over. Three sets: 13 patterns of DLP, these and 240 words,
 //! and, with `NV_RULES=<folder of the Core Rule Set>`, the set's expressions that compile, in turns for URL, header and
-//! body. The runs with and without take turns, so that other work on the machine meets both.
+//! body. The runs with and without take turns, so that other work on the machine meets both. `NV_ONLY=mixed` measures
+//! one load, `NV_ONLY="13 patterns"` one set.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -63,8 +64,14 @@ fn main() {
         Some(folder) => sets.push(("rule set", rule_set(&folder))),
         None => println!("rule set: not measured, NV_RULES names no folder of rules"),
     }
+    let only = std::env::var("NV_ONLY").unwrap_or_default();
+    if sets.iter().any(|(name, _)| *name == only) {
+        sets.retain(|(name, _)| *name == only);
+    }
     println!("load, set: CPU s without, CPU s with, ratio, MB/s with, matches");
-    measure("http64k", &bodies(64 * 1024, BYTES), &sets);
+    if only != "mixed" {
+        measure("http64k", &bodies(64 * 1024, BYTES), &sets);
+    }
     match std::env::var_os("NV_CAPTURES").map(PathBuf::from) {
         Some(folder) => measure("mixed", &mixed(&folder, BYTES), &sets),
         None => println!("mixed: not measured, NV_CAPTURES names no folder of captures"),

@@ -8,10 +8,9 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
-    /// Empties the set, for numbers below `count`.
-    pub(crate) fn reset(&mut self, count: usize) {
+    /// Empties the set. Most messages have nothing of a set of sensors, so that there is no room until something is added.
+    pub(crate) fn reset(&mut self) {
         self.words.clear();
-        self.words.resize(count.div_ceil(64), 0);
         self.fresh.clear();
     }
     pub(crate) fn has(&self, number: u16) -> bool {
@@ -19,8 +18,11 @@ impl Bits {
     }
     /// Adds a number.
     pub(crate) fn add(&mut self, number: u16) {
-        let bit = 1 << (number % 64);
-        if let Some(word) = self.words.get_mut(usize::from(number / 64))
+        let (bit, place) = (1 << (number % 64), usize::from(number / 64));
+        if place >= self.words.len() {
+            self.words.resize(place.saturating_add(1), 0);
+        }
+        if let Some(word) = self.words.get_mut(place)
             && *word & bit == 0
         {
             *word |= bit;

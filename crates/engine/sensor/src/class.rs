@@ -1,11 +1,11 @@
 //! Bytes of one class (digits and separators, the alphabet of base64), and the runs of them in a text.
 //!
-//! Most of a text has no long run. Blocks of 64 bytes are looked at all at once, with two ranges that hold the class and
+//! Most of a text has no long run. Blocks of 64 bytes are looked at all at once, with one range that holds the class and
 //! little else; only where that leaves a run, bytes are looked at one by one.
 
 use std::ops::Range;
 
-use wide::u8x16;
+use wide::i8x16;
 
 /// Bytes that are looked at together.
 const BLOCK: usize = 64;
@@ -14,8 +14,48 @@ const BLOCK: usize = 64;
 #[derive(Clone)]
 pub(crate) struct Class {
     bytes: Box<[bool; 256]>,
-    /// Two ranges that hold all of them: the first byte of each, and how many follow.
-    rough: [(u8, u8); 2],
+    rough: Rough,
+}
+
+/// A range of bytes that holds a class, so moved that its last byte is the largest signed one: then one comparison tells
+/// whether a byte is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rough {
+    /// Bits that are set before: 0x20 puts upper case and line breaks beside what else is in base64.
+    fold: i8,
+    shift: i8,
+    least: i8,
+}
+
+impl Rough {
+    /// The range behind the widest gap (seen as a circle) between the bytes of a class.
+    fn new(bytes: &[bool; 256], fold: u8) -> Self {
+        let members: Vec<u8> =
+            (0..=u8::MAX).zip(bytes).filter(|(_, is_in)| **is_in).map(|(byte, _)| byte | fold).collect();
+        let is_member = |byte: u8| members.contains(&byte);
+        let (mut gap, mut widest, mut last) = (0_u8, 0_u8, u8::MAX);
+        // Twice around, so that a gap over the end counts as one.
+        for byte in (0..=u8::MAX).chain(0..=u8::MAX) {
+            gap = if is_member(byte) { 0 } else { gap.saturating_add(1) };
+            if gap > widest {
+                (widest, last) = (gap, byte.wrapping_sub(gap));
+            }
+        }
+        let shift = 0x7F_u8.wrapping_sub(last);
+        // The range has as many bytes as the gap has not.
+        let least = 0x80_u8.wrapping_add(widest);
+        Self { fold: fold.cast_signed(), shift: shift.cast_signed(), least: least.cast_signed() }
+    }
+
+    fn has(self, byte: u8) -> bool {
+        (byte.cast_signed() | self.fold).wrapping_add(self.shift) >= self.least
+    }
+
+    /// How many bytes it holds. Blanks part words, so that a range with them has long runs.
+    fn cost(self, bytes: &[bool; 256]) -> usize {
+        let blank = self.has(b' ') && !bytes.get(usize::from(b' ')).is_some_and(|is_in| *is_in);
+        (0..=u8::MAX).filter(|byte| self.has(*byte)).count().saturating_add(if blank { 64 } else { 0 })
+    }
 }
 
 impl std::fmt::Debug for Class {
@@ -26,30 +66,9 @@ impl std::fmt::Debug for Class {
 
 impl Class {
     pub(crate) fn new(bytes: Box<[bool; 256]>) -> Self {
-        let mut ranges: Vec<(u8, u8)> = Vec::new();
-        for (byte, _) in (0..=u8::MAX).zip(bytes.iter()).filter(|(_, is_in)| **is_in) {
-            match ranges.last_mut() {
-                Some((_, last)) if last.checked_add(1) == Some(byte) => *last = byte,
-                _ => ranges.push((byte, byte)),
-            }
-        }
-        // The narrowest gap goes until two are left.
-        while ranges.len() > 2 {
-            let gap = |pair: &[(u8, u8)]| match pair {
-                [(_, last), (first, _)] => first.saturating_sub(*last),
-                _ => u8::MAX,
-            };
-            let Some((at, _)) = ranges.windows(2).enumerate().min_by_key(|(_, pair)| gap(pair)) else {
-                break;
-            };
-            let (_, last) = ranges.remove(at.saturating_add(1));
-            if let Some(range) = ranges.get_mut(at) {
-                range.1 = last;
-            }
-        }
-        let span = |(first, last): &(u8, u8)| (*first, last.saturating_sub(*first));
-        let first = ranges.first().map_or((0, 0), span);
-        Self { bytes, rough: [first, ranges.get(1).map_or(first, span)] }
+        let [plain, folded] = [0, 0x20].map(|fold| Rough::new(&bytes, fold));
+        let rough = if folded.cost(&bytes) < plain.cost(&bytes) { folded } else { plain };
+        Self { bytes, rough }
     }
 
     pub(crate) fn has(&self, byte: u8) -> bool {
@@ -69,11 +88,11 @@ impl Class {
     /// The first run of `need` bytes or more, 64 at most, that is not before `from`: all of it, as far as `text` goes.
     pub(crate) fn next_run(&self, text: &[u8], from: usize, need: usize) -> Option<Range<usize>> {
         let need = need.clamp(1, BLOCK);
-        // Where the next block begins, and how many bytes right before it are in the ranges.
+        // Where the next block begins, and how many bytes right before it are in the range.
         let (mut at, mut before) = (from, 0_usize);
-        // Each turn goes on by a block, or behind a run in the ranges.
+        // Each turn goes on by a block, or behind a run in the range.
         while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-            let bits = self.in_ranges(block);
+            let bits = self.in_range(block);
             let starts = starts_of_runs(bits, need);
             let leading = usize::try_from(bits.trailing_ones()).unwrap_or(0);
             let crosses = before > 0 && before.saturating_add(leading) >= need;
@@ -100,7 +119,7 @@ impl Class {
     }
 
     /// Looks at bytes one by one, from the last of a possible run to its first; with `leave`, up to the end of the run in
-    /// the ranges.
+    /// the range.
     fn exact(&self, text: &[u8], start: usize, need: usize, leave: bool) -> Look {
         let mut begin = start;
         // Each turn goes on by a byte at least.
@@ -111,29 +130,23 @@ impl Class {
                 return Look::Run(begin..behind.saturating_add(more));
             };
             begin = begin.saturating_add(stranger).saturating_add(1);
-            if leave && window.get(stranger).is_some_and(|byte| !self.is_in_ranges(*byte)) {
+            if leave && window.get(stranger).is_some_and(|byte| !self.rough.has(*byte)) {
                 return Look::Over(begin);
             }
         }
         Look::End
     }
 
-    fn is_in_ranges(&self, byte: u8) -> bool {
-        self.rough.iter().any(|(first, span)| byte.wrapping_sub(*first) <= *span)
-    }
-
-    /// Which bytes of a block are in the ranges; the first is the lowest bit.
-    fn in_ranges(&self, block: &[u8; BLOCK]) -> u64 {
-        let [a, b] = self.rough.map(|(first, span)| (u8x16::splat(first), u8x16::splat(span)));
+    /// Which bytes of a block are in the range; the first is the lowest bit.
+    fn in_range(&self, block: &[u8; BLOCK]) -> u64 {
+        let Rough { fold, shift, least } = self.rough;
+        let [fold, shift, least] = [fold, shift, least].map(i8x16::splat);
         let (vectors, _) = block.as_chunks::<16>();
-        vectors.iter().rev().fold(0, |bits, vector| {
-            let vector = u8x16::new(*vector);
-            let [in_a, in_b] = [a, b].map(|(first, span)| {
-                let distance = vector - first;
-                distance.min(span).simd_eq(distance)
-            });
-            (bits << 16) | u64::from((in_a | in_b).to_bitmask())
-        })
+        let outside = vectors.iter().rev().fold(0, |bits, vector| {
+            let vector = i8x16::new(vector.map(u8::cast_signed));
+            (bits << 16) | u64::from(least.simd_gt((vector | fold) + shift).to_bitmask())
+        });
+        !outside
     }
 }
 
@@ -149,8 +162,8 @@ enum Look {
 /// The bits from which on `need` bits are set.
 fn starts_of_runs(bits: u64, need: usize) -> u64 {
     let (mut starts, mut length) = (bits, 1_usize);
-    // Doubles what is known of the length.
-    while length < need && starts != 0 {
+    // Doubles what is known of the length: as many turns for every block, which a processor foresees.
+    while length < need {
         let step = length.min(need.saturating_sub(length));
         starts &= starts >> step;
         length = length.saturating_add(step);
@@ -170,6 +183,16 @@ mod tests {
             bytes[usize::from(*byte)] = true;
         }
         Class::new(bytes)
+    }
+
+    #[test]
+    fn the_range_of_a_class_holds_little_else() {
+        let digits = class(b"0123456789 -");
+        assert_eq!((0..=u8::MAX).filter(|byte| digits.rough.has(*byte)).count(), 26);
+        let base64 = class(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n");
+        assert!(!base64.rough.has(b' ') && !base64.rough.has(b'"'));
+        let all: Vec<u8> = (0..=u8::MAX).collect();
+        assert!(all.iter().all(|byte| class(&all).rough.has(*byte)));
     }
 
     proptest! {
@@ -195,12 +218,14 @@ mod tests {
         }
 
         #[test]
-        fn blocks_say_of_each_byte_whether_it_is_in_the_ranges(block in any::<[u8; BLOCK]>(), members in any::<[u8; 4]>()) {
+        fn blocks_say_of_each_byte_whether_it_is_in_the_range(block in any::<[u8; BLOCK]>(), members in any::<[u8; 4]>()) {
             let class = class(&members);
-            let bits = class.in_ranges(&block);
+            let bits = class.in_range(&block);
             for (at, byte) in block.iter().enumerate() {
-                prop_assert_eq!(bits >> at & 1 == 1, class.is_in_ranges(*byte), "{}", at);
-                prop_assert!(!class.has(*byte) || class.is_in_ranges(*byte));
+                prop_assert_eq!(bits >> at & 1 == 1, class.rough.has(*byte), "{}", at);
+            }
+            for byte in 0..=u8::MAX {
+                prop_assert!(!class.has(byte) || class.rough.has(byte), "{}", byte);
             }
         }
     }

@@ -144,24 +144,26 @@ pub(crate) fn compile(pattern: &Pattern) -> Result<Compiled, PatternError> {
     };
     let automaton = match gate {
         Gate::Needles(_) => {
-            Some(Arc::new(automaton(&[&hir], MAX_AUTOMATON_BYTES).ok_or(PatternError::TooLarge)?))
+            Some(Arc::new(automaton(&[&hir], MAX_AUTOMATON_BYTES, true).ok_or(PatternError::TooLarge)?))
         }
         Gate::Run(..) | Gate::None => {
             // Alone it must be small enough, too.
-            automaton(&[&hir], MAX_AUTOMATON_BYTES).ok_or(PatternError::TooLarge)?;
+            automaton(&[&hir], MAX_AUTOMATON_BYTES, false).ok_or(PatternError::TooLarge)?;
             None
         }
     };
     Ok(Compiled { hir, gate, automaton, check: pattern.check, longest })
 }
 
-/// One automaton for expressions, that tells all that match; `None` where it would be larger than `limit` bytes.
-pub(crate) fn automaton(expressions: &[&Hir], limit: usize) -> Option<dense::DFA<Vec<u32>>> {
+/// One automaton for expressions, that tells all that match, and with `starts` when no match has begun; `None` where it would
+/// be larger than `limit` bytes.
+pub(crate) fn automaton(expressions: &[&Hir], limit: usize, starts: bool) -> Option<dense::DFA<Vec<u32>>> {
     let config = thompson::Config::new().utf8(false).nfa_size_limit(Some(MAX_NFA_BYTES.max(limit)));
     let nfa = thompson::Compiler::new().configure(config).build_many_from_hir(expressions).ok()?;
     let config = dense::Config::new()
         .match_kind(MatchKind::All)
         .start_kind(StartKind::Unanchored)
+        .specialize_start_states(starts)
         .dfa_size_limit(Some(limit))
         .determinize_size_limit(Some(limit.saturating_mul(4)));
     dense::Builder::new().configure(config).build_from_nfa(&nfa).ok()

@@ -185,8 +185,9 @@ impl Matcher {
             return None;
         };
         self.counters.messages = self.counters.messages.saturating_add(1);
-        let set = Arc::clone(&self.set);
-        self.get(index)?.begin(session, side, transaction, head, &set);
+        let Self { messages, set, .. } = self;
+        let message = usize::try_from(index).ok().and_then(|index| messages.get_mut(index))?;
+        message.begin(session, side, transaction, head, set);
         self.sessions.insert(session, index);
         self.last = index;
         Some(index)

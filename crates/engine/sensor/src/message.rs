@@ -123,8 +123,8 @@ impl Message {
         if !Arc::ptr_eq(&self.set, set) {
             self.set = Arc::clone(set);
         }
-        self.matched.reset(self.set.patterns());
-        self.told.reset(self.set.rules());
+        self.matched.reset();
+        self.told.reset();
         (self.seen, self.hole) = (0, false);
     }
 

@@ -55,6 +55,58 @@ impl Needles {
     }
 }
 
+/// What the beginnings of needles end with, so that a text that ends with none of them need not be looked at again
+/// together with what follows.
+#[derive(Clone)]
+pub(crate) struct Openings {
+    /// Of each byte, which bytes may stand before it, by their low five bits (in either case the same).
+    before: Box<[u32; 256]>,
+}
+
+impl std::fmt::Debug for Openings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Openings").finish_non_exhaustive()
+    }
+}
+
+impl Default for Openings {
+    fn default() -> Self {
+        Self { before: Box::new([0; 256]) }
+    }
+}
+
+impl Openings {
+    /// Adds the beginnings of a needle in lower case.
+    pub(crate) fn add(&mut self, needle: &[u8]) {
+        let mut add = |last: u8, before: u32| {
+            for byte in [last, last.to_ascii_uppercase()] {
+                if let Some(place) = self.before.get_mut(usize::from(byte)) {
+                    *place |= before;
+                }
+            }
+        };
+        if let Some(first) = needle.first() {
+            add(*first, u32::MAX);
+        }
+        let (beginning, _) = needle.split_at(needle.len().saturating_sub(1));
+        for pair in beginning.windows(2) {
+            if let [before, last] = pair {
+                add(*last, 1 << (before & 31));
+            }
+        }
+    }
+
+    /// Whether a text may end with the beginning of a needle.
+    pub(crate) fn may_end(&self, text: &[u8]) -> bool {
+        let before = |byte: &u8| self.before.get(usize::from(*byte)).copied().unwrap_or(0);
+        match text {
+            [.., one, last] => before(last) & (1 << (one & 31)) != 0,
+            [last] => before(last) != 0,
+            [] => false,
+        }
+    }
+}
+
 /// How seldom a piece of a needle is met in text, roughly.
 fn rarity(piece: &[u8]) -> usize {
     let sum: usize = piece
@@ -102,6 +154,28 @@ mod tests {
                 prop_assert_eq!(&got, &want, "{:?}", table);
             }
         }
+    }
+
+    #[test]
+    fn a_text_may_go_on_as_a_needle_where_it_ends_with_the_beginning_of_one() {
+        let mut openings = Openings::default();
+        openings.add(b"secret");
+        openings.add(b"-----begin");
+        for (text, want) in [
+            (&b"a SEC"[..], true),
+            (b"the secre", true),
+            (b"the secret", false),
+            (b"xs", true),
+            (b"s", true),
+            (b"e", true),
+            (b"xe", false),
+            (b"--", true),
+            (b"x", false),
+            (b"", false),
+        ] {
+            assert_eq!(openings.may_end(text), want, "{text:?}");
+        }
+        assert!(!Openings::default().may_end(b"ab"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::class::Class;
 use crate::compile::{
     Automaton, Compiled, Gate, MAX_ALWAYS_BYTES, MAX_LOOKBACK_BYTES, MAX_MATCH_BYTES, PatternError, automaton,
 };
-use crate::needles::Needles;
+use crate::needles::{Needles, Openings};
 
 /// Lengths from which on needles have a table of their own, where they are many: the longer, the fewer places are looked at.
 const LONGER: [usize; 2] = [5, 7];
@@ -27,6 +27,8 @@ pub(crate) struct Program {
     pub(crate) patterns: Vec<Local>,
     /// Needles of three bytes or more.
     pub(crate) tables: Vec<Table>,
+    /// How needles of `tables` begin.
+    pub(crate) openings: Openings,
     /// Needles of two bytes, none of them a letter or digit.
     pub(crate) pairs: Vec<(Finder<'static>, Vec<Use>)>,
     pub(crate) runs: Option<Runs>,
@@ -107,6 +109,7 @@ impl Program {
             needles.into_iter().partition(|(needle, _)| needle.len() == 2);
         program.pairs =
             pairs.into_iter().map(|(needle, uses)| (Finder::new(needle).into_owned(), uses)).collect();
+        longer.iter().for_each(|(needle, _)| program.openings.add(needle));
         program.tables = tables(longer);
         let number = |local: &u16| compiled.get(usize::from(*local)).map_or(0, |(number, _)| *number);
         let refused = |local: &u16| (number(local), PatternError::Everywhere);
@@ -173,7 +176,7 @@ fn tables(needles: Vec<(&[u8], Vec<Use>)>) -> Vec<Table> {
 /// One automaton for patterns; `None` where it would be larger than `limit` bytes.
 fn many(all: &[(u16, &Compiled)], limit: usize) -> Option<Many> {
     let expressions: Vec<_> = all.iter().map(|(_, one)| &one.hir).collect();
-    let automaton = automaton(&expressions, limit)?;
+    let automaton = automaton(&expressions, limit, false)?;
     let checked = all.iter().any(|(_, one)| one.check.is_some());
     Some(Many { automaton, patterns: all.iter().map(|(local, _)| *local).collect(), checked })
 }

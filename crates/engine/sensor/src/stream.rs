@@ -16,10 +16,8 @@ use crate::text::Text;
 
 /// Patterns of one stream whose automata run at once.
 const MAX_ACTIVE: usize = 128;
-/// Bytes of a piece at which a needle may end that began before it.
+/// Bytes on each side of a cut that a needle over it may have.
 const EDGE: usize = MAX_NEEDLE_BYTES - 1;
-/// Bytes of a piece that are looked at together with what was before it.
-const HEAD: usize = 64;
 
 /// Where a stream is.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +47,8 @@ struct Active {
     state: StateID,
     /// Its next byte.
     next: u64,
+    /// Behind the last needle that was found.
+    needle: u64,
     /// Where it stops.
     until: u64,
 }
@@ -107,8 +107,8 @@ impl Program {
         if !state.active.is_empty() {
             let end = text.end();
             state.active.retain_mut(|active| {
-                self.feed(active, &text, matched);
-                active.until > end && active.next == end
+                let runs = self.feed(active, &text, end, matched);
+                runs && active.until > end && active.next == end
             });
         }
         if let Some(runs) = &self.runs {
@@ -159,27 +159,29 @@ impl Program {
                 }
             }
         };
-        // What may have begun before the piece is looked at together with the beginning of the piece.
-        let old = text.tail.get(text.tail.len().saturating_sub(EDGE)..).unwrap_or_default();
-        let (mut beginning, mut from) = (text.data, 0);
-        let mut rest: Option<(&[u8], u64)> = None;
-        if !old.is_empty() {
-            let head = text.data.get(..HEAD).unwrap_or(text.data);
+        let start = text.offset;
+        for (table, uses) in &self.tables {
+            table.find(text.data, 0, &mut |index, end| {
+                add(
+                    start.saturating_add(end as u64),
+                    uses.get(usize::from(index)).map_or(&[][..], Vec::as_slice),
+                );
+            });
+        }
+        // A needle that began before the piece lies within a few bytes of the cut; most pieces end with the beginning of none.
+        if self.openings.may_end(text.tail) {
+            let old = text.tail.get(text.tail.len().saturating_sub(EDGE)..).unwrap_or_default();
             edge.clear();
             edge.extend_from_slice(old);
-            edge.extend_from_slice(head);
-            (beginning, from) = (edge, old.len());
-            if text.data.len() > HEAD {
-                let start = text.offset.saturating_add((HEAD - EDGE) as u64);
-                rest = text.data.get(HEAD - EDGE..).map(|data| (data, start));
-            }
-        }
-        let start = text.offset.saturating_sub(from as u64);
-        for (table, uses) in &self.tables {
-            let of = |index: u16| uses.get(usize::from(index)).map_or(&[][..], Vec::as_slice);
-            table.find(beginning, from, &mut |index, end| add(start.saturating_add(end as u64), of(index)));
-            if let Some((rest, start)) = rest {
-                table.find(rest, EDGE, &mut |index, end| add(start.saturating_add(end as u64), of(index)));
+            edge.extend_from_slice(text.data.get(..EDGE).unwrap_or(text.data));
+            let start = text.offset.saturating_sub(old.len() as u64);
+            for (table, uses) in &self.tables {
+                table.find(edge, old.len(), &mut |index, end| {
+                    add(
+                        start.saturating_add(end as u64),
+                        uses.get(usize::from(index)).map_or(&[][..], Vec::as_slice),
+                    );
+                });
             }
         }
         for (finder, uses) in &self.pairs {
@@ -212,41 +214,48 @@ impl Program {
         let until = end.saturating_add(local.reach);
         let from = end.saturating_sub(u64::from(this.back)).max(text.start());
         let look_behind = from.checked_sub(1).and_then(|before| text.byte(before));
-        let fresh = |state| Active { pattern: this.pattern, state, next: from, until };
+        let fresh = |state| Active { pattern: this.pattern, state, next: from, needle: end, until };
         let full = active.len() >= MAX_ACTIVE;
         match active.iter_mut().find(|other| other.pattern == this.pattern) {
-            Some(running) if running.until >= end => running.until = running.until.max(until),
             Some(running) => {
-                self.feed(running, text, matched);
-                *running = fresh(begin(automaton, look_behind));
+                // What was before goes on where a match has begun and may still end.
+                let before = if running.until >= end { from } else { running.until };
+                if self.feed(running, text, before, matched) && running.until >= end {
+                    (running.needle, running.until) = (running.needle.max(end), running.until.max(until));
+                } else {
+                    *running = fresh(begin(automaton, look_behind));
+                }
             }
             None if !full => active.push(fresh(begin(automaton, look_behind))),
             None => *dropped = dropped.saturating_add(1),
         }
     }
 
-    /// Runs a pattern's automaton over what it has not seen of the piece. One that has nothing left to do gets behind.
-    fn feed(&self, active: &mut Active, text: &Text<'_>, matched: &mut Bits) {
-        let Some(local) = self.patterns.get(usize::from(active.pattern)) else { return };
-        let Some(automaton) = &local.automaton else { return };
+    /// Runs a pattern's automaton over what it has not seen of the piece, up to `to`. False when it has nothing left to do: its
+    /// pattern has matched, or behind its last needle no match has begun, so that the next one has a needle of its own.
+    fn feed(&self, active: &mut Active, text: &Text<'_>, to: u64, matched: &mut Bits) -> bool {
+        let Some(local) = self.patterns.get(usize::from(active.pattern)) else { return false };
+        let Some(automaton) = &local.automaton else { return false };
         if matched.has(local.number) {
-            active.next = 0;
-            return;
+            return false;
         }
-        let (old, new) = text.slices(active.next, active.until);
+        let (old, new) = text.slices(active.next, active.until.min(to));
         let mut at = active.state;
         for (position, byte) in (active.next..).zip(old.iter().chain(new)) {
             at = automaton.next_state(at, *byte);
-            if automaton.is_special_state(at)
-                && automaton.is_match_state(at)
-                && self.matched(active.pattern, position, text, matched)
-            {
-                active.next = 0;
-                return;
+            if automaton.is_special_state(at) {
+                if automaton.is_match_state(at) {
+                    if self.matched(active.pattern, position, text, matched) {
+                        return false;
+                    }
+                } else if position >= active.needle && automaton.is_start_state(at) {
+                    return false;
+                }
             }
         }
         active.next = active.next.saturating_add(old.len() as u64).saturating_add(new.len() as u64);
         active.state = at;
+        true
     }
 
     /// Looks for runs of few bytes, and runs their automaton over those that are long enough.
