@@ -9,6 +9,8 @@ use super::{Place, rarity};
 const HASH_BITS: u32 = 15;
 /// Bytes of the table.
 const TABLE: usize = 1 << HASH_BITS;
+/// Bits of a hash by which a piece is looked for among the pieces.
+const BUCKET_BITS: u32 = 10;
 /// Places between two looks, at most.
 const MAX_STRIDE: usize = 8;
 /// Looks before it is asked whether one of them found something.
@@ -24,8 +26,10 @@ pub(super) struct Grams {
     stride: usize,
     /// 1 where the hash is a piece's.
     table: Box<[u8; TABLE]>,
-    /// The pieces, sorted, and where they come from.
+    /// The pieces in the order of their hashes, and where they come from.
     pieces: Vec<(u32, Place)>,
+    /// Where in `pieces` those begin whose hash begins so.
+    buckets: Box<[u32]>,
 }
 
 impl std::fmt::Debug for Grams {
@@ -40,6 +44,11 @@ impl std::fmt::Debug for Grams {
 /// A piece's place in the table.
 fn hash(piece: u32) -> usize {
     usize::try_from(piece.wrapping_mul(0x9E37_79B1) >> (u32::BITS - HASH_BITS)).unwrap_or(0)
+}
+
+/// The part of the pieces where one with this hash lies.
+fn bucket(hash: usize) -> usize {
+    hash >> (HASH_BITS - BUCKET_BITS)
 }
 
 /// The piece that begins with `text`.
@@ -69,14 +78,17 @@ impl Grams {
                 pieces.push((piece, (index, u8::try_from(before).ok()?)));
             }
         }
-        pieces.sort_unstable();
+        pieces.sort_unstable_by_key(|(piece, place)| (hash(*piece), *piece, *place));
+        let behind = |part: usize| pieces.partition_point(|(piece, _)| bucket(hash(*piece)) < part);
+        let buckets =
+            (0..=1 << BUCKET_BITS).map(|part| u32::try_from(behind(part)).unwrap_or(u32::MAX)).collect();
         let mut table: Box<[u8; TABLE]> = vec![0; TABLE].into_boxed_slice().try_into().ok()?;
         for (piece, _) in &pieces {
             if let Some(place) = table.get_mut(hash(*piece)) {
                 *place = 1;
             }
         }
-        Some(Self { mask, stride, table, pieces })
+        Some(Self { mask, stride, table, pieces, buckets })
     }
 
     pub(super) fn find(&self, data: &[u8], verify: &mut impl FnMut(usize, Place)) {
@@ -129,11 +141,12 @@ impl Grams {
         if self.may_be(piece) == 0 {
             return;
         }
-        let first = self.pieces.partition_point(|(other, _)| *other < piece);
-        for (other, place) in self.pieces.get(first..).unwrap_or_default() {
-            if *other != piece {
-                return;
-            }
+        let part = bucket(hash(piece));
+        let place = |part: usize| {
+            self.buckets.get(part).and_then(|at| usize::try_from(*at).ok()).unwrap_or(self.pieces.len())
+        };
+        let same = self.pieces.get(place(part)..place(part.saturating_add(1))).unwrap_or_default();
+        for (_, place) in same.iter().filter(|(other, _)| *other == piece) {
             verify(at, *place);
         }
     }
