@@ -20,7 +20,8 @@ use crate::attack::MAX_FIELD_BYTES;
 use crate::content::{self, Part};
 use crate::event::Field;
 use crate::key::Side;
-use crate::protocol::{BodyAtHand, Context, Protocol, Step, read};
+use crate::limits::MAX_PROBE_BYTES;
+use crate::protocol::{BodyAtHand, Context, Probe, Protocol, Step, read};
 use crate::threat::Threat;
 use parse::{ChunkSize, Coding, Length, Start};
 use request::Body;
@@ -86,6 +87,8 @@ pub(crate) struct Http {
     /// Bit n: the waiting request whose number is n modulo [`MAX_WAITING`] was a HEAD, and was a CONNECT.
     heads: u64,
     connects: u64,
+    /// A proxy has opened a tunnel, and nothing of what goes through it was seen yet.
+    tunnel: bool,
     /// The request was one of HTTP/0.9: the answer is a body and nothing else.
     oldest: bool,
     /// Bodies that the directions are in.
@@ -190,6 +193,16 @@ impl Http {
             return Step::Done;
         }
         let place = self.direction(side).place;
+        if place == Place::Start && self.tunnel {
+            // TLS as a rule, or HTTP again; anything else is told as lost.
+            match probe(side, input.get(..MAX_PROBE_BYTES).unwrap_or(input)) {
+                Probe::Yes => self.tunnel = false,
+                Probe::Maybe if input.len() < MAX_PROBE_BYTES => {
+                    return Step::More(input.len().saturating_add(1));
+                }
+                Probe::Maybe | Probe::No => return Step::Become(0, Protocol::Tls),
+            }
+        }
         if place == Place::Start && input.first() == Some(&b'$') {
             return parse::interleaved(input);
         }
@@ -378,8 +391,9 @@ impl Http {
             };
         }
         if side == Side::Server && self.connects & bit != 0 && (200..300).contains(&status) {
-            // What goes through a proxy's tunnel is TLS as a rule; anything else is told as lost.
-            return Step::Become(taken, Protocol::Tls);
+            self.tunnel = true;
+            self.end_of_message(context);
+            return Step::Took(taken);
         }
         if interim(status) {
             self.direction(side).place = Place::Start;

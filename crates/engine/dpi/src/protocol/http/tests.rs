@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::parse::{ChunkSize, Coding, Length, chunk_size, coding, content_length};
 use crate::event::Field;
-use crate::key::Side::{Client, Server};
+use crate::key::Side::{self, Client, Server};
 use crate::protocol::{Probe, http};
 use crate::tests::conversation::{flight, talk};
 use crate::threat::Threat;
@@ -192,6 +192,31 @@ fn a_tunnel_through_a_proxy_names_the_server_behind_it() {
     let (_, port, flights) = super::samples().swap_remove(5);
     let told = talk(port, &flights);
     assert_eq!((told.values(Field::Sni), told.values(Field::Status)), (vec!["db.example"], vec!["200"]));
+}
+
+#[test]
+fn plain_http_through_a_proxys_tunnel_is_read_and_anything_else_is_told_as_lost() {
+    let through = |inside: [(Side, &[u8]); 2]| {
+        let open: [(Side, &[u8]); 2] = [
+            (Client, &b"CONNECT web.example:80 HTTP/1.1\r\nHost: web.example:80\r\n\r\n"[..]),
+            (Server, &b"HTTP/1.1 200 Connection established\r\n\r\n"[..]),
+        ];
+        let flights: Vec<_> =
+            open.into_iter().chain(inside).map(|(side, bytes)| (side, bytes.to_vec())).collect();
+        talk(3128, &flights)
+    };
+    let told = through([
+        (Client, &b"GET /secret HTTP/1.1\r\nHost: web.example\r\n\r\n"[..]),
+        (Server, &b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"[..]),
+    ]);
+    assert_eq!(told.values(Field::Uri), ["web.example:80", "/secret"]);
+    assert_eq!(told.values(Field::Status), ["200", "404"]);
+    assert_eq!(told.lost, 0);
+    let told = through([
+        (Client, &b"\x00\x01\x02\x03 something else"[..]),
+        (Server, &b"\x05\x06\x07\x08 as well"[..]),
+    ]);
+    assert_eq!((told.values(Field::Status), told.lost > 0), (vec!["200"], true));
 }
 
 #[test]
