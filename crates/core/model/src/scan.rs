@@ -107,6 +107,8 @@ pub enum ScanSubject {
         /// Digest of the image's configuration, without `sha256:`.
         image: String,
     },
+    /// What orchestrates the containers: the components of Kubernetes.
+    Platform,
     /// An image that somebody asked for by its place, for instance a build.
     Repository {
         /// Address of the registry.
@@ -125,6 +127,7 @@ impl fmt::Display for ScanSubject {
             Self::Node(id) => write!(f, "node {id}"),
             Self::RunningImage(id) => write!(f, "image {id}"),
             Self::RegistryImage { registry, image } => write!(f, "image {image} of registry {registry}"),
+            Self::Platform => f.write_str("the platform"),
             Self::Repository { registry, repository, reference } => {
                 write!(f, "{registry}/{repository}:{reference}")
             }
@@ -271,6 +274,34 @@ pub struct ScanFailure {
     pub message: String,
     /// Whether trying again may help: a network that failed, and not an image that is none.
     pub retry: bool,
+}
+
+/// What a scanner keeps of layers, so that none is pulled twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerCacheFacts {
+    /// How many records.
+    pub count: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// Layers that were found in it, since the scanner's start.
+    pub hits: u64,
+    /// Layers that were not.
+    pub misses: u64,
+    /// The records, where they were asked for.
+    pub records: Vec<LayerCacheRecord>,
+}
+
+/// What is kept of one layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerCacheRecord {
+    /// The layer's digest.
+    pub layer: String,
+    /// Bytes of the record.
+    pub bytes: u64,
+    /// How often it was used, since the scanner's start.
+    pub references: u32,
+    /// When it was made or last used.
+    pub last_used: Timestamp,
 }
 
 /// A vulnerability database, as whoever has it says.

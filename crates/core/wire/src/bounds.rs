@@ -72,3 +72,5 @@ pub const MAX_PIECE_BYTES: usize = 1024 * 1024;
 pub const MAX_REPORT_BYTES: usize = 256 * 1024 * 1024;
 /// Bytes of a vulnerability database's file.
 pub const MAX_DATABASE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Most records of layers in one answer.
+pub const MAX_CACHE_RECORDS: usize = 16_384;

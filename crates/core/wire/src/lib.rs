@@ -26,7 +26,9 @@ pub use error::{Problem, WireError};
 pub use hello::{Greeting, JoinRequest};
 pub use observation::batch;
 pub use question::{answered, asked};
-pub use scan::{DatabaseChange, ScanTask, ScanWork, ScannerGreeting, ScannerJoin, failed_scan, scan_failed};
+pub use scan::{
+    DatabaseChange, ScanTask, ScanWork, ScannerGreeting, ScannerJoin, failed_scan, layer_cache, scan_failed,
+};
 pub use vitals::heartbeat;
 
 /// Enforcer and controller.

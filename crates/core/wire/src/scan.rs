@@ -3,16 +3,20 @@
 use std::fmt;
 
 use nv_model::name::ScannerId;
-use nv_model::scan::{BlobId, DatabaseInfo, RegistryAccess, RegistryImage, ScanFailure, ScanTaskId};
+use nv_model::scan::{
+    BlobId, DatabaseInfo, LayerCacheFacts, LayerCacheRecord, RegistryAccess, RegistryImage, ScanFailure,
+    ScanTaskId,
+};
+use nv_model::time::Timestamp;
 
 use nv_model::signature::{MAX_PEM_BYTES, MAX_ROOTS, MAX_VERIFIERS, RootOfTrust, Verifier, VerifierType};
 
 use crate::bounds::{
-    MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, MAX_CHANGED_PACKAGES, MAX_CREDITS, MAX_TEXT_BYTES,
-    MAX_TOKEN_BYTES, MAX_WORD_BYTES,
+    MAX_CACHE_RECORDS, MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, MAX_CHANGED_PACKAGES, MAX_CREDITS,
+    MAX_TEXT_BYTES, MAX_TOKEN_BYTES, MAX_WORD_BYTES,
 };
 use crate::error::WireError;
-use crate::read::{Read, clip, length, parse, required, text, time};
+use crate::read::{Read, clip, length, list, parse, required, text, time};
 use crate::scanner::v1 as proto;
 
 /// A scanner's request to join, checked. The token is a secret: it is not in the `Debug` form.
@@ -323,5 +327,49 @@ impl From<DatabaseChange> for proto::DatabaseInUse {
             all: changed.is_none(),
             changed: changed.unwrap_or_default(),
         }
+    }
+}
+
+impl TryFrom<proto::LayerRecord> for LayerCacheRecord {
+    type Error = WireError;
+    fn try_from(raw: proto::LayerRecord) -> Read<Self> {
+        Ok(Self {
+            layer: text("cache.layer", raw.layer, MAX_WORD_BYTES)?,
+            bytes: raw.bytes,
+            references: raw.references,
+            last_used: Timestamp::from_nanos(raw.last_used),
+        })
+    }
+}
+
+impl TryFrom<proto::LayerCache> for LayerCacheFacts {
+    type Error = WireError;
+    fn try_from(raw: proto::LayerCache) -> Read<Self> {
+        Ok(Self {
+            count: raw.count,
+            bytes: raw.bytes,
+            hits: raw.hits,
+            misses: raw.misses,
+            records: list("cache.records", raw.records, MAX_CACHE_RECORDS)?,
+        })
+    }
+}
+
+/// What a scanner answers to the question `id`.
+#[must_use]
+pub fn layer_cache(id: u64, model: LayerCacheFacts) -> proto::LayerCache {
+    let record = |model: LayerCacheRecord| proto::LayerRecord {
+        layer: model.layer,
+        bytes: model.bytes,
+        references: model.references,
+        last_used: model.last_used.nanos(),
+    };
+    proto::LayerCache {
+        id,
+        count: model.count,
+        bytes: model.bytes,
+        hits: model.hits,
+        misses: model.misses,
+        records: model.records.into_iter().map(record).collect(),
     }
 }

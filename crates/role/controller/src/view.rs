@@ -41,7 +41,7 @@ pub struct NodePolicyState {
     pub waiting_since: Timestamp,
 }
 
-use crate::scan::{ScanStatus, SharedScans, subject_of};
+use crate::scan::{KeptReport, ScanStatus, SharedScans, Tally, subject_of};
 
 /// What was lost on the way, as totals since the enforcer's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +116,12 @@ impl View {
     #[must_use]
     pub fn scan(&self, subject: &ScanSubject) -> ScanStatus {
         self.scans.status(subject)
+    }
+    /// What a report counts for something of `image` in the namespace `domain`, both empty where it is in none: what is
+    /// accepted there is left out.
+    #[must_use]
+    pub fn tally(&self, report: &KeptReport, image: &str, domain: &str) -> Tally {
+        self.scans.tally(report, image, domain)
     }
     /// A workload that is there, or was until some minutes ago.
     #[must_use]

@@ -1,8 +1,17 @@
 //! What layers hold, kept by their digests, so that a layer is read once however many images have it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use nv_model::scan::{LayerCacheFacts, LayerCacheRecord};
+use nv_model::time::Timestamp;
+use nv_wire::bounds::MAX_CACHE_RECORDS;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
 use crate::image::LayerRecord;
 
@@ -10,12 +19,16 @@ use crate::image::LayerRecord;
 const FORMAT: u32 = 4;
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 256 * 1024 * 1024;
-/// Most bytes of all records; the oldest make room.
+/// Most bytes of all records; those that were not used for longest make room.
 const MAX_BYTES: u64 = 1_000_000_000;
 
 /// A folder of records.
 pub struct LayerCache {
     folder: PathBuf,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    /// How often each record was used, by its file's name; as many as there are records.
+    references: Mutex<HashMap<String, u32>>,
 }
 
 impl LayerCache {
@@ -26,7 +39,8 @@ impl LayerCache {
     pub fn open(folder: &Path) -> io::Result<Self> {
         let folder = folder.join(format!("layers-{FORMAT}"));
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder })
+        let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { folder, hits, misses, references: Mutex::default() })
     }
 
     /// A record without secrets is another one than that of a layer in which they were looked for.
@@ -39,11 +53,55 @@ impl LayerCache {
 
     /// What the layer of this digest holds; none where it is not known, or its record is damaged.
     pub(crate) fn get(&self, digest: &str, searched: bool) -> Option<LayerRecord> {
-        let path = self.place(digest, searched)?;
-        if fs::metadata(&path).ok()?.len() > MAX_RECORD {
+        let found = self.place(digest, searched).and_then(|path| Some((read(&path)?, path)));
+        let Some((record, path)) = found else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
             return None;
+        };
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        // What was used last makes room last.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        if let Err(error) = utimensat(CWD, &path, &times, AtFlags::empty()) {
+            tracing::debug!(%error, path = %path.display(), "a record keeps its age");
         }
-        serde_json::from_slice(&fs::read(&path).ok()?).ok()
+        if let Some(name) = path.file_name() {
+            let mut references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = references.entry(name.to_string_lossy().into_owned()).or_default();
+            *count = count.saturating_add(1);
+        }
+        Some(record)
+    }
+
+    /// What it holds; with `records` each of them, at most [`MAX_CACHE_RECORDS`].
+    pub(crate) fn facts(&self, records: bool) -> io::Result<LayerCacheFacts> {
+        let mut facts = LayerCacheFacts {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            ..LayerCacheFacts::default()
+        };
+        let references = self.references.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(digits) = name.strip_suffix(".json").and_then(|name| name.split('.').next()) else {
+                continue;
+            };
+            // Another scan may have made room meanwhile.
+            let Ok(stat) = entry.metadata() else { continue };
+            facts.count += 1;
+            facts.bytes = facts.bytes.saturating_add(stat.len());
+            if records && facts.records.len() < MAX_CACHE_RECORDS {
+                facts.records.push(LayerCacheRecord {
+                    layer: format!("sha256:{digits}"),
+                    bytes: stat.len(),
+                    references: references.get(&name).copied().unwrap_or(0),
+                    last_used: Timestamp::from_seconds(stat.mtime()),
+                });
+            }
+        }
+        facts.records.sort_by(|one, other| one.layer.cmp(&other.layer));
+        Ok(facts)
     }
 
     /// Keeps a record: written beside and renamed, so that no half of one is ever read.
@@ -69,9 +127,20 @@ impl LayerCache {
             if total <= MAX_BYTES {
                 break;
             }
-            fs::remove_file(path)?;
+            fs::remove_file(&path)?;
+            if let Some(name) = path.file_name() {
+                let mut references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
+                references.remove(&*name.to_string_lossy());
+            }
             total = total.saturating_sub(bytes);
         }
         Ok(())
     }
+}
+
+fn read(path: &Path) -> Option<LayerRecord> {
+    if fs::metadata(path).ok()?.len() > MAX_RECORD {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

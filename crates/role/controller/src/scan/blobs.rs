@@ -27,6 +27,12 @@ pub enum BlobError {
         /// How many are.
         most: u64,
     },
+    /// It cannot be written.
+    #[error("it cannot be written as JSON: {0}")]
+    Json(String),
+    /// The controller ends.
+    #[error("the controller is stopping")]
+    Stopping,
 }
 
 /// A folder of blobs.

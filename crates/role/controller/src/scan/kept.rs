@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// How long a report is kept that no scan renews.
 const MAX_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Longest line that is read.
-const MAX_LINE: u64 = 4 * 1024 * 1024;
+const MAX_LINE: u64 = 8 * 1024 * 1024;
 
 /// A report that is kept, without its lists.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct KeptReport {
     /// Mark of what was found in what: two reports with the same one say the same.
     #[serde(default)]
     pub findings: u64,
+    /// What a vulnerability profile is asked of.
+    #[serde(default)]
+    pub(crate) kinds: Vec<super::tally::Kind>,
     /// Hashes of the names under which advisories may speak of what is installed: 8 bytes a name, base64.
     names: String,
 }
@@ -117,6 +120,7 @@ impl KeptReport {
             medium: count("Medium"),
             low: count("Low"),
             findings: mark(&from.vulnerabilities),
+            kinds: super::tally::kinds(&from.vulnerabilities),
             names: STANDARD_NO_PAD.encode(bytes_of_names),
         }
     }

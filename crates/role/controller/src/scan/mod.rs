@@ -12,13 +12,16 @@
 
 pub(crate) mod automatic;
 mod blobs;
+mod cache;
 pub(crate) mod gather;
 mod kept;
 mod offer;
+mod platform;
 mod queue;
 mod service;
 mod settings;
 mod state;
+mod tally;
 mod tell;
 
 use std::path::{Path, PathBuf};
@@ -43,11 +46,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use automatic::subject_of;
 pub use blobs::BlobError;
+pub use cache::CacheError;
 pub use kept::KeptReport;
 pub use nv_vulnerability::Accepted;
+pub use platform::{Component, Platform, platform_of};
 pub use queue::{EnqueueError, MAX_SCANS};
 pub use settings::{AutoScan, ScanSettings, ScanSettingsError};
 pub use state::FailedScan;
+pub use tally::Tally;
 
 pub(crate) use service::ScanLinkService;
 
@@ -55,6 +61,7 @@ use self::blobs::Blobs;
 use self::kept::Kept;
 use self::queue::Holder;
 use self::state::State;
+use self::tally::Tallies;
 use crate::view::View;
 
 /// How often leases are looked at.
@@ -70,7 +77,8 @@ struct Inner {
     state: Arc<Mutex<State>>,
     blobs: Blobs,
     store: Arc<dyn Store>,
-    settings: ArcSwap<ScanSettings>,
+    settings: Arc<ArcSwap<ScanSettings>>,
+    tallies: Arc<Tallies>,
     clock: Arc<dyn Clock>,
     events: EventLog,
     view: Arc<ArcSwap<View>>,
@@ -91,15 +99,35 @@ impl std::fmt::Debug for Scans {
 }
 
 /// What a view knows of scans: always the newest. It keeps nothing but their state alive.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SharedScans(Option<Arc<Mutex<State>>>);
+#[derive(Clone, Default)]
+pub(crate) struct SharedScans(Option<Shared>);
+
+#[derive(Clone)]
+struct Shared {
+    state: Arc<Mutex<State>>,
+    settings: Arc<ArcSwap<ScanSettings>>,
+    tallies: Arc<Tallies>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for SharedScans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedScans").finish_non_exhaustive()
+    }
+}
 
 impl SharedScans {
     pub(crate) fn status(&self, subject: &ScanSubject) -> ScanStatus {
         match &self.0 {
-            Some(state) => state.lock().unwrap_or_else(PoisonError::into_inner).status(subject),
+            Some(shared) => shared.state.lock().unwrap_or_else(PoisonError::into_inner).status(subject),
             None => ScanStatus::default(),
         }
+    }
+
+    pub(crate) fn tally(&self, report: &KeptReport, image: &str, domain: &str) -> Tally {
+        let Some(shared) = &self.0 else { return Tally::default() };
+        let now = shared.clock.now().seconds();
+        shared.tallies.of(report, &shared.settings.load(), image, domain, now)
     }
 }
 
@@ -191,7 +219,8 @@ impl Scans {
             state: Arc::new(Mutex::new(State::new(kept, offered))),
             blobs,
             store,
-            settings: ArcSwap::default(),
+            settings: Arc::default(),
+            tallies: Arc::default(),
             clock,
             events,
             view,
@@ -254,7 +283,12 @@ impl Scans {
 
     /// The same for whoever holds a view.
     pub(crate) fn shared(&self) -> SharedScans {
-        SharedScans(Some(Arc::clone(&self.inner.state)))
+        SharedScans(Some(Shared {
+            state: Arc::clone(&self.inner.state),
+            settings: Arc::clone(&self.inner.settings),
+            tallies: Arc::clone(&self.inner.tallies),
+            clock: Arc::clone(&self.inner.clock),
+        }))
     }
 
     /// All reports that are kept, by subject, without their lists.
@@ -277,6 +311,76 @@ impl Scans {
         });
         // A reader that panicked has read nothing.
         read.await.unwrap_or(Ok(None))
+    }
+
+    /// Puts a list of what is installed where scans of [`ScanSource::Inventory`] find it.
+    ///
+    /// # Errors
+    /// [`BlobError`] when it is larger than [`MAX_REPORT_BYTES`] or the disk fails.
+    pub async fn put_inventory(&self, document: Vec<u8>) -> Result<BlobId, BlobError> {
+        self.put_blob(document).await.map(|(id, _)| id)
+    }
+
+    async fn put_blob(&self, bytes: Vec<u8>) -> Result<(BlobId, u64), BlobError> {
+        let scans = self.clone();
+        let most = u64::try_from(MAX_REPORT_BYTES).unwrap_or(u64::MAX);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut writer = scans.inner.blobs.writer(most)?;
+            writer.write(&bytes)?;
+            writer.finish()
+        });
+        written.await.map_err(|_stopping| BlobError::Stopping)?
+    }
+
+    /// A list of what is installed; `None` when it is not kept (any more).
+    ///
+    /// # Errors
+    /// [`BlobError`] when the disk fails.
+    pub async fn inventory(&self, id: BlobId) -> Result<Option<Vec<u8>>, BlobError> {
+        let scans = self.clone();
+        let most = u64::try_from(MAX_REPORT_BYTES).unwrap_or(u64::MAX);
+        let read = tokio::task::spawn_blocking(move || scans.inner.blobs.get(id, most));
+        read.await.map_err(|_stopping| BlobError::Stopping)?
+    }
+
+    /// Keeps a report that somebody else made, as if a scan had: a build's.
+    ///
+    /// # Errors
+    /// [`BlobError`] when it is too large or the disk fails.
+    pub async fn submit(&self, subject: ScanSubject, report: ScanReport) -> Result<(), BlobError> {
+        let bytes = serde_json::to_vec(&report).map_err(|error| BlobError::Json(error.to_string()))?;
+        let (id, size) = self.put_blob(bytes).await?;
+        let scans = self.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = KeptReport::new(subject, id, None, size, scans.inner.clock.now(), &report);
+            scans.keep(scans.state(), &kept, &report)
+        });
+        kept.await.map_err(|_stopping| BlobError::Stopping)?
+    }
+
+    /// Puts a report in the place of an older one, and tells of it where it is news. The lock is one with whatever ended
+    /// the scan: in between, a newer database would not see this report.
+    fn keep(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        kept: &KeptReport,
+        report: &ScanReport,
+    ) -> Result<(), BlobError> {
+        let before = state.kept.get(&kept.subject).cloned();
+        let orphans = state.kept.put(kept.clone())?;
+        state.failures.remove(&kept.subject);
+        state.dispatch(self.inner.clock.monotonic());
+        drop(state);
+        let view = self.inner.view.load_full();
+        for orphan in orphans {
+            self.inner.blobs.remove(orphan)?;
+        }
+        // A report is told of where it says something else than the one before it.
+        if before.is_none_or(|before| before.findings != kept.findings) {
+            self.tell(&tell::found(&view, kept, report));
+        }
+        self.changed();
+        Ok(())
     }
 
     /// Forgets the report of a subject, and a failure.

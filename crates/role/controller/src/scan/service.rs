@@ -288,6 +288,11 @@ impl Session {
                 Some(From::DatabaseRefused(refused)) => {
                     tracing::warn!(scanner = %self.scanner, blob = refused.blob, reason = refused.reason, "a scanner refused a database");
                 }
+                Some(From::Cache(facts)) => {
+                    let id = facts.id;
+                    let facts = facts.try_into().map_err(invalid)?;
+                    self.scans.cache_told(&self.scanner, id, facts);
+                }
                 Some(From::Hello(_)) => return Err(invalid("a second Hello")),
                 // A later scanner may say more than this controller knows.
                 None => {}
@@ -439,7 +444,7 @@ impl Scans {
     }
 
     fn keep_report(&self, scanner: &ScannerId, task: ScanTaskId, taken: &Taken) -> Result<bool, BlobError> {
-        let (view, at) = (self.inner.view.load_full(), self.inner.clock.now());
+        let at = self.inner.clock.now();
         let mut state = self.state();
         let Some(request) = state.queue.done(task, &Holder::Scanner(scanner.clone())) else {
             drop(state);
@@ -454,19 +459,8 @@ impl Scans {
         };
         let bytes = taken.bytes.saturating_add(inventory_bytes);
         let kept = KeptReport::new(request.subject.clone(), taken.id, inventory, bytes, at, &taken.report);
-        let before = state.kept.get(&request.subject).cloned();
-        let orphans = state.kept.put(kept.clone())?;
-        state.failures.remove(&request.subject);
         state.freed(scanner, Some(&request.subject));
-        state.dispatch(self.inner.clock.monotonic());
-        drop(state);
-        for orphan in orphans {
-            self.inner.blobs.remove(orphan)?;
-        }
-        if is_news(before.as_deref(), &kept) {
-            self.tell(&tell::found(&view, &kept, &taken.report));
-        }
-        self.changed();
+        self.keep(state, &kept, &taken.report)?;
         Ok(true)
     }
 
@@ -476,9 +470,4 @@ impl Scans {
         let orphans = blobs.iter().flatten().filter(|blob| !referred.contains(blob));
         orphans.into_iter().try_for_each(|blob| self.inner.blobs.remove(*blob))
     }
-}
-
-/// A report is told of where it says something else than the one before it.
-fn is_news(before: Option<&KeptReport>, now: &KeptReport) -> bool {
-    before.is_none_or(|before| before.findings != now.findings)
 }

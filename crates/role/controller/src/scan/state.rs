@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::ScanStatus;
+use super::cache::OpenQuestions;
 use super::kept::{Kept, KeptReport};
 use super::queue::{GivenBack, Holder, Queue, Stage};
 
@@ -78,14 +79,17 @@ pub(crate) struct State {
     /// The newest database that a scanner has used.
     pub(crate) database: Option<DatabaseInfo>,
     pub(crate) offered: Option<Offered>,
+    pub(crate) questions: OpenQuestions,
     sessions: u64,
 }
 
 impl State {
     pub(crate) fn new(kept: Kept, offered: Option<Offered>) -> Self {
         // What reports were made with is what a newer database differs from.
+        // One that was handed in says its database's version, but no scanner here has had that.
         let newest = kept
             .all()
+            .filter(|report| !report.database_content.is_empty())
             .max_by(|one, other| version(&one.database_version).cmp(&version(&other.database_version)));
         let database = newest.map(|report| DatabaseInfo {
             version: version(&report.database_version),
@@ -99,6 +103,7 @@ impl State {
             failures: BTreeMap::new(),
             database,
             offered,
+            questions: OpenQuestions::default(),
             sessions: 0,
         }
     }

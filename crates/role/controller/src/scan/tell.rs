@@ -9,6 +9,7 @@ use nv_model::time::Timestamp;
 use nv_model::workload::Workload;
 
 use super::kept::KeptReport;
+use super::platform::platform_of;
 use crate::view::View;
 
 /// Most containers of one image that one scan is told of.
@@ -85,6 +86,7 @@ pub(super) fn containers<'a>(view: &'a View, subject: &'a ScanSubject) -> Vec<&'
 pub(super) fn runs(view: &View, subject: &ScanSubject) -> bool {
     match subject {
         ScanSubject::Node(id) => view.state.nodes.contains_key(id),
+        ScanSubject::Platform => true,
         other => !containers(view, other).is_empty(),
     }
 }
@@ -143,6 +145,14 @@ pub(super) fn found(view: &View, kept: &KeptReport, report: &ScanReport) -> Vec<
             let mut audit = audit("Registry.Scan.Report");
             audit.registry_name.clone_from(registry);
             audit.image_id.clone_from(image);
+            vec![audit]
+        }
+        ScanSubject::Platform => {
+            let mut audit = audit("Platform.Scan.Report");
+            if let Some(platform) = platform_of(view) {
+                audit.platform = platform.name;
+                audit.platform_version = platform.version;
+            }
             vec![audit]
         }
         ScanSubject::Repository { registry, repository, reference } => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nv_model::scan::{BlobId, ScanFailure, ScanTaskId};
+use nv_model::scan::{BlobId, LayerCacheFacts, ScanFailure, ScanTaskId};
 use nv_pki::Credential;
 use nv_telemetry::Clock;
 use nv_wire::bounds::{MAX_DATABASE_BYTES, MAX_MESSAGE_BYTES, MAX_PIECE_BYTES, MAX_REPORT_BYTES};
@@ -128,6 +128,23 @@ pub(super) async fn run(
                         tracing::warn!(blob, reason, "the controller's database is not used");
                         say(&outgoing, From::DatabaseRefused(proto::DatabaseRefused { blob, reason })).await;
                     }
+                });
+            }
+            Some(To::AskCache(asked)) => {
+                let (tools, outgoing) = (Arc::clone(&service.tools), outgoing.clone());
+                tokio::spawn(async move {
+                    let list = move || tools.cache.as_ref().map(|cache| cache.facts(asked.records));
+                    let facts = match tokio::task::spawn_blocking(list).await {
+                        Ok(Some(Ok(facts))) => facts,
+                        // Without a cache there is nothing in it.
+                        Ok(None) => LayerCacheFacts::default(),
+                        // Whoever asked is told by the controller's own deadline.
+                        Ok(Some(Err(error))) => {
+                            return tracing::warn!(%error, "the layers kept cannot be listed");
+                        }
+                        Err(_stopping) => return,
+                    };
+                    say(&outgoing, From::Cache(nv_wire::layer_cache(asked.id, facts))).await;
                 });
             }
             // A later controller may say more than this scanner knows.
