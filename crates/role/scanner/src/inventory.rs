@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use nv_model::scan_report::BenchItem;
+use nv_package::{Ecosystem, Package};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ScannerError;
 use crate::remark::Remarks;
-use crate::report::Report;
+use crate::report::{Installed, Report};
 use crate::root::read_live_root;
 use crate::shown::bench_items;
 
@@ -36,6 +37,38 @@ pub fn live_inventory(
     let mut report = read_live_root(root, remarks)?;
     subject.clone_into(&mut report.subject);
     inventory_document(&report)
+}
+
+/// A program that is known by other means than by reading it.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenProgram<'a> {
+    /// The Go module that it is built from.
+    pub module: &'a str,
+    /// Its name among programs that no package holds.
+    pub name: &'a str,
+    /// Its version, with a leading `v`.
+    pub version: &'a str,
+    /// What says so, where a file stands otherwise.
+    pub place: &'a str,
+}
+
+/// The document of programs that nothing was read for. Advisories speak of some by their modules, of others by their names.
+///
+/// # Errors
+/// [`ScannerError::Json`].
+pub fn program_inventory(subject: &str, programs: &[SeenProgram<'_>]) -> Result<Vec<u8>, ScannerError> {
+    let packages = programs.iter().flat_map(|program| {
+        [(Ecosystem::Go, program.module), (Ecosystem::Program, program.name)].map(|(ecosystem, name)| {
+            Installed {
+                file: program.place.to_owned(),
+                package: Package::new(ecosystem, name, program.version),
+                layer: None,
+                held: false,
+            }
+        })
+    });
+    let packages = packages.collect();
+    inventory_document(&Report { subject: subject.to_owned(), packages, ..Report::default() })
 }
 
 /// The document of a report.

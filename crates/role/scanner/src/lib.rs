@@ -30,12 +30,12 @@ pub use database::{
 pub use error::ScannerError;
 pub use fetch::{FetchOptions, fetch_feeds, fetched_feeds};
 pub use image::{ImageChoice, ImageReading, Layers, layers_of_base, open_image, read_image};
-pub use inventory::live_inventory;
+pub use inventory::{SeenProgram, live_inventory, program_inventory};
 pub use list::{match_list, report_list};
 pub use nv_secret::SecretRules;
 pub use nv_signature::Trust;
 pub use nv_vulnerability::{Severity, SigningKey};
-pub use output::{OutputFormat, write_report};
+pub use output::{OutputFormat, SbomFormat, inventory_sbom, write_report};
 pub use registry::{Credentials, RegistryImages, RegistryOptions, RegistryProxy};
 pub use remark::Remarks;
 pub use report::{ImageFacts, Installed, LayerFacts, Report, Secret, SetId, SignatureFacts};

@@ -13,6 +13,7 @@ use std::io::Write;
 use nv_vulnerability::{Database, Severity};
 
 use crate::error::ScannerError;
+use crate::inventory::parse_document;
 use crate::report::Report;
 
 /// How a result is printed.
@@ -34,6 +35,31 @@ pub enum OutputFormat {
     Template(String),
 }
 
+/// A form of bills of materials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SbomFormat {
+    /// SPDX 2.3.
+    Spdx,
+    /// CycloneDX 1.6.
+    CycloneDx,
+}
+
+/// The bill of materials of an inventory's document; `made` is when it was listed, in seconds since 1970.
+///
+/// # Errors
+/// As for reading the document.
+pub fn inventory_sbom(
+    document: &[u8],
+    format: SbomFormat,
+    made: i64,
+) -> Result<serde_json::Value, ScannerError> {
+    let (report, _) = parse_document(document)?;
+    Ok(match format {
+        SbomFormat::Spdx => spdx::document(u64::try_from(made).unwrap_or(0), &report),
+        SbomFormat::CycloneDx => cyclonedx::bill(&report),
+    })
+}
+
 /// Prints a report, the same for the same input.
 ///
 /// # Errors
@@ -49,7 +75,7 @@ pub fn write_report(
         OutputFormat::Json => write_json(&contract::printed(database, report), out),
         OutputFormat::Sarif => write_json(&sarif::document(database, report), out),
         OutputFormat::CycloneDx => write_json(&cyclonedx::document(database, report), out),
-        OutputFormat::Spdx => write_json(&spdx::document(database, report), out),
+        OutputFormat::Spdx => write_json(&spdx::document(database.created(), report), out),
         OutputFormat::Junit => {
             out.write_all(junit::document(database, report).as_bytes()).map_err(ScannerError::Output)
         }

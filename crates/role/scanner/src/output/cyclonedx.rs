@@ -49,6 +49,24 @@ fn serial(components: &Value) -> String {
 
 pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
     let references = references(report);
+    let mut document = bill_with(report, &references);
+    if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+        let version = json!([{ "name": "neuvector:database", "value": version_text(database) }]);
+        metadata.insert("properties".to_owned(), version);
+    }
+    if let Some(fields) = document.as_object_mut() {
+        let found = vulnerabilities(database, report, &references);
+        fields.insert("vulnerabilities".to_owned(), json!(found));
+    }
+    document
+}
+
+/// What is installed alone.
+pub(super) fn bill(report: &Report) -> Value {
+    bill_with(report, &references(report))
+}
+
+fn bill_with(report: &Report, references: &[String]) -> Value {
     let mut components: Vec<Value> = Vec::new();
     if let Some(found) = &report.distribution {
         components.push(json!({
@@ -58,7 +76,7 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
             "version": found.version,
         }));
     }
-    for (installed, reference) in report.packages.iter().zip(&references) {
+    for (installed, reference) in report.packages.iter().zip(references) {
         let mut component = json!({
             "type": "library",
             "bom-ref": reference,
@@ -83,10 +101,8 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
         "metadata": {
             "tools": { "components": [{ "type": "application", "name": "neuvector-scanner", "version": nv_telemetry::VERSION }] },
             "component": { "type": kind, "bom-ref": "subject", "name": report.subject },
-            "properties": [{ "name": "neuvector:database", "value": version_text(database) }],
         },
         "components": components,
-        "vulnerabilities": vulnerabilities(database, report, &references),
     })
 }
 

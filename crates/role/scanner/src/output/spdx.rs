@@ -1,14 +1,14 @@
 //! SPDX 2.3 as JSON: what is installed.
 
 use nv_package::purl::write_purl;
-use nv_vulnerability::Database;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::date_text;
 use crate::report::Report;
 
-pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
+/// `created` in seconds since 1970: of what does not change, so that the same scan gives the same document.
+pub(super) fn document(created: u64, report: &Report) -> Value {
     let mut packages = vec![json!({
         "SPDXID": "SPDXRef-Subject",
         "name": report.subject,
@@ -61,8 +61,7 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
         "name": report.subject,
         "documentNamespace": format!("https://neuvector.com/spdx/{hash}"),
         "creationInfo": {
-            // The date of the database: the same scan gives the same document.
-            "created": date_text(database.created()),
+            "created": date_text(created),
             "creators": [format!("Tool: neuvector-scanner-{}", nv_telemetry::VERSION)],
         },
         "packages": packages,
