@@ -1,4 +1,5 @@
-//! Vulnerabilities of all that runs, each once with what has it, out of the reports on the disk.
+//! Vulnerabilities of all that runs and of images of registries, each once with what has it, out of the reports on the
+//! disk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,11 +7,13 @@ use std::time::Duration;
 
 use nv_model::scan::{BlobId, ScanSubject};
 use nv_model::scan_report::Vulnerability;
+use nv_role_controller::scan::platform_of;
 
 use crate::call::Call;
 use crate::dto::asset::{HostAsset, VulQueryFilter, VulnPackageVersion, VulnerabilityAssetV2, WorkloadAsset};
 use crate::dto::workload::WorkloadHead;
 use crate::error::ApiError;
+use crate::routes::registry::seen_images;
 use crate::routes::scan::{nodes, running};
 use crate::scanned::{Place, is_accepted, read};
 
@@ -25,15 +28,20 @@ const MAX_VULNERABILITIES: usize = 200_000;
 pub(crate) type Found = Vec<VulnerabilityAssetV2>;
 
 /// What a query found: the name by which its pages are asked for, when, and all of it.
-type Query = (String, Duration, Arc<[VulnerabilityAssetV2]>);
+type Query<T> = (String, Duration, Arc<[T]>);
 
 /// Queries whose pages are asked for.
-#[derive(Default)]
-pub(crate) struct Queries(Mutex<Vec<Query>>);
+pub(crate) struct Queries<T>(Mutex<Vec<Query<T>>>);
 
-impl Queries {
+impl<T> Default for Queries<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Queries<T> {
     /// Keeps what a query found, and gives the name by which its pages are asked for.
-    pub(crate) fn keep(&self, now: Duration, found: Found) -> String {
+    pub(crate) fn keep(&self, now: Duration, found: Vec<T>) -> String {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|(_, at, _)| now.saturating_sub(*at) < LIFE);
@@ -45,7 +53,7 @@ impl Queries {
     }
 
     /// What a query found.
-    pub(crate) fn get(&self, id: &str) -> Option<Arc<[VulnerabilityAssetV2]>> {
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<[T]>> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.iter().find(|(known, ..)| known == id).map(|(.., found)| Arc::clone(found))
     }
@@ -55,13 +63,16 @@ impl Queries {
 enum Thing {
     Workload(WorkloadAsset, String),
     Node(HostAsset),
+    Image(HostAsset),
+    Platform(HostAsset),
 }
 
 impl Thing {
     fn place(&self) -> Place {
         match self {
             Self::Workload(asset, _) => Place { image: asset.image.clone(), domain: asset.domain.clone() },
-            Self::Node(_) => Place::default(),
+            Self::Image(asset) => Place { image: asset.display_name.clone(), domain: String::new() },
+            Self::Node(_) | Self::Platform(_) => Place::default(),
         }
     }
 }
@@ -72,9 +83,13 @@ fn is_like(wanted: &str, how: &str, name: &str) -> bool {
 
 /// Whether a thing is one that the filter asks for.
 fn is_wanted(filter: &VulQueryFilter, thing: &Thing) -> bool {
+    let of_view = |view: &str| ["", "all", view].contains(&filter.view_type.as_str());
+    let no_container = filter.selected_domains.is_empty()
+        && filter.service_name.is_empty()
+        && filter.container_name.is_empty();
     match thing {
         Thing::Workload(asset, host) => {
-            filter.view_type != "infrastructure"
+            of_view("containers")
                 && (filter.selected_domains.is_empty() || filter.selected_domains.contains(&asset.domain))
                 && is_like(&filter.service_name, &filter.match_type_service, &asset.service)
                 && is_like(&filter.image_name, &filter.match_type_image, &asset.image)
@@ -82,12 +97,22 @@ fn is_wanted(filter: &VulQueryFilter, thing: &Thing) -> bool {
                 && is_like(&filter.node_name, &filter.match_type_node, host)
         }
         Thing::Node(asset) => {
-            filter.view_type != "containers"
-                && filter.selected_domains.is_empty()
-                && filter.service_name.is_empty()
+            of_view("infrastructure")
+                && no_container
                 && filter.image_name.is_empty()
-                && filter.container_name.is_empty()
                 && is_like(&filter.node_name, &filter.match_type_node, &asset.display_name)
+        }
+        Thing::Image(asset) => {
+            of_view("registry")
+                && no_container
+                && filter.node_name.is_empty()
+                && is_like(&filter.image_name, &filter.match_type_image, &asset.display_name)
+        }
+        Thing::Platform(_) => {
+            of_view("infrastructure")
+                && no_container
+                && filter.image_name.is_empty()
+                && filter.node_name.is_empty()
         }
     }
 }
@@ -116,6 +141,7 @@ pub(crate) fn is_asked_for(filter: &VulQueryFilter, found: &VulnerabilityAssetV2
             "after" => found.published_timestamp > filter.published_time,
             _ => true,
         })
+        && found.last_modified_timestamp >= filter.last_modified_time
         && (filter.quick_filter.is_empty()
             || found.name.to_ascii_lowercase().contains(&filter.quick_filter.to_ascii_lowercase()))
 }
@@ -155,7 +181,9 @@ fn add(all: &mut BTreeMap<String, VulnerabilityAssetV2>, found: &Vulnerability, 
             asset.workloads.push(workload.clone());
         }
         Thing::Node(node) if asset.nodes.last() != Some(node) => asset.nodes.push(node.clone()),
-        Thing::Workload(..) | Thing::Node(_) => {}
+        Thing::Image(image) if asset.images.last() != Some(image) => asset.images.push(image.clone()),
+        Thing::Platform(platform) if asset.platforms.is_empty() => asset.platforms.push(platform.clone()),
+        Thing::Workload(..) | Thing::Node(_) | Thing::Image(_) | Thing::Platform(_) => {}
     }
 }
 
@@ -185,6 +213,19 @@ pub(crate) async fn gather(call: &Call, filter: &VulQueryFilter) -> Result<Found
         let name = view.state.nodes.get(id).map(|node| node.name.clone()).unwrap_or_default();
         let asset = HostAsset { id: id.to_string(), display_name: name, policy_mode: String::new() };
         by_report.entry(kept.report).or_default().push(Thing::Node(asset));
+    }
+    for image in seen_images(call) {
+        let Some(kept) = view.scan(&image.subject()).report else { continue };
+        let asset =
+            HostAsset { id: image.listed.id.clone(), display_name: image.name(), policy_mode: String::new() };
+        by_report.entry(kept.report).or_default().push(Thing::Image(asset));
+    }
+    if let Some(platform) = platform_of(&view).filter(|_| call.sees_all())
+        && let Some(kept) = view.scan(&ScanSubject::Platform).report
+    {
+        let asset =
+            HostAsset { id: platform.name.clone(), display_name: platform.name, policy_mode: String::new() };
+        by_report.entry(kept.report).or_default().push(Thing::Platform(asset));
     }
     let settings = call.app.controller.scans().settings();
     let now = call.app.clock.now().seconds();

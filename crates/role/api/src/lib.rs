@@ -15,6 +15,7 @@ pub mod accounts;
 pub mod answer;
 mod app;
 mod ask;
+mod asset_view;
 mod assets;
 mod call;
 mod change;

@@ -190,6 +190,23 @@ impl Query {
             Some(_) => Err(ApiError::new(Code::Format, "scope is none of local, fed and empty")),
         }
     }
+    /// The same, with the contract's `s_severity` as what it stands for: counts of findings, the worst first, then `name`.
+    #[must_use]
+    pub fn by_severity(&self, name: &str) -> Self {
+        let mut query = self.clone();
+        query.sorts = self
+            .sorts
+            .iter()
+            .flat_map(|(key, descending)| match key.as_str() {
+                "severity" => {
+                    let counts = ["critical", "high", "medium"].map(|count| (count.to_owned(), *descending));
+                    counts.into_iter().chain([(name.to_owned(), false)]).collect()
+                }
+                _ => vec![(key.clone(), *descending)],
+            })
+            .collect();
+        query
+    }
     /// Takes a filter out: its value when its operator is `eq`.
     pub fn take_filter(&mut self, key: &str) -> Option<String> {
         let at = self.filters.iter().position(|filter| filter.key == key)?;
@@ -322,6 +339,16 @@ mod tests {
     }
     fn names(items: &[Item]) -> String {
         items.iter().map(|item| item.name.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_sort_by_severity_is_one_by_the_counts_of_findings() {
+        let query = Query::parse("s_severity=desc&s_tag=asc").by_severity("image");
+        let sorts: Vec<(&str, bool)> = query.sorts.iter().map(|(key, down)| (key.as_str(), *down)).collect();
+        assert_eq!(
+            sorts,
+            [("critical", true), ("high", true), ("medium", true), ("image", false), ("tag", false)]
+        );
     }
 
     #[test]

@@ -58,6 +58,11 @@ pub(crate) fn apply(
     }
 }
 
+/// Whether the caller asks for what is accepted, too.
+pub(crate) fn show_accepted(call: &Call) -> bool {
+    call.query.others.get("show").is_some_and(|show| show == ACCEPTED)
+}
+
 /// A report from the disk.
 ///
 /// # Errors
@@ -78,8 +83,8 @@ pub(crate) async fn shown(call: &Call, known: &ScanStatus, place: &Place) -> Res
     let Some(kept) = &known.report else { return Ok(ScanReport::default()) };
     let Some(mut report) = read(call, kept.report).await? else { return Ok(ScanReport::default()) };
     let settings = call.app.controller.scans().settings();
-    let show_accepted = call.query.others.get("show").is_some_and(|show| show == ACCEPTED);
-    apply(&settings, &mut report.vulnerabilities, place, call.app.clock.now().seconds(), show_accepted);
+    let now = call.app.clock.now().seconds();
+    apply(&settings, &mut report.vulnerabilities, place, now, show_accepted(call));
     Ok(report.into())
 }
 

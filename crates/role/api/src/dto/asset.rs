@@ -31,14 +31,14 @@ pub struct WorkloadAsset {
     pub image: String,
 }
 
-/// A node or an image.
+/// A node, an image, or the platform.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HostAsset {
     /// Its id.
     pub id: String,
     /// Its name.
     pub display_name: String,
-    /// Discover, Monitor or Protect; empty for images.
+    /// Discover, Monitor or Protect; empty for images and the platform.
     pub policy_mode: String,
 }
 
@@ -75,9 +75,12 @@ pub struct VulnerabilityAssetV2 {
     /// Nodes that have it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<HostAsset>,
-    /// Images that have it.
+    /// Images of registries that have it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<HostAsset>,
+    /// The platform, when it has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<HostAsset>,
 }
 
 /// A page of vulnerabilities.
@@ -108,7 +111,7 @@ pub struct VulQueryFilter {
     /// The moment of that, in seconds since the epoch.
     #[serde(rename = "publishedTime")]
     pub published_time: i64,
-    /// `containers`, `infrastructure`; else all.
+    /// `containers`, `infrastructure` (nodes and the platform), `registry`; else all.
     #[serde(rename = "viewType")]
     pub view_type: String,
     /// Namespaces.
@@ -144,6 +147,9 @@ pub struct VulQueryFilter {
     /// Range of CVSS 3 scores.
     #[serde(rename = "scoreV3")]
     pub score_v3: Vec<f64>,
+    /// Not changed since then, in seconds since the epoch: left out.
+    #[serde(rename = "lastModifiedTime", alias = "last_modified_timestamp")]
+    pub last_modified_time: i64,
     /// A part of a vulnerability's id.
     #[serde(rename = "quickFilter")]
     pub quick_filter: String,
@@ -174,6 +180,28 @@ pub struct VulQueryStats {
 pub struct VulAssetSummary {
     /// By severity.
     pub count_distribution: VulAssetCount,
+    /// The five images with most vulnerabilities, whatever was asked for.
+    pub top_images: Vec<AssetCveCount>,
+    /// The five nodes with most vulnerabilities, whatever was asked for.
+    pub top_nodes: Vec<AssetCveCount>,
+}
+
+/// How many vulnerabilities something has.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[schema(as = AssetCVECount)]
+pub struct AssetCveCount {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub display_name: String,
+    /// Critical ones.
+    pub critical: u32,
+    /// High ones.
+    pub high: u32,
+    /// Medium ones.
+    pub medium: u32,
+    /// Low ones.
+    pub low: u32,
 }
 
 /// How many of each severity.
@@ -191,6 +219,10 @@ pub struct VulAssetCount {
     pub container: usize,
     /// Nodes that have one.
     pub node: usize,
+    /// Images that have one.
+    pub image: usize,
+    /// 1 when the platform has one.
+    pub platform: usize,
 }
 
 /// A vulnerability with the ids of what has it.

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::workload::interfaces;
 use super::{IpAddress, ScanBrief};
 use crate::answer::Named;
+use crate::scanned::Place;
 
 /// A host.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
@@ -126,7 +127,11 @@ impl Host {
             cap_kube_bench: false,
             policy_mode: modes.network.as_str().to_owned(),
             profile_mode: modes.profile.as_str().to_owned(),
-            scan_summary: ScanBrief::of(&view.scan(&ScanSubject::Node(node.id.clone()))),
+            scan_summary: ScanBrief::of(
+                view,
+                &view.scan(&ScanSubject::Node(node.id.clone())),
+                &Place::default(),
+            ),
             storage_driver: node.storage_driver.clone(),
             labels: node.labels.clone(),
             annotations: node.annotations.clone(),

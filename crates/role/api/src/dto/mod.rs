@@ -3,6 +3,7 @@
 
 pub mod api_key;
 pub mod asset;
+pub mod asset_view;
 pub mod config;
 pub mod file;
 pub mod group;
@@ -15,10 +16,12 @@ pub mod process;
 pub mod registry;
 pub mod role;
 pub mod scan;
+pub mod scan_report;
 pub mod sensor;
 pub mod session;
 pub mod signature;
 pub mod sniffer;
+pub mod submitted;
 pub mod system;
 pub mod user;
 pub mod vitals;

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use nv_model::registry::{ListedImage, RegistryConfig as Model};
-use nv_model::scan_report::{
-    BenchItem, ScanLayer, ScanModule, ScanReport, ScanSecret, ScanSetIdPerm, ScanSignatureInfo, Vulnerability,
-};
+use nv_model::scan_report::ScanLayer;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -43,10 +41,10 @@ pub struct GcrKey {
     pub json_key: String,
 }
 
-/// A registry, or what of one is to be another; what is absent stays.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+/// Which registry, and which of its images.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
-pub struct RegistryConfig {
+pub struct RegistryPlace {
     /// Its name.
     pub name: String,
     /// Its kind.
@@ -57,46 +55,10 @@ pub struct RegistryConfig {
     pub domains: Option<Vec<String>>,
     /// `repository:tag`, with `*`.
     pub filters: Option<Vec<String>>,
-    /// The user.
-    pub username: Option<String>,
-    /// The password.
-    pub password: Option<String>,
-    /// A token in their place.
-    pub auth_token: Option<String>,
-    /// The token counts.
-    pub auth_with_token: Option<bool>,
-    /// Amazon's key.
-    pub aws_key: Option<AwsAccountKey>,
-    /// Google's key.
-    pub gcr_key: Option<GcrKey>,
-    /// Images are scanned again when there is a newer database.
-    pub rescan_after_db_update: Option<bool>,
-    /// Findings of each layer too.
-    pub scan_layers: Option<bool>,
-    /// Most repositories.
-    pub repo_limit: Option<u32>,
-    /// Most tags of a repository.
-    pub tag_limit: Option<u32>,
-    /// When.
-    pub schedule: Option<ScanSchedule>,
-    /// No proxy on the way.
-    pub ignore_proxy: Option<bool>,
-    /// JFrog: Repository Path, Subdomain or Port.
-    pub jfrog_mode: Option<String>,
-    /// JFrog: its query language.
-    pub jfrog_aql: Option<bool>,
-    /// GitLab: its own address.
-    pub gitlab_external_url: Option<String>,
-    /// GitLab: a token of its API.
-    pub gitlab_private_token: Option<String>,
-    /// IBM: where tokens are given.
-    pub ibm_cloud_token_url: Option<String>,
-    /// IBM: the account.
-    pub ibm_cloud_account: Option<String>,
 }
 
-/// `auth` of the second version.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+/// Credentials; secrets are always empty in answers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RegistryConfigAuth {
     /// The user.
@@ -108,13 +70,15 @@ pub struct RegistryConfigAuth {
     /// The token counts.
     pub auth_with_token: Option<bool>,
     /// Amazon's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub aws_key: Option<AwsAccountKey>,
     /// Google's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gcr_key: Option<GcrKey>,
 }
 
-/// `scan` of the second version.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+/// How it is scanned.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RegistryConfigScan {
     /// Images are scanned again when there is a newer database.
@@ -131,8 +95,8 @@ pub struct RegistryConfigScan {
     pub ignore_proxy: Option<bool>,
 }
 
-/// `integrations` of the second version.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+/// What single kinds want.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RegistryConfigIntegrations {
     /// JFrog: Repository Path, Subdomain or Port.
@@ -141,7 +105,7 @@ pub struct RegistryConfigIntegrations {
     pub jfrog_aql: Option<bool>,
     /// GitLab: its own address.
     pub gitlab_external_url: Option<String>,
-    /// GitLab: a token of its API.
+    /// GitLab: a token of its API; always empty in answers.
     pub gitlab_private_token: Option<String>,
     /// IBM: where tokens are given.
     pub ibm_cloud_token_url: Option<String>,
@@ -149,21 +113,31 @@ pub struct RegistryConfigIntegrations {
     pub ibm_cloud_account: Option<String>,
 }
 
-/// A registry in the second version's shape. Credentials count in `auth` alone.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+/// A registry, or what of one is to be another; what is absent stays. The first version has all on one level.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RegistryConfig {
+    /// Which.
+    #[serde(flatten)]
+    pub place: RegistryPlace,
+    /// Credentials.
+    #[serde(flatten)]
+    pub auth: RegistryConfigAuth,
+    /// How it is scanned.
+    #[serde(flatten)]
+    pub scan: RegistryConfigScan,
+    /// What single kinds want.
+    #[serde(flatten)]
+    pub integrations: RegistryConfigIntegrations,
+}
+
+/// The same in the second version's shape: credentials count in `auth` alone.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
 pub struct RegistryConfigV2 {
-    /// Its name.
-    #[serde(default)]
-    pub name: String,
-    /// Its kind.
-    #[serde(default)]
-    pub registry_type: String,
-    /// Its address.
-    pub registry: Option<String>,
-    /// Namespaces whose users see it.
-    pub domains: Option<Vec<String>>,
-    /// `repository:tag`, with `*`.
-    pub filters: Option<Vec<String>>,
+    /// Which.
+    #[serde(flatten)]
+    pub place: RegistryPlace,
     /// Credentials.
     pub auth: Option<RegistryConfigAuth>,
     /// How it is scanned.
@@ -174,88 +148,69 @@ pub struct RegistryConfigV2 {
 
 impl From<RegistryConfigV2> for RegistryConfig {
     fn from(given: RegistryConfigV2) -> Self {
-        let auth = given.auth.unwrap_or_default();
-        let scan = given.scan.unwrap_or_default();
-        let other = given.integrations.unwrap_or_default();
         Self {
-            name: given.name,
-            registry_type: given.registry_type,
-            registry: given.registry,
-            domains: given.domains,
-            filters: given.filters,
-            username: auth.username,
-            password: auth.password,
-            auth_token: auth.auth_token,
-            auth_with_token: auth.auth_with_token,
-            aws_key: auth.aws_key,
-            gcr_key: auth.gcr_key,
-            rescan_after_db_update: scan.rescan_after_db_update,
-            scan_layers: scan.scan_layers,
-            repo_limit: scan.repo_limit,
-            tag_limit: scan.tag_limit,
-            schedule: scan.schedule,
-            ignore_proxy: scan.ignore_proxy,
-            jfrog_mode: other.jfrog_mode,
-            jfrog_aql: other.jfrog_aql,
-            gitlab_external_url: other.gitlab_external_url,
-            gitlab_private_token: other.gitlab_private_token,
-            ibm_cloud_token_url: other.ibm_cloud_token_url,
-            ibm_cloud_account: other.ibm_cloud_account,
+            place: given.place,
+            auth: given.auth.unwrap_or_default(),
+            scan: given.scan.unwrap_or_default(),
+            integrations: given.integrations.unwrap_or_default(),
         }
     }
 }
 
-/// A registry and where its scans are. Secrets are always empty.
+/// As it is stored, without its secrets.
+impl From<&Model> for RegistryConfig {
+    fn from(config: &Model) -> Self {
+        let aws = !config.aws_access_key_id.is_empty() || !config.aws_region.is_empty();
+        let secret = || Some(String::new());
+        Self {
+            place: RegistryPlace {
+                name: config.name.clone(),
+                registry_type: config.kind.clone(),
+                registry: Some(config.url.clone()),
+                domains: Some(config.domains.clone()),
+                filters: Some(config.filters.clone()),
+            },
+            auth: RegistryConfigAuth {
+                username: Some(config.username.clone()),
+                password: secret(),
+                auth_token: secret(),
+                auth_with_token: Some(config.auth_with_token),
+                aws_key: aws.then(|| AwsAccountKey {
+                    id: config.aws_id.clone(),
+                    region: config.aws_region.clone(),
+                    ..AwsAccountKey::default()
+                }),
+                gcr_key: (!config.gcr_json_key.is_empty()).then(GcrKey::default),
+            },
+            scan: RegistryConfigScan {
+                rescan_after_db_update: Some(config.rescan_after_db_update),
+                scan_layers: Some(config.scan_layers),
+                repo_limit: Some(config.repo_limit),
+                tag_limit: Some(config.tag_limit),
+                schedule: Some(ScanSchedule {
+                    schedule: config.schedule.name().to_owned(),
+                    interval: config.interval,
+                }),
+                ignore_proxy: Some(config.ignore_proxy),
+            },
+            integrations: RegistryConfigIntegrations {
+                jfrog_mode: Some(config.jfrog_mode.clone()),
+                jfrog_aql: Some(config.jfrog_aql),
+                gitlab_external_url: Some(config.gitlab_external_url.clone()),
+                gitlab_private_token: secret(),
+                ibm_cloud_token_url: Some(config.ibm_cloud_token_url.clone()),
+                ibm_cloud_account: Some(config.ibm_cloud_account.clone()),
+            },
+        }
+    }
+}
+
+/// A registry and where its scans are.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct RegistrySummary {
-    /// Its name.
-    pub name: String,
-    /// Its kind.
-    pub registry_type: String,
-    /// Its address.
-    pub registry: String,
-    /// The user.
-    pub username: String,
-    /// Always empty.
-    pub password: String,
-    /// Always empty.
-    pub auth_token: String,
-    /// The token counts.
-    pub auth_with_token: bool,
-    /// Namespaces whose users see it.
-    pub domains: Vec<String>,
-    /// `repository:tag`, with `*`.
-    pub filters: Vec<String>,
-    /// Images are scanned again when there is a newer database.
-    pub rescan_after_db_update: bool,
-    /// Findings of each layer too.
-    pub scan_layers: bool,
-    /// Most repositories.
-    pub repo_limit: u32,
-    /// Most tags of a repository.
-    pub tag_limit: u32,
-    /// When.
-    pub schedule: ScanSchedule,
-    /// No proxy on the way.
-    pub ignore_proxy: bool,
-    /// Amazon's key, without its secret part.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub aws_key: Option<AwsAccountKey>,
-    /// Google's key, empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gcr_key: Option<GcrKey>,
-    /// JFrog: Repository Path, Subdomain or Port.
-    pub jfrog_mode: String,
-    /// JFrog: its query language.
-    pub jfrog_aql: bool,
-    /// GitLab: its own address.
-    pub gitlab_external_url: String,
-    /// Always empty.
-    pub gitlab_private_token: String,
-    /// IBM: where tokens are given.
-    pub ibm_cloud_token_url: String,
-    /// IBM: the account.
-    pub ibm_cloud_account: String,
+    /// As it is configured.
+    #[serde(flatten)]
+    pub config: RegistryConfig,
     /// Always `user_created`.
     pub cfg_type: String,
     /// idle or scanning.
@@ -283,40 +238,6 @@ impl Named for RegistrySummary {
     const ONE: &'static str = "summary";
     // The contract's spelling.
     const MANY: &'static str = "summarys";
-}
-
-impl From<&Model> for RegistrySummary {
-    fn from(config: &Model) -> Self {
-        let aws = !config.aws_access_key_id.is_empty() || !config.aws_region.is_empty();
-        Self {
-            name: config.name.clone(),
-            registry_type: config.kind.clone(),
-            registry: config.url.clone(),
-            username: config.username.clone(),
-            auth_with_token: config.auth_with_token,
-            domains: config.domains.clone(),
-            filters: config.filters.clone(),
-            rescan_after_db_update: config.rescan_after_db_update,
-            scan_layers: config.scan_layers,
-            repo_limit: config.repo_limit,
-            tag_limit: config.tag_limit,
-            schedule: ScanSchedule { schedule: config.schedule.name().to_owned(), interval: config.interval },
-            ignore_proxy: config.ignore_proxy,
-            aws_key: aws.then(|| AwsAccountKey {
-                id: config.aws_id.clone(),
-                region: config.aws_region.clone(),
-                ..AwsAccountKey::default()
-            }),
-            gcr_key: (!config.gcr_json_key.is_empty()).then(GcrKey::default),
-            jfrog_mode: config.jfrog_mode.clone(),
-            jfrog_aql: config.jfrog_aql,
-            gitlab_external_url: config.gitlab_external_url.clone(),
-            ibm_cloud_token_url: config.ibm_cloud_token_url.clone(),
-            ibm_cloud_account: config.ibm_cloud_account.clone(),
-            cfg_type: "user_created".to_owned(),
-            ..Self::default()
-        }
-    }
 }
 
 /// An image of a registry and where its scan is.
@@ -388,54 +309,6 @@ impl From<&ListedImage> for RegistryImageSummary {
             layers: image.layers.clone(),
             labels: image.labels.clone(),
             ..Self::default()
-        }
-    }
-}
-
-/// What was found in an image.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub struct ImageScanReport {
-    /// Why packages of the distribution were not judged.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub os_scan_status: String,
-    /// What is vulnerable.
-    pub vulnerabilities: Vec<Vulnerability>,
-    /// What is installed.
-    pub modules: Vec<ScanModule>,
-    /// Items of the benchmark on images.
-    pub checks: Vec<BenchItem>,
-    /// Secrets.
-    pub secrets: Vec<ScanSecret>,
-    /// Files that run as another user or group.
-    pub setid_perms: Vec<ScanSetIdPerm>,
-    /// Environment, secrets masked.
-    pub envs: Vec<String>,
-    /// Commands that made it.
-    pub cmds: Vec<String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Who signed it; absent where nobody asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signature_data: Option<ScanSignatureInfo>,
-}
-impl Named for ImageScanReport {
-    const ONE: &'static str = "report";
-    const MANY: &'static str = "reports";
-}
-
-impl From<ScanReport> for ImageScanReport {
-    fn from(report: ScanReport) -> Self {
-        Self {
-            os_scan_status: report.os_scan_status,
-            vulnerabilities: report.vulnerabilities,
-            modules: report.modules,
-            checks: report.checks,
-            secrets: report.secrets,
-            setid_perms: report.setid_perms,
-            envs: report.envs,
-            cmds: report.cmds,
-            labels: report.labels,
-            signature_data: report.signature_data,
         }
     }
 }
@@ -534,7 +407,7 @@ pub struct ScanRepoReport {
     pub layers: Vec<ScanLayer>,
     /// What else was found.
     #[serde(flatten)]
-    pub found: ImageScanReport,
+    pub found: super::scan::ScanReport,
 }
 impl Named for ScanRepoReport {
     const ONE: &'static str = "report";

@@ -6,17 +6,19 @@ use nv_model::scan::ScanState;
 use nv_model::scan_report::{
     BenchItem, ScanModule, ScanReport as Model, ScanSecret, ScanSetIdPerm, ScanSignatureInfo, Vulnerability,
 };
+use nv_role_controller::View;
 use nv_role_controller::scan::{ScanStatus as Status, ScannerInfo};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ScanBrief;
 use crate::answer::Named;
+use crate::scanned::Place;
 
 impl ScanBrief {
-    /// Of what is known of a subject's scans.
+    /// Of what is known of the scans of something at a place. What is accepted there does not count.
     #[must_use]
-    pub fn of(status: &Status) -> Self {
+    pub(crate) fn of(view: &View, status: &Status, place: &Place) -> Self {
         let mut brief = Self {
             status: status.state.as_str().to_owned(),
             result: match (&status.failure, status.state) {
@@ -32,9 +34,10 @@ impl ScanBrief {
             brief.base_os.clone_from(&report.base_os);
             brief.scanner_version.clone_from(&report.database_version);
             brief.cvedb_create_time.clone_from(&report.database_created);
-            brief.critical = report.critical.into();
-            brief.high = report.high.into();
-            brief.medium = report.medium.into();
+            let tally = view.tally(report, &place.image, &place.domain);
+            brief.critical = tally.critical.into();
+            brief.high = tally.high.into();
+            brief.medium = tally.medium.into();
         }
         brief
     }
@@ -135,6 +138,45 @@ impl From<ScannerInfo> for Scanner {
             scanned_serverless: 0,
         }
     }
+}
+
+/// How much a scanner keeps of layers.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct ScanCacheStat {
+    /// How many layers.
+    pub record_count: u64,
+    /// Bytes of what is kept.
+    pub record_total_size: u64,
+    /// Layers that had to be pulled, since its start.
+    pub cache_misses: u64,
+    /// Layers that had not.
+    pub cache_hits: u64,
+}
+
+/// What a scanner keeps of a layer.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct ScanCacheRecord {
+    /// The layer's digest.
+    pub layer_id: String,
+    /// Bytes of what is kept.
+    pub size: u64,
+    /// How often it was used, since the scanner's start.
+    pub reference_count: u32,
+    /// When it was last used, or made.
+    pub last_referred: String,
+}
+
+/// What a scanner keeps of layers.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct ScanCacheData {
+    /// Layer by layer.
+    pub cache_records: Vec<ScanCacheRecord>,
+    /// Bytes of what is kept.
+    pub record_total_size: u64,
+    /// Layers that had to be pulled, since its start.
+    pub cache_misses: u64,
+    /// Layers that had not.
+    pub cache_hits: u64,
 }
 
 /// What a scan found.

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::{IpAddress, ScanBrief};
 use crate::answer::Named;
+use crate::scanned::Place;
 
 /// What both the short and the long form of a workload have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -255,7 +256,7 @@ impl WorkloadHead {
             host_name: workload.host_name.clone(),
             host_id: workload.node.to_string(),
             image: workload.image.clone(),
-            scan_summary: ScanBrief::of(&view.scan_of(workload)),
+            scan_summary: ScanBrief::of(view, &view.scan_of(workload), &Place::of(workload)),
             image_id: workload.image_id.clone(),
             platform_role: workload.role.as_str().to_owned(),
             domain: workload.domain.as_ref().map(ToString::to_string).unwrap_or_default(),

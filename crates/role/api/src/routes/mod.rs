@@ -13,10 +13,11 @@ mod password_profile;
 mod policy;
 mod process;
 mod profile;
-mod registry;
+pub(crate) mod registry;
 mod role;
 mod rule_set;
 pub(crate) mod scan;
+mod scan_report;
 mod sensor;
 mod session;
 mod signature;
@@ -54,6 +55,7 @@ pub fn table() -> Table {
         rule_set::routes(),
         conversation::routes(),
         scan::routes(),
+        scan_report::routes(),
         asset::routes(),
         vulnerability::routes(),
         registry::routes(),

@@ -7,12 +7,14 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use nv_identity::access::Scope;
 use nv_identity::permission::{Category, Operation};
-use nv_model::registry::{INTERVAL, MAX_REGISTRIES, RegistryConfig as Model, RegistrySchedule};
+use nv_model::group::Origin;
+use nv_model::registry::{INTERVAL, ListedImage, MAX_REGISTRIES, RegistryConfig as Model, RegistrySchedule};
 use nv_model::scan::{
     RegistryAccess, RegistryImage, ScanPriority, ScanRequest, ScanSource, ScanState, ScanSubject,
 };
 use nv_model::scan_report::ScanReport;
 use nv_registry::{Filter, JFrogMode, Kind, Options, Registry};
+use nv_role_controller::View;
 use nv_role_controller::registry::{Held, subject, try_registry};
 use nv_role_controller::scan::ScanStatus;
 
@@ -22,17 +24,21 @@ use crate::answer::{Empty, Json, List, One};
 use crate::call::Call;
 use crate::dto::Config;
 use crate::dto::registry::{
-    ImageScanReport, RegistryConfig, RegistryConfigV2, RegistryImageSummary, RegistrySummary,
-    RegistryTestResult, RegistryTestStep, ScanLayersReport, ScanRepoReport, ScanRepoReq, ScanRepoReqData,
-    WordList,
+    RegistryConfig, RegistryConfigV2, RegistryImageSummary, RegistrySummary, RegistryTestResult,
+    RegistryTestStep, ScanLayersReport, ScanRepoReport, ScanRepoReq, ScanRepoReqData, WordList,
 };
+use crate::dto::scan::ScanReport as Shown;
+use crate::dto::submitted::ScanRepoSubmitData;
 use crate::error::{ApiError, Code};
 use crate::route::Route;
+use crate::scanned::{Place, apply, read, show_accepted};
 
 /// Names that the contract keeps for itself.
 const RESERVED: [&str; 3] = ["_repo_scan", "fed._repo_scan", "_all_registry"];
 /// How long a scan of an image by its place is waited for before the client is told to ask again.
 const WAIT: Duration = Duration::from_secs(25);
+/// Largest result of a build's scanner.
+const MAX_RESULT: usize = 64 * 1024 * 1024;
 /// Most scans of images by their places that are waited for at one time.
 const MAX_FILTERS: usize = 256;
 /// Longest address, user, password.
@@ -65,6 +71,8 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::post("/v1/scan/registry/:name/test", RegScan, "Try a registry", test),
         Route::post("/v2/scan/registry/:name/test", RegScan, "Try a registry", test_v2),
         Route::delete("/v1/scan/registry/:name/test", RegScan, "Stop a trial", stop_test),
+        Route::post("/v1/scan/result/repository", CiScan, "Hand in what a scanner of a build found", submit)
+            .up_to(MAX_RESULT),
         Route::post("/v1/scan/repository", CiScan, "Scan an image by its place", repository),
     ]
 }
@@ -75,10 +83,16 @@ async fn kinds(_call: Call) -> Result<One<WordList>, ApiError> {
 }
 
 /// Whether the caller may do this with a registry of these namespaces.
-fn may(call: &Call, operation: Operation, domains: &[String]) -> bool {
-    let domains: Vec<&str> = domains.iter().map(String::as_str).collect();
-    let scope = if domains.is_empty() { Scope::Cluster } else { Scope::Domains(&domains) };
-    call.may(operation, scope)
+fn domains(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+const fn scope<'a>(domains: &'a [&'a str]) -> Scope<'a> {
+    if domains.is_empty() { Scope::Cluster } else { Scope::Domains(domains) }
+}
+
+fn may(call: &Call, operation: Operation, names: &[String]) -> bool {
+    call.may(operation, scope(&domains(names)))
 }
 
 fn find(call: &Call, operation: Operation) -> Result<Arc<Held<Model>>, ApiError> {
@@ -102,13 +116,17 @@ fn summary(call: &Call, config: &Model) -> RegistrySummary {
         failed: status.failed,
         cvedb_version: database.shown_version(),
         cvedb_create_time: database.shown_created(),
-        ..RegistrySummary::from(config)
+        config: config.into(),
+        cfg_type: "user_created".to_owned(),
     }
 }
 
 async fn registries(call: Call) -> Result<List<RegistrySummary>, ApiError> {
     let book = call.app.controller.registries().book();
-    let seen = book.registries.values().filter(|held| may(&call, Operation::Read, &held.value.domains));
+    // The federation has none yet.
+    let of_scope = call.query.scope()?.admits(Origin::UserCreated);
+    let seen =
+        book.registries.values().filter(|held| of_scope && may(&call, Operation::Read, &held.value.domains));
     let summaries: Vec<RegistrySummary> = seen.map(|held| summary(&call, &held.value)).collect();
     Ok(List::new(summaries.into_iter()))
 }
@@ -120,7 +138,8 @@ async fn get(call: Call) -> Result<One<RegistrySummary>, ApiError> {
 
 /// Puts what is given into a registry, and checks what comes of it.
 fn fill(config: &mut Model, given: RegistryConfig) -> Result<(), ApiError> {
-    let kind = if given.registry_type.is_empty() { config.kind.clone() } else { given.registry_type };
+    let kind =
+        if given.place.registry_type.is_empty() { config.kind.clone() } else { given.place.registry_type };
     let kind = Kind::from_name(&kind).ok_or_else(|| {
         ApiError::format(format!("registry_type is none of GET /v1/list/registry_type: {kind}"))
     })?;
@@ -138,16 +157,31 @@ fn fill(config: &mut Model, given: RegistryConfig) -> Result<(), ApiError> {
         }
         None => Ok(()),
     };
-    set(&mut config.url, "registry", given.registry, MAX_TEXT)?;
-    set(&mut config.username, "username", given.username, MAX_TEXT)?;
-    set(&mut config.password, "password", given.password, MAX_TEXT)?;
-    set(&mut config.auth_token, "auth_token", given.auth_token, MAX_TEXT)?;
-    set(&mut config.jfrog_mode, "jfrog_mode", given.jfrog_mode, MAX_TEXT)?;
-    set(&mut config.gitlab_external_url, "gitlab_external_url", given.gitlab_external_url, MAX_TEXT)?;
-    set(&mut config.gitlab_private_token, "gitlab_private_token", given.gitlab_private_token, MAX_TEXT)?;
-    set(&mut config.ibm_cloud_token_url, "ibm_cloud_token_url", given.ibm_cloud_token_url, MAX_TEXT)?;
-    set(&mut config.ibm_cloud_account, "ibm_cloud_account", given.ibm_cloud_account, MAX_TEXT)?;
-    if let Some(key) = given.aws_key {
+    set(&mut config.url, "registry", given.place.registry, MAX_TEXT)?;
+    set(&mut config.username, "username", given.auth.username, MAX_TEXT)?;
+    set(&mut config.password, "password", given.auth.password, MAX_TEXT)?;
+    set(&mut config.auth_token, "auth_token", given.auth.auth_token, MAX_TEXT)?;
+    set(&mut config.jfrog_mode, "jfrog_mode", given.integrations.jfrog_mode, MAX_TEXT)?;
+    set(
+        &mut config.gitlab_external_url,
+        "gitlab_external_url",
+        given.integrations.gitlab_external_url,
+        MAX_TEXT,
+    )?;
+    set(
+        &mut config.gitlab_private_token,
+        "gitlab_private_token",
+        given.integrations.gitlab_private_token,
+        MAX_TEXT,
+    )?;
+    set(
+        &mut config.ibm_cloud_token_url,
+        "ibm_cloud_token_url",
+        given.integrations.ibm_cloud_token_url,
+        MAX_TEXT,
+    )?;
+    set(&mut config.ibm_cloud_account, "ibm_cloud_account", given.integrations.ibm_cloud_account, MAX_TEXT)?;
+    if let Some(key) = given.auth.aws_key {
         // What is empty in a change is what answers show of a secret: it stays.
         let keep = |value: String| (!value.is_empty()).then_some(value);
         set(&mut config.aws_id, "aws_key.id", keep(key.id), MAX_TEXT)?;
@@ -160,18 +194,19 @@ fn fill(config: &mut Model, given: RegistryConfig) -> Result<(), ApiError> {
             MAX_TEXT,
         )?;
     }
-    if let Some(key) = given.gcr_key.map(|key| key.json_key).filter(|key| !key.is_empty()) {
+    if let Some(key) = given.auth.gcr_key.map(|key| key.json_key).filter(|key| !key.is_empty()) {
         set(&mut config.gcr_json_key, "gcr_key.json_key", Some(key), MAX_JSON_KEY)?;
     }
-    config.auth_with_token = given.auth_with_token.unwrap_or(config.auth_with_token);
-    config.domains = given.domains.unwrap_or_else(|| config.domains.clone());
-    config.rescan_after_db_update = given.rescan_after_db_update.unwrap_or(config.rescan_after_db_update);
-    config.scan_layers = given.scan_layers.unwrap_or(config.scan_layers);
-    config.repo_limit = given.repo_limit.unwrap_or(config.repo_limit);
-    config.tag_limit = given.tag_limit.unwrap_or(config.tag_limit);
-    config.ignore_proxy = given.ignore_proxy.unwrap_or(config.ignore_proxy);
-    config.jfrog_aql = given.jfrog_aql.unwrap_or(config.jfrog_aql);
-    if let Some(filters) = given.filters {
+    config.auth_with_token = given.auth.auth_with_token.unwrap_or(config.auth_with_token);
+    config.domains = given.place.domains.unwrap_or_else(|| config.domains.clone());
+    config.rescan_after_db_update =
+        given.scan.rescan_after_db_update.unwrap_or(config.rescan_after_db_update);
+    config.scan_layers = given.scan.scan_layers.unwrap_or(config.scan_layers);
+    config.repo_limit = given.scan.repo_limit.unwrap_or(config.repo_limit);
+    config.tag_limit = given.scan.tag_limit.unwrap_or(config.tag_limit);
+    config.ignore_proxy = given.scan.ignore_proxy.unwrap_or(config.ignore_proxy);
+    config.jfrog_aql = given.integrations.jfrog_aql.unwrap_or(config.jfrog_aql);
+    if let Some(filters) = given.place.filters {
         if filters.len() > MAX_FILTERS {
             return Err(ApiError::format(format!("there are more than {MAX_FILTERS} filters")));
         }
@@ -180,7 +215,7 @@ fn fill(config: &mut Model, given: RegistryConfig) -> Result<(), ApiError> {
         }
         config.filters = filters;
     }
-    if let Some(schedule) = given.schedule {
+    if let Some(schedule) = given.scan.schedule {
         config.schedule = RegistrySchedule::from_name(&schedule.schedule)
             .ok_or_else(|| ApiError::format("schedule is none of manual, auto and periodical"))?;
         let counts = config.schedule == RegistrySchedule::Periodical;
@@ -205,11 +240,11 @@ fn fill(config: &mut Model, given: RegistryConfig) -> Result<(), ApiError> {
 }
 
 async fn make(call: Call, given: RegistryConfig) -> Result<Empty, ApiError> {
-    let mut config = Model { name: name_of(&given.name)?, ..Model::default() };
+    let mut config = Model { name: name_of(&given.place.name)?, ..Model::default() };
     if RESERVED.contains(&config.name.as_str()) || config.name.starts_with("fed.") {
         return Err(ApiError::new(Code::NotAllowed, "the name is reserved"));
     }
-    if given.filters.as_ref().is_none_or(Vec::is_empty) {
+    if given.place.filters.as_ref().is_none_or(Vec::is_empty) {
         return Err(ApiError::format(
             "filters say which images are meant: at least one is needed, * for all",
         ));
@@ -279,14 +314,76 @@ async fn images(call: Call) -> Result<List<RegistryImageSummary>, ApiError> {
     let held = find(&call, Operation::Read)?;
     let (scans, name) = (call.app.controller.scans().clone(), held.value.name.clone());
     let images = call.app.controller.registries().images(&name);
+    let view = call.app.controller.view();
     let all: Vec<RegistryImageSummary> = images
         .iter()
-        .map(|image| shown(RegistryImageSummary::from(image), &scans.status(&subject(&name, &image.id))))
+        .map(|image| {
+            let status = scans.status(&subject(&name, &image.id));
+            shown(&view, RegistryImageSummary::from(image), &status, &image_name(image))
+        })
         .collect();
-    Ok(List::new(call.query.inventory(all, Clone::clone).into_iter()))
+    Ok(List::new(call.query.by_severity("repository").inventory(all, Clone::clone).into_iter()))
 }
 
-fn shown(mut summary: RegistryImageSummary, status: &ScanStatus) -> RegistryImageSummary {
+/// An image of a registry that the caller sees.
+pub(crate) struct SeenImage {
+    pub(crate) registry: Arc<Held<Model>>,
+    pub(crate) listed: ListedImage,
+}
+
+impl SeenImage {
+    pub(crate) fn subject(&self) -> ScanSubject {
+        subject(&self.registry.value.name, &self.listed.id)
+    }
+    /// Its place, as images are named.
+    pub(crate) fn name(&self) -> String {
+        image_name(&self.listed)
+    }
+}
+
+/// Images of all registries that the caller sees, whatever the route is about.
+pub(crate) fn seen_images(call: &Call) -> impl Iterator<Item = SeenImage> {
+    let registries = call.app.controller.registries().clone();
+    let required = Category::RegScan.required(Operation::Read);
+    let book = registries.book();
+    let seen: Vec<Arc<Held<Model>>> = book
+        .registries
+        .values()
+        .filter(|held| call.holds(required, Operation::Read, scope(&domains(&held.value.domains))))
+        .cloned()
+        .collect();
+    seen.into_iter().flat_map(move |registry| {
+        let images = registries.images(&registry.value.name);
+        let listed: Vec<ListedImage> = images.to_vec();
+        listed.into_iter().map(move |listed| SeenImage { registry: Arc::clone(&registry), listed })
+    })
+}
+
+/// `registry.example:5000/shop/web:1.0`.
+fn image_name(image: &ListedImage) -> String {
+    let host = image.domain.split_once("://").map_or(image.domain.as_str(), |(_, host)| host);
+    format!("{}/{}:{}", host.trim_end_matches('/'), image.repository, image.tag)
+}
+
+/// Where an image is, for the vulnerability profile: by the first name that the registry has for it.
+fn place_of(call: &Call, of: &ScanSubject) -> Place {
+    let image = match of {
+        ScanSubject::RegistryImage { registry, image } => {
+            let images = call.app.controller.registries().images(registry);
+            images.iter().find(|listed| listed.id == *image).map(image_name)
+        }
+        ScanSubject::Repository { repository, reference, .. } => Some(format!("{repository}:{reference}")),
+        _ => None,
+    };
+    Place { image: image.unwrap_or_default(), domain: String::new() }
+}
+
+fn shown(
+    view: &View,
+    mut summary: RegistryImageSummary,
+    status: &ScanStatus,
+    name: &str,
+) -> RegistryImageSummary {
     status.state.as_str().clone_into(&mut summary.status);
     if let Some(failure) = &status.failure {
         summary.result.clone_from(&failure.message);
@@ -301,17 +398,24 @@ fn shown(mut summary: RegistryImageSummary, status: &ScanStatus) -> RegistryImag
         summary.scanner_version.clone_from(&kept.database_version);
         summary.cvedb_create_time.clone_from(&kept.database_created);
         summary.os_scan_status.clone_from(&kept.os_scan_status);
-        (summary.critical, summary.high, summary.medium) = (kept.critical, kept.high, kept.medium);
+        let tally = view.tally(kept, name, "");
+        (summary.critical, summary.high, summary.medium) = (tally.critical, tally.high, tally.medium);
     }
     summary
 }
 
+/// The report of an image; what is accepted is left out, or marked where the caller asks for it.
 async fn report_of(call: &Call, of: &ScanSubject, id: &str) -> Result<ScanReport, ApiError> {
-    let scans = call.app.controller.scans();
     let missing = || ApiError::not_found("report of image", id);
-    let kept = scans.status(of).report.ok_or_else(missing)?;
-    let read = scans.report(kept.report).await;
-    read.map_err(|error| ApiError::new(Code::ReadFailed, error.to_string()))?.ok_or_else(missing)
+    let kept = call.app.controller.scans().status(of).report.ok_or_else(missing)?;
+    let mut report = read(call, kept.report).await?.ok_or_else(missing)?;
+    let (settings, now) = (call.app.controller.scans().settings(), call.app.clock.now().seconds());
+    let (place, show) = (place_of(call, of), show_accepted(call));
+    let layers = report.layers.iter_mut().map(|layer| &mut layer.vulnerabilities);
+    for found in layers.chain([&mut report.vulnerabilities]) {
+        apply(&settings, found, &place, now, show);
+    }
+    Ok(report)
 }
 
 /// The id of an image, also with the beginning that digests have.
@@ -320,7 +424,7 @@ fn image_id(call: &Call) -> String {
     id.strip_prefix("sha256:").unwrap_or(id).to_owned()
 }
 
-async fn image(call: Call) -> Result<One<ImageScanReport>, ApiError> {
+async fn image(call: Call) -> Result<One<Shown>, ApiError> {
     let held = find(&call, Operation::Read)?;
     let id = image_id(&call);
     let report = report_of(&call, &subject(&held.value.name, &id), &id).await?;
@@ -457,4 +561,41 @@ async fn repository(
         found: report.into(),
     };
     Ok(crate::answer::Either::This(One(shown)))
+}
+
+/// Keeps what a scanner of a build found in an image, as if the image had been scanned by its place. No later database
+/// judges it again: what it has is not known by the file.
+async fn submit(call: Call, body: ScanRepoSubmitData) -> Result<Empty, ApiError> {
+    call.need(Operation::Write, Scope::Cluster)?;
+    let result = body.result.ok_or_else(|| ApiError::format("the body has no result"))?;
+    for (what, value) in [
+        ("ImageID", &result.image_id),
+        ("Digest", &result.digest),
+        ("Repository", &result.repository),
+        ("Tag", &result.tag),
+    ] {
+        if value.is_empty() {
+            return Err(ApiError::format(format!("the result has no {what}")));
+        }
+    }
+    if result.error != 0 {
+        return Err(ApiError::format(format!("the scan failed with error {}", result.error)));
+    }
+    for (what, value) in
+        [("Registry", &result.registry), ("Repository", &result.repository), ("Tag", &result.tag)]
+    {
+        if value.len() > MAX_TEXT {
+            return Err(ApiError::format(format!("{what} is longer than {MAX_TEXT} bytes")));
+        }
+    }
+    let subject = ScanSubject::Repository {
+        registry: result.registry.clone(),
+        repository: result.repository.clone(),
+        reference: result.tag.clone(),
+    };
+    call.app.controller.scans().submit(subject, result.into()).await.map_err(|error| {
+        tracing::error!(%error, "a result that was handed in cannot be kept");
+        ApiError::new(Code::WriteFailed, "the result cannot be kept")
+    })?;
+    Ok(Empty)
 }

@@ -6,17 +6,21 @@ use axum::http::{Method, StatusCode};
 use nv_identity::access::Scope;
 use nv_identity::permission::Category::{NvResource, RtScan};
 use nv_identity::permission::Operation;
-use nv_model::name::NodeId;
-use nv_model::scan::{ScanPriority, ScanRequest, ScanSource, ScanState, ScanSubject};
+use nv_model::name::{NodeId, ScannerId};
+use nv_model::scan::{
+    LayerCacheFacts, LayerCacheRecord, ScanPriority, ScanRequest, ScanSource, ScanState, ScanSubject,
+};
 use nv_model::workload::Workload;
 use nv_policy::state::{is_host, is_live};
 use nv_role_controller::View;
-use nv_role_controller::scan::AutoScan;
+use nv_role_controller::scan::{AutoScan, CacheError, platform_of};
+use nv_role_scanner::{SeenProgram, program_inventory};
 
-use crate::answer::{Empty, List, One};
+use crate::answer::{Empty, Json, List, One};
 use crate::call::Call;
 use crate::dto::scan::{
-    ScanConfig, ScanConfigConfig, ScanImageSummary, ScanPlatformSummary, ScanReport, ScanStatus, Scanner,
+    ScanCacheData, ScanCacheRecord, ScanCacheStat, ScanConfig, ScanConfigConfig, ScanImageSummary,
+    ScanPlatformSummary, ScanReport, ScanStatus, Scanner,
 };
 use crate::dto::{Config, ScanBrief};
 use crate::error::{ApiError, Code};
@@ -29,6 +33,8 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::patch("/v1/scan/config", RtScan, "Change what is scanned when it starts", set_config),
         Route::get("/v1/scan/status", RtScan, "Show how far the scans of what runs are", status),
         Route::get("/v1/scan/scanner", NvResource, "List scanners", scanners),
+        Route::get("/v1/scan/cache_stat/:id", RtScan, "Show how much a scanner keeps of layers", cache_stat),
+        Route::get("/v1/scan/cache_data/:id", RtScan, "Show what a scanner keeps of layers", cache_data),
         Route::get("/v1/scan/workload/:id", RtScan, "Show what is vulnerable in a container", workload),
         Route::plain(Method::POST, "/v1/scan/workload/:id", RtScan, "Scan a container", scan_workload),
         Route::get("/v1/scan/host/:id", RtScan, "Show what is vulnerable on a host", host),
@@ -36,6 +42,8 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/v1/scan/image", RtScan, "List images that containers run of", images),
         Route::get("/v1/scan/image/:id", RtScan, "Show what is vulnerable in such an image", image),
         Route::get("/v1/scan/platform", RtScan, "List platforms", platforms),
+        Route::get("/v1/scan/platform/platform", RtScan, "Show what is vulnerable in the platform", platform),
+        Route::plain(Method::POST, "/v1/scan/platform/platform", RtScan, "Scan the platform", scan_platform),
     ]
 }
 
@@ -85,7 +93,9 @@ async fn status(call: Call) -> Result<One<ScanStatus>, ApiError> {
         ..ScanStatus::default()
     };
     let of_nodes = nodes(&call, &view).map(|node| view.scan(&ScanSubject::Node(node.clone())));
-    for known in running(&call, &view).map(|workload| view.scan_of(workload)).chain(of_nodes) {
+    let of_platform = call.sees_all().then(|| view.scan(&ScanSubject::Platform));
+    let all = running(&call, &view).map(|workload| view.scan_of(workload)).chain(of_nodes).chain(of_platform);
+    for known in all {
         match known.state {
             ScanState::Idle => {}
             ScanState::Scheduled => shown.scheduled += 1,
@@ -100,6 +110,43 @@ async fn status(call: Call) -> Result<One<ScanStatus>, ApiError> {
 async fn scanners(call: Call) -> Result<List<Scanner>, ApiError> {
     let scanners = call.app.controller.scans().scanners();
     Ok(List::new(scanners.into_iter().map(Scanner::from)))
+}
+
+/// What the scanner of the path keeps of layers.
+async fn cache(call: &Call, records: bool) -> Result<LayerCacheFacts, ApiError> {
+    call.need(Operation::Read, Scope::Cluster)?;
+    let raw = call.parameter("id");
+    let id = raw.parse::<ScannerId>().map_err(|_no_id| ApiError::not_found("scanner", raw))?;
+    call.app.controller.scans().layer_cache(&id, records).await.map_err(|error| match error {
+        CacheError::Unknown { .. } => ApiError::not_found("scanner", raw),
+        other => ApiError::new(Code::ReadFailed, other.to_string()),
+    })
+}
+
+async fn cache_stat(call: Call) -> Result<Json<ScanCacheStat>, ApiError> {
+    let facts = cache(&call, false).await?;
+    Ok(Json(ScanCacheStat {
+        record_count: facts.count,
+        record_total_size: facts.bytes,
+        cache_misses: facts.misses,
+        cache_hits: facts.hits,
+    }))
+}
+
+async fn cache_data(call: Call) -> Result<Json<ScanCacheData>, ApiError> {
+    let facts = cache(&call, true).await?;
+    let record = |record: LayerCacheRecord| ScanCacheRecord {
+        layer_id: record.layer,
+        size: record.bytes,
+        reference_count: record.references,
+        last_referred: record.last_used.rfc3339(),
+    };
+    Ok(Json(ScanCacheData {
+        cache_records: facts.records.into_iter().map(record).collect(),
+        record_total_size: facts.bytes,
+        cache_misses: facts.misses,
+        cache_hits: facts.hits,
+    }))
 }
 
 async fn workload(call: Call) -> Result<One<ScanReport>, ApiError> {
@@ -159,11 +206,11 @@ async fn images(call: Call) -> Result<List<ScanImageSummary>, ApiError> {
         .map(|(id, workload)| ScanImageSummary {
             image: workload.image.clone(),
             image_id: id.to_owned(),
-            brief: ScanBrief::of(&view.scan_of(workload)),
+            brief: ScanBrief::of(&view, &view.scan_of(workload), &Place::of(workload)),
             ..ScanImageSummary::default()
         })
         .collect();
-    let shown = call.query.inventory(summaries, Clone::clone);
+    let shown = call.query.by_severity("image").inventory(summaries, Clone::clone);
     Ok(List::new(shown.into_iter()))
 }
 
@@ -178,11 +225,53 @@ async fn image(call: Call) -> Result<One<ScanReport>, ApiError> {
 
 async fn platforms(call: Call) -> Result<List<ScanPlatformSummary>, ApiError> {
     let view = call.app.controller.view();
-    let named = view.state.nodes.values().map(|node| node.platform.clone()).find(|name| !name.is_empty());
-    let visible = named.filter(|_| call.sees_all());
-    Ok(List::new(
-        visible
-            .into_iter()
-            .map(|platform| ScanPlatformSummary { platform, ..ScanPlatformSummary::default() }),
-    ))
+    let visible = platform_of(&view).filter(|_| call.sees_all());
+    let shown: Vec<ScanPlatformSummary> = visible
+        .into_iter()
+        .map(|platform| ScanPlatformSummary {
+            platform: platform.name,
+            kube_version: platform.version,
+            brief: ScanBrief::of(&view, &view.scan(&ScanSubject::Platform), &Place::default()),
+            ..ScanPlatformSummary::default()
+        })
+        .collect();
+    Ok(List::new(shown.into_iter()))
+}
+
+async fn platform(call: Call) -> Result<One<ScanReport>, ApiError> {
+    call.need(Operation::Read, Scope::Cluster)?;
+    let known = call.app.controller.view().scan(&ScanSubject::Platform);
+    if known.report.is_none() {
+        return Err(ApiError::not_found("report", "platform"));
+    }
+    shown(&call, &known, &Place::default()).await.map(One)
+}
+
+/// The components that are seen are judged by the versions in their images' tags. Nothing of them is read.
+async fn scan_platform(call: Call) -> Result<Empty, ApiError> {
+    call.need(Operation::Write, Scope::Cluster)?;
+    let platform =
+        platform_of(&call.app.controller.view()).filter(|platform| !platform.components.is_empty());
+    let Some(platform) = platform else {
+        let why = "no container runs of an image of Kubernetes' own components, by whose version a platform is judged";
+        return Err(ApiError::new(Code::ObjectNotFound, why));
+    };
+    let programs: Vec<SeenProgram<'_>> = platform
+        .components
+        .iter()
+        .map(|found| SeenProgram {
+            module: found.module,
+            name: found.program,
+            version: &found.version,
+            place: &found.image,
+        })
+        .collect();
+    let unkept = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "the platform's components cannot be kept");
+        ApiError::new(Code::WriteFailed, "the platform's components cannot be kept")
+    };
+    let document = program_inventory(&platform.name, &programs).map_err(|error| unkept(&error))?;
+    let kept = call.app.controller.scans().put_inventory(document).await;
+    let inventory = kept.map_err(|error| unkept(&error))?;
+    begin(&call, ScanSubject::Platform, ScanSource::Inventory(inventory))
 }

@@ -18,5 +18,6 @@ mod protocol;
 mod registries;
 mod registry_scan;
 mod rights;
+mod scans;
 mod sensors;
 mod tls;

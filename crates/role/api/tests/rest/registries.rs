@@ -77,6 +77,10 @@ async fn a_registry_is_looked_at_and_each_of_its_images_is_to_be_scanned() {
         fixture.call(Method::POST, "/v2/scan/registry", &admin, Some(json!({"config": config(&url)}))).await;
     assert_eq!((again.status, &again.body["code"]), (StatusCode::BAD_REQUEST, &json!(13)));
 
+    for (scope, want) in [("", 1), ("local", 1), ("fed", 0)] {
+        let list = fixture.get(&format!("/v1/scan/registry?scope={scope}"), &admin).await;
+        assert_eq!(list["summarys"].as_array().unwrap().len(), want, "{scope}");
+    }
     let shown = fixture.get("/v1/scan/registry/hub", &admin).await;
     let summary = &shown["summary"];
     assert_eq!(

@@ -28,7 +28,7 @@ fn layer(path: &str, content: &str) -> Vec<u8> {
 }
 
 /// A registry with `shop/web:1` of two layers, signed; its public key as PEM.
-async fn signed_registry() -> (String, String) {
+pub(crate) async fn signed_registry() -> (String, String) {
     let mut has = BTreeMap::new();
     let mut put = |path: &str, bytes: &[u8]| drop(has.insert(format!("/v2/shop/web/{path}"), bytes.to_vec()));
     let describe =
@@ -75,12 +75,17 @@ async fn signed_registry() -> (String, String) {
     (serve(has).await, pem)
 }
 
-/// A scanner with a database in which openssl before 3.0.9-1 is vulnerable.
-async fn scanner(fixture: &Fixture) -> TempDir {
+/// A scanner with a database in which openssl before 3.0.9-1 and Kubernetes before 1.28.12 are vulnerable.
+pub(crate) async fn scanner(fixture: &Fixture) -> TempDir {
     let folder = TempDir::new().unwrap();
     let list = folder.path().join("feeds/debian-dsa/data/DSA/list");
     std::fs::create_dir_all(list.parent().unwrap()).unwrap();
     std::fs::write(&list, DSA).unwrap();
+    let kubernetes = json!({"schema_version": "1.3.1", "id": "CVE-2024-10220",
+        "affected": [{"package": {"ecosystem": "kubernetes", "name": "k8s.io/apiserver"},
+            "ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}, {"fixed": "1.28.12"}]}]}]});
+    std::fs::create_dir_all(folder.path().join("feeds/k8s-osv")).unwrap();
+    std::fs::write(folder.path().join("feeds/k8s-osv/CVE-2024-10220.json"), kubernetes.to_string()).unwrap();
     let options = BuildOptions {
         feeds: Some(folder.path().join("feeds")),
         out: folder.path().join("cvedb"),
@@ -151,6 +156,9 @@ async fn an_image_of_a_registry_is_scanned_layer_by_layer_and_its_signature_is_t
         layers.iter().map(|layer| layer["vulnerabilities"].as_array().unwrap().len()).collect();
     assert_eq!((found, &layers[1]["cmds"]), (vec![0, 1], &json!("RUN apt-get install libssl3")));
 
+    assets_of_registries(&fixture, &admin, id).await;
+    layers_of_the_scanner(&fixture, &admin).await;
+
     // The same image, asked for by its place as a build does.
     let ci = fixture.user(&admin, "ci", "ciops", json!({})).await;
     let request = json!({"request": {"registry": url, "repository": "shop/web", "tag": "1"}});
@@ -162,4 +170,114 @@ async fn an_image_of_a_registry_is_scanned_layer_by_layer_and_its_signature_is_t
     let missing = json!({"request": {"registry": url, "repository": "shop/web", "tag": "2"}});
     let answer = fixture.call(Method::POST, "/v1/scan/repository", &ci, Some(missing)).await;
     assert_eq!(answer.body["code"], 26, "{answer:?}");
+}
+
+/// What the scanner keeps of the image's two layers.
+async fn layers_of_the_scanner(fixture: &Fixture, admin: &str) {
+    let scanners = fixture.get("/v1/scan/scanner", admin).await;
+    let id = scanners["scanners"][0]["id"].as_str().unwrap();
+    let stat = fixture.get(&format!("/v1/scan/cache_stat/{id}"), admin).await;
+    let of = |key: &str| stat[key].as_u64().unwrap();
+    assert_eq!((of("record_count"), of("cache_misses"), of("cache_hits")), (2, 2, 0), "{stat}");
+    let data = fixture.get(&format!("/v1/scan/cache_data/{id}"), admin).await;
+    let records = data["cache_records"].as_array().unwrap();
+    let sizes: u64 = records.iter().map(|record| record["size"].as_u64().unwrap()).sum();
+    assert_eq!((records.len(), sizes), (2, of("record_total_size")));
+    assert!(records.iter().all(|record| record["layer_id"].as_str().unwrap().starts_with("sha256:")));
+    let unknown = fixture.call(Method::GET, "/v1/scan/cache_stat/nobody", admin, None).await;
+    assert_eq!((unknown.status, &unknown.body["code"]), (StatusCode::NOT_FOUND, &json!(7)));
+}
+
+/// Images of registries are among what has vulnerabilities, until those are accepted.
+async fn assets_of_registries(fixture: &Fixture, admin: &str, id: &str) {
+    let all = fixture.get("/v1/scan/asset", admin).await;
+    assert_eq!(all["vulnerabilities"][0]["images"], json!([id]), "{all:#}");
+    assert!(all["images"][id][0]["display_name"].as_str().unwrap().ends_with("/shop/web:1"), "{all:#}");
+    let query = json!({"viewType": "registry", "severityType": "all"});
+    let stats = fixture.done(Method::POST, "/v1/vulasset", admin, query).await;
+    assert_eq!(
+        (&stats["total_matched_records"], &stats["summary"]["count_distribution"]["image"]),
+        (&json!(1), &json!(1))
+    );
+    let token = stats["query_id"].as_str().unwrap();
+    let path = format!("/v1/assetvul?token={token}");
+    let view = fixture.call(Method::POST, &path, admin, None).await.body;
+    let image = &view["images"][0];
+    assert_eq!((&image["id"], &view["vulnerabilities"][0]["name"]), (&json!(id), &json!("CVE-2023-1")));
+    let marked = image["vulnerabilities"][0].as_str().unwrap();
+    assert!(marked.ends_with("_CVE-2023-1") && marked.len() == "H_CVE-2023-1".len(), "{marked}");
+    let nodes = json!({"viewType": "infrastructure"});
+    let none = fixture.done(Method::POST, "/v1/vulasset", admin, nodes).await;
+    assert_eq!(none["total_matched_records"], 0);
+
+    let asked = json!({"type": "image", "quickFilter": "SHOP", "orderbyColumn": "high", "orderby": "desc"});
+    let asked = fixture.done(Method::POST, "/v1/scan/asset/images", admin, asked).await;
+    let token = asked["query_id"].as_str().unwrap();
+    let page = fixture.get(&format!("/v1/scan/asset/images?token={token}&start=0&row=10"), admin).await;
+    assert_eq!((&page["type"], &page["qf_matched_records"]), (&json!("image"), &json!(1)));
+    assert_eq!((&page["data"][0]["image_id"], &page["data"][0]["reg_name"]), (&json!(id), &json!("hub")));
+
+    // What is accepted counts no more, in reports, summaries and what has it; it is shown where it is asked for.
+    let count = |images: &Value| {
+        let image = &images["images"][0];
+        ["critical", "high", "medium"].iter().filter_map(|key| image[*key].as_u64()).sum::<u64>()
+    };
+    let before = count(&fixture.get("/v1/scan/registry/hub/images", admin).await);
+    let entry = json!({"config": {"name": "CVE-2023-1", "images": ["*/shop/web:1"]}});
+    fixture.done(Method::POST, "/v1/vulnerability/profile/default/entry", admin, entry).await;
+    let report = format!("/v1/scan/registry/hub/image/{id}");
+    assert_eq!(fixture.get(&report, admin).await["report"]["vulnerabilities"], json!([]));
+    let shown = fixture.get(&format!("{report}?show=accepted"), admin).await;
+    assert_eq!(shown["report"]["vulnerabilities"][0]["tags"], json!(["accepted"]));
+    let layers = fixture.get(&format!("/v1/scan/registry/hub/layers/{id}"), admin).await;
+    assert_eq!(layers["report"]["layers"][1]["vulnerabilities"], json!([]));
+    let after = count(&fixture.get("/v1/scan/registry/hub/images", admin).await);
+    assert!(after == 0 && before <= 1, "{before} before, {after} after");
+    assert_eq!(fixture.get("/v1/scan/asset", admin).await["vulnerabilities"], json!([]));
+    fixture
+        .done(Method::PATCH, "/v1/vulnerability/profile/default", admin, json!({"config": {"entries": []}}))
+        .await;
+}
+
+#[tokio::test]
+async fn what_a_builds_scanner_found_is_kept_under_its_images_place() {
+    const PATH: &str = "/v1/scan/result/repository";
+    let (fixture, admin) = Fixture::started().await;
+    let ci = fixture.user(&admin, "ci", "ciops", json!({})).await;
+    let result = json!({
+        "Version": "4.196", "Error": 0, "Namespace": "debian:12", "CVEDBCreateTime": "2026-11-01T00:00:00Z",
+        "Registry": "https://hub.example", "Repository": "shop/web", "Tag": "7",
+        "Digest": "sha256:aa", "ImageID": "sha256:bb", "Author": "team", "Size": 5,
+        "Vuls": [{"Name": "CVE-2024-1", "Severity": "High", "ScoreV3": 7.5, "PackageName": "openssl",
+            "PackageVersion": "1", "FixedVersion": "2", "PublishedDate": "2024-01-02T03:04:05Z", "FileName": ""}],
+        "Modules": [{"Name": "openssl", "Version": "1", "Source": "openssl", "Vuls": [{"Name": "CVE-2024-1", "Status": 1}]}],
+        "Secrets": {"Error": 0, "Logs": [{"Type": "file", "Text": "AKIAIOSFODNN7EXAMPLE", "File": "/key", "RuleDesc": "AWS"}]},
+        "Layers": [{"Digest": "sha256:cc", "Cmds": "RUN x", "Size": 5}], "Envs": ["A=b"], "Labels": {"tier": "web"},
+        "SetIdPerms": [{"Type": "setuid", "File": "/bin/su", "Evidence": "-rwsr-xr-x"}],
+    });
+    fixture.done(Method::POST, PATH, &ci, json!({ "result": result })).await;
+    let subject = nv_model::scan::ScanSubject::Repository {
+        registry: "https://hub.example".to_owned(),
+        repository: "shop/web".to_owned(),
+        reference: "7".to_owned(),
+    };
+    let scans = fixture.controller.scans();
+    let kept = scans.status(&subject).report.unwrap();
+    assert_eq!((kept.high, kept.base_os.as_str(), kept.database_version.as_str()), (1, "debian:12", "4.196"));
+    let report = scans.report(kept.report).await.unwrap().unwrap();
+    assert_eq!(report.vulnerabilities[0].published_timestamp, 1_704_164_645);
+    assert_eq!((report.secrets[0].kind.as_str(), report.secrets[0].evidence.as_str()), ("AWS", "AKIA***"));
+    assert_eq!((report.layers[0].size, report.modules[0].cves[0].status.as_str()), (5, "fix exists"));
+
+    for (key, value) in
+        [("ImageID", json!("")), ("Digest", json!("")), ("Tag", json!("")), ("Error", json!(8))]
+    {
+        let mut wrong = result.clone();
+        wrong[key] = value;
+        let answer = fixture.call(Method::POST, PATH, &ci, Some(json!({ "result": wrong }))).await;
+        assert_eq!((answer.status, &answer.body["code"]), (StatusCode::BAD_REQUEST, &json!(6)), "{key}");
+    }
+    let reader = fixture.user(&admin, "r", "reader", json!({})).await;
+    let denied = fixture.call(Method::POST, PATH, &reader, Some(json!({ "result": result }))).await;
+    assert_eq!(denied.status, StatusCode::FORBIDDEN);
 }
