@@ -7,4 +7,4 @@ mod options;
 mod settings;
 
 pub use options::Options;
-pub use settings::{ConfigError, LogStyle, Settings};
+pub use settings::{ConfigError, HarborSettings, LogStyle, Settings};

@@ -57,6 +57,14 @@ options! {
     join_token_file: PathBuf, "NV_JOIN_TOKEN_FILE", "FILE";
     /// File where a controller keeps a token that scanners join with; it is good for a day and is made anew in half of that [default: none]
     scanner_token_file: PathBuf, "NV_SCANNER_TOKEN_FILE", "FILE";
+    /// User name that a Harbor registry shows the scanner adapter, which is served only with one; its password is in the file below or in HARBOR_BASIC_AUTH_PASSWORD [default: none]
+    harbor_user: String, "HARBOR_BASIC_AUTH_USERNAME", "NAME";
+    /// File with the password that goes with it [default: none]
+    harbor_password_file: PathBuf, "NV_HARBOR_PASSWORD_FILE", "FILE";
+    /// How Harbor reaches the adapter; "http" only where nobody reads on the way [default: https]
+    harbor_proto: Protocol, "HARBOR_SERVER_PROTO", "https|http";
+    /// TCP port of the adapter [default: 9443, 8090 for http]
+    harbor_port: u16, "NV_HARBOR_PORT", "PORT";
     /// Vulnerability database of the scanner in the all-in-one: the file, or the folder of cvedb; a newer file that is put in its place is taken into use [default: none, until an updater hands one in]
     database: PathBuf, "NV_DATABASE", "PATH";
     /// File with the public key (64 hexadecimal digits) that a database of vulnerabilities has to be signed with [default: none, any whole database is taken]
@@ -95,6 +103,17 @@ options! {
     event_log_mb: u64, "NV_EVENT_LOG_MB", "MB";
     /// Days that events are kept [default: 30]
     event_log_days: u32, "NV_EVENT_LOG_DAYS", "DAYS";
+}
+
+/// `https` or `http`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// With TLS.
+    #[default]
+    Https,
+    /// In the clear.
+    Http,
 }
 
 /// `on` or `off`, also `true` or `false`.

@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::Options;
+use crate::options::Protocol;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -15,6 +16,19 @@ pub enum LogStyle {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// The adapter for Harbor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HarborSettings {
+    /// By which name Harbor shows itself.
+    pub user: String,
+    /// Where the password is; none for the environment's `HARBOR_BASIC_AUTH_PASSWORD`.
+    pub password_file: Option<PathBuf>,
+    /// It has TLS.
+    pub tls: bool,
+    /// Its port.
+    pub port: u16,
 }
 
 /// Every setting with its value.
@@ -44,6 +58,8 @@ pub struct Settings {
     pub join_token_file: Option<PathBuf>,
     /// Where a token for scanners is kept.
     pub scanner_token_file: Option<PathBuf>,
+    /// The adapter for Harbor; none where no user was named.
+    pub harbor: Option<HarborSettings>,
     /// The database of the scanner in this process.
     pub database: Option<PathBuf>,
     /// Public key (Ed25519) that a database has to be signed with.
@@ -154,6 +170,15 @@ impl Settings {
             controller: given.controller.unwrap_or_else(|| "127.0.0.1".to_owned()),
             join_token_file: given.join_token_file,
             scanner_token_file: given.scanner_token_file,
+            harbor: given.harbor_user.filter(|user| !user.is_empty()).map(|user| {
+                let tls = given.harbor_proto.unwrap_or_default() == Protocol::Https;
+                HarborSettings {
+                    user,
+                    password_file: given.harbor_password_file,
+                    tls,
+                    port: given.harbor_port.unwrap_or(if tls { 9443 } else { 8090 }),
+                }
+            }),
             database: given.database,
             scanner_tasks: given.scanner_tasks.unwrap_or(2).clamp(1, 64),
             containerd_socket: socket("--containerd-socket", given.containerd_socket)?,

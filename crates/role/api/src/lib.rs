@@ -22,6 +22,7 @@ mod change;
 pub mod dto;
 pub mod error;
 mod events;
+pub mod harbor;
 pub mod json;
 mod openapi;
 mod private;
@@ -150,7 +151,7 @@ impl Api {
         let shutdown = self.shutdown.clone();
         let follow = tokio::spawn(async move { app.accounts.follow(shutdown).await });
         let counters = Arc::<server::ServerCounters>::default();
-        server::run(self.listener, self.tls, self.app, Arc::clone(&counters), self.shutdown).await;
+        server::run(self.listener, Some(self.tls), self.app, Arc::clone(&counters), self.shutdown).await;
         for task in [sweep, follow] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the rest api failed");

@@ -1,6 +1,8 @@
-//! The listening side: TLS 1.3, HTTP/1.1, bounded connections and waits, and the way to an orderly end.
+//! The listening side: TLS 1.3 (without it only where somebody says so), HTTP/1.1, bounded connections and waits, and the
+//! way to an orderly end.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,11 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -44,15 +47,35 @@ pub(crate) struct ServerCounters {
     pub(crate) turned_away: AtomicU64,
 }
 
-/// Answers connections of `listener` until `shutdown`.
-pub(crate) async fn run(
+/// What answers requests.
+pub(crate) trait Answering: Send + Sync + 'static {
+    /// The answer to one.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Body>,
+        peer: IpAddr,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Answering for App {
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Body>,
+        peer: IpAddr,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        Self::answer(self, request, peer)
+    }
+}
+
+/// Answers connections of `listener` until `shutdown`; `tls` is none for plain HTTP.
+pub(crate) async fn run<A: Answering>(
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    app: Arc<App>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    app: Arc<A>,
     counters: Arc<ServerCounters>,
     shutdown: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
+    let acceptor = tls.map(TlsAcceptor::from);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -82,25 +105,35 @@ pub(crate) async fn run(
     }
     connections.close();
     if tokio::time::timeout(GRACE.saturating_mul(2), connections.wait()).await.is_err() {
-        tracing::warn!("connections of the rest api were still open at the end");
+        tracing::warn!("connections were still open at the end");
     }
 }
 
-async fn connection(
+async fn connection<A: Answering>(
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: TlsAcceptor,
-    app: Arc<App>,
+    acceptor: Option<TlsAcceptor>,
+    app: Arc<A>,
     shutdown: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "small packets may be delayed");
     }
+    let Some(acceptor) = acceptor else { return conversation(stream, peer, app, shutdown).await };
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, %peer, "tls handshake failed"),
         Err(_elapsed) => return tracing::debug!(%peer, "tls handshake took too long"),
     };
+    conversation(stream, peer, app, shutdown).await;
+}
+
+async fn conversation<A: Answering>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    app: Arc<A>,
+    shutdown: CancellationToken,
+) {
     let service = service(app, peer.ip());
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD);
@@ -122,8 +155,8 @@ async fn connection(
 }
 
 /// The app behind compression, for one client.
-fn service(
-    app: Arc<App>,
+fn service<A: Answering>(
+    app: Arc<A>,
     peer: IpAddr,
 ) -> impl tower::Service<
     Request<Incoming>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nv_config::Settings;
+use nv_config::{HarborSettings, Settings};
 use nv_pki::PkiError;
 use nv_role_controller::{Controller, ControllerConfig, ControllerError};
 use nv_store::{EventLog, RedbStore, Retention, SealError, SealedStore, SealingKeys, Store, StoreError};
@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::harbor::{Harbor, HarborConfig, HarborError};
 use crate::{Api, ApiConfig, ApiError, Deps, private};
 
 /// What runs.
@@ -58,6 +59,14 @@ pub enum StartError {
     /// A token for enforcers.
     #[error(transparent)]
     Token(#[from] nv_role_controller::JoinTokenError),
+    /// The adapter for Harbor.
+    #[error(transparent)]
+    Harbor(#[from] HarborError),
+    /// The adapter for Harbor has a user and no password.
+    #[error(
+        "the adapter for Harbor has a user but no password: name a file with --harbor-password-file, or set {HARBOR_PASSWORD}"
+    )]
+    HarborPassword,
     /// Certificates of its servers.
     #[error("the certificate of a server")]
     Certificate(#[from] PkiError),
@@ -120,10 +129,21 @@ pub async fn start(
             password_cost: Default::default(),
             log_level: settings.log.clone(),
         },
-        Deps { controller: controller.clone(), store, clock },
-        shutdown,
+        Deps { controller: controller.clone(), store, clock: Arc::clone(&clock) },
+        shutdown.clone(),
     )
     .await?;
+    if let Some(wanted) = &settings.harbor {
+        let tls = wanted.tls.then(|| web_certificate(&controller, settings, &*clock)).transpose()?;
+        let config = HarborConfig {
+            address: SocketAddr::new(settings.bind, wanted.port),
+            tls: tls.map(Arc::new),
+            user: wanted.user.clone(),
+            password: harbor_password(wanted)?,
+        };
+        let harbor = Harbor::bind(config, controller.clone(), clock).await?;
+        tokio::spawn(harbor.run(shutdown));
+    }
     let address = api.address();
     let one_time_password = api.take_one_time_password();
     if let (Some(password), Some(path)) = (&one_time_password, &settings.bootstrap_password_file) {
@@ -131,6 +151,24 @@ pub async fn start(
     }
     let serving = tokio::spawn(api.run());
     Ok(Started { controller, address, one_time_password, serving })
+}
+
+/// Name of the environment variable with the password that Harbor shows.
+const HARBOR_PASSWORD: &str = "HARBOR_BASIC_AUTH_PASSWORD";
+
+fn harbor_password(wanted: &HarborSettings) -> Result<SecretString, StartError> {
+    let password = match &wanted.password_file {
+        Some(path) => {
+            let read = std::fs::read_to_string(path).map_err(|source| StartError::File {
+                what: "the password of the adapter for Harbor cannot be read:",
+                path: path.clone(),
+                source,
+            })?;
+            read.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        None => std::env::var(HARBOR_PASSWORD).unwrap_or_default(),
+    };
+    if password.is_empty() { Err(StartError::HarborPassword) } else { Ok(password.into()) }
 }
 
 /// A certificate for the servers that people and their clients reach: REST and console.

@@ -10,6 +10,7 @@
 
 mod auth;
 mod fixture;
+mod harbor;
 mod inventory;
 mod logs;
 mod node;
