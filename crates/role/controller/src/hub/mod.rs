@@ -9,6 +9,9 @@
 
 mod ask;
 mod commit;
+mod connections;
+mod containers;
+mod incidents;
 mod keep;
 mod learn;
 mod nodes;
@@ -203,8 +206,8 @@ pub(crate) struct Hub {
     /// What enforcers leave out, where it is anything.
     shedding: BTreeMap<NodeId, Shedding>,
     incidents: Fold<IncidentKey, (NodeId, String, crate::records::Told)>,
-    violations: Fold<ViolationKey, observe::SeenViolation>,
-    threats: Fold<ThreatKey, observe::SeenThreat>,
+    violations: Fold<ViolationKey, connections::SeenViolation>,
+    threats: Fold<ThreatKey, connections::SeenThreat>,
     learner: learn::Learner,
     identities: Identities,
     compiler: Compiler,
