@@ -71,7 +71,7 @@ async fn no_program_that_is_denied_runs_an_instruction_where_fanotify_is_asked()
     let capabilities = shown.pointer("/enforcers/0/capabilities").cloned().unwrap_or_default();
     ensure!(capabilities.get("tier") == Some(&json!(4)), "{capabilities}");
     let lost = capabilities.get("lost").cloned().unwrap_or_default().to_string();
-    ensure!(lost.contains("Connections are neither seen nor stopped"), "{lost}");
+    ensure!(lost.contains("Connections are judged by the enforcer's processes"), "{lost}");
 
     let container = pod.container();
     run(&scene, container, "mkdir /out").await?;

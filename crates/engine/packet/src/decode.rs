@@ -117,6 +117,27 @@ pub fn decode(link: Link, frame: &[u8]) -> Result<Decoded<'_>, DecodeError> {
     descend(ether_type, input, None, 0)
 }
 
+/// Reads a packet from its IP header on, and no tunnel in it: what a tunnel carries is payload to whoever judges a packet by
+/// the addresses and ports that it goes by.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_outer(packet: &[u8]) -> Result<Decoded<'_>, DecodeError> {
+    let (ether_type, input) = link::header(Link::Raw, packet)?;
+    let (network, body) = match ether_type {
+        IPV4 => network::ipv4(input)?,
+        IPV6 => network::ipv6(input)?,
+        other => return Ok(Decoded::NotIp(other)),
+    };
+    let transport = match network.protocol {
+        _ if network.fragment.is_some() => Transport::Fragment,
+        6 => Transport::Tcp(Tcp::parse(body)?),
+        17 => Transport::Udp(Udp::parse(body)?),
+        _ => Transport::Other,
+    };
+    Ok(Decoded::Packet(Packet { network, transport, body, vlan: None, tunnels: 0 }))
+}
+
 /// Reads on behind a network header whose fragments have been put together; tunnels are followed as in [`decode`].
 ///
 /// # Errors

@@ -24,7 +24,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send,
 
 pub use answer::{ANSWER_BYTES, Answer, Fate};
 pub use reader::{QueueReader, Queued};
-use rules::{CUT, Dialect, Epoch, marked};
+use rules::{CUT, Dialect, Epoch, Wish, marked};
 
 use crate::netlink::{NLM_F_ACK, NLM_F_REQUEST, Request, Socket, attributes, messages, put_attribute};
 use crate::netns::{self, NetnsError};
@@ -97,6 +97,7 @@ pub struct Queue {
     on_fault: OnFault,
     epoch: Epoch,
     dialect: Dialect,
+    sealed: bool,
     paused: bool,
 }
 
@@ -129,7 +130,7 @@ impl Queue {
 
     fn new(rules: Socket, socket: OwnedFd, number: u16, on_fault: OnFault) -> Self {
         let epoch = Epoch::begin(crate::clock::monotonic_nanos());
-        Self { rules, socket, number, on_fault, epoch, dialect: Dialect::default(), paused: false }
+        Self { rules, socket, number, on_fault, epoch, dialect: Dialect::default(), sealed: false, paused: false }
     }
 
     /// Leads packets into the queue, in the place of the rules that an earlier process has left. Whoever reads it has to be
@@ -138,10 +139,26 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Rules`]; then nothing has changed.
     pub fn put_rules(&mut self) -> Result<(), QueueError> {
-        let bypass = self.on_fault == OnFault::Pass;
-        self.dialect =
-            rules::put(&mut self.rules, self.number, bypass, self.epoch).map_err(QueueError::Rules)?;
+        let wish = self.wish();
+        self.dialect = rules::put(&mut self.rules, wish).map_err(QueueError::Rules)?;
         Ok(())
+    }
+
+    /// Has every packet but those of the loopback dropped by the rules that are put or renewed from now on, whoever reads the
+    /// queue; or no more.
+    pub fn seal(&mut self, sealed: bool) {
+        self.sealed = sealed;
+    }
+
+    /// Whether every packet is dropped, as [`Self::seal`] has said.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    fn wish(&self) -> Wish {
+        let bypass = self.on_fault == OnFault::Pass;
+        Wish { queue: self.number, bypass, epoch: self.epoch, sealed: self.sealed }
     }
 
     /// A descriptor of the queue for a [`QueueReader`].
@@ -171,9 +188,8 @@ impl Queue {
     /// When the kernel refuses; then all is as before.
     pub fn renew(&mut self, on_fault: OnFault) -> Result<(), QueueError> {
         let epoch = self.epoch.next();
-        let bypass = on_fault == OnFault::Pass;
-        rules::replace(&mut self.rules, self.number, bypass, (self.epoch, epoch), self.dialect)
-            .map_err(QueueError::Rules)?;
+        let wish = Wish { bypass: on_fault == OnFault::Pass, epoch, ..self.wish() };
+        rules::replace(&mut self.rules, wish, self.epoch, self.dialect).map_err(QueueError::Rules)?;
         self.epoch = epoch;
         if on_fault != self.on_fault {
             let request = configuration(self.number, &flags(on_fault));

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, recv};
 
+use super::rules::OUTPUT;
 use super::{NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET};
 use crate::netlink::attributes;
 
@@ -16,6 +17,8 @@ const HEADERS: usize = 20;
 const NFQA_PACKET_HDR: u16 = 1;
 const NFQA_MARK: u16 = 3;
 const NFQA_PAYLOAD: u16 = 10;
+/// Where the hook stands in `nfqnl_msg_packet_hdr`.
+const HOOK_AT: usize = 6;
 
 /// A packet that waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct Queued<'a> {
     pub packet: u32,
     /// Its mark.
     pub mark: u32,
+    /// It leaves the namespace; else it arrives.
+    pub leaves: bool,
     /// From its IP header on. Checksums that a network card is to compute are not there yet, and what it is to cut into
     /// several packets is one.
     pub bytes: &'a [u8],
@@ -90,17 +95,21 @@ fn packet(message: &[u8]) -> Option<Queued<'_>> {
     if u16::from_ne_bytes([kind, subsystem]) != u16::from_be_bytes([NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET]) {
         return None;
     }
-    let (mut id, mut mark, mut bytes) = (None, 0, None);
+    let (mut id, mut mark, mut bytes, mut hook) = (None, 0, None, 0);
     for (kind, value) in attributes(message, HEADERS) {
         let number = || value.first_chunk::<4>().map(|number| u32::from_be_bytes(*number));
         match kind {
-            NFQA_PACKET_HDR => id = number(),
+            // Its number, two bytes of its link's protocol, and the hook.
+            NFQA_PACKET_HDR => {
+                (id, hook) = (number(), value.get(HOOK_AT).copied().unwrap_or(0));
+            }
             NFQA_MARK => mark = number().unwrap_or(0),
             NFQA_PAYLOAD => bytes = Some(value),
             _ => {}
         }
     }
-    Some(Queued { packet: id?, mark, bytes: bytes.unwrap_or_default() })
+    let leaves = u32::from(hook) == OUTPUT;
+    Some(Queued { packet: id?, mark, leaves, bytes: bytes.unwrap_or_default() })
 }
 
 #[cfg(test)]
@@ -120,7 +129,8 @@ mod tests {
     #[test]
     fn a_packet_is_read_with_its_number_and_mark() {
         let bytes = message(NFNL_SUBSYS_QUEUE);
-        assert_eq!(packet(&bytes), Some(Queued { packet: 9, mark: 0x0539, bytes: b"\x45 and so on" }));
+        let queued = Queued { packet: 9, mark: 0x0539, leaves: false, bytes: b"\x45 and so on" };
+        assert_eq!(packet(&bytes), Some(queued));
         assert_eq!(packet(&message(1)), None, "of another part of netfilter");
     }
 

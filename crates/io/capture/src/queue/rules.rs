@@ -47,7 +47,7 @@ const NLM_F_APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 /// `NF_INET_LOCAL_IN` and `NF_INET_LOCAL_OUT`.
 const INPUT: u32 = 1;
-const OUTPUT: u32 = 3;
+pub(super) const OUTPUT: u32 = 3;
 /// Before filters of others (0), and before they translate addresses.
 const ASK: i32 = -150;
 /// Before that: a packet that is sent to [`ASK`] once more does not come here again.
@@ -109,8 +109,20 @@ impl Dialect {
     ];
 }
 
+/// What the rules do with packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// The number of the queue.
+    pub(super) queue: u16,
+    /// They go on when nobody reads it.
+    pub(super) bypass: bool,
+    pub(super) epoch: Epoch,
+    /// All are dropped, and none is asked about.
+    pub(super) sealed: bool,
+}
+
 /// Puts the rules there, in the place of a table that is there, at one stroke.
-pub(super) fn put(socket: &mut Socket, queue: u16, bypass: bool, epoch: Epoch) -> io::Result<Dialect> {
+pub(super) fn put(socket: &mut Socket, wish: Wish) -> io::Result<Dialect> {
     let mut failure = io::Error::other("no dialect was tried");
     for dialect in Dialect::ALL {
         let mut all = vec![
@@ -120,8 +132,8 @@ pub(super) fn put(socket: &mut Socket, queue: u16, bypass: bool, epoch: Epoch) -
             (named(NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE),
         ];
         all.extend(chains());
-        all.extend(sets(epoch));
-        all.extend(all_rules(queue, bypass, epoch, dialect));
+        all.extend(sets(wish.epoch));
+        all.extend(all_rules(wish, dialect));
         match socket.execute_all(&batch(&all)) {
             Ok(()) => return Ok(dialect),
             // An expression that the kernel does not have, and has no module of.
@@ -136,19 +148,13 @@ pub(super) fn put(socket: &mut Socket, queue: u16, bypass: bool, epoch: Epoch) -
 
 /// Puts other rules into the table that was [`put`] there with the epoch `last`, at one stroke. The chains stay: with a hook
 /// the kernel drops all packets that wait in the namespace.
-pub(super) fn replace(
-    socket: &mut Socket,
-    queue: u16,
-    bypass: bool,
-    (last, epoch): (Epoch, Epoch),
-    dialect: Dialect,
-) -> io::Result<()> {
+pub(super) fn replace(socket: &mut Socket, wish: Wish, last: Epoch, dialect: Dialect) -> io::Result<()> {
     let mut all = vec![(named(NFT_MSG_DELRULE), NLM_F_ACK)];
     all.extend(
         Set::ALL.map(|set| (named(NFT_MSG_DELSET).attribute(2, &terminated(&set.name(last))), NLM_F_ACK)),
     );
-    all.extend(sets(epoch));
-    all.extend(all_rules(queue, bypass, epoch, dialect));
+    all.extend(sets(wish.epoch));
+    all.extend(all_rules(wish, dialect));
     socket.execute_all(&batch(&all))
 }
 
@@ -243,7 +249,8 @@ fn sets(epoch: Epoch) -> Vec<(Request, u16)> {
     (1..).zip(Set::ALL).map(set).collect()
 }
 
-fn all_rules(queue: u16, bypass: bool, epoch: Epoch, dialect: Dialect) -> Vec<(Request, u16)> {
+fn all_rules(wish: Wish, dialect: Dialect) -> Vec<(Request, u16)> {
+    let Wish { queue, bypass, epoch, sealed } = wish;
     let mut all = Vec::new();
     let mut rule = |chain: &str, expressions: &Expressions| {
         let rule = named(NFT_MSG_NEWRULE)
@@ -264,6 +271,11 @@ fn all_rules(queue: u16, bypass: bool, epoch: Epoch, dialect: Dialect) -> Vec<(R
 
     // What most packets are comes first: segments of a clean connection that is not just beginning.
     for (chain, _, interface) in HOOKS {
+        if sealed {
+            let others = new().meta(interface).compare(Compare::NotEqual, &LOOPBACK.to_ne_bytes());
+            rule(chain, &others.then(Then::Drop));
+            continue;
+        }
         for protocol in [TCP, UDP] {
             for family in Family::ALL {
                 let mut known = new().of(family, Some(protocol));

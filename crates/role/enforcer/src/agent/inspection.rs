@@ -100,13 +100,16 @@ impl Agent {
     /// Every second: starts an inspector where none runs.
     pub(super) fn look_after_inspector(&mut self) {
         let now = self.setup.clock.monotonic();
-        let inspection = &mut self.inspection;
+        let inspection = &self.inspection;
         if inspection.starting || inspection.running.is_some() || inspection.due > now {
             return;
         }
-        let (Some(kernel), Some(keeper)) = (&self.setup.kernel, self.setup.keeper.clone()) else { return };
-        inspection.starting = true;
-        let (launcher, tap) = (Arc::clone(&self.setup.launcher), Arc::clone(&kernel.tap));
+        let tap = self.setup.kernel.as_ref().map(|kernel| Arc::clone(&kernel.tap));
+        let Some(keeper) = self.setup.keeper.clone().filter(|_| tap.is_some() || self.by_queue()) else {
+            return;
+        };
+        self.inspection.starting = true;
+        let launcher = Arc::clone(&self.setup.launcher);
         let (later, heard) = (self.setup.later.clone(), self.setup.heard.clone());
         tokio::task::spawn_blocking(move || {
             let started = Inspector::start(&launcher, &keeper, tap, heard).map_err(|error| error.to_string());
@@ -142,6 +145,7 @@ impl Agent {
             self.inspection.lost = self.inspection.lost.saturating_add(inspector.lost());
             self.inspection.sums.ended();
             self.spoken.forget();
+            self.opened.forget();
         }
     }
 
@@ -189,7 +193,13 @@ impl Agent {
             // Answered where it was heard.
             inspector::Told::Asks { .. } => {}
             inspector::Told::Refused(connection) => self.spoken.refused(connection),
+            inspector::Told::Opened { connection, queue, ingress, denied } => {
+                if !self.by_queue() || !self.connection_opened(connection, queue, ingress, denied) {
+                    self.strange();
+                }
+            }
             inspector::Told::Over(connection) => {
+                self.opened.over(connection);
                 self.inspection.applications.over(connection);
                 self.spoken.ended(connection, true);
             }
@@ -266,6 +276,7 @@ impl Agent {
                 }
                 // They may have changed meanwhile.
                 self.tell_rules();
+                self.look_after_queues();
             }
         }
     }
@@ -313,10 +324,7 @@ impl Agent {
     /// Who a connection is between, and whether it was seen at the server's end: as the kernel knows it, since a sender
     /// may claim any address; of one that it has forgotten already, by its addresses. `None` when it is nobody's here.
     fn ends_of(&self, connection: Connection) -> Option<(Peer, Peer, bool)> {
-        let flow = self.setup.kernel.as_ref().and_then(|kernel| {
-            let mut open = kernel.flows.sessions().map(|session| session.flow);
-            open.find(|flow| connection_of(&flow.ends).sorted() == connection.sorted())
-        });
+        let flow = self.open_flows().find(|flow| connection_of(&flow.ends).sorted() == connection.sorted());
         if let Some(flow) = flow {
             let seen = self.connection(&flow.ends, flow.endpoint, (flow.client, flow.server), flow.verdict);
             return Some((seen.client, seen.server, seen.ingress));
@@ -345,11 +353,8 @@ impl Agent {
         if !self.inspection.applications.swept() {
             return;
         }
-        let Some(kernel) = &self.setup.kernel else { return };
-        let untold: Vec<nv_capture::Flow> = kernel
-            .flows
-            .sessions()
-            .map(|session| session.flow)
+        let untold: Vec<nv_capture::Flow> = self
+            .open_flows()
             .filter(|flow| self.inspection.applications.is_untold(connection_of(&flow.ends)))
             .collect();
         for flow in untold {

@@ -16,7 +16,7 @@ impl Agent {
         let is_without = |pod: &&WorkloadId| self.inventory.get(pod).is_some_and(|pod| pod.workload.pid == 0);
         let id = workload.pod_sandbox.as_ref().filter(is_without).unwrap_or(id);
         let pid = self.inventory.network_process(id);
-        if pid == 0 || self.setup.kernel.is_none() {
+        if pid == 0 || (self.setup.kernel.is_none() && !self.by_queue()) {
             return;
         }
         let Some(keeper) = self.setup.keeper.clone() else { return };
@@ -51,6 +51,9 @@ impl Agent {
                 tracing::error!(%error, workload = %id, ifindex = peer, "an interface is without its identity");
             }
             self.attach(id, peer);
+        }
+        if self.by_queue() {
+            self.look_after_queues();
         }
     }
 

@@ -14,6 +14,9 @@ use crate::keeper::Keeper;
 impl Agent {
     /// Has the keeper put the network programs on an interface.
     pub(super) fn attach(&self, id: &WorkloadId, ifindex: u32) {
+        if self.setup.kernel.is_none() {
+            return;
+        }
         let Some(keeper) = self.setup.keeper.clone() else { return };
         let (later, id) = (self.setup.later.clone(), id.clone());
         tokio::task::spawn_blocking(move || {
@@ -131,7 +134,7 @@ impl Agent {
             if let Some(cgroup) = one.cgroup {
                 self.sockets.remove(&cgroup);
             }
-            if let Some(keeper) = self.setup.keeper.clone() {
+            if let Some(keeper) = self.setup.keeper.clone().filter(|_| self.setup.kernel.is_some()) {
                 // The veth, or the cgroup, is usually gone already, and its programs with it.
                 tokio::task::spawn_blocking(move || {
                     let done = match one.cgroup {

@@ -185,10 +185,8 @@ impl Agent {
             return;
         }
         let mut found: HashMap<Connection, Flow> = HashMap::new();
-        let open: Vec<Flow> = self.setup.kernel.as_ref().map_or_else(Vec::new, |kernel| {
-            let open = kernel.flows.sessions().map(|session| session.flow);
-            open.filter(|flow| due.contains(&connection_of(&flow.ends).sorted())).collect()
-        });
+        let is_due = |flow: &Flow| due.contains(&connection_of(&flow.ends).sorted());
+        let open: Vec<Flow> = self.open_flows().filter(is_due).collect();
         for flow in flows.into_iter().chain(open) {
             let key = connection_of(&flow.ends).sorted();
             // Of a connection between two pods the client's end tells.

@@ -20,6 +20,7 @@ mod layer7;
 mod link;
 mod names;
 mod newcomers;
+mod opened;
 mod place;
 mod policy;
 mod programs;
@@ -198,6 +199,7 @@ pub(crate) struct Agent {
     inspection: inspection::Inspection,
     queues: queues::Queues,
     spoken: layer7::Spoken,
+    opened: opened::Opened,
     names: names::HostNames,
     /// New flows whose session was reported at once and must not be counted again by the next sweep.
     reported: HashMap<nv_capture::Ends, u32>,
@@ -272,6 +274,7 @@ impl Agent {
             inspection: inspection::Inspection::default(),
             queues: queues::Queues::default(),
             spoken: layer7::Spoken::default(),
+            opened: opened::Opened::default(),
             names,
             reported: HashMap::new(),
             learned: HashMap::new(),

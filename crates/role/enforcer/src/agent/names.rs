@@ -234,12 +234,11 @@ impl Agent {
     pub(super) fn forget_names(&mut self) {
         let at = self.wall_nanos();
         if self.names.kept.names.is_due(at) {
-            let in_use: HashSet<IpAddr> = self.setup.kernel.as_ref().map_or_else(HashSet::new, |kernel| {
-                let ends = kernel.flows.sessions().map(|session| session.flow.ends);
-                ends.flat_map(|ends| [Some(ends.server), ends.translated.map(|(said, _)| said)])
-                    .flatten()
-                    .collect()
-            });
+            let in_use: HashSet<IpAddr> = self
+                .open_flows()
+                .flat_map(|flow| [Some(flow.ends.server), flow.ends.translated.map(|(said, _)| said)])
+                .flatten()
+                .collect();
             let gone = self.names.kept.names.forget(at, |address| in_use.contains(&address));
             self.names.changed = true;
             if gone && !self.names.wanted.is_empty() {

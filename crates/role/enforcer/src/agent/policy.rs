@@ -21,7 +21,8 @@ impl Agent {
         if self.setup.kernel.is_none() && self.setup.seating.is_none() {
             return Ok(());
         }
-        if self.setup.kernel.is_some() {
+        let judges_connections = self.setup.kernel.is_some() || self.by_queue();
+        if judges_connections {
             // The host's own addresses may be newer than what the controllers know of it: then they take one for a
             // workload that nobody manages.
             for own in self.setup.node.interfaces.iter().map(|held| held.address.addr()) {
@@ -32,9 +33,10 @@ impl Agent {
             }
         }
         let completed = kernel::complete(policy, &self.inventory);
-        if self.setup.kernel.is_some() {
+        if judges_connections {
             self.apply(&completed)?;
-        } else {
+        }
+        if self.setup.kernel.is_none() {
             for line in nv_policy::lower::processes(&completed, &mut self.setup.held.numbers).left_out {
                 tracing::debug!(group = %line.group, rule = %line.uuid, "a process rule's prefix is too long for kernel tables");
             }

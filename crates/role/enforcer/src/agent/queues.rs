@@ -1,4 +1,5 @@
-//! Which pods' packets wait for inspection before they go on: those in Protect, where the kernel can hold packets back.
+//! Which pods' packets wait for inspection before they go on: those in Protect, where the kernel can hold packets back; all of
+//! them, where no BPF program judges connections.
 //!
 //! What is wanted is compared with what the keeper was asked for last, every second and when a policy comes, so that a
 //! keeper that was started anew, a pod that came and a mode that changed are all the same case.
@@ -126,12 +127,12 @@ impl Agent {
         }
     }
 
-    /// Nothing is to stay behind an enforcer that ends by itself.
+    /// Nothing is to stay behind an enforcer that ends by itself, but for the quarantine of pods.
     pub(crate) async fn leave_queues(&mut self) {
         let Some(keeper) = self.setup.keeper.clone() else { return };
         let queues: Vec<u32> = std::mem::take(&mut self.queues.asked)
             .into_iter()
-            .filter_map(|(queue, wanted)| wanted.map(|_| queue))
+            .filter_map(|(queue, wanted)| wanted.filter(|wanted| !wanted.sealed).map(|_| queue))
             .collect();
         let left = tokio::task::spawn_blocking(move || {
             for queue in queues {
@@ -160,14 +161,17 @@ impl Agent {
             let interface =
                 local.attached.iter().filter(|one| one.cgroup.is_none()).map(|one| one.ifindex).min();
             let Some(queue) = interface else { continue };
-            let want = (pid != 0 && self.is_protected(id)).then(|| Wanted {
+            let (stops, everywhere) = (self.is_protected(id), self.by_queue());
+            let want = (pid != 0 && (stops || everywhere)).then(|| Wanted {
                 queue,
                 pid,
                 addresses: (local.workload.interfaces.iter())
                     .map(|held| held.address.addr())
                     .filter(|address| !address.is_loopback() && !is_link_local(*address))
                     .collect(),
-                closed: self.fails_closed(id),
+                closed: stops && self.fails_closed(id),
+                stops,
+                sealed: everywhere && self.endpoint_row(id).quarantined != 0,
                 judging: self.inspection.rules.judging(),
             });
             wanted.insert(queue, (pid, want));

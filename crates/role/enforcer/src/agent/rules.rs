@@ -76,8 +76,12 @@ impl Agent {
         let mut rules = rules(&self.setup.held.policy, &self.inventory);
         rules.revision = told.rules.revision;
         let nothing = Layer7::default();
-        let layer7 = if self.spoken.rules.asks() { &self.spoken.rules } else { &nothing };
-        if told.handed == told.generation && *layer7 == told.rules.layer7 && rules.has_sensors_of(&told.rules)
+        rules.by_ends = self.by_queue();
+        let asks = rules.by_ends || self.spoken.rules.asks();
+        let layer7 = if asks { &self.spoken.rules } else { &nothing };
+        if (told.handed, told.rules.by_ends) == (told.generation, rules.by_ends)
+            && *layer7 == told.rules.layer7
+            && rules.has_sensors_of(&told.rules)
         {
             return;
         }
@@ -134,6 +138,7 @@ fn rules(policy: &NodePolicy, inventory: &Inventory) -> Rules {
         workloads: workloads.into_values().collect(),
         members: members.into_iter().collect(),
         layer7: Layer7::default(),
+        by_ends: false,
     }
 }
 

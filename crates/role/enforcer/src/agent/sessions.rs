@@ -56,13 +56,15 @@ impl Agent {
             Some(id) => Some([self.inventory.sender(id), id.clone()]),
             None => None,
         };
-        let Some(kernel) = &self.setup.kernel else { return Ok(Vec::new()) };
         let of_network = |session: &Session| {
             owners.as_ref().is_none_or(|owners| {
                 owners.iter().any(|id| self.inventory.endpoint(session.flow.endpoint) == Some(id))
             })
         };
-        Ok(kernel.flows.sessions().filter(of_network).collect())
+        Ok(match &self.setup.kernel {
+            Some(kernel) => kernel.flows.sessions().filter(of_network).collect(),
+            None => self.opened_sessions().filter(of_network).collect(),
+        })
     }
 
     fn entry(&self, session: &Session) -> SessionEntry {

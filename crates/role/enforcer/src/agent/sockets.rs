@@ -17,6 +17,10 @@ impl Agent {
         if !without_veth || workload.is_sandbox || workload.finished != Timestamp::NEVER {
             return;
         }
+        // Without programs nothing is seen there.
+        if self.setup.kernel.is_none() {
+            return;
+        }
         let Some(attached) = self.inventory.attach_sockets(id) else { return };
         let row = nv_capture::Endpoint { number: attached.endpoint, ..self.endpoint_row(id) };
         if let Some(kernel) = &mut self.setup.kernel

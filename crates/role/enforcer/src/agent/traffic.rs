@@ -8,7 +8,7 @@ use nv_model::name::WorkloadId;
 use nv_model::observation::{ConnectionObservation, Observation, Peer};
 use nv_model::policy::IdentityId;
 use nv_model::time::Timestamp;
-use nv_model::verdict::Verdict;
+use nv_model::verdict::{Mechanism, Verdict};
 
 use super::Agent;
 use super::inspection::connection_of;
@@ -102,7 +102,7 @@ impl Agent {
             process_path: opener.path,
             container: opener.container,
             host: String::new(),
-            mechanism: None,
+            mechanism: (verdict == Verdict::Deny && self.by_queue()).then_some(Mechanism::Nfqueue),
             decision_nanos: 0,
             first: Timestamp::NEVER,
             last: Timestamp::NEVER,
@@ -294,13 +294,11 @@ impl Agent {
     /// Every five seconds: what was asked of each workload within the last minute.
     pub(super) fn tell_ingress(&mut self, at: Timestamp) {
         let mut open: HashMap<WorkloadId, u32> = HashMap::new();
-        if let Some(kernel) = &self.setup.kernel {
-            let flows = kernel.flows.sessions().map(|session| session.flow);
-            for flow in flows.filter(|flow| flow.ends.ingress && flow.verdict != Verdict::Deny) {
-                if let Some(id) = self.inventory.endpoint(flow.endpoint) {
-                    let count = open.entry(id.clone()).or_default();
-                    *count = count.saturating_add(1);
-                }
+        let asks = |flow: &nv_capture::Flow| flow.ends.ingress && flow.verdict != Verdict::Deny;
+        for flow in self.open_flows().filter(asks) {
+            if let Some(id) = self.inventory.endpoint(flow.endpoint) {
+                let count = open.entry(id.clone()).or_default();
+                *count = count.saturating_add(1);
             }
         }
         for (workload, ingress) in self.ingress.step(open) {
@@ -312,13 +310,13 @@ impl Agent {
     pub(crate) fn sweep(&mut self) {
         self.connects_of_newcomers();
         let swept = match &mut self.setup.kernel {
-            Some(kernel) => kernel.flows.sweep(&nv_capture::IdleLimits::default()),
-            None => return,
+            Some(kernel) => kernel.flows.sweep(&nv_capture::IdleLimits::default()).map(|swept| swept.flows),
+            None => Ok(self.opened.take()),
         };
         let mut spoken = Vec::new();
         match swept {
-            Ok(sweep) => {
-                for flow in sweep.flows {
+            Ok(flows) => {
+                for flow in flows {
                     if self.spoken.is_due(&flow) {
                         spoken.push(flow);
                     }

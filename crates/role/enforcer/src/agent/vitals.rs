@@ -138,7 +138,6 @@ impl Agent {
 
     /// What the kernel's programs count, by name.
     pub(super) fn counters(&self) -> BTreeMap<String, u64> {
-        let Some(kernel) = &self.setup.kernel else { return BTreeMap::new() };
         let mut named: Vec<(&str, u64)> = vec![
             ("agent.hashes_skipped", self.hashes.skipped()),
             ("agent.scans_overflow", self.scans.overflow()),
@@ -147,13 +146,15 @@ impl Agent {
         named.extend(self.queues.counters());
         named.extend(self.spoken.counters());
         named.extend(self.names.counters());
+        named.extend(self.opened.counters());
         let seen = self.setup.tally.seen();
         named.extend([
             ("process.records_read", seen.read),
             ("process.records_missing", seen.missing),
             ("process.records_malformed", seen.malformed),
         ]);
-        if let Ok(process) = kernel.process.counters() {
+        let kernel = self.setup.kernel.as_ref();
+        if let Some(Ok(process)) = kernel.map(|kernel| kernel.process.counters()) {
             named.extend([
                 ("process.records", process.records),
                 ("process.dropped_exec", process.dropped_exec),
@@ -180,7 +181,7 @@ impl Agent {
                 ("process.deny", process.deny),
             ]);
         }
-        if let Ok(network) = kernel.counters.read() {
+        if let Some(Ok(network)) = kernel.map(|kernel| kernel.counters.read()) {
             named.extend([
                 ("network.denied_packets", network.denied_packets),
                 ("network.flows_created", network.flows_created),
@@ -198,8 +199,8 @@ impl Agent {
             ]);
         }
         let mut open = [0_u64; 4];
-        for session in kernel.flows.sessions() {
-            let kind = match session.flow.ends.protocol {
+        for flow in self.open_flows() {
+            let kind = match flow.ends.protocol {
                 Protocol::Tcp => 0,
                 Protocol::Udp => 1,
                 Protocol::Icmp => 2,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nv_capture::Tap;
+use nv_capture::{TableError, Tap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 
@@ -45,7 +45,7 @@ impl Inspector {
     pub(crate) fn start(
         launcher: &Launcher,
         keeper: &Keeper,
-        tap: Arc<Tap>,
+        tap: Option<Arc<Tap>>,
         heard: mpsc::Sender<Heard>,
     ) -> Result<Self, KeeperError> {
         let (ours, theirs) = pair()?;
@@ -111,7 +111,8 @@ fn has_room(socket: &OwnedFd) -> bool {
 /// Hears one inspector. When it ends, its socket closes, and the inspector with it.
 struct Ear {
     socket: Arc<OwnedFd>,
-    tap: Arc<Tap>,
+    /// `None` where no BPF program makes copies.
+    tap: Option<Arc<Tap>>,
     ifindex: u32,
     heard: mpsc::Sender<Heard>,
     alive: Arc<AtomicBool>,
@@ -121,13 +122,17 @@ struct Ear {
 impl Ear {
     fn listen(self) {
         let reason = self.hear();
-        if let Err(error) = self.tap.stop() {
+        if let Err(error) = self.with_tap(Tap::stop) {
             tracing::warn!(%error, "packets are copied for nobody for some seconds");
         }
         if self.alive.load(Ordering::Relaxed) {
             // The agent is gone when nobody takes it.
             drop(self.heard.blocking_send(Heard::Ended(reason)));
         }
+    }
+
+    fn with_tap(&self, act: impl FnOnce(&Tap) -> Result<(), TableError>) -> Result<(), TableError> {
+        self.tap.as_deref().map_or(Ok(()), act)
     }
 
     /// Why it ended.
@@ -179,13 +184,15 @@ impl Ear {
             match word {
                 Told::Settled(connection) => {
                     let (one, other) = (connection.client, connection.server);
-                    if let Err(error) = self.tap.inspected(connection.protocol, one, other) {
+                    let inspected = |tap: &Tap| tap.inspected(connection.protocol, one, other);
+                    if let Err(error) = self.with_tap(inspected) {
                         tracing::debug!(%error, "a connection is copied on");
                     }
                     rest.push(Told::Settled(connection));
                 }
                 Told::Alive(counts) => {
-                    self.tap.copy_to(self.ifindex, GRACE).map_err(|error| error.to_string())?;
+                    self.with_tap(|tap| tap.copy_to(self.ifindex, GRACE))
+                        .map_err(|error| error.to_string())?;
                     rest.push(Told::Alive(counts));
                 }
                 Told::Asks { connection, queue } => self.say_who_serves(connection, queue),

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Packets of pods in Protect come another way: they wait in queues ([`queues`]), are judged one by one ([`judge`]), and
-//! the answers go to the keeper, which passes them on.
+//! the answers go to the keeper, which passes them on. Where no BPF program judges connections, packets of every pod do, and
+//! their ends are judged here ([`ends`]).
 //!
 //! What it says is taken as the word of a stranger, since packets may have made it say anything: it names connections
 //! and numbers of applications and attacks, and each is looked up. It writes to no table. That it lives is said to the
@@ -18,6 +19,7 @@
 
 mod compiler;
 mod confine;
+mod ends;
 mod fold;
 mod handle;
 mod heed;
@@ -30,6 +32,7 @@ mod sensing;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use ends::by_ends;
 pub(crate) use handle::{Heard, Inspector, Sums};
 use nv_model::name::GroupName;
 use nv_model::port::Protocol;
@@ -116,6 +119,16 @@ pub(crate) enum Told {
     },
     /// Rules of the policy deny a connection by what it says, and it was cut: its packets waited.
     Refused(Connection),
+    /// A connection begins at a pod's queue, or is judged otherwise than before, where its ends are judged here.
+    Opened {
+        connection: Connection,
+        /// The queue: that of the pod's interface.
+        queue: u32,
+        /// The pod is the server.
+        ingress: bool,
+        /// Its packets are dropped.
+        denied: bool,
+    },
     /// A connection is over.
     Over(Connection),
     /// An attack.

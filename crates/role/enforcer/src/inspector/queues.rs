@@ -26,6 +26,33 @@ struct Owner {
     queue: u32,
     /// What cannot be judged is stopped.
     closed: bool,
+    /// What inspection finds is stopped.
+    stops: bool,
+}
+
+/// A packet that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting<'a> {
+    /// The queue that it waits in.
+    pub(super) queue: u32,
+    /// An address of the pod of the packet's family; `None` when it has none.
+    pub(super) own: Option<IpAddr>,
+    /// It leaves the pod; else it arrives.
+    pub(super) leaves: bool,
+    /// What inspection finds is stopped; else it is told alone.
+    pub(super) stops: bool,
+    /// Another queue of the node reads its connection.
+    pub(super) elsewhere: bool,
+    /// From its IP header on.
+    pub(super) bytes: &'a [u8],
+}
+
+/// A queue that is read.
+#[derive(Debug)]
+struct Open {
+    reader: QueueReader,
+    addresses: Vec<IpAddr>,
+    stops: bool,
 }
 
 /// What was done with packets that waited.
@@ -59,7 +86,7 @@ impl Done {
 #[derive(Debug)]
 pub(super) struct Queues {
     relay: OwnedFd,
-    readers: BTreeMap<u32, QueueReader>,
+    open: BTreeMap<u32, Open>,
     by_address: HashMap<IpAddr, Owner>,
     /// Answers that are not sent yet.
     waiting: Vec<u8>,
@@ -74,7 +101,7 @@ impl Queues {
     pub(super) fn new(relay: OwnedFd) -> Self {
         Self {
             relay,
-            readers: BTreeMap::new(),
+            open: BTreeMap::new(),
             by_address: HashMap::new(),
             waiting: Vec::new(),
             spoke_at: 0,
@@ -85,13 +112,14 @@ impl Queues {
 
     /// What to wait on, besides others.
     pub(super) fn poll(&self) -> Vec<PollFd<'_>> {
-        let readers = self.readers.values().map(|reader| PollFd::new(reader, PollFlags::IN));
+        let readers = self.open.values().map(|open| PollFd::new(&open.reader, PollFlags::IN));
         std::iter::once(PollFd::new(&self.relay, PollFlags::IN)).chain(readers).collect()
     }
 
     /// What was done so far.
     pub(super) fn done(&self) -> Done {
-        let lost = self.readers.values().map(QueueReader::lost).fold(self.lost_before, u64::saturating_add);
+        let lost = self.open.values().map(|open| open.reader.lost());
+        let lost = lost.fold(self.lost_before, u64::saturating_add);
         Done { lost, ..self.done }
     }
 
@@ -102,11 +130,11 @@ impl Queues {
     pub(super) fn hear(&mut self) -> Result<(), ProtocolError> {
         let (word, mut descriptors) = receive::<ToInspector>(self.relay.as_fd())?;
         match (word, descriptors.pop()) {
-            (ToInspector::Read { queue, addresses, closed }, Some(socket)) => {
+            (ToInspector::Read { queue, addresses, closed, stops }, Some(socket)) => {
                 self.leave(queue);
-                let owned = addresses.into_iter().map(|address| (address, Owner { queue, closed }));
-                self.by_address.extend(owned);
-                self.readers.insert(queue, QueueReader::new(socket));
+                let owner = Owner { queue, closed, stops };
+                self.by_address.extend(addresses.iter().map(|address| (*address, owner)));
+                self.open.insert(queue, Open { reader: QueueReader::new(socket), addresses, stops });
             }
             (ToInspector::Leave { queue } | ToInspector::Read { queue, .. }, _) => self.leave(queue),
         }
@@ -115,8 +143,8 @@ impl Queues {
 
     fn leave(&mut self, queue: u32) {
         self.by_address.retain(|_, owner| owner.queue != queue);
-        if let Some(reader) = self.readers.remove(&queue) {
-            self.lost_before = self.lost_before.saturating_add(reader.lost());
+        if let Some(open) = self.open.remove(&queue) {
+            self.lost_before = self.lost_before.saturating_add(open.reader.lost());
         }
     }
 
@@ -124,16 +152,18 @@ impl Queues {
     ///
     /// # Errors
     /// When the relay cannot be written to.
-    pub(super) fn read(&mut self, mut judge: impl FnMut(u32, &[u8]) -> Fate) -> Result<bool, ProtocolError> {
-        let Self { relay, readers, by_address, waiting, done, .. } = self;
+    pub(super) fn read(&mut self, mut judge: impl FnMut(Waiting<'_>) -> Fate) -> Result<bool, ProtocolError> {
+        let Self { relay, open, by_address, waiting, done, .. } = self;
         let (before, mut gone) = (done.packets, Vec::new());
-        for (number, reader) in readers {
-            let queue = *number;
-            let read = reader.drain(TURN, |queued| {
-                let fate = match is_read_elsewhere(queue, queued.bytes, by_address) {
-                    true => Fate::Clean,
-                    false => judge(queue, queued.bytes),
-                };
+        for (number, held) in open {
+            let (queue, stops) = (*number, held.stops);
+            let own = |six| held.addresses.iter().copied().find(|own: &IpAddr| own.is_ipv6() == six);
+            let (four, six) = (own(false), own(true));
+            let read = held.reader.drain(TURN, |queued| {
+                let (bytes, leaves) = (queued.bytes, queued.leaves);
+                let own = if bytes.first().is_some_and(|first| first >> 4 == 6) { six } else { four };
+                let elsewhere = is_read_elsewhere(queue, bytes, by_address);
+                let fate = judge(Waiting { queue, own, leaves, stops, elsewhere, bytes });
                 done.count(fate);
                 let answer = Answer { queue, packet: queued.packet, mark: queued.mark, fate };
                 waiting.extend_from_slice(&answer.to_bytes());
@@ -183,7 +213,8 @@ impl Queues {
 }
 
 /// Whether a packet of this queue passes another one, which reads its connection: of two pods of the node one is enough.
-/// It is the one of which nothing may pass that cannot be judged; else the server's, by its lower port.
+/// It is the one of which nothing may pass that cannot be judged, or that is stopped by what is found; else the server's, by
+/// its lower port.
 fn is_read_elsewhere(queue: u32, bytes: &[u8], by_address: &HashMap<IpAddr, Owner>) -> bool {
     if by_address.len() < 2 {
         return false;
@@ -201,7 +232,7 @@ fn is_read_elsewhere(queue: u32, bytes: &[u8], by_address: &HashMap<IpAddr, Owne
     if packet.tunnels > 0 || one.queue == other.queue {
         return false;
     }
-    let is_first = match one.closed.cmp(&other.closed) {
+    let is_first = match (one.closed, one.stops).cmp(&(other.closed, other.stops)) {
         std::cmp::Ordering::Greater => true,
         std::cmp::Ordering::Less => false,
         std::cmp::Ordering::Equal => (ports.0, source) < (ports.1, destination),
@@ -248,7 +279,7 @@ mod tests {
             (false, true, (53, 40_000), 2),
             (true, true, (40_000, 80), 2),
         ] {
-            let owner = |queue, closed| Owner { queue, closed };
+            let owner = |queue, closed| Owner { queue, closed, stops: true };
             let held = HashMap::from([(a.into(), owner(1, closed_a)), (b.into(), owner(2, closed_b))]);
             for bytes in [packet(a, b, ports), packet(b, a, (ports.1, ports.0))] {
                 for queue in [1, 2] {

@@ -42,6 +42,9 @@ pub(crate) struct Rules {
     pub(crate) members: Vec<(IpAddr, Vec<u16>)>,
     /// What the policy says of connections by what they say.
     pub(crate) layer7: Layer7,
+    /// Connections are judged by their ends as well, as no BPF program does it.
+    #[serde(default)]
+    pub(crate) by_ends: bool,
 }
 
 /// A group that uses sensors.

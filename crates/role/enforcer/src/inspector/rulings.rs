@@ -95,6 +95,11 @@ impl Rulings {
         })
     }
 
+    /// Those that hold.
+    pub(super) fn rules(&self) -> &Layer7 {
+        &self.rules
+    }
+
     /// Takes what a connection says.
     pub(super) fn event(&mut self, event: &Event<'_>) {
         if !self.rules.asks() {

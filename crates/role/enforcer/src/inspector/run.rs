@@ -21,10 +21,11 @@ use rustix::io::Errno;
 
 use super::compiler::{Compiler, Made};
 use super::confine::confine;
+use super::ends::{Ends, Judged};
 use super::fold::Fold;
 use super::heed::Heed;
 use super::judge::{Findings, fate, is_flood, stops};
-use super::queues::Queues;
+use super::queues::{Queues, Waiting};
 use super::rules::FromAgent;
 use super::rulings::{Ruling, Rulings};
 use super::sensing::{Hit, Outcome, Sensing};
@@ -88,6 +89,7 @@ pub fn inspector_main() -> Result<(), String> {
         heed: Heed::default(),
         sensing: Sensing::new(),
         rulings: Rulings::default(),
+        ends: Ends::default(),
         compiler,
         cut: HashSet::new(),
         mouth,
@@ -116,6 +118,7 @@ struct Inspection<'s> {
     heed: Heed,
     sensing: Sensing,
     rulings: Rulings,
+    ends: Ends,
     compiler: Compiler,
     /// Connections that were cut; what is left of them in queues is refused as well.
     cut: HashSet<SessionId>,
@@ -175,7 +178,7 @@ impl Inspection<'_> {
                 self.hear()?;
             }
             // Those that wait go first.
-            came |= queues.read(|queue, packet| self.judge(queue, packet))?;
+            came |= queues.read(|waiting| self.answer(waiting))?;
             let read = frames.drain(|at, frame| {
                 if !queues.has(frame) {
                     self.look(at, Link::Ethernet, frame, false);
@@ -208,7 +211,8 @@ impl Inspection<'_> {
                         .mouth
                         .unsent
                         .saturating_add(self.heed.overflow)
-                        .saturating_add(self.rulings.overflow()),
+                        .saturating_add(self.rulings.overflow())
+                        .saturating_add(self.ends.overflow()),
                     flows: self.engine.flows() as u64,
                     evicted: self.engine.counters().flows_evicted,
                     kept: self.sensing.kept() as u64,
@@ -236,10 +240,25 @@ impl Inspection<'_> {
         ear.heard
     }
 
-    /// Judges a packet that waits.
-    fn judge(&mut self, queue: u32, packet: &[u8]) -> Fate {
+    /// Judges a packet that waits: by its ends where nobody else does, then by what it says, unless another queue reads it.
+    fn answer(&mut self, waiting: Waiting<'_>) -> Fate {
         let now = nv_capture::wall_nanos();
-        let mut findings = self.look(now, Link::Raw, packet, true);
+        let Judged { denied, told } = self.ends.judge(self.rulings.rules(), &waiting, now);
+        if let Some(opened) = told {
+            let (connection, ingress) = (opened.connection, opened.ingress);
+            self.mouth.say(Told::Opened { connection, queue: waiting.queue, ingress, denied });
+        }
+        match (denied, waiting.elsewhere) {
+            (true, _) => Fate::Drop,
+            (false, true) => Fate::Clean,
+            (false, false) => self.judge(now, &waiting),
+        }
+    }
+
+    /// Judges a packet that waits by what it says.
+    fn judge(&mut self, now: u64, waiting: &Waiting<'_>) -> Fate {
+        let queue = waiting.queue;
+        let mut findings = self.look(now, Link::Raw, waiting.bytes, waiting.stops);
         if let Some(current) = self.engine.current() {
             findings.transport = Some(current.endpoints.transport);
             let settled = self.engine.is_settled();
@@ -310,6 +329,7 @@ impl Inspection<'_> {
         for Made { revision, made } in refused.into_iter().chain(self.compiler.made()) {
             let refused = match made {
                 Ok(mut ready) => {
+                    self.ends.replace(ready.by_ends());
                     self.rulings.replace(ready.take_layer7());
                     for ends in self.sensing.replace(ready) {
                         self.mouth.say(Told::Settled(Connection::of(&ends)));

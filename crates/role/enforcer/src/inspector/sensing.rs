@@ -164,6 +164,11 @@ impl Ready {
         Ok(Self { set, rule_sets, rules, places })
     }
 
+    /// Whether connections are judged by their ends as well.
+    pub(super) fn by_ends(&self) -> bool {
+        self.rules.by_ends
+    }
+
     /// What of them is not about sensors.
     pub(super) fn take_layer7(&mut self) -> Layer7 {
         std::mem::take(&mut self.rules.layer7)

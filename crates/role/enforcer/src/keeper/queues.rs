@@ -44,6 +44,8 @@ pub(crate) enum ToInspector {
         addresses: Vec<IpAddr>,
         /// What cannot be judged is stopped.
         closed: bool,
+        /// What inspection finds is stopped; else it is told alone.
+        stops: bool,
     },
     /// Read it no more.
     Leave {
@@ -63,6 +65,10 @@ pub(crate) struct Wanted {
     pub(crate) addresses: Vec<IpAddr>,
     /// What cannot be judged is stopped.
     pub(crate) closed: bool,
+    /// What inspection finds is stopped; else it is told alone.
+    pub(crate) stops: bool,
+    /// The pod is cut off: nothing comes in or goes out.
+    pub(crate) sealed: bool,
     /// Which policy connections are judged by: with another one, what was clean is asked about again.
     pub(crate) judging: u64,
 }
@@ -84,6 +90,7 @@ pub(crate) struct QueueCounts {
 struct Held {
     queue: Queue,
     addresses: Vec<IpAddr>,
+    stops: bool,
     /// The inspector has it; else it is paused.
     handed: bool,
 }
@@ -126,14 +133,17 @@ impl Queues {
         let mut state = lock(&self.0);
         let number = wanted.queue;
         if let Some(held) = state.queues.get_mut(&number) {
+            held.queue.seal(wanted.sealed);
             held.queue.renew(on_fault).map_err(|error| chain(&error))?;
-            (held.addresses, held.handed) = (wanted.addresses, false);
+            (held.addresses, held.stops, held.handed) = (wanted.addresses, wanted.stops, false);
         } else {
             if state.queues.len() >= MAX_QUEUES {
                 return Err(format!("there are {MAX_QUEUES} queues already"));
             }
-            let queue = Queue::open(wanted.pid, on_fault).map_err(|error| chain(&error))?;
-            state.queues.insert(number, Held { queue, addresses: wanted.addresses, handed: false });
+            let mut queue = Queue::open(wanted.pid, on_fault).map_err(|error| chain(&error))?;
+            queue.seal(wanted.sealed);
+            let held = Held { queue, addresses: wanted.addresses, stops: wanted.stops, handed: false };
+            state.queues.insert(number, held);
             state.hand_over();
             // Packets come when somebody reads them, so that none is lost to a group that fails closed.
             if let Err(reason) = state.begin(number) {
@@ -169,12 +179,13 @@ impl Queues {
 
 impl Drop for Queues {
     /// What is left when the agent has ended without taking leave: rules of groups that fail closed stay, and stop what
-    /// nobody can judge, until a new agent comes.
+    /// nobody can judge, until a new agent comes; so do those of pods that are cut off.
     fn drop(&mut self) {
         let mut state = lock(&self.0);
         state.leave_relay();
         for (number, held) in std::mem::take(&mut state.queues) {
             if held.queue.on_fault() == OnFault::Pass
+                && !held.queue.is_sealed()
                 && let Err(error) = held.queue.remove()
             {
                 tracing::warn!(number, error = chain(&error), "rules of a queue stay behind");
@@ -215,7 +226,8 @@ impl State {
         let (Some(held), Some(relay)) = (self.queues.get_mut(&number), relay) else { return Ok(()) };
         held.queue.resume().map_err(|error| chain(&error))?;
         let closed = held.queue.on_fault() == OnFault::Drop;
-        let read = ToInspector::Read { queue: number, addresses: held.addresses.clone(), closed };
+        let (addresses, stops) = (held.addresses.clone(), held.stops);
+        let read = ToInspector::Read { queue: number, addresses, closed, stops };
         let descriptor = held.queue.reader().map_err(|error| error.to_string())?;
         if let Err(error) = protocol::send(relay.as_fd(), &read, &[descriptor.as_fd()]) {
             // Nobody reads it: nothing may wait in it.

@@ -43,8 +43,8 @@ impl Drop for Tapped {
 
 /// Name of the interface, by the folder of the pins, so that it is found again, and enforcers of other folders have others;
 /// without pins, by the launcher of the keepers.
-fn tap_name(kernel: &Kernel) -> String {
-    let whose = match &kernel.pins {
+fn tap_name(kernel: Option<&Kernel>) -> String {
+    let whose = match kernel.and_then(|kernel| kernel.pins.as_ref()) {
         Some((folder, _)) => folder.display().to_string(),
         None => format!("launcher {}", std::os::unix::process::parent_id()),
     };
@@ -52,7 +52,12 @@ fn tap_name(kernel: &Kernel) -> String {
 }
 
 /// Hands an inspector the ring of the interface, which is made if it is not there, and its end of the relay.
-fn give_ring(kernel: &Kernel, tap: &mut Tapped, queues: &Queues, inspector: &OwnedFd) -> Result<u32, String> {
+fn give_ring(
+    kernel: Option<&Kernel>,
+    tap: &mut Tapped,
+    queues: &Queues,
+    inspector: &OwnedFd,
+) -> Result<u32, String> {
     let interface = nv_capture::TapInterface::make(&tap_name(kernel)).map_err(|error| chain(&error))?;
     let ring = interface.open().map_err(|error| chain(&error))?;
     let ifindex = interface.ifindex;
@@ -129,7 +134,7 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 let pinned = loaded.as_ref().is_some_and(|(kernel, ..)| kernel.pins.is_some());
                 let handed = loaded.map(|(loaded, process, network)| {
                     // That of a keeper that was killed goes with this one.
-                    tap.0 = nv_capture::TapInterface::left(&tap_name(&loaded));
+                    tap.0 = nv_capture::TapInterface::left(&tap_name(Some(&loaded)));
                     kernel = Some(loaded);
                     (process, network)
                 });
@@ -182,14 +187,13 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 Err(error) => protocol::send(socket, &Reply::Failed { reason: chain(&error) }, &[]),
             },
             Request::Inspect => {
-                let reply = match (&kernel, descriptors.first()) {
-                    (Some(kernel), Some(inspector)) => {
-                        match give_ring(kernel, &mut tap, &queues, inspector) {
-                            Ok(ifindex) => Reply::Tapped { ifindex },
-                            Err(reason) => Reply::Failed { reason },
-                        }
-                    }
-                    _ => Reply::Failed { reason: "nothing is loaded, or no socket came along".to_owned() },
+                let given = match descriptors.first() {
+                    Some(inspector) => give_ring(kernel.as_ref(), &mut tap, &queues, inspector),
+                    None => Err("no socket came along".to_owned()),
+                };
+                let reply = match given {
+                    Ok(ifindex) => Reply::Tapped { ifindex },
+                    Err(reason) => Reply::Failed { reason },
                 };
                 protocol::send(socket, &reply, &[])
             }
@@ -349,9 +353,7 @@ pub(crate) fn try_all(trial: &nv_probe::Trial, from_tier: u8) -> Capabilities {
 pub fn try_each(trial: &nv_probe::Trial, from_tier: u8) -> Tried {
     let mut capabilities = nv_probe::trial::run(trial, from_tier);
     if capabilities.tier == TIER_WITHOUT_BPF {
-        capabilities
-            .lost
-            .push("Connections are neither seen nor stopped: that takes BPF programs.".to_owned());
+        try_queue_alone(&mut capabilities);
         capabilities.lost.push(
             "What containers ask the kernel for (mounts, namespaces, modules, to trace a process) is not told.".to_owned(),
         );
@@ -394,6 +396,35 @@ pub fn try_each(trial: &nv_probe::Trial, from_tier: u8) -> Tried {
     let behaviour = nv_probe::try_behaviour();
     capabilities.lost.extend(behaviour.lost);
     Tried { capabilities, hooks, behaviour: behaviour.works }
+}
+
+/// What sees and stops connections without BPF: the queues of pods.
+fn try_queue_alone(capabilities: &mut Capabilities) {
+    let queue = nv_capture::trial::queue();
+    let lost = &mut capabilities.lost;
+    if queue.works {
+        capabilities.network = Some(queue.mechanism);
+        for loss in [
+            "Connections are judged by the enforcer's processes, in whose queues their packets wait: while these do not run \
+             they go by the fail mode of their group, unseen.",
+            "Connections of the host's own programs, and of containers on its network or on interfaces that are no veths, \
+             are neither seen nor stopped, nor is what a container sends past IP (packet sockets), ICMP, and protocols \
+             other than TCP and UDP.",
+            "A new pod's connections are judged from some tenths of a second after its start on; those that it has opened \
+             before, at their next packet.",
+            "Connections through addresses that the kernel translates (services, masquerading) are judged by these addresses \
+             and not by who is behind them.",
+            "Which program has opened a connection is not known, and of its bytes nothing is told.",
+        ] {
+            lost.push(loss.to_owned());
+        }
+    } else {
+        lost.push(format!(
+            "Connections are neither seen nor stopped: that takes BPF programs, or packets that wait: {}",
+            queue.reason
+        ));
+    }
+    capabilities.trials.push(queue);
 }
 
 /// What keeps files: the hooks of whatever refuses programs, else fanotify.

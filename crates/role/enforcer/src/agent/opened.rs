@@ -1,0 +1,180 @@
+//! Connections where no BPF program sees them: as the inspector tells of the first packet of each, at the queue of a pod.
+//!
+//! They take the place of the flows that the kernel's tables would hold, so that everything else is the same: what is
+//! against the rules is told at once, the rest by the next sweep.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use nv_capture::{Ends, Flow, FlowChange, FlowEvent, Session};
+use nv_model::policy::IdentityId;
+use nv_model::verdict::{Mechanism, Verdict};
+
+use super::Agent;
+use crate::inspector::{Connection, by_ends};
+
+/// Most open connections; those beyond are told, and remembered no further.
+const MAX_OPEN: usize = 65_536;
+/// Most that begin between two sweeps.
+const MAX_NEW: usize = 16_384;
+
+/// Connections that were told of.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    /// A connection between two pods of the node is seen at both.
+    open: HashMap<Connection, Vec<Flow>>,
+    /// For the next sweep.
+    new: Vec<Flow>,
+    overflow: u64,
+}
+
+impl Opened {
+    fn put(&mut self, connection: Connection, flow: Flow) {
+        if self.new.len() < MAX_NEW {
+            self.new.push(flow);
+        } else {
+            self.overflow = self.overflow.saturating_add(1);
+        }
+        let key = connection.sorted();
+        let is_full = self.open.len() >= MAX_OPEN && !self.open.contains_key(&key);
+        if is_full && flow.verdict != Verdict::Deny {
+            self.overflow = self.overflow.saturating_add(1);
+        }
+        let held = if is_full { None } else { Some(self.open.entry(key).or_default()) };
+        if let Some(held) = held {
+            held.retain(|other| other.ends.ifindex != flow.ends.ifindex);
+            // What is stopped is not open.
+            if flow.verdict != Verdict::Deny {
+                held.push(flow);
+            }
+            if held.is_empty() {
+                self.open.remove(&key);
+            }
+        }
+    }
+    /// A connection is over.
+    pub(super) fn over(&mut self, connection: Connection) {
+        self.open.remove(&connection.sorted());
+    }
+    /// Whoever has told of them is gone: what goes on is told anew.
+    pub(super) fn forget(&mut self) {
+        self.open.clear();
+    }
+    /// Those that began since the last sweep.
+    pub(super) fn take(&mut self) -> Vec<Flow> {
+        std::mem::take(&mut self.new)
+    }
+    /// What is counted, by name.
+    pub(super) fn counters(&self) -> [(&'static str, u64); 2] {
+        let open = u64::try_from(self.open.len()).unwrap_or(u64::MAX);
+        [("inspection.opened", open), ("inspection.opened_overflow", self.overflow)]
+    }
+}
+
+impl Agent {
+    /// Whether connections are judged by the inspector, in the queues of pods, as no BPF program does it.
+    pub(super) fn by_queue(&self) -> bool {
+        self.setup.kernel.is_none() && self.setup.capabilities.network == Some(Mechanism::Nfqueue)
+    }
+
+    /// Open connections: those of the kernel's tables, or those that the inspector told of.
+    pub(super) fn open_flows(&self) -> Box<dyn Iterator<Item = Flow> + '_> {
+        match &self.setup.kernel {
+            Some(kernel) => Box::new(kernel.flows.sessions().map(|session| session.flow)),
+            None => Box::new(self.opened.open.values().flatten().copied()),
+        }
+    }
+
+    /// The latter with their age.
+    pub(super) fn opened_sessions(&self) -> impl Iterator<Item = Session> {
+        let now = self.setup.clock.now();
+        self.opened.open.values().flatten().map(move |flow| {
+            let mut hasher = DefaultHasher::new();
+            flow.ends.hash(&mut hasher);
+            let age = u64::try_from(now.nanos().saturating_sub(flow.first.nanos())).unwrap_or(0);
+            let age = std::time::Duration::from_nanos(age);
+            Session { id: hasher.finish(), flow: *flow, age, idle: age }
+        })
+    }
+
+    /// A connection begins at the queue of a pod, or is judged otherwise than before. By whom and how is looked up here: what
+    /// the inspector says of it is a stranger's word. False when it makes no sense.
+    pub(super) fn connection_opened(
+        &mut self,
+        connection: Connection,
+        queue: u32,
+        ingress: bool,
+        denied: bool,
+    ) -> bool {
+        let mut all = self.inventory.all();
+        let Some((id, endpoint)) = all.find_map(|local| {
+            let attached = local.attached.iter().find(|one| one.ifindex == queue && one.cgroup.is_none())?;
+            Some((local.workload.id.clone(), attached.endpoint))
+        }) else {
+            return false;
+        };
+        drop(all);
+        let (client, server, protocol) = (connection.client, connection.server, connection.protocol);
+        let own = IdentityId(self.endpoint_row(&id).identity);
+        let rules = &self.spoken.rules;
+        let (from, to) = if ingress {
+            (rules.identity_of(client.ip()), own)
+        } else {
+            (own, rules.identity_of(server.ip()))
+        };
+        let (verdict, rule) = by_ends(rules, from, to, protocol, server.port());
+        let verdict = match (verdict, denied) {
+            // The inspector judged by what held a moment ago.
+            (Verdict::Deny, false) => Verdict::Violate,
+            (Verdict::Deny, true) => Verdict::Deny,
+            (_, true) => return false,
+            (other, false) => other,
+        };
+        let ends = Ends {
+            ifindex: queue,
+            client: client.ip(),
+            client_port: client.port(),
+            server: server.ip(),
+            server_port: server.port(),
+            protocol,
+            protocol_number: protocol.number(),
+            ingress,
+            translated: None,
+        };
+        let at = self.setup.clock.now();
+        self.flow(&FlowEvent {
+            at,
+            change: FlowChange::New,
+            ends,
+            endpoint,
+            client: from,
+            server: to,
+            verdict,
+            rule,
+            generation: 0,
+            mid_stream: false,
+            quarantined: false,
+            decision_nanos: 0,
+        });
+        let flow = Flow {
+            ends,
+            endpoint,
+            client: from,
+            server: to,
+            verdict,
+            rule,
+            bytes_to_server: 0,
+            bytes_to_client: 0,
+            packets_to_server: 0,
+            packets_to_client: 0,
+            sessions: 1,
+            first: at,
+            last: at,
+            closed: false,
+            mid_stream: false,
+            quarantined: false,
+        };
+        self.opened.put(connection, flow);
+        true
+    }
+}
