@@ -130,7 +130,16 @@ impl Queue {
 
     fn new(rules: Socket, socket: OwnedFd, number: u16, on_fault: OnFault) -> Self {
         let epoch = Epoch::begin(crate::clock::monotonic_nanos());
-        Self { rules, socket, number, on_fault, epoch, dialect: Dialect::default(), sealed: false, paused: false }
+        Self {
+            rules,
+            socket,
+            number,
+            on_fault,
+            epoch,
+            dialect: Dialect::default(),
+            sealed: false,
+            paused: false,
+        }
     }
 
     /// Leads packets into the queue, in the place of the rules that an earlier process has left. Whoever reads it has to be

@@ -10,7 +10,7 @@ use nv_model::policy::IdentityId;
 use nv_model::port::Protocol;
 use nv_model::rule::RuleId;
 use nv_model::verdict::Verdict;
-use nv_packet::decode::{Decoded, Transport, decode_outer};
+use nv_packet::decode::{Decoded, Packet, Transport, decode_outer};
 use nv_packet::transport::Tcp;
 use nv_policy::layer7::{Judgement, Layer7, Seen};
 
@@ -21,6 +21,10 @@ use super::queues::Waiting;
 const MAX_CONNECTIONS: usize = 65_536;
 /// What was not seen for so long, in nanoseconds, makes room for others.
 const IDLE: u64 = 60_000_000_000;
+/// Least time between two looks for such, in nanoseconds: whoever fills the memory must not keep everybody busy.
+const SWEEP: u64 = 1_000_000_000;
+/// Where the flags are in a TCP header (RFC 9293 §3.1).
+const FLAGS_AT: usize = 13;
 /// Ports below it are servers' (RFC 6335): a datagram from one of them to another one is an answer.
 const WELL_KNOWN: u16 = 1024;
 
@@ -67,6 +71,7 @@ pub(super) struct Ends {
     judges: bool,
     generation: u64,
     known: HashMap<Key, Known>,
+    swept_at: u64,
     overflow: u64,
 }
 
@@ -94,14 +99,9 @@ impl Ends {
             // Whoever may not send everything may not send what nobody understands.
             return Judged { denied: waiting.stops, told: None };
         };
-        let (protocol, ports, flags) = match packet.transport {
-            Transport::Tcp(tcp) => (
-                Protocol::Tcp,
-                (tcp.source_port, tcp.destination_port),
-                Some(tcp.flags & (Tcp::SYN | Tcp::ACK)),
-            ),
-            Transport::Udp(udp) => (Protocol::Udp, (udp.source_port, udp.destination_port), None),
-            _ => return Judged::default(),
+        let Some((protocol, ports, flags)) = head(&packet) else {
+            let is_first = packet.network.fragment.is_some_and(|fragment| fragment.offset == 0);
+            return Judged { denied: waiting.stops && is_first, told: None };
         };
         let source = SocketAddr::new(packet.network.source, ports.0);
         let destination = SocketAddr::new(packet.network.destination, ports.1);
@@ -135,7 +135,10 @@ impl Ends {
 
     fn remember(&mut self, key: Key, known: Known, at: u64) {
         if self.known.len() >= MAX_CONNECTIONS && !self.known.contains_key(&key) {
-            self.known.retain(|_, known| at.saturating_sub(known.seen) < IDLE);
+            if at.saturating_sub(self.swept_at) >= SWEEP {
+                self.swept_at = at;
+                self.known.retain(|_, known| at.saturating_sub(known.seen) < IDLE);
+            }
             if self.known.len() >= MAX_CONNECTIONS {
                 self.overflow = self.overflow.saturating_add(1);
                 return;
@@ -188,6 +191,28 @@ pub(crate) fn by_ends(
     match rules.judge(&seen) {
         Judgement::Decided(decision) => (decision.verdict, decision.rule),
         Judgement::Wait => (Verdict::Allow, RuleId::DEFAULT),
+    }
+}
+
+/// Protocol, ports of source and destination, and which of SYN and ACK a segment has. `None` for what has no ports, and for
+/// fragments but the first, which are nothing without it; one of TCP or UDP that is too short for them is none either.
+fn head(packet: &Packet<'_>) -> Option<(Protocol, (u16, u16), Option<u8>)> {
+    let flags = |flags: u8| Some(flags & (Tcp::SYN | Tcp::ACK));
+    match packet.transport {
+        Transport::Tcp(tcp) => {
+            Some((Protocol::Tcp, (tcp.source_port, tcp.destination_port), flags(tcp.flags)))
+        }
+        Transport::Udp(udp) => Some((Protocol::Udp, (udp.source_port, udp.destination_port), None)),
+        Transport::Fragment if packet.network.fragment?.offset == 0 => {
+            let [s0, s1, d0, d1] = *packet.body.first_chunk::<4>()?;
+            let ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+            match packet.network.protocol {
+                6 => Some((Protocol::Tcp, ports, flags(*packet.body.get(FLAGS_AT)?))),
+                17 => Some((Protocol::Udp, ports, None)),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 

@@ -135,6 +135,27 @@ fn other_rules_hold_for_connections_that_are_open_and_without_the_task_nothing_i
 }
 
 #[test]
+fn a_first_fragment_is_judged_by_its_ports_and_one_without_them_is_none_of_a_protected_pod() {
+    let rules = rules(Mode::Protect);
+    let fragment = |port, offset: u8| {
+        let mut bytes = packet(POD, WEB, (40_000, port), Some(Tcp::SYN));
+        (bytes[6], bytes[7]) = (0x20, offset); // more follow
+        bytes
+    };
+    for (bytes, denied) in [
+        (fragment(80, 0), false),
+        (fragment(81, 0), true),
+        (fragment(81, 3), false),
+        (
+            [&[0x45, 0, 0, 28, 0, 0, 0x20, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2][..], &[0; 8]].concat(),
+            true,
+        ),
+    ] {
+        assert_eq!(ends().judge(&rules, &waiting(&bytes, true), 0).denied, denied, "{bytes:?}");
+    }
+}
+
+#[test]
 fn what_nobody_understands_passes_unless_the_pod_is_protected() {
     let mut ends = ends();
     for stops in [false, true] {
