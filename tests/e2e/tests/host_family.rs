@@ -35,6 +35,15 @@ async fn holds(scene: &Scene, round: &str) -> Result<()> {
     let own = format!("/tmp/runtime-{round}");
     let sent = scene.lab.exec(scene.client.container(), &[UNLISTED, "write", &own]).await?;
     ensure!(sent.exit_code == 0 && scene.has_file(&own), "{round}: the runtime's own is stopped: {sent:?}");
+    // A child of what is allowed runs the image's programs as well, and no other.
+    let (child, foreign) = (format!("/tmp/child-{round}"), format!("/tmp/foreign-{round}"));
+    let script = format!(
+        "{UNLISTED} write {child}; cp {UNLISTED} /tmp/copy-{round}; /tmp/copy-{round} write {foreign}"
+    );
+    scene.lab.exec(scene.client.container(), &["/bin/sh", "-c", &script]).await?;
+    ensure!(scene.has_file(&child), "{round}: a child of the runtime's own is stopped");
+    ensure!(scene.has_file(&format!("/tmp/copy-{round}")), "{round}: nothing was copied");
+    ensure!(!scene.has_file(&foreign), "{round}: a child that is not from the image runs");
     for program in [UNLISTED, TOOL] {
         let file = format!("/tmp/intruder-{round}");
         intrude(scene, program, &file).await?;
@@ -45,7 +54,15 @@ async fn holds(scene: &Scene, round: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn past_the_runtime_no_program_of_the_image_runs_but_what_somebody_has_allowed() -> Result<()> {
-    let mut scene = Scene::start("family").await?;
+    Box::pin(family(Scene::start("family").await?)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_bpf_the_family_is_the_same() -> Result<()> {
+    Box::pin(family(Scene::start_on_tier("family-no-bpf", 4).await?)).await
+}
+
+async fn family(mut scene: Scene) -> Result<()> {
     scene.operate().await?;
     scene.wait_learned().await?;
     let body = json!({"config": {"services": ["client.shop"], "baseline_profile": "zero-drift"}});

@@ -153,7 +153,8 @@ fn lost_without_bpf() -> Vec<String> {
         "Conditions on arguments cannot be asked before a program runs: a line with one denies whatever the arguments are, \
          and allows nothing.",
         "Programs are judged by this enforcer's own process: what starts while none runs is not judged.",
-        "Which process comes from a container's first program is not known, so that zero-drift does not ask for it.",
+        "Which process comes from a container's first program is known by the kernel's messages on processes, from a second \
+         after the container's start on; where messages are lost, by its ancestors.",
         "The hook of the runtime gets no answer: with --fail-closed no container starts.",
         "Of programs that end at once the arguments, and what their input and output were, may not be told.",
     ]

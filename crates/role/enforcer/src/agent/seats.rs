@@ -3,6 +3,7 @@
 
 use std::io::Seek as _;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use nv_model::name::GroupName;
 use nv_model::policy::NodePolicy;
@@ -15,10 +16,14 @@ use tokio::sync::mpsc;
 
 use super::Agent;
 use crate::EnforcerError;
+use crate::activity::processes::parent_of;
 use crate::keeper::{ProtocolError, Seat, Seats, TakeSeats, Told, send};
 
 /// Most cgroups that have a seat of their own; as many as the kernel's table would hold.
 const MAX_CGROUPS: usize = nv_probe::cgroup::MAX_CGROUPS;
+
+/// Most executables of runtimes; as many as the kernel's table would hold.
+const MAX_RUNTIMES: usize = 16;
 
 /// The seats, and the way to the keeper.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ impl Seating {
     /// Puts a cgroup under a profile. What is known of its root stays known.
     pub(super) fn place(&mut self, cgroup: u64, profile: u32, container: bool) {
         let held = self.seats.cgroups.get(&cgroup).copied();
-        let seat = Seat { profile, container, root: held.map_or(0, |held| held.root) };
+        let seat = Seat { profile, container, ..held.unwrap_or(Seat::new(profile, container)) };
         if held == Some(seat) {
             return;
         }
@@ -86,6 +91,25 @@ impl Seating {
     fn tell_root(&mut self, cgroup: u64, device: u32) {
         if let Some(seat) = self.seats.cgroups.get_mut(&cgroup).filter(|seat| seat.root == 0) {
             seat.root = device;
+            self.changed = true;
+        }
+    }
+
+    fn tell_starter(&mut self, cgroup: u64, program: (u64, u64)) {
+        if let Some(seat) = self.seats.cgroups.get_mut(&cgroup).filter(|seat| seat.starter.is_none()) {
+            seat.starter = Some(program);
+            self.changed = true;
+        }
+    }
+
+    /// Whether it is known what has started the container of a cgroup.
+    fn has_starter(&self, cgroup: u64) -> bool {
+        self.seats.cgroups.get(&cgroup).is_none_or(|seat| seat.starter.is_some())
+    }
+
+    /// What a runtime runs in containers is of their family. The executable by device and inode.
+    pub(super) fn tell_runtime(&mut self, program: (u64, u64)) {
+        if self.seats.runtimes.len() < MAX_RUNTIMES && self.seats.runtimes.insert(program) {
             self.changed = true;
         }
     }
@@ -151,6 +175,23 @@ impl Agent {
         }
     }
 
+    /// Tells what has started each container, where that is not known yet: the parent of its first process, once that runs a
+    /// program of the container's own. Until then it may be the runtime's, which is started by one that ends.
+    pub(super) fn seat_starters(&mut self) {
+        let Some(seating) = &self.setup.seating else { return };
+        let without = |workload: &&Workload| {
+            workload.running && workload.pid != 0 && !seating.has_starter(workload.cgroup_id)
+        };
+        let all = self.inventory.all().map(|local| &local.workload);
+        let found: Vec<(u64, (u64, u64))> = all
+            .filter(without)
+            .filter_map(|workload| Some((workload.cgroup_id, starter(workload.pid)?)))
+            .collect();
+        if let Some(seating) = &mut self.setup.seating {
+            found.into_iter().for_each(|(cgroup, program)| seating.tell_starter(cgroup, program));
+        }
+    }
+
     /// The line of a profile that a record names.
     pub(super) fn rule_of(&self, profile: u32, rule: u32) -> Option<(GroupName, String)> {
         match (&self.setup.kernel, &self.setup.seating) {
@@ -173,6 +214,24 @@ impl Agent {
             self.process_events(vec![event]);
         }
     }
+}
+
+/// The executable of the parent of a container's first process, once that has the container's root and runs a program of it.
+fn starter(pid: u32) -> Option<(u64, u64)> {
+    let place = |path: String| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let (root, host) = (place(format!("/proc/{pid}/root/"))?, place("/".to_owned())?);
+    let runs_own = program_of(pid)?.0 == root.0;
+    if !runs_own || root == host {
+        return None;
+    }
+    // Process 1 adopts whoever has lost his parent, so it says nothing.
+    program_of(parent_of(pid).filter(|parent| *parent > 1)?)
+}
+
+/// Device and inode of the executable of a process.
+pub(super) fn program_of(pid: u32) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 #[cfg(test)]
@@ -218,7 +277,7 @@ mod tests {
         let told: Seats = serde_json::from_reader(std::fs::File::from(files.remove(0))).unwrap();
         assert_eq!(
             told.cgroups.into_iter().collect::<Vec<_>>(),
-            [(7, Seat { profile: web, container: true, root: 45 })]
+            [(7, Seat { root: 45, ..Seat::new(web, true) })]
         );
         assert_eq!(told.profiles.get(&web).unwrap().group, "nv.web".parse().unwrap());
         assert_ne!(told.nobody, 0, "containers that nobody knows have a profile too");

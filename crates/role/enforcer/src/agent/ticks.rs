@@ -16,6 +16,7 @@ impl Agent {
         self.look_after_inspector();
         self.tell_rules();
         self.look_after_queues();
+        self.seat_starters();
         self.retire_earlier_versions();
         self.weigh_load();
         self.watch_files();

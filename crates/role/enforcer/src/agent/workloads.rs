@@ -107,7 +107,10 @@ impl Agent {
     }
 
     /// Tells the kernel of a runtime, by whose doing a process is of a container's family.
-    fn tell_runtime(&self, pid: u32) {
+    fn tell_runtime(&mut self, pid: u32) {
+        if let (Some(seating), Some(program)) = (&mut self.setup.seating, super::seats::program_of(pid)) {
+            seating.tell_runtime(program);
+        }
         let Some(kernel) = &self.setup.kernel else { return };
         let told = match nv_probe::file::program_of(pid) {
             Ok(program) => kernel.process.tell_runtime(program).map_err(|error| chain(&error)),

@@ -131,8 +131,9 @@ impl Ear {
         }
     }
 
-    fn with_tap(&self, act: impl FnOnce(&Tap) -> Result<(), TableError>) -> Result<(), TableError> {
-        self.tap.as_deref().map_or(Ok(()), act)
+    /// Nothing, where no BPF program makes copies.
+    fn with_tap<T: Default>(&self, act: impl FnOnce(&Tap) -> Result<T, TableError>) -> Result<T, TableError> {
+        self.tap.as_deref().map_or_else(|| Ok(T::default()), act)
     }
 
     /// Why it ended.
@@ -164,7 +165,7 @@ impl Ear {
     /// The inspector waits for it, for a few milliseconds; without an answer it asks again, or does without.
     fn say_who_serves(&self, connection: Connection, queue: u32) {
         let Connection { protocol, client, server } = connection;
-        let served = match self.tap.served(queue, protocol, client, server) {
+        let served = match self.with_tap(|tap| tap.served(queue, protocol, client, server)) {
             Ok(Some(served)) => served,
             Ok(None) => return,
             Err(error) => return tracing::debug!(%error, "who serves a connection cannot be asked"),

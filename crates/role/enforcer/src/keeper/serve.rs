@@ -357,10 +357,6 @@ pub fn try_each(trial: &nv_probe::Trial, from_tier: u8) -> Tried {
         capabilities.lost.push(
             "What containers ask the kernel for (mounts, namespaces, modules, to trace a process) is not told.".to_owned(),
         );
-        capabilities.lost.push(
-            "Whether a process is of its container's family is not known: zero-drift judges a program by its file alone."
-                .to_owned(),
-        );
         let hooks = try_files(&mut capabilities);
         return Tried { capabilities, hooks, behaviour: Vec::new() };
     }

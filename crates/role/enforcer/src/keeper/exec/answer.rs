@@ -48,6 +48,9 @@ impl Answers for Warden {
             Belongs::Soon => return Answer::Wait,
             Belongs::Under(found) => found,
         };
+        if !last && self.awaits_kin(runner.pid, &found, &seats) {
+            return Answer::Wait;
+        }
         if found.seat.container {
             self.marks.see(&self.asking, runner.mounts, runner.pid);
         }

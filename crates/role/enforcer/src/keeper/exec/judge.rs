@@ -4,13 +4,14 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nv_model::mode::{Fault, Mode};
+use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::profile::EffectiveProfile;
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::decide::{self, Arguments, Call, Caller, ProgramFacts};
 use nv_probe::events::Exec;
 use nv_probe::fanotify::Inode;
 
+use super::kin::{Kin, Proc};
 use super::look::{self, Program, Runner};
 use super::mounts::Mounts;
 use super::seats::{self, Found, Seats};
@@ -48,7 +49,7 @@ impl Warden {
             Some(_) if !last => Belongs::Soon,
             // A mount namespace of its own, in a cgroup that nobody claims: a container that is not identified.
             Some(found) => {
-                let seat = seats::Seat { profile: seats.nobody, container: true, root: 0 };
+                let seat = seats::Seat::new(seats.nobody, true);
                 Belongs::Under(Found { seat, ..found })
             }
         }
@@ -116,9 +117,29 @@ impl Warden {
             );
         }
         let caller = if how.late { KnownCaller::Unknown } else { self.caller(runner, &mounts, root) };
-        let verdict = verdict(profile, &program, runner, caller.as_caller(), how.script);
-        let exec = self.exec(runner, found, profile, program, verdict, how);
+        let stranger = container && self.is_stranger(runner.pid, found, seats);
+        let verdict = verdict(profile, &program, runner, caller.as_caller(), (how.script, stranger));
+        let mut exec = self.exec(runner, found, profile, program, verdict, how);
+        exec.stranger = stranger;
         Ok(Some(Judged { file: Inode::of(file)?, exec: Box::new(exec) }))
+    }
+
+    /// Whether it was sent into its container by somebody else than the container's runtime. Nobody is taken for that as long
+    /// as it is not told who has started the container.
+    fn is_stranger(&self, pid: u32, found: &Found, seats: &Seats) -> bool {
+        let Some(starter) = found.seat.starter().filter(|_| !self.scripts_only()) else { return false };
+        let runtimes =
+            seats.runtimes.iter().map(|(device, number)| Inode { device: *device, number: *number });
+        held(&self.kinship).decide(pid, starter, &runtimes.collect(), &Proc) == Kin::Stranger
+    }
+
+    /// Whether the kernel's word on how a process came to be is still on its way, which its family depends on.
+    pub(super) fn awaits_kin(&self, pid: u32, found: &Found, seats: &Seats) -> bool {
+        let zero_drift = |profile: &EffectiveProfile| profile.baseline == Baseline::ZeroDrift;
+        !self.scripts_only()
+            && found.seat.starter.is_some()
+            && seats.profiles.get(&found.seat.profile).is_some_and(zero_drift)
+            && !held(&self.kinship).knows(pid)
     }
 
     /// What the process runs until now.
@@ -214,7 +235,7 @@ fn verdict(
     program: &Program,
     runner: &Runner,
     caller: Caller<'_>,
-    script: bool,
+    (script, stranger): (bool, bool),
 ) -> (Verdict, Option<u32>) {
     let call = Call { uid: Some(runner.facts.real_uid), caller, arguments: Arguments::Unknown };
     let drifted = program.changed || program.fileless || program.other_mount;
@@ -223,7 +244,7 @@ fn verdict(
     let decision = decide::process(
         profile,
         path,
-        ProgramFacts { drifted, foreign: program.foreign, stranger: false, script, call },
+        ProgramFacts { drifted, foreign: program.foreign, stranger, script, call },
     );
     let rule = decision.rule.and_then(|(place, ..)| u32::try_from(place).ok());
     (decision.verdict, rule)

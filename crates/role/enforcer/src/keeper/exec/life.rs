@@ -32,6 +32,10 @@ struct Life {
 pub(super) fn follow(warden: &Warden, connector: &Connector) {
     let mut notices = Vec::new();
     let mut lives: HashMap<u32, Life> = HashMap::new();
+    {
+        let mut kinship = held(&warden.kinship);
+        processes().for_each(|pid| kinship.made(pid, None));
+    }
     loop {
         if let Err(error) = connector.read(Duration::from_secs(1), BATCH, &mut notices) {
             tracing::error!(%error, "what runs is not told any more");
@@ -40,6 +44,7 @@ pub(super) fn follow(warden: &Warden, connector: &Connector) {
         for notice in notices.drain(..) {
             match notice {
                 Notice::Fork { parent, pid } => {
+                    held(&warden.kinship).made(pid, Some(parent));
                     let own = look::cgroups(pid, warden.cgroup_root()).first().copied();
                     let before = lives.get(&parent).copied().unwrap_or_default();
                     let cgroup = own.unwrap_or(before.cgroup);
@@ -61,6 +66,7 @@ pub(super) fn follow(warden: &Warden, connector: &Connector) {
                 Notice::Exit { pid, code } => {
                     held(&warden.judged).remove(&pid);
                     held(&warden.expected).remove(&pid);
+                    held(&warden.kinship).ended(pid);
                     let cgroup = lives.remove(&pid).unwrap_or_default().cgroup;
                     warden.sink.event(Event::Exit { at: since_boot(), cgroup, pid, code });
                 }
@@ -72,6 +78,12 @@ pub(super) fn follow(warden: &Warden, connector: &Connector) {
             }
         }
     }
+}
+
+/// All that run now.
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 impl Warden {
@@ -130,10 +142,16 @@ impl Warden {
 
     /// Messages were lost: whatever runs in a container and was not judged is judged now.
     fn look_at_all(&self, lives: &mut HashMap<u32, Life>) {
-        let Ok(entries) = std::fs::read_dir("/proc") else { return };
-        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let pids: std::collections::HashSet<u32> = pids.collect();
+        let pids: std::collections::HashSet<u32> = processes().collect();
+        if pids.is_empty() {
+            return;
+        }
         lives.retain(|pid, _| pids.contains(pid));
+        {
+            let mut kinship = held(&self.kinship);
+            kinship.keep(|pid| pids.contains(&pid));
+            pids.iter().for_each(|pid| kinship.made(*pid, who::parent(*pid)));
+        }
         for pid in pids {
             let in_container =
                 nv_probe::cgroup::mount_namespace(Some(pid)).is_ok_and(|mounts| mounts != self.host_mounts);

@@ -9,10 +9,12 @@
 //! new mount on the host, new mount namespace ──▶ marks
 //! ```
 //!
-//! A program is judged by `nv_policy`'s own judge. Programs of the host are never held up.
+//! Who is of a container's family is known by forks and by who runs what ([`kin`]). A program is judged by `nv_policy`'s own
+//! judge. Programs of the host are never held up.
 
 mod answer;
 mod judge;
+mod kin;
 mod life;
 mod look;
 mod marks;
@@ -37,6 +39,7 @@ pub(crate) use self::seats::{Seat, Seats};
 pub(crate) use self::tell::Told;
 
 use self::judge::Judged;
+use self::kin::Kinship;
 use self::marks::Marks;
 use self::tell::Sink;
 use super::protocol;
@@ -88,6 +91,8 @@ struct Warden {
     expected: Mutex<HashMap<u32, Expected>>,
     /// What was let through, until the kernel tells that it runs.
     judged: Mutex<HashMap<u32, Judged>>,
+    /// Who is of whose family; kept where every program is judged here.
+    kinship: Mutex<Kinship>,
     marks: Marks,
     sink: Sink,
 }
@@ -125,6 +130,7 @@ pub(super) fn start(rows: Rows, desk: &Desk, life: &Life) -> Result<OwnedFd, Str
         roots: Mutex::default(),
         expected: Mutex::default(),
         judged: Mutex::default(),
+        kinship: Mutex::default(),
         marks: Marks::new(host_mounts),
         sink: Sink::new(ours)?,
     });

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nv_model::mode::{Fault, Mode};
 use nv_model::profile::EffectiveProfile;
+use nv_probe::fanotify::Inode;
 use nv_probe::tables::{CgroupRow, Tables};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ pub(crate) struct Seats {
     pub(crate) cgroups: BTreeMap<u64, Seat>,
     /// Number of the profile of containers that are not identified.
     pub(crate) nobody: u32,
+    /// Device and inode of the executables of runtimes.
+    #[serde(default)]
+    pub(crate) runtimes: BTreeSet<(u64, u64)>,
 }
 
 /// Under which profile a cgroup is.
@@ -29,6 +33,19 @@ pub(crate) struct Seat {
     pub(crate) container: bool,
     /// Device of the container's root file system; 0 where it is not known.
     pub(crate) root: u32,
+    /// Device and inode of the executable of what has started it; `None` where that is not known.
+    #[serde(default)]
+    pub(crate) starter: Option<(u64, u64)>,
+}
+
+impl Seat {
+    /// Of a profile; what else there is to know of it is not.
+    pub(crate) fn new(profile: u32, container: bool) -> Self {
+        Self { profile, container, root: 0, starter: None }
+    }
+    pub(super) fn starter(&self) -> Option<Inode> {
+        self.starter.map(|(device, number)| Inode { device, number })
+    }
 }
 
 /// A seat that was found.
@@ -79,7 +96,7 @@ impl Seats {
 pub(super) fn in_kernel(tables: &Tables, chain: &[u64]) -> Option<Found> {
     let cgroup = *chain.first()?;
     let CgroupRow { profile, container } = tables.cgroup(cgroup).ok()??;
-    Some(Found { seat: Seat { profile, container, root: 0 }, cgroup, open: false })
+    Some(Found { seat: Seat::new(profile, container), cgroup, open: false })
 }
 
 #[cfg(test)]
@@ -88,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_has_its_own_seat_or_that_of_the_nearest_above() {
-        let seat = |profile, container| Seat { profile, container, root: 0 };
+        let seat = Seat::new;
         let seats = Seats {
             cgroups: BTreeMap::from([(1, seat(1, false)), (2, seat(9, true)), (3, seat(5, true))]),
             nobody: 9,

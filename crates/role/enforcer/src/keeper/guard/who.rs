@@ -75,6 +75,13 @@ pub(in crate::keeper) fn facts(pid: u32) -> Facts {
     facts
 }
 
+/// The parent of a process.
+pub(in crate::keeper) fn parent(pid: u32) -> Option<u32> {
+    let status = read(&format!("/proc/{pid}/status"))?;
+    let text = String::from_utf8_lossy(&status).into_owned();
+    text.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
 fn read(path: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
@@ -94,6 +101,7 @@ mod tests {
         assert_eq!(program.inode, Some(Inode::of(std::fs::File::open(exe).unwrap()).unwrap()));
         assert!(cgroup(pid).unwrap().starts_with('/'));
         assert_eq!(facts(pid).parent, std::os::unix::process::parent_id());
+        assert_eq!(parent(pid), Some(std::os::unix::process::parent_id()));
         assert_eq!((cgroup(u32::MAX), super::program(u32::MAX).inode), (None, None));
     }
 }
