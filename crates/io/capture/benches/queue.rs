@@ -1,7 +1,7 @@
 //! What a TCP stream between two pods costs whose packets wait for an answer, against one whose packets do not:
 //! interleaved transfers, as ratios of CPU a byte. Once the connection is clean after its first packets at both pods: what
 //! is left is what the rules cost. Once each packet is asked about at the server's, and answered at once by this process:
-//! how much one CPU can read and answer. Needs root. `ROUNDS` and `MEGABYTES` set how many and how long.
+//! how much one CPU can read and answer. Once it inspects each, with 13 patterns of DLP, before it answers. Needs root. `ROUNDS` and `MEGABYTES` set how many and how long.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,8 +18,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nv_capture::queue::{Answer, Fate, OnFault, Queue, QueueReader};
+use nv_dpi::OverlapPolicy;
+use nv_dpi::content::Content;
+use nv_dpi::engine::Engine;
+use nv_dpi::event::{Event, Kind, Sink};
 use nv_model::mode::Mode::Protect;
 use nv_model::port::Protocol::Tcp;
+use nv_packet::link::Link;
+use nv_sensor::matcher::{self, Matcher};
+use nv_sensor::predefined;
+use nv_sensor::sensor::{Action, Context, Kind as SensorKind, Pattern, Rule, Sensor};
+use nv_sensor::set::SensorSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 #[path = "../tests/host_network/lab.rs"]
@@ -39,6 +48,60 @@ enum How {
     Not,
     Clean,
     Each,
+    Inspected,
+}
+
+impl How {
+    const ALL: [Self; 4] = [Self::Not, Self::Clean, Self::Each, Self::Inspected];
+}
+
+/// What looks at packets before they are answered.
+struct Inspection {
+    engine: Engine,
+    matcher: Matcher,
+    matches: u64,
+}
+
+impl Inspection {
+    fn new() -> Self {
+        let mut sensors: Vec<Sensor> =
+            predefined::sensors().into_iter().filter(|sensor| sensor.kind == SensorKind::Dlp).collect();
+        let pattern = |(number, value): (u32, &str)| Rule {
+            name: format!("rule.{number}"),
+            id: number,
+            patterns: vec![Pattern {
+                value: value.to_owned(),
+                absent: false,
+                context: Context::Packet,
+                check: None,
+            }],
+        };
+        let secrets = ["-----BEGIN (?:RSA |EC |OPENSSH )?PRIVATE KEY-----", "AKIA[0-9A-Z]{16}"];
+        let more = [r"(?i)\bconfidential\b", "ghp_[0-9A-Za-z]{36}", r"(?i)password\s{0,8}[:=]\s{0,8}\S{6}"];
+        let rules = (20_000..).zip(secrets.into_iter().chain(more)).map(pattern).collect();
+        let (name, kind) = ("sensor.secrets".to_owned(), SensorKind::Dlp);
+        sensors.push(Sensor { name, kind, action: Action::Allow, rules });
+        let set = Arc::new(SensorSet::compile(&sensors).unwrap());
+        assert_eq!(set.patterns(), 13);
+        Self {
+            engine: Engine::new(&nv_dpi::limits::Limits::default(), OverlapPolicy::First, 1),
+            matcher: Matcher::new(set, matcher::Limits::default()),
+            matches: 0,
+        }
+    }
+}
+
+struct Watcher<'w>(&'w mut Matcher, &'w mut u64);
+
+impl Sink for Watcher<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        if let Kind::Closed(_) = event.kind {
+            self.0.closed(event.session, event.at, &mut |_| *self.1 += 1);
+        }
+    }
+    fn content(&mut self, content: &Content<'_>) {
+        self.0.content(content, &mut |_| *self.1 += 1);
+    }
 }
 
 /// What the one who answers has done.
@@ -61,30 +124,35 @@ fn main() {
 fn measure(lab: &mut Lab, address: IpAddr, rounds: usize, megabytes: usize) {
     lab.modes(Protect, Protect);
     lab.allow((A, B), Tcp, PORT);
-    let (mut costs, mut speeds) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    let mut rates = Vec::new();
+    let mut costs: [Vec<f64>; 4] = Default::default();
+    let mut speeds: [Vec<f64>; 4] = Default::default();
+    let mut rates: [Vec<f64>; 4] = Default::default();
     for round in 0..rounds {
-        let mut order = [How::Not, How::Clean, How::Each];
+        let mut order = How::ALL;
         // Each comes at each place equally often, so that a slow change of the machine's load evens out.
-        order.rotate_left(round % 3);
-        let mut runs = [Moved { gigabits: 0.0, cpu: 0.0 }; 3];
+        order.rotate_left(round % 4);
+        let mut runs = [Moved { gigabits: 0.0, cpu: 0.0 }; 4];
         for how in order {
             let (moved, answered) = run(lab, address, megabytes, how);
             runs[how as usize] = moved;
-            if how == How::Each {
-                rates.push(answered.bytes as f64 * 8.0 / 1e9 / answered.cpu.as_secs_f64());
-            }
+            rates[how as usize].push(answered.bytes as f64 * 8.0 / 1e9 / answered.cpu.as_secs_f64());
         }
-        for (at, (costs, speeds)) in costs.iter_mut().zip(&mut speeds).enumerate() {
-            costs.push(runs[at + 1].cpu / runs[0].cpu);
-            speeds.push(runs[at + 1].gigabits / runs[0].gigabits);
+        for how in How::ALL {
+            costs[how as usize].push(runs[how as usize].cpu / runs[How::Not as usize].cpu);
+            speeds[how as usize].push(runs[how as usize].gigabits / runs[How::Not as usize].gigabits);
         }
     }
-    for (at, what) in ["clean after the first packets", "each packet asked about"].iter().enumerate() {
-        println!("{address} {what} / no queue: CPU a byte {}", spread(&mut costs[at]));
-        println!("{address} {what} / no queue: speed      {}", spread(&mut speeds[at]));
+    let clean = How::Clean as usize;
+    println!("{address} clean / no queue: CPU a byte {}", spread(&mut costs[clean]));
+    for how in [How::Clean, How::Each, How::Inspected] {
+        println!("{address} {how:?} / no queue: speed {}", spread(&mut speeds[how as usize]));
     }
-    println!("{address} Gbit read and answered in a second of CPU: {}", spread(&mut rates));
+    for how in [How::Each, How::Inspected] {
+        println!(
+            "{address} {how:?}: Gbit in a second of the reader's CPU {}",
+            spread(&mut rates[how as usize])
+        );
+    }
 }
 
 fn run(lab: &Lab, address: IpAddr, megabytes: usize, how: How) -> (Moved, Answered) {
@@ -94,7 +162,7 @@ fn run(lab: &Lab, address: IpAddr, megabytes: usize, how: How) -> (Moved, Answer
     let (server, client) = (Waiting::start(&lab.b, how), Waiting::start(&lab.a, How::Clean));
     let moved = transfer(lab, address, megabytes);
     let (answered, passed) = (server.end(), client.end());
-    assert!(how == How::Each || answered.packets < 10 * FIRST, "{answered:?}: clean is asked about on");
+    assert!(how != How::Clean || answered.packets < 10 * FIRST, "{answered:?}: clean is asked about on");
     assert!(passed.packets < 10 * FIRST, "{passed:?}: clean is asked about on");
     (moved, answered)
 }
@@ -125,6 +193,8 @@ impl Waiting {
 fn answer(queue: &Queue, ended: &AtomicBool, how: How) -> Answered {
     let mut reader = QueueReader::new(queue.reader().unwrap());
     let mut done = Answered::default();
+    let mut inspection = Inspection::new();
+    let begun = thread_cpu();
     let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
     while !ended.load(Ordering::Relaxed) {
         poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&wait)).unwrap();
@@ -134,12 +204,22 @@ fn answer(queue: &Queue, ended: &AtomicBool, how: How) -> Answered {
                 let clean = how == How::Clean && done.packets >= FIRST;
                 let fate = if clean { Fate::Clean } else { Fate::Pass };
                 done.packets += 1;
+                if how == How::Inspected {
+                    let Inspection { engine, matcher, matches } = &mut inspection;
+                    engine.frame(
+                        nv_capture::wall_nanos(),
+                        Link::Raw,
+                        queued.bytes,
+                        &mut Watcher(matcher, matches),
+                    );
+                }
                 done.bytes += queued.bytes.len() as u64;
                 answers.push(Answer { queue: 0, packet: queued.packet, mark: queued.mark, fate });
             })
             .unwrap();
         queue.answer(answers.into_iter()).unwrap();
     }
-    done.cpu = thread_cpu();
+    assert_eq!(inspection.matches, 0, "there is nothing to be found");
+    done.cpu = thread_cpu() - begun;
     done
 }

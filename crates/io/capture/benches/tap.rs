@@ -1,5 +1,6 @@
 //! How many copies of a TCP stream between two pods find no room: the stream goes as fast as the veths do, and one thread
-//! reads every frame of it, headers and payload. Needs root. `ROUNDS` and `MEGABYTES` set how many and how long.
+//! reads every frame of it, headers and payload. The ring holds some 20 ms of it: what is dropped on a machine with other work
+//! to do says how long that kept the reader from its CPU. Needs root. `ROUNDS` and `MEGABYTES` set how many and how long.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -73,7 +74,11 @@ fn run(lab: &Lab, address: IpAddr, megabytes: usize) -> (f64, Read) {
     });
     tap.stop().unwrap();
     interface.remove().unwrap();
-    assert!(read.bytes + read.dropped * 1000 > megabytes as u64 * 1_000_000, "{read:?}: not all was copied");
+    // A frame is of at most 64 KiB with its headers.
+    assert!(
+        read.bytes + read.dropped * 66_000 > megabytes as u64 * 1_000_000,
+        "{read:?}: not all was copied"
+    );
     (moved.gigabits, read)
 }
 

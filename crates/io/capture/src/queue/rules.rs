@@ -233,7 +233,7 @@ impl Set {
 
 fn sets(epoch: Epoch) -> Vec<(Request, u16)> {
     let mut size = Vec::new();
-    put_attribute(&mut size, 1, &be(MAX_CONNECTIONS));
+    put_attribute(&mut size, 1, &be(MAX_CONNECTIONS * 2)); // each way
     let set = |(number, set): (u32, Set)| {
         let request = named(NFT_MSG_NEWSET)
             .attribute(2, &terminated(&set.name(epoch)))
