@@ -54,6 +54,8 @@ const RULE_SETS: u32 = 1_000_000;
 /// How long a packet that says something waits for the answer to who serves its connection: so many times so many
 /// nanoseconds.
 const SERVED: (u32, i64) = (5, 1_000_000);
+/// How long none waits after one has waited in vain, in nanoseconds: whoever does not answer must not slow others down.
+const NO_WAIT: u64 = 1_000_000_000;
 /// Most words that wait for room in the socket.
 const MAX_WAITING: usize = 8192;
 /// Most words in one packet of the socket, and about how many bytes they may come to.
@@ -91,6 +93,7 @@ pub fn inspector_main() -> Result<(), String> {
         rulings: Rulings::default(),
         ends: Ends::default(),
         compiler,
+        waits_from: 0,
         cut: HashSet::new(),
         mouth,
     };
@@ -120,6 +123,8 @@ struct Inspection<'s> {
     rulings: Rulings,
     ends: Ends,
     compiler: Compiler,
+    /// Until when no packet waits for an answer to who serves its connection.
+    waits_from: u64,
     /// Connections that were cut; what is left of them in queues is refused as well.
     cut: HashSet<SessionId>,
     mouth: Mouth<'s>,
@@ -262,7 +267,7 @@ impl Inspection<'_> {
         if let Some(current) = self.engine.current() {
             findings.transport = Some(current.endpoints.transport);
             let settled = self.engine.is_settled();
-            let ruling = match self.rule(queue, &current, settled) {
+            let ruling = match self.rule(now, queue, &current, settled) {
                 // It was open before this inspector, and says no more what it is: that is no reason to end it.
                 Ruling::Denied if current.application.is_none() && self.engine.is_midstream() => {
                     Ruling::Passes
@@ -285,13 +290,13 @@ impl Inspection<'_> {
 
     /// What rules say of the present packet's connection. Who serves it is asked with its first packets, so that the answer
     /// is there before it says something; what comes too early waits for it.
-    fn rule(&mut self, queue: u32, current: &Current, settled: bool) -> Ruling {
+    fn rule(&mut self, now: u64, queue: u32, current: &Current, settled: bool) -> Ruling {
         let ruling = self.rulings.judge(current, settled);
         if ruling != Ruling::Asks {
             return ruling;
         }
         self.mouth.say(Told::Asks { connection: Connection::of(&current.endpoints), queue });
-        if !settled && !self.rulings.has_said(current.session) {
+        if now < self.waits_from || (!settled && !self.rulings.has_said(current.session)) {
             return ruling;
         }
         let (times, tv_nsec) = SERVED;
@@ -308,6 +313,7 @@ impl Inspection<'_> {
                 return ruling;
             }
         }
+        self.waits_from = now.saturating_add(NO_WAIT);
         self.rulings.ask_no_more(current.session);
         self.rulings.judge(current, settled)
     }
