@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nv_role_scanner::{
-    ImageChoice, ImageFacts, ImageReading, LayerCache, Layers, OpenedDatabase, RegistryImages, Remarks,
-    SecretRules, open_image, read_image, read_trust,
+    ImageChoice, ImageFacts, ImageReading, LayerCache, LayerProcess, Layers, OpenedDatabase, RegistryImages,
+    Remarks, SecretRules, open_image, read_image, read_trust,
 };
 use nv_telemetry::{Clock as _, SystemClock};
 
@@ -80,7 +80,8 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
         }
     };
     let rules = (!line.no_secrets).then(SecretRules::built_in).transpose()?;
-    let how = ImageReading { cache: cache.as_ref(), rules: rules.as_ref() };
+    let process = LayerProcess::default();
+    let how = ImageReading { cache: cache.as_ref(), rules: rules.as_ref(), process: Some(&process) };
     let mut report = read_image(store.as_ref(), &image, &how, remarks);
     report.signed = signed;
     if let Some(image) = &mut report.image {

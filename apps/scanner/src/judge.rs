@@ -32,8 +32,8 @@ pub(crate) struct JudgeLine {
     /// End with exit code 3 when something of this severity or worse was found
     #[arg(long, value_name = "SEVERITY", value_parser = severity)]
     fail_on: Option<Severity>,
-    /// A VEX document (OpenVEX, CSAF, CycloneDX) that takes out what is not affected; may be repeated
-    #[arg(long, value_name = "FILE")]
+    /// A VEX document (OpenVEX, CSAF, CycloneDX) that takes out what is not affected, or the folder of a VEX repository; may be repeated
+    #[arg(long, value_name = "PATH")]
     vex: Vec<PathBuf>,
     /// A vulnerability profile, JSON or YAML: what is accepted; may be repeated
     #[arg(long, value_name = "FILE")]
@@ -63,8 +63,10 @@ fn severity(text: &str) -> Result<Severity, String> {
 
 impl JudgeLine {
     /// What takes findings out.
-    pub(crate) fn rules(&self) -> Result<Rules> {
-        Ok(read_rules(&self.vex, &self.accept, &self.domain)?)
+    fn rules(&self, report: &Report) -> Result<Rules> {
+        let mut rules = read_rules(&self.vex, &self.accept, &self.domain)?;
+        rules.consult(report)?;
+        Ok(rules)
     }
 
     /// Looks a report's packages up, applies the rules, prints it, and says how the program ends.
@@ -87,7 +89,8 @@ impl JudgeLine {
         out: &mut dyn Write,
     ) -> Result<ExitCode> {
         let database = opened.database()?;
-        report.apply(database, &self.rules()?);
+        let rules = self.rules(report)?;
+        report.apply(database, &rules);
         if let Some(path) = &self.json_file {
             let write = |source| ScannerError::Write { path: path.clone(), source };
             if let Some(folder) = path.parent() {

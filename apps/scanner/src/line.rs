@@ -32,6 +32,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DatabaseCommand,
     },
+    /// Read layers for the process at the other ends of standard input and output
+    #[command(hide = true)]
+    LayerReader,
     /// Match a list of packages, one JSON object a line; answers with one a finding
     Match(MatchLine),
     /// Scan a root file system

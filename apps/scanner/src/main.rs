@@ -14,10 +14,10 @@ mod standalone;
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Parser as _;
 use line::{Command, Line};
-use nv_role_scanner::{Remarks, print_version};
+use nv_role_scanner::{Remarks, layer_reader_main, print_version};
 
 /// What upstream's scanner exits with when there is no database to tell the version of.
 const NO_DATABASE: u8 = 254;
@@ -53,6 +53,10 @@ fn run(line: Line) -> Result<ExitCode> {
     let code = match line.command.context("nothing to do: see --help")? {
         Command::Db { command } => {
             db::run(command, &mut out, &mut remarks)?;
+            ExitCode::SUCCESS
+        }
+        Command::LayerReader => {
+            layer_reader_main().map_err(|reason| anyhow!(reason))?;
             ExitCode::SUCCESS
         }
         Command::Match(line) => packages::run(&line, &mut out, &mut remarks)?,

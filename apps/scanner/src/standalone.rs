@@ -1,30 +1,92 @@
-//! The command line of NeuVector's stand-alone scanner, and its environment, as commands of this one.
+//! The command line of NeuVector's scanner, and its environment, as commands of this one.
 //!
-//! `scanner -registry URL -repository NAME -tag TAG -d DIR`, with `SCANNER_REGISTRY`, `SCANNER_REPOSITORY`,
-//! `SCANNER_TAG` and `SCANNER_PROXY_URL` in their place, prints the table and writes the result
-//! as JSON to `/var/neuvector/scan_result.json`.
+//! `scanner -registry URL -repository NAME -tag TAG -d DIR`, with `SCANNER_REGISTRY`, `SCANNER_REPOSITORY`, `SCANNER_TAG`,
+//! `SCANNER_BASE_IMAGE` and `SCANNER_PROXY_URL` in their place, or `-image URL/NAME:TAG`, or `-pid NUMBER`, prints the table
+//! and writes the result as JSON to `/var/neuvector/scan_result.json`. `scanner -j CONTROLLER -d DIR` without any of them, with
+//! `CLUSTER_JOIN_ADDR` in its place, serves a controller.
 
 /// Where the result is written as JSON.
 const RESULT: &str = "/var/neuvector/scan_result.json";
 /// The folder of the database where none is named.
 const FOLDER: &str = "/etc/neuvector/db/";
-/// Commands of this scanner: what begins with one is not translated.
-const COMMANDS: [&str; 8] = ["db", "match", "fs", "image", "sbom", "run", "update", "help"];
 /// Flags with a value behind them, as Go's flag package reads them.
-const WITH_VALUE: [&str; 6] = ["registry", "repository", "tag", "d", "proxy_url", "license"];
-/// Flags without a value; a stand-alone scan submits nothing and always ends, so that these change nothing.
+const WITH_VALUE: [&str; 17] = [
+    "registry",
+    "repository",
+    "tag",
+    "image",
+    "pid",
+    "base_image",
+    "registry_username",
+    "d",
+    "proxy_url",
+    "license",
+    "j",
+    "join_port",
+    "a",
+    "adv_port",
+    "u",
+    "maxrec",
+    "p",
+];
+/// Flags without a value. They change nothing here: a scan ends by itself, certificates are verified, layers are kept.
 const ALONE: [&str; 6] =
     ["no_wait", "no_task", "x", "scan_layers", "enable-tls-verification", "cap_critical"];
 
-/// The arguments as a command of this scanner; none where they are none of the stand-alone scanner's, or ask for what
-/// it does not do. `environment` gives a variable's value.
+/// The arguments as a command of this scanner; none where they are none of NeuVector's scanner, or ask for what this one does
+/// not do. `environment` gives a variable's value.
 pub(crate) fn translate(
     arguments: &[String],
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Vec<String>> {
-    if arguments.first().is_some_and(|first| COMMANDS.contains(&first.as_str())) {
-        return None;
+    let given = flags(arguments)?;
+    let value = |name: &str, variable: &str| {
+        let given = given.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        given.or_else(|| environment(variable)).filter(|value| !value.is_empty())
+    };
+    let folder = value("d", "").unwrap_or_else(|| FOLDER.to_owned());
+    let database = format!("{}/cvedb", folder.trim_end_matches('/'));
+    let mut command: Vec<String> = Vec::new();
+    let subject = match (value("pid", ""), image(&value)) {
+        (Some(pid), _) => {
+            let number: u32 = pid.parse().ok()?;
+            command.extend(["fs".to_owned(), format!("/proc/{number}/root")]);
+            true
+        }
+        (None, Some((registry, name))) => {
+            command.extend(["image".to_owned(), name, "--registry".to_owned(), registry]);
+            true
+        }
+        (None, None) => false,
+    };
+    if subject {
+        let mut options = vec![("--db", Some(database)), ("--json-file", Some(RESULT.to_owned()))];
+        if value("pid", "").is_none() {
+            options.push(("--base-image", value("base_image", "SCANNER_BASE_IMAGE")));
+            options.push(("--registry-user", value("registry_username", "")));
+            options.push(("--proxy", value("proxy_url", "SCANNER_PROXY_URL")));
+        }
+        return Some(with_options(command, options));
     }
+    // The remaining variables are those of the command itself.
+    let options = vec![
+        ("--controller", Some(value("j", "CLUSTER_JOIN_ADDR")?)),
+        ("--controller-port", value("join_port", "").filter(|port| port != "0")),
+        ("--advertise", value("a", "")),
+        ("--db", Some(folder)),
+    ];
+    Some(with_options(vec!["run".to_owned()], options))
+}
+
+fn with_options(mut command: Vec<String>, options: Vec<(&str, Option<String>)>) -> Vec<String> {
+    for (name, value) in options {
+        command.extend(value.map(|value| [name.to_owned(), value]).into_iter().flatten());
+    }
+    command
+}
+
+/// Names and values of flags; none where one is not known.
+fn flags(arguments: &[String]) -> Option<Vec<(&str, String)>> {
     let mut given: Vec<(&str, String)> = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -45,23 +107,24 @@ pub(crate) fn translate(
             return None;
         }
     }
-    let value = |name: &str, variable: &str| {
-        let given = given.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
-        given.or_else(|| environment(variable)).filter(|value| !value.is_empty())
-    };
+    Some(given)
+}
+
+/// The address of the registry, and the image's name there.
+fn image(value: &dyn Fn(&str, &str) -> Option<String>) -> Option<(String, String)> {
+    if let Some(image) = value("image", "") {
+        // Without a registry it is an image of a runtime of this machine, which is not looked into.
+        let (scheme, rest) = image.split_once("://").unwrap_or(("https", &image));
+        let is_host = |host: &&str| host.contains(['.', ':']) || *host == "localhost";
+        let (host, name) = rest.split_once('/').filter(|(host, name)| is_host(host) && !name.is_empty())?;
+        let last = name.rsplit('/').next().unwrap_or_default();
+        let name = if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") };
+        return Some((format!("{scheme}://{host}/"), name));
+    }
     let repository = value("repository", "SCANNER_REPOSITORY")?;
     let registry = value("registry", "SCANNER_REGISTRY")?;
     let tag = value("tag", "SCANNER_TAG").unwrap_or_else(|| "latest".to_owned());
-    let folder = value("d", "").unwrap_or_else(|| FOLDER.to_owned());
-    let mut command = vec!["image".to_owned(), format!("{repository}:{tag}")];
-    let mut option = |name: &str, value: String| command.extend([name.to_owned(), value]);
-    option("--registry", registry);
-    option("--db", format!("{}/cvedb", folder.trim_end_matches('/')));
-    option("--json-file", RESULT.to_owned());
-    if let Some(proxy) = value("proxy_url", "SCANNER_PROXY_URL") {
-        option("--proxy", proxy);
-    }
-    Some(command)
+    Some((registry, format!("{repository}:{tag}")))
 }
 
 #[cfg(test)]
@@ -94,16 +157,68 @@ mod tests {
             ("SCANNER_REGISTRY", "https://r.example/"),
             ("SCANNER_REPOSITORY", "library/alpine"),
             ("SCANNER_TAG", "3.6"),
+            ("CLUSTER_JOIN_ADDR", "controller"),
         ];
         assert_eq!(translated(&["-license", "on_demand", "-d", "/db"], &variables).as_deref(), Some(want));
     }
 
     #[test]
+    fn an_image_by_its_whole_name_and_a_process_are_scanned() {
+        let rest = "--db /etc/neuvector/db/cvedb --json-file /var/neuvector/scan_result.json";
+        for (name, want) in [
+            ("r.example:5000/shop/web:1.0", "shop/web:1.0 --registry https://r.example:5000/"),
+            ("http://localhost/web", "web:latest --registry http://localhost/"),
+        ] {
+            let found = translated(&["-license", "on_demand", "-image", name], &[]);
+            assert_eq!(found, Some(format!("image {want} {rest}")), "{name}");
+        }
+        assert_eq!(translated(&["-pid", "7"], &[]), Some(format!("fs /proc/7/root {rest}")));
+        for arguments in [["-pid", "7/../.."], ["-image", "alpine:3.20"], ["-image", "bitnami/redis"]] {
+            assert_eq!(translated(&arguments, &[]), None, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_scanner_that_joins_a_controller_serves_it() {
+        let variables = [("CLUSTER_JOIN_ADDR", "controller.neuvector")];
+        for (arguments, variables, want) in [
+            (&[][..], &variables[..], "run --controller controller.neuvector --db /etc/neuvector/db/"),
+            (
+                &[
+                    "-j",
+                    "c",
+                    "-join_port",
+                    "18400",
+                    "-a",
+                    "10.0.0.7",
+                    "-adv_port",
+                    "18402",
+                    "-d",
+                    "/db/",
+                    "-x",
+                ],
+                &[],
+                "run --controller c --controller-port 18400 --advertise 10.0.0.7 --db /db/",
+            ),
+            (
+                &["-u", "unix:///run/x.sock", "-maxrec", "1000"],
+                &variables,
+                "run --controller controller.neuvector --db /etc/neuvector/db/",
+            ),
+        ] {
+            assert_eq!(translated(arguments, variables).as_deref(), Some(want), "{arguments:?}");
+        }
+    }
+
+    #[test]
     fn what_is_this_scanners_own_or_asks_for_something_else_is_left() {
         let variables = [("SCANNER_REGISTRY", "https://r.example/"), ("SCANNER_REPOSITORY", "x")];
-        for arguments in
-            [&["image", "-registry", "r"][..], &["-v", "-d", "/db"], &["-pid", "7"], &["-repository"]]
-        {
+        for arguments in [
+            &["image", "-registry", "r"][..],
+            &["-v", "-d", "/db"],
+            &["-registry_password", "x"],
+            &["-repository"],
+        ] {
             assert_eq!(translated(arguments, &variables), None, "{arguments:?}");
         }
         assert_eq!(translated(&["-d", "/db"], &[]), None);

@@ -25,6 +25,9 @@ const OPENSSL: &str =
 const ZLIB: &str =
     "[30 Mar 2023] DSA-5381-1 zlib - security update\n\t{CVE-2023-2}\n\t[bookworm] - zlib 1:1.2.13-2\n";
 
+/// Made up: no key of anybody's.
+const PRIVATE: &str = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA1qazZ2wsxEdcRfvTgbYhnUjmIkolP0p9Zq3W5e7R9t1Y3u5I\n-----END RSA PRIVATE KEY-----\n";
+
 struct Stage {
     lab: Lab,
     product: Product,
@@ -41,6 +44,7 @@ impl Stage {
         let image = Image::busybox("docker.io/scan/debian:12")?
             .file("/etc/os-release", RELEASE, 0o644)
             .file("/var/lib/dpkg/status", STATUS, 0o644)
+            .file("/srv/private.pem", PRIVATE, 0o600)
             .command(&["/bin/sleep", "1000000"]);
         lab.import(&image).await?;
         let token = folder.path().join("token");
@@ -138,6 +142,11 @@ async fn a_lost_scanners_task_is_done_by_another_and_a_newer_database_names_what
     ensure!(stage.scan_is("scanning").await.is_ok(), "the task is still the first one's");
     first.kill().await?;
     stage.vulnerable_to(&["CVE-2023-1"], SOON).await?;
+    // A process that may do nothing else has read the container's files, and told of the key in one of them.
+    let report = stage.api.get(&format!("/v1/scan/workload/{}", stage.container)).await?;
+    let secrets = report.pointer("/report/secrets").and_then(Value::as_array).context("secrets")?;
+    let text = serde_json::to_string(secrets)?;
+    ensure!(text.contains("srv/private.pem") && !text.contains("MIIEowIBAAKCAQEA1qaz"), "{text}");
     let brief = stage.scan_is("finished").await?;
     ensure!(brief.get("base_os").and_then(Value::as_str) == Some("debian:12"), "{brief}");
     ensure!(brief.get("scanner_version").and_then(Value::as_str) == Some("1.001"), "{brief}");

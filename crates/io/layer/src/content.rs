@@ -58,6 +58,12 @@ impl<F: FnMut() -> io::Result<File>> FolderFile<F> {
     }
 }
 
+/// The content of a file that is open already.
+pub fn opened(file: File) -> impl ReadFile {
+    let mut file = Some(file);
+    FolderFile::new(move || file.take().ok_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
 impl<F: FnMut() -> io::Result<File>> ReadFile for FolderFile<F> {
     fn size(&mut self) -> io::Result<u64> {
         Ok(self.opened()?.1)

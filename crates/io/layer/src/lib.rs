@@ -11,7 +11,7 @@ mod tar;
 mod tree;
 
 pub use archive::{ArchiveError, Content, walk_archive};
-pub use content::ReadFile;
+pub use content::{ReadFile, opened};
 pub use image::{
     Image, ImageError, ImageLayer, ImageManifest, ImageStore, IndexEntry, Manifest, Part, PartError,
 };

@@ -95,6 +95,14 @@ impl Entry<'_> {
         self.content().whole(cap).map_err(|e| self.error(e))
     }
 
+    /// Opens another regular file of the same folder.
+    ///
+    /// # Errors
+    /// As [`Entry::open`].
+    pub fn open_beside(&self, name: &CStr) -> Result<File, TreeError> {
+        Entry { path: self.path, is_folder: false, folder: self.folder, name }.open()
+    }
+
     /// The content of another regular file of the same folder, if it is not larger than `cap` bytes.
     ///
     /// # Errors

@@ -22,6 +22,12 @@ pub enum Inner {
     /// Read packets for the agent at the other end of standard input
     #[command(hide = true)]
     Inspector,
+    /// Read files of containers for the agent at the other end of standard input
+    #[command(hide = true)]
+    Reader,
+    /// Read layers of images for the process at the other ends of standard input and output
+    #[command(hide = true)]
+    LayerReader,
     /// Start keepers and inspectors for the agent at the other end of standard input
     #[command(hide = true)]
     Launcher(FromTier),
@@ -52,6 +58,14 @@ pub fn inner(command: &Inner) -> ExitCode {
         Inner::Inspector => match crate::inspector_main() {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => failed("inspector", &reason),
+        },
+        Inner::Reader => match crate::reader_main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => failed("reader", &reason),
+        },
+        Inner::LayerReader => match nv_role_scanner::layer_reader_main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => failed("layer-reader", &reason),
         },
         Inner::Launcher(line) => {
             // What it has to say goes where the agent's log goes.
@@ -166,6 +180,7 @@ pub fn config(settings: &Settings, launcher: Arc<Launcher>) -> EnforcerConfig {
             memory: settings.enforcer_memory_bytes,
         },
         log_level: settings.log.clone(),
+        secrets: settings.secret_scans,
         launcher,
     }
 }

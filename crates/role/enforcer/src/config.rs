@@ -31,6 +31,8 @@ pub struct EnforcerConfig {
     pub service_ranges: Vec<ipnet::IpNet>,
     /// What starts keepers.
     pub launcher: Arc<Launcher>,
+    /// Files of containers are searched for secrets when what is installed in them is read.
+    pub secrets: bool,
     /// What the enforcer may use before it leaves out what is least worth.
     pub budget: Budget,
     /// The log filter that the process was started with, to be shown.

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+pub use activity::installed::reader_main;
 pub use config::{Budget, EnforcerConfig, EnforcerError};
 pub use inspector::inspector_main;
 pub use keeper::{KeeperError, Launcher, Tried, keeper_main, launcher_main, try_each};
@@ -156,6 +157,7 @@ pub async fn run(
         file_records,
         bpf_dir: config.bpf_dir.clone(),
         budget: config.budget,
+        secrets: config.secrets,
         log_level: config.log_level.clone(),
         tally,
         placement,

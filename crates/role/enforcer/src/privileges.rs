@@ -6,12 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
-};
+pub use nv_confine::ConfineError as PrivilegesError;
+use nv_confine::{failed, keep_only};
+use rustix::thread::CapabilitySet;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// First kernel that lets a process without privileges write to tables whose descriptors it holds
@@ -19,8 +16,6 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 const TABLES_WITHOUT_PRIVILEGE: (u32, u32) = (5, 19);
 /// First kernel with `CAP_BPF`; before it `CAP_SYS_ADMIN` stood for it.
 const CAP_BPF_SINCE: (u32, u32) = (5, 8);
-/// Capabilities that the kernel may know; today there are 41.
-const MAX_CAPABILITIES: u32 = 64;
 
 /// System calls that nothing in the agent makes, and that an intruder in it would want: other processes' memory, the
 /// kernel's code, mounts and namespaces. `CAP_SYS_PTRACE`, which reading `/proc` takes, must not open the first.
@@ -45,21 +40,6 @@ const REFUSED: [i64; 19] = [
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
 ];
-
-/// Why privileges could not be given away.
-#[derive(Debug, thiserror::Error)]
-#[error("privileges cannot be given away: {what}")]
-pub struct PrivilegesError {
-    what: &'static str,
-    #[source]
-    source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-pub(crate) fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-    what: &'static str,
-) -> impl Fn(E) -> PrivilegesError {
-    move |error| PrivilegesError { what, source: error.into() }
-}
 
 /// A privilege that is kept, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +135,7 @@ pub fn kept_by_keeper(kills: bool) -> Vec<Kept> {
 /// [`PrivilegesError`]: then the process must not go on, as it would hold what it should not.
 pub fn reduce(needs: Needs) -> Result<Vec<Kept>, PrivilegesError> {
     let kept = kept(kernel_version(), needs);
-    keep_only(&kept)?;
+    keep(&kept)?;
     refuse_system_calls()?;
     Ok(kept)
 }
@@ -165,42 +145,11 @@ pub fn reduce(needs: Needs) -> Result<Vec<Kept>, PrivilegesError> {
 /// # Errors
 /// As for [`reduce`].
 pub fn reduce_keeper(kills: bool) -> Result<(), PrivilegesError> {
-    keep_only(&kept_by_keeper(kills))
+    keep(&kept_by_keeper(kills))
 }
 
-pub(crate) fn keep_only(kept: &[Kept]) -> Result<(), PrivilegesError> {
-    let wanted = kept.iter().fold(CapabilitySet::empty(), |all, one| all | one.capability);
-    bound(wanted)?;
-    match clear_ambient_capability_set() {
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(error) => return Err(failed("ambient set")(error)),
-    }
-    let held = capabilities(None).map_err(failed("capabilities"))?;
-    let left = held.permitted & wanted;
-    let sets = CapabilitySets { effective: left, permitted: left, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).map_err(failed("capabilities"))?;
-    set_no_new_privs(true).map_err(failed("no_new_privs"))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("dumpable"))
-}
-
-/// No program that this process runs will ever have a capability. It keeps its own for the moment.
-pub(crate) fn empty_bounding_set() -> Result<(), PrivilegesError> {
-    bound(CapabilitySet::empty())
-}
-
-fn bound(wanted: CapabilitySet) -> Result<(), PrivilegesError> {
-    for number in 0..MAX_CAPABILITIES {
-        let one = CapabilitySet::from_bits_retain(1_u64 << number);
-        match capability_is_in_bounding_set(one) {
-            Ok(true) if !wanted.contains(one) => {
-                remove_capability_from_bounding_set(one).map_err(failed("bounding set"))?;
-            }
-            Ok(_) => {}
-            Err(Errno::INVAL) => break, // The kernel knows no more.
-            Err(error) => return Err(failed("bounding set")(error)),
-        }
-    }
-    Ok(())
+fn keep(kept: &[Kept]) -> Result<(), PrivilegesError> {
+    keep_only(kept.iter().fold(CapabilitySet::empty(), |all, one| all | one.capability))
 }
 
 fn refuse_system_calls() -> Result<(), PrivilegesError> {

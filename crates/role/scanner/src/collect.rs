@@ -1,12 +1,12 @@
 //! One file at a time to what it says, and the secrets in it: the same for a folder and for a layer of an image.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use nv_layer::{ReadFile, TreeError};
 use nv_package::distribution::{Distribution, parse_os_release, parse_red_hat_release};
 use nv_package::known_program::{self, is_known, packages_of};
-use nv_package::{Ecosystem, FileKind, Inventory, Package, java, program, rpm};
+use nv_package::{Ecosystem, FileKind, Inventory, Package, copyright_of, java, program, rpm};
 use nv_secret::{SecretRules, is_searched};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,8 @@ pub(crate) struct FileRecord {
     pub(crate) set_id: Option<u32>,
     /// Files that packages of the distribution hold, as far as they may say what is installed.
     pub(crate) files: Vec<String>,
+    /// Licences of the package that it is about.
+    pub(crate) licence: Option<Box<str>>,
     /// Secrets in it; the file is told by where the record is.
     pub(crate) secrets: Vec<FoundSecret>,
 }
@@ -80,6 +82,7 @@ impl FileRecord {
             && self.files.is_empty()
             && self.distribution.is_none()
             && self.set_id.is_none()
+            && self.licence.is_none()
             && self.secrets.is_empty()
     }
 }
@@ -117,7 +120,7 @@ impl Records {
         }
         let release = is_release(path);
         let kind = FileKind::of(path);
-        if (release || kind.is_some() || mode & EXECUTABLE != 0 || (path.contains(".so") && is_known(path)))
+        if (release || kind.is_some() || is_program(path, mode))
             && let Err(error) = self.read(path, release, kind, file, &mut record)
         {
             self.fault(format!("{path}: {error}"));
@@ -170,6 +173,7 @@ impl Records {
             Some(kind) => {
                 let bytes = file.whole(kind.cap())?;
                 record.files = kind.files(&bytes).filter(|path| may_tell(path)).collect();
+                record.licence = kind.licence(&bytes);
                 kind.parse(path, &bytes)
             }
             None => {
@@ -202,6 +206,10 @@ impl Records {
     pub(crate) fn report(self, report: &mut Report, layer: impl Fn(&str) -> Option<usize>) {
         let mut files = self.files;
         report.distribution = RELEASE_FILES.iter().find_map(|path| files.get_mut(*path)?.distribution.take());
+        let licences: HashMap<String, Box<str>> = files
+            .iter_mut()
+            .filter_map(|(path, record)| Some((copyright_of(path)?.to_owned(), record.licence.take()?)))
+            .collect();
         let systems: Vec<Box<str>> = files
             .values()
             .flat_map(|record| &record.packages)
@@ -228,10 +236,31 @@ impl Records {
                 layer,
             }));
             let own = record.packages.into_iter().filter(|package| !is_twin(&file, package, &systems));
+            let own = own.map(|mut package| {
+                if package.ecosystem == Ecosystem::Deb {
+                    package.licence = licences.get(&*package.name).cloned();
+                }
+                package
+            });
             report.packages.extend(own.map(installed));
             report.set_ids.extend(record.set_id.map(|mode| SetId { file: file.clone(), mode, layer }));
         }
     }
+}
+
+/// Whether a file may be a program or library that tells what it was built of, or its own version.
+fn is_program(path: &str, mode: u32) -> bool {
+    // Programs of Windows carry no permission bits of this system.
+    mode & EXECUTABLE != 0 || path.ends_with(".exe") || (path.contains(".so") && is_known(path))
+}
+
+/// Whether [`Records::offer`] would read a file, or remark its bits.
+pub(crate) fn is_wanted(path: &str, stat: Stat, secrets: bool) -> bool {
+    is_release(path)
+        || stat.mode & SET_ID != 0
+        || is_program(path, stat.mode)
+        || FileKind::of(path).is_some()
+        || (secrets && is_searched(path, stat.size))
 }
 
 /// Whether a file names the distribution.
@@ -245,7 +274,8 @@ fn may_tell(path: &str) -> bool {
         let folder = merged(path).split('/').next();
         matches!(folder, Some("bin" | "sbin" | "libexec"))
     };
-    FileKind::of(path).is_some_and(|kind| kind != FileKind::DpkgList) || program()
+    let told = |kind| !matches!(kind, FileKind::DpkgList | FileKind::DebianCopyright);
+    FileKind::of(path).is_some_and(told) || program()
 }
 
 /// A path as it is where `bin`, `sbin` and `lib` of the root are links into usr: lists still name the old ones.

@@ -41,6 +41,9 @@ pub enum ScannerError {
     /// What waits for the network could not be started.
     #[error("the network could not be waited for")]
     Runtime(#[source] io::Error),
+    /// The rules for secrets cannot be used.
+    #[error(transparent)]
+    Rules(#[from] nv_secret::RulesError),
     /// The template is none, or asks for what the report does not have.
     #[error("the template could not be rendered")]
     Template(#[source] minijinja::Error),

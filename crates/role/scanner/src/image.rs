@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::cache::LayerCache;
 use crate::collect::{FileRecord, Records, Stat, is_release};
 use crate::error::ScannerError;
+use crate::layer_process::LayerProcess;
 use crate::remark::Remarks;
 use crate::report::{ImageFacts, LayerFacts, Report, Secret};
 
@@ -115,6 +116,8 @@ pub struct ImageReading<'a> {
     pub cache: Option<&'a LayerCache>,
     /// What secrets look like; none are looked for without.
     pub rules: Option<&'a SecretRules>,
+    /// The process that reads layers; without one this process does.
+    pub process: Option<&'a LayerProcess>,
 }
 
 /// Which of several images is meant.
@@ -267,25 +270,23 @@ fn read_layer(
     }
     let mut tell = |why: &str| remarks.add(&format!("layer {}: {why}", layer.digest()));
     let open = || store.open_layer(layer);
-    match open().map(|blob| walk(blob, &layer.digests, how.rules, open)) {
-        Ok((record, Ok(()))) => {
-            if let Some(Err(error)) =
-                how.cache.map(|cache| cache.put(layer.digest(), how.rules.is_some(), &record))
-            {
-                tell(&format!("could not be kept: {error}"));
-            }
-            (record, String::new())
+    let read = match how.process {
+        Some(process) => process.read(layer, how.rules.is_some(), &open),
+        None => open().map(|blob| {
+            let (record, read) = walk(blob, &layer.digests, how.rules, open);
+            (record, read.err().map(|error| nv_telemetry::chain(&error)).unwrap_or_default())
+        }),
+    };
+    let (record, unread) = read.unwrap_or_else(|why| (LayerRecord::default(), why));
+    if unread.is_empty() {
+        let kept = how.cache.map(|cache| cache.put(layer.digest(), how.rules.is_some(), &record));
+        if let Some(Err(error)) = kept {
+            tell(&format!("could not be kept: {error}"));
         }
-        Ok((record, Err(error))) => {
-            let why = nv_telemetry::chain(&error);
-            tell(&why);
-            (record, why)
-        }
-        Err(why) => {
-            tell(&why);
-            (LayerRecord::default(), why)
-        }
+    } else {
+        tell(&unread);
     }
+    (record, unread)
 }
 
 /// Reads a layer. `again` opens it a second time, where a hard link gives a file that was passed over a name that makes

@@ -1,15 +1,11 @@
 //! An inventory as a document: what is installed, to be matched now and again with every later database.
 
-use std::path::Path;
-
 use nv_model::scan_report::BenchItem;
 use nv_package::{Ecosystem, Package};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ScannerError;
-use crate::remark::Remarks;
 use crate::report::{Installed, Report};
-use crate::root::read_live_root;
 use crate::shown::bench_items;
 
 /// Changes whenever an older scanner could not read it.
@@ -22,21 +18,6 @@ struct Document<R> {
     report: R,
     /// Items of the benchmark on images, judged: no database changes them.
     checks: Vec<BenchItem>,
-}
-
-/// The document of what is installed in a container or on a node that runs. What is mounted into it is left out, and so
-/// are secrets: looking for them reads every file.
-///
-/// # Errors
-/// [`ScannerError`] when the root cannot be read.
-pub fn live_inventory(
-    root: &Path,
-    subject: &str,
-    remarks: &mut Remarks<'_>,
-) -> Result<Vec<u8>, ScannerError> {
-    let mut report = read_live_root(root, remarks)?;
-    subject.clone_into(&mut report.subject);
-    inventory_document(&report)
 }
 
 /// A program that is known by other means than by reading it.

@@ -10,7 +10,9 @@ mod error;
 mod fetch;
 mod image;
 mod inventory;
+mod layer_process;
 mod list;
+mod live;
 mod output;
 mod registry;
 mod remark;
@@ -22,6 +24,7 @@ mod service;
 mod shown;
 mod signed;
 mod transport;
+mod vex_repository;
 
 pub use cache::LayerCache;
 pub use database::{
@@ -30,8 +33,10 @@ pub use database::{
 pub use error::ScannerError;
 pub use fetch::{FetchOptions, fetch_feeds, fetched_feeds};
 pub use image::{ImageChoice, ImageReading, Layers, layers_of_base, open_image, read_image};
-pub use inventory::{SeenProgram, live_inventory, program_inventory};
+pub use inventory::{SeenProgram, program_inventory};
+pub use layer_process::{LAYER_READER, LayerProcess, layer_reader_main};
 pub use list::{match_list, report_list};
+pub use live::{LiveFile, LiveReader, Take, live_inventory, walk_live};
 pub use nv_secret::SecretRules;
 pub use nv_signature::Trust;
 pub use nv_vulnerability::{Severity, SigningKey};

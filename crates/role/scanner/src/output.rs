@@ -11,6 +11,8 @@ mod template;
 use std::io::Write;
 
 use nv_vulnerability::{Database, Severity};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::error::ScannerError;
 use crate::inventory::parse_document;
@@ -90,6 +92,31 @@ pub fn write_report(
 fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> Result<(), ScannerError> {
     serde_json::to_writer_pretty(&mut *out, value).map_err(ScannerError::Json)?;
     writeln!(out).map_err(ScannerError::Output)
+}
+
+/// SHA-256 of a document's text, which is not made for it.
+fn hash(document: &Value) -> [u8; 32] {
+    struct Hashed(Sha256);
+    impl Write for Hashed {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hashed = Hashed(Sha256::new());
+    // Neither a value nor a hash can fail to be written.
+    let _written = serde_json::to_writer(&mut hashed, document);
+    hashed.0.finalize().into()
+}
+
+/// Puts large parts into a document as they are; `json!` would copy them.
+fn put<const N: usize>(document: &mut Value, parts: [(&str, Value); N]) {
+    if let Some(fields) = document.as_object_mut() {
+        fields.extend(parts.map(|(name, part)| (name.to_owned(), part)));
+    }
 }
 
 /// The contract's word for a severity; what is below low is low there.

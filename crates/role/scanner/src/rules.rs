@@ -15,6 +15,8 @@ use crate::report::{Installed, Report};
 pub struct Rules {
     /// What makers of software say.
     pub vex: Vex,
+    /// Folders that more of it is in; see [`Rules::consult`].
+    pub repositories: Vec<PathBuf>,
     /// What the operator accepts.
     pub acceptance: Acceptance,
     /// The domains in which what is scanned runs, for entries that hold in some alone.
@@ -26,7 +28,7 @@ pub struct Rules {
 /// Largest VEX document and largest profile, in bytes.
 const MAX_DOCUMENT: u64 = 512 * 1024 * 1024;
 
-/// Reads VEX documents and vulnerability profiles; now is the machine's time.
+/// Reads VEX documents and vulnerability profiles, and takes note of folders of VEX documents; now is the machine's time.
 ///
 /// # Errors
 /// [`ScannerError`] names the file that can not be read, and what is wrong in it.
@@ -37,6 +39,10 @@ pub fn read_rules(vex: &[PathBuf], accept: &[PathBuf], domains: &[String]) -> Re
         ..Rules::default()
     };
     for path in vex {
+        if path.is_dir() {
+            rules.repositories.push(path.clone());
+            continue;
+        }
         let bytes = read(path)?;
         rules.vex.read(&bytes).map_err(|source| ScannerError::Vex { path: path.clone(), source })?;
     }
@@ -55,7 +61,7 @@ pub fn read_rules(vex: &[PathBuf], accept: &[PathBuf], domains: &[String]) -> Re
     Ok(rules)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ScannerError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ScannerError> {
     let error = |source| ScannerError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(error)?;

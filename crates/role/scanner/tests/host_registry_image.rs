@@ -54,7 +54,7 @@ async fn scan(
         let report = images(&url, &name).and_then(|images| {
             let image = images.image(&ImageChoice::default())?;
             let cache = cache.as_deref().map(LayerCache::open).transpose().unwrap();
-            let how = ImageReading { cache: cache.as_ref(), rules: None };
+            let how = ImageReading { cache: cache.as_ref(), rules: None, process: None };
             Ok(read_image(&images, &image, &how, &mut remarks))
         });
         (report, String::from_utf8(errors).unwrap())

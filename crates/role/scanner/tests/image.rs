@@ -78,7 +78,7 @@ fn read(path: &Path, cache: Option<&LayerCache>) -> (Report, String) {
     let mut remarks = Remarks::new(&mut errors);
     let (store, image) = open_image(path, &ImageChoice::default(), &mut remarks).unwrap();
     let rules = SecretRules::built_in().unwrap();
-    let how = ImageReading { cache, rules: Some(&rules) };
+    let how = ImageReading { cache, rules: Some(&rules), process: None };
     let report = read_image(&store, &image, &how, &mut remarks);
     (report, String::from_utf8(errors).unwrap())
 }

@@ -111,6 +111,8 @@ pub(crate) struct Setup {
     /// `None` while a new one is started.
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) launcher: Arc<Launcher>,
+    /// Files of containers are searched for secrets.
+    pub(crate) secrets: bool,
     /// Where the reader of the keeper's reports on files hands them on.
     pub(crate) file_records: mpsc::Sender<Seen>,
     pub(crate) bpf_dir: PathBuf,
@@ -261,6 +263,7 @@ impl Agent {
         let hashes = Hashes::start(setup.later.clone());
         let captures = Captures::new(setup.held_path.with_file_name("captures"), Arc::clone(&setup.clock));
         let names = names::HostNames::load(setup.held_path.with_file_name("names.json"));
+        let installed = Installed::new(Arc::clone(&setup.launcher), setup.secrets);
         let mut agent = Self {
             setup,
             inventory: Inventory::default(),
@@ -268,7 +271,7 @@ impl Agent {
             history: History::default(),
             hashes,
             captures,
-            installed: Installed::default(),
+            installed,
             attribution: Attribution::default(),
             connections: Connections::default(),
             inspection: inspection::Inspection::default(),

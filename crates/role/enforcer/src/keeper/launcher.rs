@@ -2,7 +2,7 @@
 //!
 //! It is started first of all, while the process still has them, and does one thing: for each packet with a socket in it
 //! it starts a keeper, or an inspector, on that socket. It takes no path, no argument and no number from the agent, and
-//! ends with it. There is one inspector at a time: a new one ends the one before, which may hang. A keeper that gives no
+//! ends with it. There is one inspector and one reader of files at a time: a new one ends the one before, which may hang. A keeper that gives no
 //! sign of life is ended ([`super::kept`]), and what fails closed is refused until there is another one
 //! ([`super::stand_in`]).
 //!
@@ -28,6 +28,8 @@ pub(crate) const KEEPER: &str = "keeper";
 pub(crate) const LAUNCHER: &str = "launcher";
 /// Name of the hidden subcommand that is an inspector.
 pub(crate) const INSPECTOR: &str = "inspector";
+/// Name of the hidden subcommand that reads files of containers.
+pub(crate) const READER: &str = "reader";
 /// How often ended inspectors are looked for.
 const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// How often keepers are looked after.
@@ -80,6 +82,10 @@ impl Launcher {
     pub(crate) fn inspector(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
         self.start_one(INSPECTOR, socket)
     }
+    /// Has a reader of files started on its end of a socket pair; its process id.
+    pub(crate) fn reader(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
+        self.start_one(READER, socket)
+    }
     fn start_one(&self, what: &str, socket: &OwnedFd) -> Result<u32, KeeperError> {
         let ours = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         protocol::send(ours.as_fd(), &what, &[socket.as_fd()])?;
@@ -123,6 +129,7 @@ pub(super) fn spawn(
 struct Running {
     keepers: Vec<Kept>,
     inspector: Option<Child>,
+    reader: Option<Child>,
     /// `None` where the kernel asks nobody.
     stand_in: Option<StandIn>,
     /// Whether it answers, and no keeper.
@@ -163,6 +170,14 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
                     pid
                 })
             }
+            (READER, Some(socket)) => {
+                end(running.reader.take())?;
+                spawn(READER, None, socket, None).map_err(|error| error.to_string()).map(|reader| {
+                    let pid = reader.id();
+                    running.reader = Some(reader);
+                    pid
+                })
+            }
             _ => Err(format!("{what:?} with {} sockets is not understood", sockets.len())),
         };
         let answer = match started {
@@ -176,6 +191,7 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
         }
     }
     end(running.inspector)?;
+    end(running.reader)?;
     // Their own sockets are closed too, so they end.
     running.keepers.into_iter().try_for_each(Kept::end).map_err(|error| error.to_string())
 }
@@ -205,8 +221,11 @@ impl Running {
     /// Takes what keepers have told, ends one that is stopped or hangs, and has one answer at a time: the keeper that is
     /// ready, when those before it are gone, else the stand-in.
     fn look_after(&mut self) {
-        self.inspector =
-            self.inspector.take().and_then(|mut one| matches!(one.try_wait(), Ok(None)).then_some(one));
+        let runs = |child: Option<Child>| {
+            child.and_then(|mut one| matches!(one.try_wait(), Ok(None)).then_some(one))
+        };
+        self.inspector = runs(self.inspector.take());
+        self.reader = runs(self.reader.take());
         let mut left = false;
         for keeper in &mut self.keepers {
             let before = keeper.stage;

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use nv_package::purl::write_purl;
 use nv_vulnerability::{Database, Finding, Severity};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{date_text, version_text};
 use crate::database::tenths;
@@ -39,7 +38,7 @@ fn references(report: &Report) -> Vec<String> {
 
 /// A serial number of what is in the document, so that the same content has the same (RFC 9562 §5.8).
 fn serial(components: &Value) -> String {
-    let hash = Sha256::digest(components.to_string().as_bytes());
+    let hash = super::hash(components);
     let mut hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     hex.replace_range(12..13, "8");
     hex.replace_range(16..17, "8");
@@ -54,10 +53,8 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
         let version = json!([{ "name": "neuvector:database", "value": version_text(database) }]);
         metadata.insert("properties".to_owned(), version);
     }
-    if let Some(fields) = document.as_object_mut() {
-        let found = vulnerabilities(database, report, &references);
-        fields.insert("vulnerabilities".to_owned(), json!(found));
-    }
+    let found = Value::Array(vulnerabilities(database, report, &references));
+    super::put(&mut document, [("vulnerabilities", found)]);
     document
 }
 
@@ -90,9 +87,9 @@ fn bill_with(report: &Report, references: &[String]) -> Value {
         }
         components.push(component);
     }
-    let components = json!(components);
+    let components = Value::Array(components);
     let kind = if report.image.is_some() { "container" } else { "file" };
-    json!({
+    let mut document = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -102,8 +99,9 @@ fn bill_with(report: &Report, references: &[String]) -> Value {
             "tools": { "components": [{ "type": "application", "name": "neuvector-scanner", "version": nv_telemetry::VERSION }] },
             "component": { "type": kind, "bom-ref": "subject", "name": report.subject },
         },
-        "components": components,
-    })
+    });
+    super::put(&mut document, [("components", components)]);
+    document
 }
 
 /// One entry a vulnerability and what is said of it, with every package that has it.

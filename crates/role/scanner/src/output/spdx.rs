@@ -2,7 +2,6 @@
 
 use nv_package::purl::write_purl;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::date_text;
 use crate::report::Report;
@@ -48,13 +47,9 @@ pub(super) fn document(created: u64, report: &Report) -> Value {
             "relatedSpdxElement": id,
         }));
     }
-    let packages = json!(packages);
-    let hash: String = Sha256::digest(packages.to_string().as_bytes())
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    json!({
+    let packages = Value::Array(packages);
+    let hash: String = super::hash(&packages).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let mut document = json!({
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
@@ -64,7 +59,7 @@ pub(super) fn document(created: u64, report: &Report) -> Value {
             "created": date_text(created),
             "creators": [format!("Tool: neuvector-scanner-{}", nv_telemetry::VERSION)],
         },
-        "packages": packages,
-        "relationships": relationships,
-    })
+    });
+    super::put(&mut document, [("packages", packages), ("relationships", Value::Array(relationships))]);
+    document
 }

@@ -15,6 +15,7 @@ use crate::cache::LayerCache;
 use crate::error::ScannerError;
 use crate::image::{ImageChoice, ImageReading, read_image};
 use crate::inventory::{inventory_document, parse_document};
+use crate::layer_process::LayerProcess;
 use crate::registry::RegistryImages;
 use crate::remark::Remarks;
 use crate::report::Report;
@@ -164,7 +165,9 @@ fn pull(tools: &Tools, wanted: &RegistryImage, remarks: &mut Remarks<'_>) -> Res
         let now = u64::try_from(SystemClock::new().now().seconds()).unwrap_or(0);
         signed = Some(images.signed(&image, &trust, now).map_err(|error| failure(&error))?);
     }
-    let how = ImageReading { cache: tools.cache.as_ref(), rules: tools.rules.as_ref() };
+    let process = LayerProcess::default();
+    let how =
+        ImageReading { cache: tools.cache.as_ref(), rules: tools.rules.as_ref(), process: Some(&process) };
     let mut report = read_image(&images, &image, &how, remarks);
     report.signed = signed;
     if let Some(image) = &mut report.image {

@@ -1,5 +1,8 @@
-//! What is installed in a container or on the node, read when a controller asks for it: one at a time, on a thread with
-//! the least claim on the CPU, through `/proc` and without following a link.
+//! What is installed in a container or on the node, and the secrets in a container's files, read when a controller asks for it:
+//! one at a time, with the least claim on the CPU, through `/proc` and without following a link. The agent opens the files, and
+//! a process that may do nothing else reads them ([`reader`]).
+
+mod reader;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,12 +10,17 @@ use std::time::Instant;
 
 use nv_model::name::WorkloadId;
 use nv_model::question::{Answer, AnswerError, INVENTORY_PIECE};
-use nv_role_scanner::{Remarks, live_inventory};
+use nv_role_scanner::live_inventory;
+pub use reader::reader_main;
+
+use crate::keeper::Launcher;
 
 /// Lists that are kept until they are fetched, those that are read included; the oldest makes room.
 const MAX_LISTS: usize = 8;
 /// Largest list.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Files that could not be read that are logged.
+const MAX_TOLD: usize = 20;
 /// The least claim on the CPU.
 const NICE: i32 = 19;
 
@@ -32,6 +40,10 @@ pub(crate) struct Installed {
     lists: Arc<Mutex<Vec<(Whose, Instant, Reading)>>>,
     /// Held by the thread that reads.
     turn: Arc<Mutex<()>>,
+    /// Starts readers; without it this process reads.
+    launcher: Option<Arc<Launcher>>,
+    /// Files of containers are searched for secrets.
+    secrets: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -39,6 +51,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Installed {
+    /// Read by readers that the launcher starts.
+    pub(crate) fn new(launcher: Arc<Launcher>, secrets: bool) -> Self {
+        Self { launcher: Some(launcher), secrets, ..Self::default() }
+    }
+
     /// A piece of a list. The first question has it read.
     pub(crate) fn ask(&self, whose: &Whose, root: PathBuf, position: u64) -> Result<Answer, AnswerError> {
         let mut lists = lock(&self.lists);
@@ -87,7 +104,7 @@ impl Installed {
                 tracing::debug!(%error, "a list is read with the usual claim on the CPU");
             }
             let turn = lock(&here.turn);
-            let read = read(&of, &root);
+            let read = here.read(&of, &root);
             drop(turn);
             here.put(&of, read);
         });
@@ -107,22 +124,26 @@ impl Installed {
             };
         }
     }
-}
 
-fn read(whose: &Whose, root: &Path) -> Result<Vec<u8>, String> {
-    let subject = whose.as_ref().map_or("node", WorkloadId::as_str);
-    let mut said = Vec::new();
-    let mut remarks = Remarks::new(&mut said);
-    let document =
-        live_inventory(root, subject, &mut remarks).map_err(|error| nv_telemetry::chain(&error))?;
-    let unread = remarks.finish();
-    if unread > 0 {
-        tracing::debug!(subject, unread, "files could not be read");
+    fn read(&self, whose: &Whose, root: &Path) -> Result<Vec<u8>, String> {
+        let subject = whose.as_ref().map_or("node", WorkloadId::as_str);
+        // A node's own files are its administrators'.
+        let secrets = self.secrets && whose.is_some();
+        let (document, unread) = match &self.launcher {
+            Some(launcher) => reader::read_confined(launcher, root, subject, secrets)?,
+            None => live_inventory(root, subject, secrets).map_err(|error| nv_telemetry::chain(&error))?,
+        };
+        for fault in unread.iter().take(MAX_TOLD) {
+            tracing::debug!(subject, fault, "a file could not be read");
+        }
+        if document.len() > MAX_BYTES {
+            return Err(format!(
+                "the list has {} bytes, at most {MAX_BYTES} are handed over",
+                document.len()
+            ));
+        }
+        Ok(document)
     }
-    if document.len() > MAX_BYTES {
-        return Err(format!("the list has {} bytes, at most {MAX_BYTES} are handed over", document.len()));
-    }
-    Ok(document)
 }
 
 #[cfg(test)]
