@@ -45,8 +45,8 @@ use tokio_util::sync::CancellationToken;
 pub use uplink::join::{JoinError, JoinToken};
 
 use crate::agent::{Agent, Setup};
-use crate::identity::oci_hook;
 use crate::identity::placer::Placement;
+use crate::identity::{nri, oci_hook};
 use crate::intake::backlog::Tally;
 use crate::intake::records::Readers;
 use crate::intake::{records, runtimes};
@@ -124,7 +124,7 @@ pub async fn run(
         placement: Arc::clone(&placement),
         cgroup_root: cgroup_root.clone(),
         hook: folder.join(oci_hook::SOCKET),
-        nri: config.nri_socket.clone(),
+        nri: config.nri_socket.clone().map(nri::Nri::at),
         service_ranges: config.service_ranges.clone(),
     };
     let (programs_told, mut program_turns) = mpsc::channel(MAX_PROGRAMS);

@@ -15,6 +15,13 @@ macro_rules! counters {
             $(pub $name: u64,)+
         }
 
+        impl Counters {
+            /// Each with the name that operators see.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((concat!("process.", stringify!($name)), self.$name)),+].into_iter()
+            }
+        }
+
         impl From<[u64; Slot::COUNT]> for Counters {
             fn from([$($name),+]: [u64; Slot::COUNT]) -> Self {
                 Self { $($name),+ }

@@ -51,6 +51,8 @@ pub trait Desk: Send + Sync {
     fn starting(&self, container: Told) -> impl Future<Output = Result<(), String>> + Send;
     /// A container that the runtime already had when the plug-in registered.
     fn present(&self, container: Told) -> impl Future<Output = ()> + Send;
+    /// A runtime asks from now on, or none does any more.
+    fn asked(&self, by_runtime: bool);
 }
 
 /// Answers a runtime at its NRI socket until `shutdown`; connects again whenever the connection ends. While there is none,
@@ -63,6 +65,7 @@ pub async fn serve(socket: PathBuf, desk: impl Desk, shutdown: CancellationToken
             () = shutdown.cancelled() => return,
             ended = once(&socket, &desk) => ended,
         };
+        desk.asked(false);
         if begun.elapsed() > GOOD {
             backoff = Backoff::new();
         }

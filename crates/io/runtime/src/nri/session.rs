@@ -131,6 +131,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, D: Desk> Session<'a, S, D> {
                     version = told.runtime_version,
                     "the runtime asks by NRI before it starts a container"
                 );
+                self.desk.asked(true);
                 done(&Configured { events: 1 << (START_CONTAINER - 1) })
             }
             "Synchronize" => {

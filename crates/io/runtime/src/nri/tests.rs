@@ -29,6 +29,9 @@ impl Desk for Book {
     async fn present(&self, container: Told) {
         self.0.lock().unwrap().push(format!("present {}", container.id));
     }
+    fn asked(&self, by_runtime: bool) {
+        self.0.lock().unwrap().push(format!("asked {by_runtime}"));
+    }
 }
 
 /// The runtime's end.
@@ -127,7 +130,13 @@ async fn a_runtime_gets_its_plugin_its_list_and_an_answer_before_each_start() {
     let told = book.0.into_inner().unwrap();
     assert_eq!(
         told,
-        ["present old", "present older", "starting good 42 /pods/good", "starting bad 42 /pods/bad"]
+        [
+            "asked true",
+            "present old",
+            "present older",
+            "starting good 42 /pods/good",
+            "starting bad 42 /pods/bad"
+        ]
     );
 }
 

@@ -155,31 +155,10 @@ impl Agent {
         ]);
         let kernel = self.setup.kernel.as_ref();
         if let Some(Ok(process)) = kernel.map(|kernel| kernel.process.counters()) {
-            named.extend([
-                ("process.records", process.records),
-                ("process.dropped_exec", process.dropped_exec),
-                ("process.dropped_fork", process.dropped_fork),
-                ("process.dropped_exit", process.dropped_exit),
-                ("process.dropped_file", process.dropped_file),
-                ("process.dropped_deed", process.dropped_deed),
-                ("process.dropped_cgroup", process.dropped_cgroup),
-                ("process.limited_exec", process.limited_exec),
-                ("process.limited_fork", process.limited_fork),
-                ("process.limited_exit", process.limited_exit),
-                ("process.limited_file", process.limited_file),
-                ("process.limited_deed", process.limited_deed),
-                ("process.cgroups_full", process.cgroups_full),
-                ("process.scratch_busy", process.scratch_busy),
-                ("process.no_profile", process.no_profile),
-                ("process.callers_full", process.callers_full),
-                ("process.kill_failed", process.kill_failed),
-                ("process.runtime_exec", process.runtime_exec),
-                ("process.open", process.open),
-                ("process.learn", process.learn),
-                ("process.allow", process.allow),
-                ("process.violate", process.violate),
-                ("process.deny", process.deny),
-            ]);
+            named.extend(process.named());
+        }
+        if let Some(nri) = self.setup.readers.as_ref().and_then(|readers| readers.nri.as_ref()) {
+            named.extend(nri.counters());
         }
         if let Some(Ok(network)) = kernel.map(|kernel| kernel.counters.read()) {
             named.extend([

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::EnforcerError;
 use crate::identity::desk::Desk;
-use crate::identity::nri;
+use crate::identity::nri::Nri;
 use crate::identity::placer::{CgroupNews, Placement, Placer};
 use crate::intake::backlog::{Backlog, Tally};
 use crate::intake::cgroup_watch::CgroupWatch;
@@ -33,7 +33,7 @@ pub(crate) struct Readers {
     /// Where the OCI hook asks.
     pub(crate) hook: PathBuf,
     /// Where the runtime takes plug-ins of NRI, if it shall be answered there.
-    pub(crate) nri: Option<PathBuf>,
+    pub(crate) nri: Option<Nri>,
     /// Networks that only services have addresses of.
     pub(crate) service_ranges: Vec<ipnet::IpNet>,
 }
@@ -62,8 +62,8 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
     };
     let desk =
         Desk { identifiers: placer.identifiers.clone(), rows: placer.rows(), alive: Arc::clone(&to.alive) };
-    if let Some(socket) = to.nri {
-        tokio::spawn(nri::serve(desk.clone(), socket));
+    if let Some(nri) = to.nri {
+        tokio::spawn(nri.serve(desk.clone()));
     }
     tokio::spawn(desk.serve_hook(to.hook));
     spawn("new-cgroups", move || placer.run(|patience| cgroup_events.poll(patience)))?;
@@ -118,6 +118,9 @@ pub(crate) fn open(mut process: Named, network: &Named, to: Readers) -> Result<K
 
 /// Where there are no rings: new cgroups are heard of by inotify.
 pub(crate) fn without_kernel(to: Readers) -> Result<(), EnforcerError> {
+    if to.nri.is_some() {
+        tracing::warn!("NRI is left aside: it takes BPF to put a container in its place before it starts");
+    }
     let Some(root) = &to.cgroup_root else { return Ok(()) };
     let mut watch = CgroupWatch::new(root).map_err(EnforcerError::Thread)?;
     let placer = Placer {
