@@ -57,16 +57,19 @@ pub(crate) fn probe(side: Side, input: &[u8]) -> Probe {
         _ if word > 20 || (word == 0 && !input.is_empty()) => Probe::No,
         None => Probe::Maybe,
         Some(b' ') => match read::line(input, 1000) {
-            Ok((line, _)) => {
-                Probe::when(matches!(parse::start_line(line), Some(parse::Start::Request { .. })))
-            }
-            Err(Step::More(_)) if input.iter().all(|byte| *byte >= b' ' || matches!(byte, b'\r' | b'\t')) => {
-                Probe::Maybe
-            }
+            Ok((line, _)) => Probe::when(
+                is_text(line) && matches!(parse::start_line(line), Some(parse::Start::Request { .. })),
+            ),
+            Err(Step::More(_)) if is_text(input) => Probe::Maybe,
             Err(_) => Probe::No,
         },
         Some(_) => Probe::No,
     }
+}
+
+/// Asked of a whole line as of its beginning, so that both have the same answer.
+fn is_text(line: &[u8]) -> bool {
+    line.iter().all(|byte| *byte >= b' ' || matches!(byte, b'\r' | b'\t'))
 }
 
 fn stronger(a: Probe, b: Probe) -> Probe {

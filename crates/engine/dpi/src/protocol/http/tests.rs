@@ -246,6 +246,9 @@ fn the_first_bytes_tell_http_from_what_only_looks_like_it() {
         (b"BREW /pot HTTP/1.1\r\n", Probe::Yes),
         (b"BREW /po", Probe::Maybe),
         (b"CONNECT {\"verbose\":false}\r\n", Probe::No),
+        // Of a line whole and in its beginning the same.
+        (b"* HTTP/2.0\r\x0c\r\n", Probe::No),
+        (b"* HTTP/2.0\r\x0c", Probe::No),
         (b"HELO mail\r\n", Probe::No),
         (b"\x16\x03\x01", Probe::No),
         (b"", Probe::Maybe),
