@@ -92,7 +92,7 @@ test-host: build setup-test setup-nri $(DOCKER)/usr/bin/docker-registry ## root,
 	@test "$$(id -u)" = 0 || { echo "test-host: needs root" >&2; exit 1; }
 	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
 
-test-kernel: build setup-test ## Debian's newest 6.1 and 6.12 kernels in virtual machines
+test-kernel: build setup-test ## Debian's newest 6.1, 6.12 and 5.10 kernels in virtual machines
 	@# Of the whole workspace, so that nothing is built again with other features; those of crates/io run in the guests.
 	$(CARGO_TEST) --test 'host_*' --no-run --message-format json \
 		| $(TARGET)/$(PROFILE)/nv-guests --cache $(TARGET)/guests --enforcer $(TARGET)/$(PROFILE)/enforcer $(if $(ONLY),--only "$(ONLY)")

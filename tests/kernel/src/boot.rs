@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::Has;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::programs::{Program, libraries};
@@ -32,7 +33,7 @@ const END: &str = "NV-END";
 pub(crate) struct Guest {
     kernel: PathBuf,
     archive: PathBuf,
-    lsm: bool,
+    has: Has,
     programs: Vec<String>,
     /// The clock counts instructions.
     counting: bool,
@@ -51,7 +52,7 @@ impl Guest {
     /// With the enforcer it prints the table of capabilities first; without it, its clock counts instructions.
     pub(crate) fn new(
         kernel: &Kernel,
-        lsm: bool,
+        has: Has,
         enforcer: Option<&Path>,
         programs: &[&Program],
     ) -> Result<Self> {
@@ -70,8 +71,11 @@ impl Guest {
             files.link(&format!("bin/{applet}"), "busybox");
         }
         // Without connection tracking in the other guest of a series: the programs load there too, and say so.
-        let modules: Vec<_> =
-            kernel.modules.iter().filter(|(name, _)| lsm || !crate::kernel::is_tracking(name)).collect();
+        let modules: Vec<_> = kernel
+            .modules
+            .iter()
+            .filter(|(name, _)| has != Has::Trampolines || !crate::kernel::is_tracking(name))
+            .collect();
         for (name, content) in &modules {
             files.file(&format!("mod/{name}.ko"), 0o644, content);
         }
@@ -106,7 +110,7 @@ impl Guest {
         for program in programs {
             let path = format!("/t/{}", program.name);
             with_libraries(&mut files, &program.path, &path)?;
-            let arguments = program.arguments(lsm).join(" ");
+            let arguments = program.arguments(has).join(" ");
             script.push_str(&step(&program.name, &format!("{path} {arguments}"), 400));
             names.push(program.name.clone());
         }
@@ -114,18 +118,21 @@ impl Guest {
         files.file("init", 0o755, MOVE.as_bytes());
         files.file("sbin/run", 0o755, script.as_bytes());
         let archive = std::env::temp_dir().join(format!(
-            "nv-guest-{}-{}-{lsm}.cpio",
+            "nv-guest-{}-{}-{has:?}.cpio",
             std::process::id(),
             kernel.release
         ));
         std::fs::write(&archive, files.finish()).with_context(|| archive.display().to_string())?;
-        Ok(Self { kernel: kernel.image.clone(), archive, lsm, programs: names, counting: enforcer.is_none() })
+        Ok(Self { kernel: kernel.image.clone(), archive, has, programs: names, counting: enforcer.is_none() })
     }
 
     /// Starts it, waits for its end and reads its serial port.
     pub(crate) fn run(&self) -> Result<Report> {
-        let security =
-            if self.lsm { "lockdown,capability,landlock,bpf" } else { "lockdown,capability,landlock" };
+        let security = if self.has == Has::BpfLsm {
+            "lockdown,capability,landlock,bpf"
+        } else {
+            "lockdown,capability,landlock"
+        };
         let mut guest = Command::new("qemu-system-x86_64")
             .args(["-accel", "tcg", "-cpu", "max", "-m", "1536", "-smp", "1", "-display", "none"])
             .args(["-serial", "stdio", "-nodefaults", "-no-reboot", "-kernel"])

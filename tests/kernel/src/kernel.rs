@@ -60,25 +60,27 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel that a package without content leads to (`linux-image-cloud-amd64`), downloaded unless it is here.
-    pub(crate) fn newest(cache: &Path, package: &str) -> Result<Self> {
-        let name = match named(package) {
+    /// The kernel that a package without content leads to (`linux-image-cloud-amd64`), downloaded unless it is here. `suite` is
+    /// one of Debian's that the machine does not install from.
+    pub(crate) fn newest(cache: &Path, package: &str, suite: Option<&str>) -> Result<Self> {
+        fs::create_dir_all(cache)?;
+        let apt = Apt::of(cache, suite)?;
+        let name = match apt.named(package) {
             Ok(name) => name,
             // A machine on which nothing was installed yet has no package lists.
             Err(_) => {
-                run(Command::new("apt-get").args(["update", "-q"]))?;
-                named(package)?
+                run(apt.command("apt-get").args(["update", "-q"]))?;
+                apt.named(package)?
             }
         };
         let folder = cache.join(&name);
         if !folder.is_dir() {
-            fs::create_dir_all(cache)?;
             let unpacked = cache.join(format!("{name}.part"));
             if unpacked.exists() {
                 fs::remove_dir_all(&unpacked)?;
             }
             println!("downloading {name}");
-            run(Command::new("apt-get").args(["download", &name]).current_dir(cache))?;
+            run(apt.command("apt-get").args(["download", &name]).current_dir(cache))?;
             let archive =
                 file_in(cache, |file| file.starts_with(&format!("{name}_")) && file.ends_with(".deb"))?;
             run(Command::new("dpkg").arg("-x").arg(&archive).arg(&unpacked))?;
@@ -110,14 +112,49 @@ pub(crate) fn is_tracking(module: &str) -> bool {
     TRACKING.contains(&module)
 }
 
-/// The kernel that a package without content depends on.
-fn named(package: &str) -> Result<String> {
-    let depends = run(Command::new("apt-cache").args(["depends", package]))?;
-    let name = depends
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|name| name.starts_with("linux-image-"));
-    name.map(str::to_owned).with_context(|| format!("{package} names no kernel"))
+/// APT with the machine's own sources, or with a configuration, lists and caches of its own for another suite.
+struct Apt(Option<PathBuf>);
+
+impl Apt {
+    fn of(cache: &Path, suite: Option<&str>) -> Result<Self> {
+        let Some(suite) = suite else { return Ok(Self(None)) };
+        let folder = std::path::absolute(cache)?.join(format!("apt-{suite}"));
+        for part in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(folder.join(part))?;
+        }
+        let source = |archive: &str, suite: &str| {
+            let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+            format!("deb [signed-by={keys}] http://deb.debian.org/{archive} {suite} main\n")
+        };
+        let sources = source("debian", suite) + &source("debian-security", &format!("{suite}-security"));
+        fs::write(folder.join("sources.list"), sources)?;
+        let at = folder.display();
+        let configuration = format!(
+            "Dir::Etc::sourcelist \"{at}/sources.list\";\nDir::Etc::sourceparts \"/dev/null\";\n\
+             Dir::State::lists \"{at}/lists\";\nDir::Cache \"{at}/cache\";\nAPT::Sandbox::User \"root\";\n"
+        );
+        let file = folder.join("apt.conf");
+        fs::write(&file, configuration)?;
+        Ok(Self(Some(file)))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        if let Some(configuration) = &self.0 {
+            command.env("APT_CONFIG", configuration);
+        }
+        command
+    }
+
+    /// The kernel that a package without content depends on.
+    fn named(&self, package: &str) -> Result<String> {
+        let depends = run(self.command("apt-cache").args(["depends", package]))?;
+        let name = depends
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with("linux-image-"));
+        name.map(str::to_owned).with_context(|| format!("{package} names no kernel"))
+    }
 }
 
 fn run(command: &mut Command) -> Result<String> {

@@ -40,20 +40,32 @@ struct Arguments {
     only: Option<String>,
 }
 
-/// A kernel series, and whether `bpf` is among its security modules: without it the second tier is the best.
-const GUESTS: [(&str, &str, bool); 4] = [
-    ("6.1 with BPF LSM", "linux-image-cloud-amd64", true),
-    ("6.1 without BPF LSM", "linux-image-cloud-amd64", false),
-    ("6.12 with BPF LSM", "linux-image-6.12-cloud-amd64", true),
-    ("6.12 without BPF LSM", "linux-image-6.12-cloud-amd64", false),
+/// What a guest's kernel has for the enforcer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Has {
+    /// `bpf` is among its security modules.
+    BpfLsm,
+    /// It is not: the second tier is the best.
+    Trampolines,
+    /// None of the programs loads: the last tier.
+    NoBpf,
+}
+
+/// A kernel series with its package, and the suite that has it where the machine's own has not.
+const GUESTS: [(&str, &str, Option<&str>, Has); 5] = [
+    ("6.1 with BPF LSM", "linux-image-cloud-amd64", None, Has::BpfLsm),
+    ("6.1 without BPF LSM", "linux-image-cloud-amd64", None, Has::Trampolines),
+    ("6.12 with BPF LSM", "linux-image-6.12-cloud-amd64", None, Has::BpfLsm),
+    ("6.12 without BPF LSM", "linux-image-6.12-cloud-amd64", None, Has::Trampolines),
+    ("5.10 without BPF", "linux-image-cloud-amd64", Some("bullseye"), Has::NoBpf),
 ];
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(cost) = arguments.cost {
         let program = programs::Program { name: "nv-cost".to_owned(), path: cost };
-        let kernel = Kernel::newest(&arguments.cache, "linux-image-6.12-cloud-amd64")?;
-        let report = Guest::new(&kernel, true, None, &[&program])?.run()?;
+        let kernel = Kernel::newest(&arguments.cache, "linux-image-6.12-cloud-amd64", None)?;
+        let report = Guest::new(&kernel, Has::BpfLsm, None, &[&program])?.run()?;
         for line in report.lines.iter().chain(&report.problems) {
             println!("{line}");
         }
@@ -61,18 +73,18 @@ fn main() -> Result<ExitCode> {
     }
     let programs = programs::from_cargo(std::io::stdin().lock())?;
     let mut guests = Vec::new();
-    for (name, package, lsm) in GUESTS {
+    for (name, package, suite, has) in GUESTS {
         if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
-        let kernel =
-            Kernel::newest(&arguments.cache, package).with_context(|| format!("kernel of {package}"))?;
+        let kernel = Kernel::newest(&arguments.cache, package, suite)
+            .with_context(|| format!("kernel of {package}"))?;
         // The full set runs where the mechanism is the strongest; the other guest of a series tries what differs.
-        let wanted: Vec<_> = programs.iter().filter(|program| lsm || program.differs_by_tier()).collect();
+        let wanted: Vec<_> = programs.iter().filter(|program| program.runs_where(has)).collect();
         guests.push((
             name,
             kernel.release.clone(),
-            Guest::new(&kernel, lsm, arguments.enforcer.as_deref(), &wanted)?,
+            Guest::new(&kernel, has, arguments.enforcer.as_deref(), &wanted)?,
         ));
     }
     let mut failed = Vec::new();

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::Has;
+
 /// A test program.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
@@ -17,9 +19,10 @@ pub(crate) struct Program {
 impl Program {
     /// Tests of it to run, as arguments of the harness; none for all. Emulation is some twenty times slower, so of the
     /// network's tests those run that touch the kernel's interfaces most (attaching, adoption, verdicts) and count no
-    /// packets by time, and without BPF LSM those in which another mechanism stops something.
-    pub(crate) fn arguments(&self, lsm: bool) -> Vec<&'static str> {
-        let some: &[&str] = match (self.name.as_str(), lsm) {
+    /// packets by time, without BPF LSM those in which another mechanism stops something, and without BPF those that need
+    /// none.
+    pub(crate) fn arguments(&self, has: Has) -> Vec<&'static str> {
+        let some: &[&str] = match (self.name.as_str(), has) {
             ("nv-cost", _) => return Vec::new(),
             ("host_network", _) => &[
                 "enforcement_goes_on",
@@ -32,7 +35,10 @@ impl Program {
                 "places::a_",
                 "translation::both",
             ],
-            ("host_probe", false) => &[
+            ("host_trial", Has::NoBpf) => &["the_trial_of_the_queue"],
+            // What is done on an overlay is not told by so old a kernel.
+            ("host_fanotify", Has::NoBpf) => &["asked_about", "whoever_waits", "the_trial"],
+            ("host_probe", Has::Trampolines) => &[
                 "the_trial",
                 "no_unlisted",
                 "zero_drift",
@@ -44,15 +50,19 @@ impl Program {
                 "files::",
             ],
             // The limits of tables are the same everywhere, and reaching them takes minutes here.
-            ("host_probe", true) => &["--skip", "limits::"],
+            ("host_probe", Has::BpfLsm) => &["--skip", "limits::"],
             _ => &[],
         };
         [some, &["--test-threads", "1"]].concat()
     }
 
-    /// Whether another way to stop programs makes a difference to it.
-    pub(crate) fn differs_by_tier(&self) -> bool {
-        self.name == "host_probe"
+    /// Whether it says something on a kernel that has this: another way to stop programs makes a difference to some alone.
+    pub(crate) fn runs_where(&self, has: Has) -> bool {
+        match has {
+            Has::BpfLsm => true,
+            Has::Trampolines => self.name == "host_probe",
+            Has::NoBpf => ["host_fanotify", "host_trial"].contains(&self.name.as_str()),
+        }
     }
 }
 
