@@ -14,7 +14,7 @@ use crate::dto::asset_view::{
 };
 use crate::dto::infrastructure::{Host, Running};
 use crate::dto::workload::WorkloadHead;
-use crate::routes::registry::{SeenImage, seen_images};
+use crate::routes::registry_image::{SeenImage, seen_images};
 use crate::routes::scan::{nodes, running};
 use crate::scanned::Place;
 

@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::dto::asset::{HostAsset, VulQueryFilter, VulnPackageVersion, VulnerabilityAssetV2, WorkloadAsset};
 use crate::dto::workload::WorkloadHead;
 use crate::error::ApiError;
-use crate::routes::registry::seen_images;
+use crate::routes::registry_image::seen_images;
 use crate::routes::scan::{nodes, running};
 use crate::scanned::{Place, is_accepted, read};
 

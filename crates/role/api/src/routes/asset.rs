@@ -8,7 +8,7 @@ use nv_identity::permission::Category::RtScan;
 use nv_model::scan::ScanSubject;
 use nv_role_controller::scan::Tally;
 
-use super::registry::seen_images;
+use super::registry_image::seen_images;
 use super::scan::nodes;
 use crate::answer::Json;
 use crate::asset_view::{asset_view, image_view};

@@ -13,7 +13,9 @@ mod password_profile;
 mod policy;
 mod process;
 mod profile;
-pub(crate) mod registry;
+mod registry;
+pub(crate) mod registry_image;
+mod repository;
 mod role;
 mod rule_set;
 pub(crate) mod scan;
@@ -59,6 +61,8 @@ pub fn table() -> Table {
         asset::routes(),
         vulnerability::routes(),
         registry::routes(),
+        registry_image::routes(),
+        repository::routes(),
         signature::routes(),
         log::routes(),
         crate::stream::routes(),

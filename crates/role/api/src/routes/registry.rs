@@ -1,22 +1,13 @@
-//! Registries that are scanned, their images, and images that somebody asks for by their place.
+//! Registries that are scanned: how they are configured, looked at and tried.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Response, StatusCode};
 use nv_identity::access::Scope;
 use nv_identity::permission::{Category, Operation};
 use nv_model::group::Origin;
-use nv_model::registry::{INTERVAL, ListedImage, MAX_REGISTRIES, RegistryConfig as Model, RegistrySchedule};
-use nv_model::scan::{
-    RegistryAccess, RegistryImage, ScanPriority, ScanRequest, ScanSource, ScanState, ScanSubject,
-};
-use nv_model::scan_report::ScanReport;
+use nv_model::registry::{INTERVAL, MAX_REGISTRIES, RegistryConfig as Model, RegistrySchedule};
 use nv_registry::{Filter, JFrogMode, Kind, Options, Registry};
-use nv_role_controller::View;
-use nv_role_controller::registry::{Held, subject, try_registry};
-use nv_role_controller::scan::ScanStatus;
+use nv_role_controller::registry::{Held, try_registry};
 
 use super::signature::{name_of, refused};
 use super::user::short;
@@ -24,30 +15,22 @@ use crate::answer::{Empty, Json, List, One};
 use crate::call::Call;
 use crate::dto::Config;
 use crate::dto::registry::{
-    RegistryConfig, RegistryConfigV2, RegistryImageSummary, RegistrySummary, RegistryTestResult,
-    RegistryTestStep, ScanLayersReport, ScanRepoReport, ScanRepoReq, ScanRepoReqData, WordList,
+    RegistryConfig, RegistryConfigV2, RegistrySummary, RegistryTestResult, RegistryTestStep, WordList,
 };
-use crate::dto::scan::ScanReport as Shown;
-use crate::dto::submitted::ScanRepoSubmitData;
 use crate::error::{ApiError, Code};
 use crate::route::Route;
-use crate::scanned::{Place, apply, read, show_accepted};
 
 /// Names that the contract keeps for itself.
 const RESERVED: [&str; 3] = ["_repo_scan", "fed._repo_scan", "_all_registry"];
-/// How long a scan of an image by its place is waited for before the client is told to ask again.
-const WAIT: Duration = Duration::from_secs(25);
-/// Largest result of a build's scanner.
-const MAX_RESULT: usize = 64 * 1024 * 1024;
-/// Most scans of images by their places that are waited for at one time.
+/// Most filters of a registry.
 const MAX_FILTERS: usize = 256;
 /// Longest address, user, password.
-const MAX_TEXT: usize = 4_096;
+pub(super) const MAX_TEXT: usize = 4_096;
 /// Longest key of Google's.
 const MAX_JSON_KEY: usize = 16 * 1024;
 
 pub(crate) fn routes() -> Vec<Route> {
-    use Category::{CiScan, RegScan};
+    use Category::RegScan;
     vec![
         Route::get("/v1/list/registry_type", RegScan, "List kinds of registries", kinds),
         Route::get("/v1/scan/registry", RegScan, "List registries", registries),
@@ -65,15 +48,9 @@ pub(crate) fn routes() -> Vec<Route> {
             start,
         ),
         Route::delete("/v1/scan/registry/:name/scan", RegScan, "Stop a registry's scans", stop),
-        Route::get("/v1/scan/registry/:name/images", RegScan, "List a registry's images", images),
-        Route::get("/v1/scan/registry/:name/image/:id", RegScan, "Show an image's report", image),
-        Route::get("/v1/scan/registry/:name/layers/:id", RegScan, "Show an image's layers", layers),
         Route::post("/v1/scan/registry/:name/test", RegScan, "Try a registry", test),
         Route::post("/v2/scan/registry/:name/test", RegScan, "Try a registry", test_v2),
         Route::delete("/v1/scan/registry/:name/test", RegScan, "Stop a trial", stop_test),
-        Route::post("/v1/scan/result/repository", CiScan, "Hand in what a scanner of a build found", submit)
-            .up_to(MAX_RESULT),
-        Route::post("/v1/scan/repository", CiScan, "Scan an image by its place", repository),
     ]
 }
 
@@ -82,20 +59,21 @@ async fn kinds(_call: Call) -> Result<One<WordList>, ApiError> {
     Ok(One(WordList { registry_type }))
 }
 
-/// Whether the caller may do this with a registry of these namespaces.
-fn domains(names: &[String]) -> Vec<&str> {
+pub(super) fn domains(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
 }
 
-const fn scope<'a>(domains: &'a [&'a str]) -> Scope<'a> {
+/// Whose a registry of these namespaces is.
+pub(super) const fn scope<'a>(domains: &'a [&'a str]) -> Scope<'a> {
     if domains.is_empty() { Scope::Cluster } else { Scope::Domains(domains) }
 }
 
+/// Whether the caller may do this with a registry of these namespaces.
 fn may(call: &Call, operation: Operation, names: &[String]) -> bool {
     call.may(operation, scope(&domains(names)))
 }
 
-fn find(call: &Call, operation: Operation) -> Result<Arc<Held<Model>>, ApiError> {
+pub(super) fn find(call: &Call, operation: Operation) -> Result<Arc<Held<Model>>, ApiError> {
     let name = call.parameter("name");
     let book = call.app.controller.registries().book();
     let held = book.registries.get(name).cloned().ok_or_else(|| ApiError::not_found("registry", name))?;
@@ -310,134 +288,6 @@ async fn stop(call: Call) -> Result<Empty, ApiError> {
     Ok(Empty)
 }
 
-async fn images(call: Call) -> Result<List<RegistryImageSummary>, ApiError> {
-    let held = find(&call, Operation::Read)?;
-    let (scans, name) = (call.app.controller.scans().clone(), held.value.name.clone());
-    let images = call.app.controller.registries().images(&name);
-    let view = call.app.controller.view();
-    let all: Vec<RegistryImageSummary> = images
-        .iter()
-        .map(|image| {
-            let status = scans.status(&subject(&name, &image.id));
-            shown(&view, RegistryImageSummary::from(image), &status, &image_name(image))
-        })
-        .collect();
-    Ok(List::new(call.query.by_severity("repository").inventory(all, Clone::clone).into_iter()))
-}
-
-/// An image of a registry that the caller sees.
-pub(crate) struct SeenImage {
-    pub(crate) registry: Arc<Held<Model>>,
-    pub(crate) listed: ListedImage,
-}
-
-impl SeenImage {
-    pub(crate) fn subject(&self) -> ScanSubject {
-        subject(&self.registry.value.name, &self.listed.id)
-    }
-    /// Its place, as images are named.
-    pub(crate) fn name(&self) -> String {
-        image_name(&self.listed)
-    }
-}
-
-/// Images of all registries that the caller sees, whatever the route is about.
-pub(crate) fn seen_images(call: &Call) -> impl Iterator<Item = SeenImage> {
-    let registries = call.app.controller.registries().clone();
-    let required = Category::RegScan.required(Operation::Read);
-    let book = registries.book();
-    let seen: Vec<Arc<Held<Model>>> = book
-        .registries
-        .values()
-        .filter(|held| call.holds(required, Operation::Read, scope(&domains(&held.value.domains))))
-        .cloned()
-        .collect();
-    seen.into_iter().flat_map(move |registry| {
-        let images = registries.images(&registry.value.name);
-        let listed: Vec<ListedImage> = images.to_vec();
-        listed.into_iter().map(move |listed| SeenImage { registry: Arc::clone(&registry), listed })
-    })
-}
-
-/// `registry.example:5000/shop/web:1.0`.
-fn image_name(image: &ListedImage) -> String {
-    let host = image.domain.split_once("://").map_or(image.domain.as_str(), |(_, host)| host);
-    format!("{}/{}:{}", host.trim_end_matches('/'), image.repository, image.tag)
-}
-
-/// Where an image is, for the vulnerability profile: by the first name that the registry has for it.
-fn place_of(call: &Call, of: &ScanSubject) -> Place {
-    let image = match of {
-        ScanSubject::RegistryImage { registry, image } => {
-            let images = call.app.controller.registries().images(registry);
-            images.iter().find(|listed| listed.id == *image).map(image_name)
-        }
-        ScanSubject::Repository { repository, reference, .. } => Some(format!("{repository}:{reference}")),
-        _ => None,
-    };
-    Place { image: image.unwrap_or_default(), domain: String::new() }
-}
-
-fn shown(
-    view: &View,
-    mut summary: RegistryImageSummary,
-    status: &ScanStatus,
-    name: &str,
-) -> RegistryImageSummary {
-    status.state.as_str().clone_into(&mut summary.status);
-    if let Some(failure) = &status.failure {
-        summary.result.clone_from(&failure.message);
-    }
-    if let Some(kept) = &status.report {
-        if status.state == ScanState::Finished {
-            "succeeded".clone_into(&mut summary.result);
-        }
-        summary.scanned_at = kept.at.rfc3339();
-        summary.scanned_timestamp = kept.at.seconds();
-        summary.base_os.clone_from(&kept.base_os);
-        summary.scanner_version.clone_from(&kept.database_version);
-        summary.cvedb_create_time.clone_from(&kept.database_created);
-        summary.os_scan_status.clone_from(&kept.os_scan_status);
-        let tally = view.tally(kept, name, "");
-        (summary.critical, summary.high, summary.medium) = (tally.critical, tally.high, tally.medium);
-    }
-    summary
-}
-
-/// The report of an image; what is accepted is left out, or marked where the caller asks for it.
-async fn report_of(call: &Call, of: &ScanSubject, id: &str) -> Result<ScanReport, ApiError> {
-    let missing = || ApiError::not_found("report of image", id);
-    let kept = call.app.controller.scans().status(of).report.ok_or_else(missing)?;
-    let mut report = read(call, kept.report).await?.ok_or_else(missing)?;
-    let (settings, now) = (call.app.controller.scans().settings(), call.app.clock.now().seconds());
-    let (place, show) = (place_of(call, of), show_accepted(call));
-    let layers = report.layers.iter_mut().map(|layer| &mut layer.vulnerabilities);
-    for found in layers.chain([&mut report.vulnerabilities]) {
-        apply(&settings, found, &place, now, show);
-    }
-    Ok(report)
-}
-
-/// The id of an image, also with the beginning that digests have.
-fn image_id(call: &Call) -> String {
-    let id = call.parameter("id");
-    id.strip_prefix("sha256:").unwrap_or(id).to_owned()
-}
-
-async fn image(call: Call) -> Result<One<Shown>, ApiError> {
-    let held = find(&call, Operation::Read)?;
-    let id = image_id(&call);
-    let report = report_of(&call, &subject(&held.value.name, &id), &id).await?;
-    Ok(One(report.into()))
-}
-
-async fn layers(call: Call) -> Result<One<ScanLayersReport>, ApiError> {
-    let held = find(&call, Operation::Read)?;
-    let id = image_id(&call);
-    let report = report_of(&call, &subject(&held.value.name, &id), &id).await?;
-    Ok(One(ScanLayersReport { layers: report.layers }))
-}
-
 /// Tries a registry as it is given, over what is stored under its name.
 async fn attempt(call: Call, given: RegistryConfig) -> Result<Json<RegistryTestResult>, ApiError> {
     let name = call.parameter("name").to_owned();
@@ -469,133 +319,5 @@ async fn test_v2(call: Call, body: Config<RegistryConfigV2>) -> Result<Json<Regi
 /// A trial ends with its answer: nothing is left to be stopped.
 async fn stop_test(call: Call) -> Result<Empty, ApiError> {
     call.need(Operation::Write, Scope::Cluster)?;
-    Ok(Empty)
-}
-
-/// The place of an image as it is asked for.
-fn place(request: &ScanRepoReq) -> Result<(ScanSubject, RegistryImage), ApiError> {
-    if request.repository.is_empty() {
-        return Err(ApiError::format("the request has no repository"));
-    }
-    let reference = if request.tag.is_empty() { "latest" } else { &request.tag };
-    let hub = ["docker.io", "registry-1.docker.io", "registry.hub.docker.com", "index.docker.io"];
-    let of_hub = hub.iter().any(|host| request.registry.contains(host)) && !request.repository.contains('/');
-    let repository =
-        if of_hub { format!("library/{}", request.repository) } else { request.repository.clone() };
-    let wrong = |error: &dyn std::fmt::Display| ApiError::format(error.to_string());
-    repository.parse::<nv_registry::Repository>().map_err(|error| wrong(&error))?;
-    reference.parse::<nv_registry::Reference>().map_err(|error| wrong(&error))?;
-    let options = Options { url: request.registry.clone(), ..Options::default() };
-    Registry::new(options).map_err(|error| wrong(&error))?;
-    let subject = ScanSubject::Repository {
-        registry: request.registry.clone(),
-        repository: repository.clone(),
-        reference: reference.to_owned(),
-    };
-    let access = RegistryAccess {
-        url: request.registry.clone(),
-        username: request.username.clone(),
-        password: request.password.clone(),
-        ..RegistryAccess::default()
-    };
-    let image = RegistryImage {
-        access,
-        repository,
-        reference: reference.to_owned(),
-        layers: request.scan_layers,
-        base_image: request.base_image.clone(),
-        roots_of_trust: Vec::new(),
-    };
-    Ok((subject, image))
-}
-
-/// Scans an image and waits for the report; 304 when it takes longer: the same request again waits on.
-async fn repository(
-    call: Call,
-    body: ScanRepoReqData,
-) -> Result<crate::answer::Either<One<ScanRepoReport>, crate::answer::Raw>, ApiError> {
-    call.need(Operation::Write, Scope::Cluster)?;
-    let request = body.request.ok_or_else(|| ApiError::format("the body has no request"))?;
-    let (subject, mut image) = place(&request)?;
-    let controller = &call.app.controller;
-    image.roots_of_trust = controller.registries().roots();
-    let scans = controller.scans();
-    let known = scans.status(&subject);
-    let under_way = matches!(known.state, ScanState::Scheduled | ScanState::Scanning);
-    // A report of some moments ago is the one that an earlier request has waited for.
-    let now = call.app.clock.now();
-    let fresh = known.report.as_ref().is_some_and(|kept| now.since(kept.at) < WAIT * 2);
-    if !under_way && !fresh {
-        let request = ScanRequest {
-            subject: subject.clone(),
-            source: ScanSource::Image(Box::new(image)),
-            priority: ScanPriority::OnDemand,
-        };
-        scans.enqueue(request).map_err(|error| {
-            ApiError::new(Code::RepositoryScan, error.to_string()).with_status(StatusCode::TOO_MANY_REQUESTS)
-        })?;
-    }
-    let Ok(status) = tokio::time::timeout(WAIT, scans.ended(&subject)).await else {
-        let mut again = Response::new(Body::empty());
-        *again.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(crate::answer::Either::That(crate::answer::Raw(again)));
-    };
-    if let Some(failure) = status.failure {
-        return Err(ApiError::new(Code::RepositoryScan, failure.message));
-    }
-    let report = report_of(&call, &subject, &request.repository).await?;
-    let facts = report.image.clone().unwrap_or_default();
-    let shown = ScanRepoReport {
-        image_id: facts.id,
-        registry: request.registry,
-        repository: request.repository,
-        tag: request.tag,
-        digest: facts.digest,
-        author: facts.author,
-        created_at: facts.created,
-        size: facts.size,
-        base_os: report.base_os.clone(),
-        cvedb_version: report.database_version.clone(),
-        cvedb_create_time: report.database_created.clone(),
-        layers: report.layers.clone(),
-        found: report.into(),
-    };
-    Ok(crate::answer::Either::This(One(shown)))
-}
-
-/// Keeps what a scanner of a build found in an image, as if the image had been scanned by its place. No later database
-/// judges it again: what it has is not known by the file.
-async fn submit(call: Call, body: ScanRepoSubmitData) -> Result<Empty, ApiError> {
-    call.need(Operation::Write, Scope::Cluster)?;
-    let result = body.result.ok_or_else(|| ApiError::format("the body has no result"))?;
-    for (what, value) in [
-        ("ImageID", &result.image_id),
-        ("Digest", &result.digest),
-        ("Repository", &result.repository),
-        ("Tag", &result.tag),
-    ] {
-        if value.is_empty() {
-            return Err(ApiError::format(format!("the result has no {what}")));
-        }
-    }
-    if result.error != 0 {
-        return Err(ApiError::format(format!("the scan failed with error {}", result.error)));
-    }
-    for (what, value) in
-        [("Registry", &result.registry), ("Repository", &result.repository), ("Tag", &result.tag)]
-    {
-        if value.len() > MAX_TEXT {
-            return Err(ApiError::format(format!("{what} is longer than {MAX_TEXT} bytes")));
-        }
-    }
-    let subject = ScanSubject::Repository {
-        registry: result.registry.clone(),
-        repository: result.repository.clone(),
-        reference: result.tag.clone(),
-    };
-    call.app.controller.scans().submit(subject, result.into()).await.map_err(|error| {
-        tracing::error!(%error, "a result that was handed in cannot be kept");
-        ApiError::new(Code::WriteFailed, "the result cannot be kept")
-    })?;
     Ok(Empty)
 }
