@@ -32,6 +32,18 @@ async fn incident_of(scene: &Scene, pod: &Pod) -> Result<()> {
         .with_context(|| format!("no incident of {id} that names it"))
 }
 
+/// Waits until a runtime asks the only enforcer.
+async fn asked_again(scene: &Scene) -> Result<()> {
+    let answer = scene.api.get("/v1/enforcer").await?;
+    let id = answer.pointer("/enforcers/0/id").and_then(Value::as_str).context("no enforcer")?.to_owned();
+    let connected = |answer: &Value| {
+        let count = answer.pointer("/counter/counters/nri.connected").and_then(Value::as_u64);
+        (count == Some(1)).then_some(())
+    };
+    let limit = Duration::from_secs(60);
+    scene.api.wait_for(&format!("/v1/enforcer/{id}/counter"), limit, connected).await.map(drop)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_nri_a_pod_waits_for_its_policy_and_starts_without_an_enforcer_that_is_gone() -> Result<()> {
     let mut scene = Scene::start_with_nri("nri").await?;
@@ -49,9 +61,9 @@ async fn with_nri_a_pod_waits_for_its_policy_and_starts_without_an_enforcer_that
 
     scene.product.launch()?;
     scene.product.wait_ready().await?;
+    scene.api = scene.product.login(nv_scene::PASSWORD).await?;
     scene.lab.restart_containerd().await?;
-    // The plug-in comes back to a runtime that was away, within its longest pause.
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    asked_again(&scene).await?;
     let again = scene.start_while_still(&intruder("ddddd")).await?;
     ensure!(!intruder_ran(&again), "the enforcer was not asked after containerd's restart");
     scene.stop().await
