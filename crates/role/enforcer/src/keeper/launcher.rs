@@ -226,6 +226,9 @@ impl Running {
         };
         self.inspector = runs(self.inspector.take());
         self.reader = runs(self.reader.take());
+        if let Some(stand_in) = &mut self.stand_in {
+            stand_in.tend();
+        }
         let mut left = false;
         for keeper in &mut self.keepers {
             let before = keeper.stage;

@@ -4,6 +4,7 @@
 //! that a keeper needs. It answers one request at a time
 //! ([`protocol`]), and ends when the agent does. What it has pinned stays in the kernel.
 
+mod crew;
 mod exec;
 mod guard;
 mod handle;

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,11 @@ use nv_model::mode::Fault;
 use nv_probe::fanotify::{Asking, Question};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::crew::{Crew, Member};
 use super::signs::{Life, Pulse};
 
 /// Threads that answer.
 const ANSWERERS: usize = 4;
-/// Most of them with those that are stuck. When all are, there is no sign of life.
-const MAX_ANSWERERS: usize = 16;
-/// Who works on one question for longer is stuck.
-const STUCK: Duration = Duration::from_millis(100);
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(10);
 /// One that waits for what is not known yet has this much more.
@@ -83,24 +80,6 @@ struct Waiting {
     last: Instant,
 }
 
-/// A thread that answers.
-#[derive(Default)]
-struct Answerer {
-    /// Since when it works on one question, or reads it: the kernel opens the file for it then.
-    busy: Mutex<Option<Instant>>,
-    /// Another one works in its place, and it is to end.
-    replaced: AtomicBool,
-}
-
-impl Answerer {
-    fn set(&self, busy: Option<Instant>) {
-        *held(&self.busy) = busy;
-    }
-    fn is_stuck(&self) -> bool {
-        held(&self.busy).is_some_and(|since| since.elapsed() > STUCK)
-    }
-}
-
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -144,13 +123,13 @@ impl Desk {
         if question.exec { self.programs.get() } else { self.files.get() }
     }
 
-    fn answer_all(&self, me: &Answerer) {
-        while !me.replaced.load(Ordering::Relaxed) {
-            me.set(Some(Instant::now()));
+    fn answer_all(&self, me: &Member) {
+        while !me.is_replaced() {
+            me.begins();
             let again = self.look_again();
-            me.set(Some(Instant::now()));
+            me.begins();
             let fresh = self.take_one();
-            me.set(None);
+            me.rests();
             if again || fresh {
                 continue;
             }
@@ -225,21 +204,16 @@ impl Desk {
         }
     }
 
-    /// Answers what took too long, and has as many threads as are needed.
+    /// Answers what took too long, and has as many threads as are needed. When all of them are stuck there is no sign of life.
     fn keep_deadlines(self: &Arc<Self>, pulse: &Pulse) {
-        let mut answerers: Vec<Arc<Answerer>> = Vec::new();
+        let mut crew = Crew::default();
         loop {
-            // One that has ended is held here alone.
-            answerers.retain(|one| Arc::strong_count(one) > 1);
-            for one in answerers.iter().filter(|one| one.is_stuck()) {
-                one.replaced.store(true, Ordering::Relaxed);
-            }
-            let working = answerers.iter().filter(|one| !one.replaced.load(Ordering::Relaxed)).count();
-            let wanted = ANSWERERS.saturating_sub(working);
-            for _ in 0..wanted.min(MAX_ANSWERERS.saturating_sub(answerers.len())) {
-                answerers.extend(self.one_more());
-            }
-            if answerers.iter().any(|one| !one.replaced.load(Ordering::Relaxed)) {
+            let works = crew.tend(ANSWERERS, |me| {
+                let desk = Arc::clone(self);
+                let work = move || desk.answer_all(&me);
+                std::thread::Builder::new().name("answers".to_owned()).spawn(work).map(drop)
+            });
+            if works {
                 pulse.beat();
             }
             for question in self.late() {
@@ -250,17 +224,6 @@ impl Desk {
             [&self.files, &self.programs].iter().filter_map(|one| one.get()).for_each(|one| one.tick());
             std::thread::sleep(TICK);
         }
-    }
-
-    fn one_more(self: &Arc<Self>) -> Option<Arc<Answerer>> {
-        let one = Arc::new(Answerer::default());
-        let (desk, me) = (Arc::clone(self), Arc::clone(&one));
-        std::thread::Builder::new()
-            .name("answers".to_owned())
-            .spawn(move || desk.answer_all(&me))
-            .inspect_err(|error| tracing::error!(%error, "a thread for answers"))
-            .ok()
-            .map(|_| one)
     }
 
     /// What is to be answered now, whoever works on it.

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use nv_probe::fanotify::{Asking, Question};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::crew::{Crew, Member};
 use super::guard::who;
 use super::signs::{Asked, Places};
 
+/// Threads.
+const ANSWERERS: usize = 2;
 /// How soon it rests when a keeper takes over.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// Longest wait for that. It may hang on a file that the kernel cannot open.
@@ -21,24 +24,21 @@ pub(super) const MAX_DESCRIPTORS: i32 = 65_536;
 /// Most bytes of [`Places`].
 const MAX_PLACES: u64 = 64 * 1024 * 1024;
 
-/// The group, and a thread that answers while it is told to.
+/// The group, and threads that answer while they are told to.
 #[derive(Debug)]
-pub(super) struct StandIn(Arc<Shared>);
+pub(super) struct StandIn {
+    shared: Arc<Shared>,
+    crew: Crew,
+    hangs: bool,
+}
 
 #[derive(Debug)]
 struct Shared {
     asking: Asking,
-    state: Mutex<State>,
+    answers: Mutex<bool>,
     changed: Condvar,
     places: Mutex<BTreeMap<Asked, Arc<Places>>>,
     host_mounts: Option<u32>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    answers: bool,
-    /// The thread has answered all that it has read.
-    rests: bool,
 }
 
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,28 +49,38 @@ impl StandIn {
     /// Makes the group and answers: nobody else does yet.
     ///
     /// # Errors
-    /// A sentence for the log when the kernel has no such groups, or there is no thread.
+    /// A sentence for the log when the kernel has no such groups.
     pub(super) fn start() -> Result<Self, String> {
         let asking =
             Asking::new().map_err(|error| format!("the kernel does not ask before opens: {error}"))?;
         let shared = Arc::new(Shared {
             asking,
-            state: Mutex::new(State { answers: true, rests: false }),
+            answers: Mutex::new(true),
             changed: Condvar::new(),
             places: Mutex::default(),
             host_mounts: nv_probe::cgroup::host_mount_namespace().ok(),
         });
-        let works = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("stand-in".to_owned())
-            .spawn(move || works.run())
-            .map_err(|error| format!("a thread for answers: {error}"))?;
-        Ok(Self(shared))
+        let mut stand_in = Self { shared, crew: Crew::default(), hangs: false };
+        stand_in.tend();
+        Ok(stand_in)
+    }
+
+    /// To be called now and then: has another thread in the place of one that hangs.
+    pub(super) fn tend(&mut self) {
+        let shared = &self.shared;
+        let works = self.crew.tend(ANSWERERS, |me| {
+            let shared = Arc::clone(shared);
+            std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || shared.run(&me)).map(drop)
+        });
+        let said = std::mem::replace(&mut self.hangs, !works);
+        if !works && !said {
+            tracing::error!("nobody answers in the keeper's place: every thread hangs");
+        }
     }
 
     /// The group, for a keeper.
     pub(super) fn group(&self) -> BorrowedFd<'_> {
-        self.0.asking.as_fd()
+        self.shared.asking.as_fd()
     }
 
     /// Takes a keeper's word on who fails closed.
@@ -80,21 +90,16 @@ impl StandIn {
     pub(super) fn tell(&self, asked: Asked, file: OwnedFd) -> serde_json::Result<()> {
         let limited = std::io::BufReader::new(std::fs::File::from(file).take(MAX_PLACES));
         let places = serde_json::from_reader(limited)?;
-        held(&self.0.places).insert(asked, Arc::new(places));
+        held(&self.shared.places).insert(asked, Arc::new(places));
         Ok(())
     }
 
     /// Answers no more, when it returns: a keeper does.
     pub(super) fn rest(&self) {
-        let end = Instant::now() + RESTS_WITHIN;
-        let mut state = held(&self.0.state);
-        state.answers = false;
-        while !state.rests {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return tracing::warn!("a question is still looked at in the keeper's place");
-            }
-            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        *held(&self.shared.answers) = false;
+        let begin = Instant::now();
+        while self.crew.is_busy() && begin.elapsed() < RESTS_WITHIN {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -102,30 +107,27 @@ impl StandIn {
     /// may fail closed.
     pub(super) fn take_over(&self) {
         self.rest();
-        let any_closed = held(&self.0.places).values().any(|places| places.any_closed());
-        let left = self.0.asking.settle(MAX_DESCRIPTORS, !any_closed);
+        let any_closed = held(&self.shared.places).values().any(|places| places.any_closed());
+        let left = self.shared.asking.settle(MAX_DESCRIPTORS, !any_closed);
         tracing::warn!(left, any_closed, "what fails closed is refused until there is a keeper");
-        let mut state = held(&self.0.state);
-        *state = State { answers: true, rests: false };
-        self.0.changed.notify_all();
+        *held(&self.shared.answers) = true;
+        self.shared.changed.notify_all();
     }
 }
 
 impl Shared {
-    fn run(&self) {
-        loop {
+    fn run(&self, me: &Member) {
+        while !me.is_replaced() {
+            let ready = poll(&mut [PollFd::new(&self.asking, PollFlags::IN)], Some(&PATIENCE));
             {
-                let mut state = held(&self.state);
-                while !state.answers {
-                    state.rests = true;
-                    self.changed.notify_all();
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let mut answers = held(&self.answers);
+                while !*answers {
+                    answers = self.changed.wait(answers).unwrap_or_else(PoisonError::into_inner);
                 }
+                // From here on it is waited for.
+                me.begins();
             }
-            let taken = poll(&mut [PollFd::new(&self.asking, PollFlags::IN)], Some(&PATIENCE))
-                .map_err(std::io::Error::from)
-                .and_then(|_| self.asking.take());
-            match taken {
+            match ready.map_err(std::io::Error::from).and_then(|_| self.asking.take()) {
                 Ok(Some(question)) => {
                     let allow = !self.refuses(&question);
                     if let Err(error) = self.asking.answer(question.file.as_fd(), allow) {
@@ -138,6 +140,7 @@ impl Shared {
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }
+            me.rests();
         }
     }
 
