@@ -21,7 +21,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
-use rustix::fs::Stat;
+use rustix::fs::{AtFlags, StatxFlags};
 
 pub use self::ask::{Ask, Asking, Question, Whole};
 pub use self::tell::{Done, Handle, Notice, Telling, handle_of};
@@ -44,15 +44,21 @@ impl Inode {
     /// Of an open descriptor.
     ///
     /// # Errors
-    /// `fstat` failed.
+    /// `statx` failed.
     pub fn of(descriptor: impl AsFd) -> io::Result<Self> {
-        Ok(Self::from(rustix::fs::fstat(descriptor)?))
+        Ok(Self::with_links(descriptor)?.0)
     }
-}
 
-impl From<Stat> for Inode {
-    fn from(stat: Stat) -> Self {
-        Self { device: stat.st_dev, number: stat.st_ino }
+    /// The same, and how many names it has. As the kernel knows them: a file system that a process serves is not asked, as it
+    /// may never answer.
+    ///
+    /// # Errors
+    /// `statx` failed.
+    pub fn with_links(descriptor: impl AsFd) -> io::Result<(Self, u32)> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = rustix::fs::statx(descriptor, "", flags, StatxFlags::INO | StatxFlags::NLINK)?;
+        let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        Ok((Self { device, number: stat.stx_ino }, stat.stx_nlink))
     }
 }
 

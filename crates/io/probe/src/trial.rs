@@ -147,12 +147,14 @@ fn without_bpf(trial: &Trial) -> Result<(), String> {
 /// What an operator loses on the last tier, a sentence each.
 fn lost_without_bpf() -> Vec<String> {
     [
-        "A program that fanotify is not asked about (in memory, on a mount that is not a second old, one that a dynamic \
-         loader is given) runs until it is looked at, and is killed then.",
+        "A program that fanotify is not asked about (in memory, on a mount that was just made, on FUSE or an overlay that a \
+         container has mounted itself, one that a dynamic loader is given) runs until it is looked at, and is killed then; one \
+         that ends before is counted.",
         "A program of the host is not stopped before it runs: in Protect it is killed afterwards.",
         "Conditions on arguments cannot be asked before a program runs: a line with one denies whatever the arguments are, \
          and allows nothing.",
-        "Programs are judged by this enforcer's own process: what starts while none runs is not judged.",
+        "Programs are judged by this enforcer's own process: what starts while it is replaced goes by its group's fail mode, \
+         and what starts while no enforcer runs is not judged.",
         "Which process comes from a container's first program is known by the kernel's messages on processes, from a second \
          after the container's start on; where messages are lost, by its ancestors.",
         "The hook of the runtime gets no answer: with --fail-closed no container starts.",
@@ -173,8 +175,9 @@ fn lost(process: Option<Mechanism>, observers: Option<&String>) -> Vec<String> {
         Some(_) => vec![
             "A program that is not allowed is killed before its first instruction instead of being refused: \
              its caller sees an end by signal 9, and no error from execve.",
-            "A script's own file is judged by fanotify, in this enforcer's own process: while none runs, a script is judged \
-             by its interpreter alone.",
+            "A script's own file is judged by fanotify, in this enforcer's own process: while it is replaced a script goes by \
+             its group's fail mode, and while no enforcer runs a script is judged by its interpreter alone. So it is on FUSE or an overlay that a \
+             container has mounted itself.",
         ],
         None => vec!["Programs cannot be stopped: Protect only reports them on this node."],
     };

@@ -82,10 +82,10 @@ pub(super) struct Program {
 
 /// Looks at an open file. `root` is the device of the container's root file system; `None` on the host.
 pub(super) fn program(file: BorrowedFd<'_>, mounts: &Mounts, root: Option<u32>) -> io::Result<Program> {
-    let stat = rustix::fs::fstat(file)?;
+    let (_, names) = Inode::with_links(file)?;
     let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let link = link.to_string_lossy().into_owned();
-    let fileless = stat.st_nlink == 0;
+    let fileless = names == 0;
     let seen = if fileless { link.trim_end_matches(" (deleted)").to_owned() } else { link };
     let mount = mounts.on(file);
     let of_root = root.is_none_or(|root| mount.is_some_and(|mount| mount.device == root));

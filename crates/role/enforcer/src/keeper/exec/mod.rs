@@ -149,6 +149,8 @@ pub(super) fn start(rows: Rows, desk: &Desk, life: &Life) -> Result<OwnedFd, Str
     let shared = Arc::clone(&warden);
     start("exec-marks", Box::new(move || marks::keep(&shared.asking, &shared.marks)))?;
     let shared = Arc::clone(&warden);
+    start("exec-mounts", Box::new(move || marks::follow(&shared.asking, &shared.marks)))?;
+    let shared = Arc::clone(&warden);
     let life = life.clone();
     let look_around = move || {
         let mut told = Places::default();

@@ -1,6 +1,6 @@
 //! Mounts of a process's mount namespace, as `mountinfo` tells them (proc(5)).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -72,10 +72,32 @@ impl Mounts {
         self.0.values()
     }
 
-    /// Those whose file system can hold programs.
-    pub(super) fn with_programs(&self) -> impl Iterator<Item = &Mount> {
-        self.all().filter(|mount| mount.runs && !WITHOUT_PROGRAMS.contains(&mount.kind.as_str()))
+    /// Those whose file system can hold programs, and that can be asked about: the kernel opens a file for whoever reads a
+    /// question about it, and one that a process of a container serves (FUSE, or an overlay over it) may let him wait for
+    /// ever, even when he is killed. What the host has mounted, by its devices, is served by the host.
+    pub(super) fn with_programs(&self, hosts: &HashSet<u32>) -> impl Iterator<Item = &Mount> {
+        let served = |mount: &&Mount| mount.may_be_served() && !hosts.contains(&mount.device);
+        let served: Vec<&str> = self.all().filter(served).map(|mount| mount.point.as_str()).collect();
+        self.all()
+            .filter(|mount| mount.runs && !WITHOUT_PROGRAMS.contains(&mount.kind.as_str()))
+            .filter(move |mount| !served.iter().any(|point| lies_in(&mount.point, point)))
     }
+}
+
+impl Mount {
+    /// Whether who opens a file of it may have to wait for a process.
+    fn may_be_served(&self) -> bool {
+        self.kind == "overlay"
+            || self.kind == "fuse"
+            || self.kind == "fuseblk"
+            || self.kind.starts_with("fuse.")
+    }
+}
+
+/// Whether a path is a folder or lies in it.
+fn lies_in(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
@@ -138,8 +160,21 @@ mod tests {
             (8 << 20 | 1, "/srv/data", "/mnt/my\\dir")
         );
         assert!(!data.runs && data.upper.is_none());
-        let points: Vec<&str> = mounts.with_programs().map(|mount| mount.point.as_str()).collect();
+        let points: Vec<&str> =
+            mounts.with_programs(&HashSet::from([45])).map(|mount| mount.point.as_str()).collect();
         assert_eq!((points, mounts.0.len()), (vec!["/"], 3));
+    }
+
+    #[test]
+    fn what_a_container_may_serve_itself_and_what_lies_below_is_not_asked_about() {
+        let text = "1 0 0:45 / / rw - overlay overlay rw\n2 1 0:50 / /tmp rw - tmpfs t rw\n\
+                    3 1 0:51 / /mnt rw - fuse.sshfs s rw\n4 3 0:52 / /mnt/below rw - tmpfs t rw\n\
+                    5 1 0:53 / /mnt2 rw - overlay o rw\n6 1 0:54 / /volume rw - fuse f rw\n";
+        let mounts = Mounts::parse(text);
+        let mut points: Vec<&str> =
+            mounts.with_programs(&HashSet::from([45, 54])).map(|mount| mount.point.as_str()).collect();
+        points.sort_unstable();
+        assert_eq!(points, ["/", "/tmp", "/volume"], "the host has mounted the root and the volume");
     }
 
     #[test]
