@@ -7,6 +7,7 @@
 //! - `in-memory …`: the same, with any arguments.
 //! - `repeat COUNT MILLIS PROGRAM …`: runs the program so often, with these pauses and without a shell, and writes how each
 //!   went: `y` when it could, `n` when it ran and could not, `x` when it did not run; at last the longest time in milliseconds.
+//! - `hang FOLDER`: mounts a file system there that holds a program `x`, and never answers who opens it; until it is killed.
 //! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
 //! - `dial HOST:PORT MILLIS`: sends datagrams and asks for TCP connections, from its first moment on and until it gets
 //!   through or the time is over; ends with 0 if it got through, with 2 if not.
@@ -15,6 +16,8 @@
 //! - `talk HOST:PORT COUNT`: sends COUNT numbered lines over one connection to a `serve`, one every 2 ms, and
 //!   checks each answer; ends with 0 if none was lost or late by more than 2 seconds.
 //! - `exchange HOST:PORT COUNT`: the same with datagrams, each line in one and none sent again.
+
+mod hang;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         ["link", from, to] => fs::hard_link(from, to),
         ["memfd", file] => in_memory(&["write", file]),
         ["in-memory", rest @ ..] => in_memory(rest),
+        ["hang", folder] => hang::serve(folder),
         ["repeat", count, millis, program, rest @ ..] => repeat(count, millis, program, rest),
         ["connect", target] => connect(target).map(drop),
         ["dial", target, millis] => dial(target, millis),
@@ -47,7 +51,7 @@ fn main() -> ExitCode {
         ["talk", target, count] => talk(target, count),
         ["exchange", target, count] => exchange(target, count),
         _ => Err(io::Error::other(
-            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | in-memory … | repeat COUNT MILLIS PROGRAM … | connect HOST:PORT | dial HOST:PORT MILLIS | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT | exchange HOST:PORT COUNT",
+            "write FILE | read FILE | delete FILE | rename FROM TO | link FROM TO | memfd FILE | in-memory … | repeat COUNT MILLIS PROGRAM … | hang FOLDER | connect HOST:PORT | dial HOST:PORT MILLIS | scan HOST FIRST LAST | serve PORT | talk HOST:PORT COUNT | exchange HOST:PORT COUNT",
         )),
     };
     match outcome {

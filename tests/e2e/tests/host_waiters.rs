@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use nv_scene::{CLIENT_GROUP, SECRET, Scene, TOOL};
+use nv_lab::{ContainerSpec, PodSpec};
+use nv_scene::{CLIENT_GROUP, CLIENT_IMAGE, NAMESPACE, SECRET, Scene, TOOL};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -209,6 +210,43 @@ async fn without_a_keeper_files_and_scripts_fail_as_their_group_says() -> Result
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_bpf_and_a_keeper_programs_do_too() -> Result<()> {
     Box::pin(fails_as_its_group_says("fails-no-bpf", 4)).await
+}
+
+/// Forty programs on a file system that never answers who opens one, and on an overlay over it: whoever looks at them hangs,
+/// too, and not even his end ends that.
+const HANGING: &str = "mkdir -p /h /o; /bin/attacker hang /h & all=$!; sleep 3; \
+    mount -t overlay -o lowerdir=/h:/srv o /o || echo no overlay; i=0; \
+    while [ $i -lt 20 ]; do /h/x & all=\"$all $!\"; /o/x & all=\"$all $!\"; i=$((i+1)); done; sleep 10; kill -9 $all; wait";
+
+async fn beside_hanging(name: &str, tier: u8) -> Result<()> {
+    let scene = protected(name, tier).await?;
+    let spec = PodSpec::new("client-5f6d8b7c9-hangs", NAMESPACE)
+        .container(ContainerSpec::new("main", CLIENT_IMAGE, &[]).privileged());
+    let pod = scene.lab.run_pod(&spec).await?;
+    let command = ["/bin/sh", "-c", HANGING];
+    let measured = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        scene.run(&["/bin/attacker", "repeat", "100", "40", SCRIPT]).await
+    };
+    let (hung, measured) = tokio::join!(scene.lab.exec(pod.container(), &command), measured);
+    let hung = hung?;
+    ensure!(!hung.stdout.contains("no overlay"), "{hung:?}");
+    let output = measured?.stdout;
+    let (went, longest) = output.split_once(' ').with_context(|| format!("no end: {output:?}"))?;
+    let longest = Duration::from_millis(longest.parse()?);
+    ensure!(!went.contains(['n', 'x']) && longest < LONGEST, "others hang as well: {longest:?} {went}");
+    keeps(&scene).await?;
+    scene.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_system_of_a_container_that_hangs_holds_up_nobody_else() -> Result<()> {
+    Box::pin(beside_hanging("hangs", 3)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_bpf_it_holds_up_nobody_either() -> Result<()> {
+    Box::pin(beside_hanging("hangs-no-bpf", 4)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

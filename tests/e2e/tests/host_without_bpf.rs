@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Ways to a program that is not in the profile, of which fanotify is asked: `$P` is the program, `$L` one that the profile
 /// lists, `$O` the file that it makes when it runs.
-const WAYS: [(&str, &str); 10] = [
+const WAYS: [(&str, &str); 11] = [
     ("as it is", "$P write $O"),
     ("by a link", "ln -s $P /tmp/link; /tmp/link write $O"),
     ("by a hard link", "ln $P /tmp/hard; /tmp/hard write $O"),
@@ -28,6 +28,10 @@ const WAYS: [(&str, &str); 10] = [
     (
         "on a tmpfs a while old",
         "mkdir /tmp/t; mount -t tmpfs t /tmp/t; cp $P /tmp/t/p; sleep 2; /tmp/t/p write $O; umount /tmp/t",
+    ),
+    (
+        "on a tmpfs before which another program has run",
+        "mkdir /tmp/t2; mount -t tmpfs t /tmp/t2; cp $P /tmp/t2/p; $L write /tmp/l; /tmp/t2/p write $O; umount /tmp/t2",
     ),
     ("in a namespace of its own", "unshare -m $P write $O"),
 ];
@@ -156,5 +160,55 @@ async fn a_new_keeper_judges_as_the_one_before_and_processes_are_listed() -> Res
     let known = |answer: &Value| answer.to_string().contains("/bin/busybox").then_some(());
     scene.api.wait_for(&history, LIMIT, known).await.context("no history of processes")?;
     ensure!(scene.api.get(&format!("/v1/process_profile/{CLIENT_GROUP}")).await?.is_object(), "no profile");
+    scene.stop().await
+}
+
+/// How many denials of a program were told.
+fn denials(answer: &Value, path: &str) -> u64 {
+    let list = answer.get("incidents").and_then(Value::as_array).cloned().unwrap_or_default();
+    let of = |one: &&Value| {
+        one.get("proc_path").is_some_and(|told| told == path)
+            && one.get("action").is_some_and(|action| action == "deny")
+    };
+    let count = |one: &Value| one.get("count").and_then(Value::as_u64).unwrap_or(1).max(1);
+    list.iter().filter(of).map(count).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_agent_and_a_fork_bomb_hide_no_denial() -> Result<()> {
+    let (scene, pod) = protected("no-bpf-bomb").await?;
+    let container = pod.container();
+    let agent = scene.product.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("no process")?;
+    let intrude = async |name: &str| {
+        let path = format!("/tmp/{name}");
+        drop(run(&scene, container, &format!("{UNLISTED} write {path}")).await);
+        ensure!(!made(container, &path), "a denied program ran: {name}");
+        Ok(())
+    };
+    kill_process(agent, Signal::STOP)?;
+    intrude("while-the-agent-is-stopped").await?;
+    let learned = scene.lab.exec(container, &[TOOL, "write", "/tmp/learned"]).await;
+    kill_process(agent, Signal::CONT)?;
+    ensure!(learned?.exit_code == 0, "a learned program is stopped while the agent is");
+
+    // Bounded, as the machine has other users: five times three hundred processes at once.
+    let bomb = "j=0; while [ $j -lt 5 ]; do i=0; while [ $i -lt 300 ]; do /bin/true & i=$((i+1)); done; wait; j=$((j+1)); done";
+    let explodes = run(&scene, container, bomb);
+    let intrudes = async {
+        for number in 0..10 {
+            intrude(&format!("in-the-bomb-{number}")).await?;
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    let (exploded, intruded) = tokio::join!(explodes, intrudes);
+    intruded?;
+    ensure!(exploded?.exit_code == 0, "learned programs are stopped by a flood of them");
+    let told = |answer: &Value| (denials(answer, UNLISTED) >= 11).then_some(());
+    scene
+        .api
+        .wait_for("/v1/log/incident?limit=1000", Duration::from_secs(60), told)
+        .await
+        .context("a denial was lost in the flood")?;
+    scene.operate().await.context("learned operation is stopped")?;
     scene.stop().await
 }

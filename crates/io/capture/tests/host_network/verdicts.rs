@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
-use nv_capture::{Endpoint, FlowChange, ModeRow, RuleAction};
+use nv_capture::{Endpoint, FlowChange, ModeRow, RuleAction, RuleKey, RuleRow};
 use nv_model::mode::Mode::{Discover, Monitor, Protect};
 use nv_model::port::Protocol::{Tcp, Udp};
 use nv_model::rule::RuleId;
@@ -40,6 +40,24 @@ fn in_protect_only_what_a_rule_allows_connects() {
             assert!(
                 events.iter().all(|event| event.ends.server == address && event.change == FlowChange::New)
             );
+        }
+    });
+}
+
+#[test]
+fn among_ten_thousand_rules_a_connection_is_judged_by_its_own() {
+    lab::run(|lab| {
+        lab.modes(Protect, Protect);
+        for other in 0..10_000 {
+            let key = RuleKey::new(B + 1 + other, A, Tcp, 80, 16);
+            lab.rows.rules.insert(key, RuleRow::new(RuleAction::Allow, 100 + other));
+        }
+        lab.allow((A, B), Tcp, 80);
+        for address in [lab.b.v4, lab.b.v6] {
+            let _allowed = lab.b.listen(address, 80);
+            let _forbidden = lab.b.listen(address, 81);
+            lab.a.connect(address, 80).unwrap();
+            lab.a.connect(address, 81).unwrap_err();
         }
     });
 }

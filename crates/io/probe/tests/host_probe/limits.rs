@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use nv_model::mode::{Baseline, Mode};
+use nv_model::verdict::Action;
 use nv_probe::Event;
-use nv_probe::tables::{CgroupRow, TableError};
+use nv_probe::tables::{CgroupRow, ExactKey, RuleRow, TableError};
 
 use crate::lab::{Bench, Container, End};
 
@@ -37,13 +38,53 @@ fn with_as_many_cgroups_as_the_table_holds_the_others_are_judged_and_one_more_is
 }
 
 #[test]
+fn among_ten_thousand_rules_each_program_is_judged_by_its_own_and_one_too_many_is_refused() {
+    let container = Container::new(&["/bin/first", "/bin/last", "/bin/denied", "/bin/evil"]);
+    let bench = Bench::new();
+    bench.profile(1, Mode::Protect, Baseline::Basic);
+    bench.cover(&container, 1);
+    bench.rule(1, "/bin/first", Action::Allow, 1);
+    for rule in 2..10_000 {
+        bench.rule(1, &format!("/opt/of-others/{rule}"), Action::Allow, rule);
+    }
+    bench.rule(1, "/bin/denied", Action::Deny, 10_000);
+    bench.rule(1, "/bin/last", Action::Allow, 10_001);
+    let judged = |when: &str| {
+        for allowed in ["first", "last"] {
+            let (_, end) = container.run(&format!("/bin/{allowed}"), &[&format!("/marks/{allowed}")]);
+            assert_eq!(end, End::Code(0), "{allowed} {when}");
+        }
+        for stopped in ["denied", "evil"] {
+            let (_, end) = container.run(&format!("/bin/{stopped}"), &[&format!("/marks/{stopped}")]);
+            assert!(end.stopped() && !container.marked(stopped), "{stopped} {when}: {end:?}");
+        }
+    };
+    judged("among ten thousand");
+
+    let row = |rule| RuleRow {
+        action: Action::Allow,
+        allow_update: false,
+        learned: false,
+        order: rule,
+        rule,
+        conditional: 0,
+    };
+    let full = (0..100_000_u32).find_map(|rule| {
+        let key = ExactKey { profile: 2, path: format!("/opt/too-many/{rule}") };
+        bench.tables.set_exact(&key, row(rule)).err()
+    });
+    assert!(matches!(full, Some(TableError::Full { .. })), "{full:?}");
+    judged("in a full table");
+}
+
+#[test]
 fn while_nobody_reads_every_program_is_judged_and_told_or_counted() {
     /// More than the ring holds.
     const RUNS: usize = 1_500;
     let mut bench = Bench::new();
     let containers: Vec<Container> = (0..4).map(|_| Container::new(&["/bin/good", "/bin/evil"])).collect();
     bench.profile(1, Mode::Protect, Baseline::Basic);
-    bench.rule(1, "/bin/good", nv_model::verdict::Action::Allow, 1);
+    bench.rule(1, "/bin/good", Action::Allow, 1);
     containers.iter().for_each(|container| bench.cover(container, 1));
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -93,7 +134,7 @@ fn a_flood_of_one_container_is_told_up_to_its_limit_and_counted_and_takes_nothin
     let (loud, quiet) = (Container::new(&["/bin/good", "/bin/evil"]), Container::new(&["/bin/good"]));
     let mut bench = Bench::load(&nv_probe::Options { records_per_second: MOST, ..Bench::options() });
     bench.profile(1, Mode::Protect, Baseline::Basic);
-    bench.rule(1, "/bin/good", nv_model::verdict::Action::Allow, 1);
+    bench.rule(1, "/bin/good", Action::Allow, 1);
     bench.cover(&loud, 1);
     bench.cover(&quiet, 1);
     let start = Instant::now();
