@@ -114,6 +114,7 @@ impl Parser {
                 let wanted = match (*protocol, context.side) {
                     (Protocol::Ldap, Side::Client) => ldap::wanted(input),
                     (Protocol::Tns, Side::Client) => tns::wanted(input),
+                    (Protocol::Smb, _) => smb::MARK_BYTES,
                     _ => 0,
                 };
                 if input.len() < wanted {

@@ -3,6 +3,9 @@
 use crate::event::Field;
 use crate::protocol::{Context, Ports, Probe};
 
+/// Bytes of a message up to the first of its mark, which tells the version.
+pub(crate) const MARK_BYTES: usize = 5;
+
 /// A message, or a session request on the old port.
 pub(crate) fn probe(input: &[u8], ports: Ports) -> Probe {
     match input {
@@ -24,5 +27,22 @@ pub(crate) fn first(context: &mut Context<'_>, input: &[u8]) {
         Some(0xFF) => context.text(Field::Version, 0, b"1"),
         Some(0xFE | 0xFD) => context.text(Field::Version, 0, b"2"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::event::Field;
+    use crate::key::Side::{Client, Server};
+    use crate::tests::conversation::{flight, talk};
+
+    #[test]
+    fn the_version_is_told_wherever_the_first_message_of_a_direction_is_cut() {
+        const MESSAGE: &[u8] = b"\x00\x00\x00\x20\xFFSMBr\x00\x00\x00\x00\x18\x53\xC8";
+        for cut in 1..MESSAGE.len() {
+            let (first, rest) = MESSAGE.split_at(cut);
+            let told = talk(445, &flight([(Server, MESSAGE), (Client, first), (Client, rest)]));
+            assert_eq!(told.values(Field::Version), ["1", "1"], "{cut}");
+        }
     }
 }
