@@ -10,6 +10,13 @@ use crate::threat::Threat;
 /// Segment size below which selective acknowledgments can exhaust the sender (CVE-2019-11479).
 const MIN_SEGMENT_BYTES: u16 = 256;
 
+/// A window that is none, in bytes, for how long, and what it was before.
+const NARROW_BYTES: u32 = 16;
+const NARROW_SECONDS: u32 = 8;
+const WIDE_BYTES: u32 = 4096;
+/// What a server has sent at most, in bytes of frames, to a client that never meant to read.
+const LITTLE_BYTES: u64 = 64 * 1024;
+
 /// FNV-1a, to tell payloads apart that nobody made to collide.
 pub(crate) fn digest(payload: &[u8]) -> u32 {
     payload.iter().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
@@ -17,9 +24,9 @@ pub(crate) fn digest(payload: &[u8]) -> u32 {
 
 /// Attacks on the transport that a packet shows, each told once a flow.
 #[derive(Default)]
-pub(crate) struct Threats(u8);
+pub(crate) struct Threats(u16);
 
-const ONCE: [Threat; 8] = [
+const ONCE: [Threat; 9] = [
     Threat::SynFlood,
     Threat::IcmpFlood,
     Threat::InvalidPacketFormat,
@@ -28,18 +35,19 @@ const ONCE: [Threat; 8] = [
     Threat::TcpSackSmallMss,
     Threat::PingDeath,
     Threat::IcmpTunneling,
+    Threat::TcpSmallWindow,
 ];
 
 impl Threats {
     pub(crate) fn add(&mut self, threat: Threat) {
         self.0 |= ONCE
             .iter()
-            .zip(0_u8..8)
+            .zip(0_u16..)
             .filter(|(one, _)| **one == threat)
             .fold(0, |set, (_, at)| set | (1 << at));
     }
-    pub(crate) fn once(&self, told: &mut u8, mut tell: impl FnMut(Threat)) {
-        for (threat, at) in ONCE.iter().zip(0_u8..8) {
+    pub(crate) fn once(&self, told: &mut u16, mut tell: impl FnMut(Threat)) {
+        for (threat, at) in ONCE.iter().zip(0_u16..) {
             if self.0 & !*told & (1 << at) != 0 {
                 tell(*threat);
             }
@@ -90,6 +98,34 @@ pub(crate) fn handshake(flow: &mut Flow, side: Side, segment: &Tcp<'_>, threats:
         }
     } else if flow.phase == Phase::Opening && !segment.has(Tcp::RST) && (ack || !segment.payload.is_empty()) {
         flow.phase = Phase::Open;
+    }
+}
+
+/// A client that reads slowly on purpose: it has offered a wide window, takes less than [`NARROW_BYTES`] for
+/// [`NARROW_SECONDS`], and has let the server send little before. Who only stops reading has read more. `now` is in
+/// seconds.
+pub(crate) fn narrow_window(flow: &mut Flow, side: Side, segment: &Tcp<'_>, now: u32, threats: &mut Threats) {
+    if side != Side::Client || segment.has(Tcp::RST) {
+        return;
+    }
+    let window = u32::from(segment.window);
+    if segment.has(Tcp::SYN) {
+        // The window of a SYN itself is never scaled (RFC 7323 §2.2).
+        let scale = segment.options().find_map(|option| match option {
+            TcpOption::WindowScale(bits) => Some(bits.min(14)),
+            _ => None,
+        });
+        (flow.client_scale, flow.was_wide) = (scale.unwrap_or(0), window > WIDE_BYTES);
+        return;
+    }
+    let window = window << flow.client_scale;
+    flow.was_wide |= window > WIDE_BYTES;
+    if flow.midstream || !flow.was_wide || window >= NARROW_BYTES {
+        flow.narrow_since = 0;
+    } else if flow.narrow_since == 0 {
+        flow.narrow_since = now.max(1);
+    } else if now.saturating_sub(flow.narrow_since) >= NARROW_SECONDS && flow.server.bytes <= LITTLE_BYTES {
+        threats.add(Threat::TcpSmallWindow);
     }
 }
 

@@ -6,7 +6,7 @@ use nv_packet::error::DecodeError;
 use nv_packet::link::Link;
 use nv_packet::transport::{Icmp, Tcp, Udp};
 
-use crate::connection::{Threats, digest, handshake, invalid_flags, teardown};
+use crate::connection::{Threats, digest, handshake, invalid_flags, narrow_window, teardown};
 use crate::counters::{Counters, bump};
 use crate::event::{Current, End, Event, Kind, SessionId, Sink};
 use crate::flow::{Flow, Phase};
@@ -304,6 +304,7 @@ impl Engine {
         }
         invalid_flags(segment, &mut threats);
         handshake(flow, side, segment, &mut threats);
+        narrow_window(flow, side, segment, second(self.now), &mut threats);
         let mut moment = Moment { at: self.now, sink, counters: &mut self.counters };
         let before = flow.client_is_low;
         self.streams.segment(&mut moment, flow, side, segment);

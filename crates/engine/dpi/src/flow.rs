@@ -129,7 +129,13 @@ pub(crate) struct Flow {
     /// Whether the slot holds a flow.
     pub(crate) live: bool,
     /// Threats that are told once a flow, as bits.
-    pub(crate) told: u8,
+    pub(crate) told: u16,
+    /// Second since which the client's window is as good as shut; 0 while it is not.
+    pub(crate) narrow_since: u32,
+    /// Bits by which the client's window is shifted.
+    pub(crate) client_scale: u8,
+    /// The client has offered a wide window.
+    pub(crate) was_wide: bool,
 }
 
 const _: () = assert!(size_of::<Flow>() <= 256, "a hot flow has at most 256 bytes");
@@ -157,6 +163,9 @@ impl Flow {
             settled: false,
             live: true,
             told: 0,
+            narrow_since: 0,
+            client_scale: 0,
+            was_wide: false,
         }
     }
     pub(crate) fn half(&self, side: Side) -> &Half {

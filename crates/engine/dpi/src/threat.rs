@@ -73,6 +73,8 @@ threats! {
     HttpRequestSmuggling 2014 "HTTP.Request.Smuggling" High "T1190",
     /// A request whose headers take longer than any client needs.
     HttpSlowloris 2015 "HTTP.Request.Slowloris" Critical "T1499.002",
+    /// A client that opens its window and then keeps it shut, so that the server holds what it has to say.
+    TcpSmallWindow 2016 "TCP.Small.Window" High "T1499.002",
     /// A DNS message that leaves a lot of itself unread.
     DnsStackOverflow 2017 "DNS.Stack.Overflow" Critical "T1203",
     /// A MySQL server refuses a login or a database.

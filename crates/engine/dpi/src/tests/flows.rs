@@ -224,3 +224,37 @@ fn a_settled_flow_ends_with_a_reset_from_wherever_its_stream_has_come_to() {
     let told = inspect(&packets);
     assert_eq!((told.closed[0].end, told.settled), (End::Closed, 1));
 }
+
+#[test]
+fn a_client_that_shuts_its_window_before_it_has_read_anything_is_told_and_one_that_stops_reading_is_not() {
+    // The window of a segment lies 14 bytes behind the beginning of its header.
+    let with = |mut packet: Vec<u8>, window: u16| {
+        packet[34..36].copy_from_slice(&window.to_be_bytes());
+        packet
+    };
+    let scale = [3, 3, 7, 0];
+    for (windows, seconds, sent, want) in [
+        (&[500_u16, 0, 0][..], 9, 0_usize, vec![Threat::TcpSmallWindow]),
+        (&[500, 0, 0], 7, 0, vec![]),
+        (&[500, 0, 400], 9, 0, vec![]),
+        (&[500, 0, 0], 9, 200_000, vec![]),
+    ] {
+        let mut engine = super::conversation::engine(OverlapPolicy::First);
+        let mut told = Told::default();
+        let flights =
+            [(Side::Client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()), (Side::Server, vec![b'x'; sent])];
+        let mut say = |packet: &[u8], at: u64| {
+            engine.frame(at * SECOND, Link::Raw, packet, &mut |event: &Event<'_>| told.event(event));
+        };
+        let segments = segments(&flights);
+        for segment in segments.iter().filter(|segment| segment.flags & 1 == 0) {
+            let options = if segment.flags & SYN != 0 { &scale[..] } else { &[] };
+            say(&with(tcp(80, segment, options), 60_000), 100);
+        }
+        for (at, window) in windows.iter().enumerate() {
+            let last = bare(Side::Client, ACK, 60);
+            say(&with(tcp(80, &last, &[]), *window), 100 + if at == 2 { seconds } else { 0 });
+        }
+        assert_eq!(told.threats, want, "{windows:?} {seconds} s, {sent} bytes sent");
+    }
+}

@@ -60,6 +60,7 @@ pub(super) fn stops(threat: Threat) -> bool {
         | Threat::SslTls10
         | Threat::SslTls11
         | Threat::HttpSlowloris
+        | Threat::TcpSmallWindow
         | Threat::DnsStackOverflow
         | Threat::MySqlAccessDeny
         | Threat::IcmpTunneling
