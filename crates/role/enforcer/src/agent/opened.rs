@@ -178,3 +178,76 @@ impl Agent {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nv_model::port::Protocol;
+    use nv_model::rule::RuleId;
+    use nv_model::time::Timestamp;
+
+    use super::*;
+
+    fn connection(port: u16) -> Connection {
+        let end = |last, port| std::net::SocketAddr::from(([10, 0, 0, last], port));
+        Connection { protocol: Protocol::Tcp, client: end(1, port), server: end(2, 80) }
+    }
+
+    fn flow(connection: Connection, ifindex: u32, verdict: Verdict) -> Flow {
+        let Connection { protocol, client, server } = connection;
+        Flow {
+            ends: Ends {
+                ifindex,
+                client: client.ip(),
+                client_port: client.port(),
+                server: server.ip(),
+                server_port: server.port(),
+                protocol,
+                protocol_number: protocol.number(),
+                ingress: false,
+                translated: None,
+            },
+            endpoint: 1,
+            client: IdentityId(16),
+            server: IdentityId(17),
+            verdict,
+            rule: RuleId::DEFAULT,
+            bytes_to_server: 0,
+            bytes_to_client: 0,
+            packets_to_server: 0,
+            packets_to_client: 0,
+            sessions: 1,
+            first: Timestamp::NEVER,
+            last: Timestamp::NEVER,
+            closed: false,
+            mid_stream: false,
+            quarantined: false,
+        }
+    }
+
+    #[test]
+    fn what_is_stopped_is_not_open_and_what_is_over_is_forgotten_at_both_its_ends() {
+        let mut opened = Opened::default();
+        let (one, other) = (connection(40_000), connection(40_001));
+        opened.put(one, flow(one, 5, Verdict::Allow));
+        opened.put(one, flow(one, 6, Verdict::Allow));
+        opened.put(other, flow(other, 5, Verdict::Deny));
+        assert_eq!(opened.open.values().flatten().count(), 2);
+        assert_eq!(opened.take().len(), 3, "a sweep tells all of them");
+        assert_eq!(opened.take().len(), 0);
+        // Another policy stops it at one of its ends.
+        opened.put(one, flow(one, 5, Verdict::Deny));
+        assert_eq!(opened.open.values().flatten().count(), 1);
+        opened.over(one);
+        assert_eq!(opened.counters(), [("inspection.opened", 0), ("inspection.opened_overflow", 0)]);
+    }
+
+    #[test]
+    fn what_begins_beyond_the_bound_is_counted() {
+        let mut opened = Opened::default();
+        for port in 0..=u16::try_from(MAX_NEW).unwrap() {
+            opened.put(connection(port), flow(connection(port), 5, Verdict::Deny));
+        }
+        assert_eq!(opened.take().len(), MAX_NEW);
+        assert_eq!(opened.counters(), [("inspection.opened", 0), ("inspection.opened_overflow", 1)]);
+    }
+}
