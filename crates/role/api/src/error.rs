@@ -59,6 +59,8 @@ codes! {
     Name = 15 "Name in wrong format" BAD_REQUEST,
     /// It is used elsewhere.
     InUse = 16 "Object in use" CONFLICT,
+    /// A file could not be imported.
+    Import = 18 "Failed to import" BAD_REQUEST,
     /// The enforcer did not do it.
     Enforcer = 21 "Enforcer error" INTERNAL_SERVER_ERROR,
     /// Not for this user.
@@ -153,6 +155,11 @@ impl ApiError {
     pub fn with_rules(mut self, rules: Vec<u32>) -> Self {
         self.rules = rules;
         self
+    }
+    /// What happened to what.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        if self.message.is_empty() { self.code.text() } else { &self.message }
     }
     /// No such object: `what` and its name.
     pub fn not_found(what: &str, name: &str) -> Self {

@@ -23,6 +23,7 @@ pub mod dto;
 pub mod error;
 mod events;
 pub mod harbor;
+mod imports;
 pub mod json;
 mod openapi;
 mod private;

@@ -14,6 +14,7 @@ pub mod password_profile;
 pub mod policy;
 pub mod process;
 pub mod registry;
+pub mod resource;
 pub mod role;
 pub mod scan;
 pub mod scan_report;

@@ -25,6 +25,7 @@ mod session;
 mod signature;
 mod sniffer;
 mod system;
+mod transfer;
 mod user;
 mod vitals;
 mod vulnerability;
@@ -55,6 +56,7 @@ pub fn table() -> Table {
         file::routes(),
         sensor::routes(),
         rule_set::routes(),
+        transfer::routes(),
         conversation::routes(),
         scan::routes(),
         scan_report::routes(),

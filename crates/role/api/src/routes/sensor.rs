@@ -184,7 +184,7 @@ fn read_rule(given: &Rule) -> Result<SensorRule, ApiError> {
     Ok(SensorRule { name, id: 0, patterns: given.patterns.iter().map(pattern).collect::<Result<_, _>>()? })
 }
 
-fn read_rules(given: Option<&Vec<Rule>>) -> Result<Option<Vec<SensorRule>>, ApiError> {
+pub(super) fn read_rules(given: Option<&Vec<Rule>>) -> Result<Option<Vec<SensorRule>>, ApiError> {
     let Some(given) = given else { return Ok(None) };
     let rules = given.iter().map(read_rule).collect::<Result<Vec<_>, _>>()?;
     let names: BTreeSet<&SensorName> = rules.iter().map(|rule| &rule.name).collect();
@@ -194,7 +194,7 @@ fn read_rules(given: Option<&Vec<Rule>>) -> Result<Option<Vec<SensorRule>>, ApiE
     Ok(Some(rules))
 }
 
-fn comment(given: Option<&String>) -> Result<Option<String>, ApiError> {
+pub(super) fn comment(given: Option<&String>) -> Result<Option<String>, ApiError> {
     let given = given.cloned();
     match given.as_ref().map(|text| text.chars().count()).filter(|count| *count > MAX_COMMENT_CHARS) {
         Some(count) => Err(ApiError::format(format!(
@@ -205,7 +205,7 @@ fn comment(given: Option<&String>) -> Result<Option<String>, ApiError> {
 }
 
 /// Refuses rules that cannot be run at the speed of traffic, with the reason.
-async fn check(sensor: &Stored) -> Result<(), ApiError> {
+pub(super) async fn check(sensor: &Stored) -> Result<(), ApiError> {
     if sensor.rules.len() > MAX_RULES {
         return Err(ApiError::format(format!("a sensor has {MAX_RULES} rules at most")));
     }
@@ -221,11 +221,18 @@ async fn check(sensor: &Stored) -> Result<(), ApiError> {
     }
 }
 
+/// Numbers of rules that are given out.
+pub(super) fn numbers(view: &View, kind: SensorKind) -> BTreeSet<u32> {
+    of_kind(view, kind).iter().flat_map(Rule::all_of).map(|rule| rule.id).collect()
+}
+
 /// Gives numbers to rules that have none: that of the held rule of the same name, or a free one.
-fn number(view: &View, held: Option<&Stored>, sensor: &mut Stored) -> Result<(), ChangeError> {
+pub(super) fn number(
+    taken: &mut BTreeSet<u32>,
+    held: Option<&Stored>,
+    sensor: &mut Stored,
+) -> Result<(), ChangeError> {
     let kind = sensor.kind;
-    let mut taken: BTreeSet<u32> =
-        of_kind(view, kind).iter().flat_map(Rule::all_of).map(|rule| rule.id).collect();
     let (first, end) = kind.rule_ids();
     for rule in &mut sensor.rules {
         let same = held.and_then(|held| held.rules.iter().find(|known| known.name == rule.name));
@@ -257,7 +264,13 @@ pub(super) fn new_name(raw: &str) -> Result<SensorName, ApiError> {
 
 /// Refuses one more sensor than there may be.
 pub(super) fn has_room(view: &View, kind: SensorKind) -> Result<(), ChangeError> {
-    if view.state.sensors.values().filter(|held| held.kind == kind).count() < MAX_SENSORS {
+    has_room_for(view, kind, 1)
+}
+
+/// Refuses so many sensors where that is more than there may be.
+pub(super) fn has_room_for(view: &View, kind: SensorKind, more: usize) -> Result<(), ChangeError> {
+    let held = view.state.sensors.values().filter(|held| held.kind == kind).count();
+    if held.saturating_add(more) <= MAX_SENSORS {
         return Ok(());
     }
     Err(ChangeError::Invalid { what: format!("there are {MAX_SENSORS} sensors already") })
@@ -287,7 +300,7 @@ async fn create(call: Call, body: SensorConfigData, kind: SensorKind) -> Result<
         }
         has_room(view, kind)?;
         let mut sensor = sensor.clone();
-        number(view, None, &mut sensor)?;
+        number(&mut numbers(view, kind), None, &mut sensor)?;
         Ok(vec![Edit::Policy(PolicyChange::PutSensor(Box::new(sensor)))])
     };
     call.transact(Box::new(plan)).await.map(|()| Empty)
@@ -355,7 +368,7 @@ async fn update(call: Call, body: SensorConfigData, kind: SensorKind) -> Result<
             return Err(ChangeError::NotFound { what: format!("sensor {id} does not exist any more") });
         };
         let mut next = wanted.apply(held)?;
-        number(view, Some(held), &mut next)?;
+        number(&mut numbers(view, kind), Some(held), &mut next)?;
         Ok(vec![Edit::Policy(PolicyChange::PutSensor(Box::new(next)))])
     };
     call.transact(Box::new(plan)).await.map(|()| Empty)

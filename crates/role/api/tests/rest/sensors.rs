@@ -194,3 +194,76 @@ async fn a_rule_set_makes_a_sensor_is_shown_with_what_was_left_out_and_goes_with
         assert!(answer.body["code"] == code && message.contains(wants), "{name}: {answer:?}");
     }
 }
+
+/// Asks how an import went until it is over.
+async fn import(fixture: &Fixture, who: &str, path: &str, file: &str) -> crate::fixture::Answer {
+    let begun = upload(fixture, who, path, file.as_bytes()).await;
+    assert_eq!(begun.status, StatusCode::PARTIAL_CONTENT, "{begun:?}");
+    let tid = begun.body["data"]["tid"].as_str().unwrap().to_owned();
+    loop {
+        let request =
+            axum::http::Request::post(path).header("x-auth-token", who).header("X-Transaction-ID", &tid);
+        let answer = fixture.raw(request.body(axum::body::Body::empty()).unwrap()).await;
+        if answer.status != StatusCode::PARTIAL_CONTENT {
+            return answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_exported_is_imported_as_it_was_and_a_wrong_file_changes_nothing() {
+    let (fixture, admin) = Fixture::started().await;
+    for kind in ["dlp", "waf"] {
+        let sensor = format!("/v1/{kind}/sensor");
+        for name in ["first", "second"] {
+            let body = json!({"config": {"name": name, "comment": "a: \"note\"", "rules": [rule("one", "secret=[0-9]{4}"), rule("two", "a+b: c")]}});
+            fixture.done(Method::POST, &sensor, &admin, body).await;
+        }
+        let before = fixture.get(&sensor, &admin).await;
+        let request = axum::http::Request::post(format!("/v1/file/{kind}")).header("x-auth-token", &admin);
+        let names = json!({"names": ["first", "second", if kind == "dlp" { "sensor.ssn" } else { "sensor.log4shell" }]});
+        let request = request.body(axum::body::Body::from(names.to_string())).unwrap();
+        let answer = fixture.app.clone().answer(request, "192.0.2.7".parse().unwrap()).await;
+        assert!(
+            answer.headers()["content-disposition"].to_str().unwrap().starts_with("Attachment; filename=cfg")
+        );
+        let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        let file = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(file.contains("neuvector.com/v1") && !file.contains("sensor.ssn"), "{file}");
+        for name in ["first", "second"] {
+            let gone = fixture.call(Method::DELETE, &format!("{sensor}/{name}"), &admin, None).await;
+            assert_eq!(gone.status, StatusCode::OK, "{gone:?}");
+        }
+        let path = format!("/v1/file/{kind}/config");
+        for _again in 0..2 {
+            let done = import(&fixture, &admin, &path, &file).await;
+            assert_eq!(
+                (done.status, &done.body["data"]["status"]),
+                (StatusCode::OK, &json!("done")),
+                "{done:?}"
+            );
+            assert_eq!(fixture.get(&sensor, &admin).await, before);
+        }
+        for (wrong, wants) in [
+            (file.replace("neuvector.com/v1", "neuvector.com/v2"), "invalid security rule"),
+            (file.replace("secret=[0-9]{4}", "(?=x)y"), "looks around"),
+            (
+                file.replace("name: second", "name: sensor.ssn")
+                    .replace("name: first", "name: sensor.log4shell"),
+                "cannot be imported",
+            ),
+            ("a: [".to_owned(), "no YAML"),
+        ] {
+            let refused = import(&fixture, &admin, &path, &wrong).await;
+            let message = refused.body["message"].as_str().unwrap_or_default();
+            assert!(refused.body["code"] == 18 && message.contains(wants), "{kind} {wants}: {refused:?}");
+            assert_eq!(fixture.get(&sensor, &admin).await, before);
+        }
+        let stale = axum::http::Request::post(&path)
+            .header("x-auth-token", &admin)
+            .header("X-Transaction-ID", "nobody");
+        let stale = fixture.raw(stale.body(axum::body::Body::empty()).unwrap()).await;
+        assert_eq!(stale.status, StatusCode::GONE);
+    }
+}
