@@ -272,6 +272,8 @@ pub struct SessionEntry {
     pub server: IpAddr,
     /// Its port; for ICMP the type and code as the kernel's row has them.
     pub server_port: u16,
+    /// Whoever asked through trusted proxies last, when that is known.
+    pub forwarded_for: Option<IpAddr>,
     /// Application, when it is known.
     pub application: Option<ApplicationId>,
     /// Packets from the client.

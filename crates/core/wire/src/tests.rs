@@ -321,10 +321,10 @@ prop_compose! {
 }
 prop_compose! {
     fn session_entry()(id_ in any::<u64>(), workload in option::of(id()), ingress in any::<bool>(), protocol in protocol(), ends in any::<(std::net::IpAddr, u16, std::net::IpAddr, u16)>(),
-                       counts in any::<[u64; 4]>(), seconds in any::<[u32; 2]>(), application in option::of(1_u32..), verdict in verdict(), rule in any::<u32>()) -> SessionEntry {
+                       counts in any::<[u64; 4]>(), seconds in any::<[u32; 2]>(), application in option::of(1_u32..), verdict in verdict(), rule in any::<u32>(), forwarded_for in option::of(any::<std::net::IpAddr>())) -> SessionEntry {
         SessionEntry {
             id: id_, workload, ingress, protocol, client: ends.0, client_port: ends.1, server: ends.2, server_port: ends.3, application: application.map(ApplicationId),
-            client_packets: counts[0], client_bytes: counts[1], server_packets: counts[2], server_bytes: counts[3], age: seconds[0], idle: seconds[1], verdict, rule: RuleId(rule),
+            client_packets: counts[0], client_bytes: counts[1], server_packets: counts[2], server_bytes: counts[3], age: seconds[0], idle: seconds[1], verdict, rule: RuleId(rule), forwarded_for,
         }
     }
 }

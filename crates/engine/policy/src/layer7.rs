@@ -52,7 +52,7 @@ pub enum Judgement {
 /// What a node's policy says of connections that are looked into. Data: it can be handed to another process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer7 {
-    /// A rule speaks of applications or names.
+    /// A rule speaks of applications or names, or proxies are trusted to say who asks.
     asks: bool,
     settings: NodeSettings,
     identities: BTreeMap<IdentityId, Identity>,
@@ -94,7 +94,8 @@ impl Layer7 {
         let by_name = |id: &IdentityId| policy.identities.get(id).is_some_and(|held| !held.names.is_empty());
         let says_more = |rule: &ResolvedRule| !rule.applications.is_empty() || rule.to.iter().any(by_name);
         Self {
-            asks: !policy.settings.network_policy_disabled && policy.rules.iter().any(says_more),
+            asks: !policy.settings.network_policy_disabled
+                && (policy.settings.forwarded_hops.is_some() || policy.rules.iter().any(says_more)),
             settings: policy.settings,
             identities: policy.identities.clone(),
             addresses,
@@ -157,6 +158,12 @@ impl Layer7 {
         let (application, software, ended_probing) = (None, None, false);
         let seen = Seen { client, server, protocol, port, application, software, names: &[], ended_probing };
         self.asks && self.judge(&seen) == Judgement::Wait
+    }
+
+    /// Whoever asked the outermost proxy that is trusted, out of an `X-Forwarded-For`.
+    #[must_use]
+    pub fn forwarded_client(&self, list: &str) -> Option<IpAddr> {
+        forwarded_client(list, usize::from(self.settings.forwarded_hops?))
     }
 
     /// Judges a connection by what is known of it.

@@ -83,6 +83,8 @@ pub struct SystemConfigMiscV2 {
     pub monitor_service_mesh: bool,
     /// Clients are known by X-Forwarded-For.
     pub xff_enabled: bool,
+    /// So many proxies before a workload are trusted with X-Forwarded-For. Not in the contract.
+    pub xff_trusted_hops: u8,
     /// Nothing is reported to the maker.
     pub no_telemetry_report: bool,
     /// Users of one namespace may export its policy.
@@ -221,6 +223,7 @@ impl From<Model> for SystemConfigV2 {
                 controller_debug: all.controller_debug,
                 monitor_service_mesh: all.monitor_service_mesh,
                 xff_enabled: all.xff_enabled,
+                xff_trusted_hops: all.xff_trusted_hops,
                 no_telemetry_report: all.no_telemetry_report,
                 allow_ns_user_export_net_policy: all.allow_ns_user_export_net_policy,
                 csp_type: all.csp_type,
@@ -293,6 +296,9 @@ pub struct SystemConfigConfig {
     /// Clients are known by X-Forwarded-For.
     #[serde(default)]
     pub xff_enabled: Option<bool>,
+    /// So many proxies before a workload are trusted with X-Forwarded-For; 0 for none. Not in the contract.
+    #[serde(default)]
+    pub xff_trusted_hops: Option<u8>,
     /// A mesh's sidecars are looked into.
     #[serde(default)]
     pub monitor_service_mesh: Option<bool>,

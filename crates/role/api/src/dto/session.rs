@@ -28,6 +28,8 @@ pub struct Session {
     pub server_ip: String,
     /// Its port.
     pub server_port: u16,
+    /// Whoever asked through trusted proxies last (`X-Forwarded-For`); empty when that is not known.
+    pub xff_ip: String,
     /// Packets from the client.
     pub client_pkts: u32,
     /// Bytes from the client.
@@ -89,6 +91,7 @@ impl From<SessionEntry> for Session {
             client_port: entry.client_port,
             server_ip: entry.server.to_string(),
             server_port: entry.server_port,
+            xff_ip: entry.forwarded_for.map(|address| address.to_string()).unwrap_or_default(),
             client_pkts: count(entry.client_packets),
             client_bytes: entry.client_bytes,
             server_pkts: count(entry.server_packets),

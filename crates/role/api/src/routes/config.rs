@@ -70,7 +70,8 @@ fn over(config: &mut Model, given: SystemConfigConfig) -> Result<(), ApiError> {
         config.configured_internal_subnets = subnets;
     }
     config.no_telemetry_report = given.no_telemetry_report.unwrap_or(config.no_telemetry_report);
-    not_yet("xff_enabled", given.xff_enabled.as_ref(), &config.xff_enabled)?;
+    config.xff_enabled = given.xff_enabled.unwrap_or(config.xff_enabled);
+    config.xff_trusted_hops = given.xff_trusted_hops.unwrap_or(config.xff_trusted_hops);
     not_yet("monitor_service_mesh", given.monitor_service_mesh.as_ref(), &config.monitor_service_mesh)?;
     not_yet(
         "allow_ns_user_export_net_policy",

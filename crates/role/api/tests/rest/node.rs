@@ -145,6 +145,7 @@ fn sessions(workload: Option<&WorkloadId>, start: u32, limit: u32) -> Answer {
         client_port: 40_000,
         server: "10.0.0.3".parse().unwrap(),
         server_port: 5432,
+        forwarded_for: Some("198.51.100.7".parse().unwrap()),
         application: None,
         client_packets: 3,
         client_bytes: 300,

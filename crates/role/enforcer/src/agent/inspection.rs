@@ -187,6 +187,7 @@ impl Agent {
                 Some(host) => self.spoken.host(connection, host),
                 None => self.strange(),
             },
+            inspector::Told::Forwarded { connection, client } => self.spoken.forwarded(connection, client),
             inspector::Told::Name { connection, name, addresses } => {
                 self.name_answered(connection, &name, &addresses);
             }

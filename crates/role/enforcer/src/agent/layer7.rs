@@ -2,10 +2,11 @@
 //! turns out to be against them is told.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use nv_capture::Flow;
 use nv_model::application::ApplicationId;
-use nv_model::observation::{ConnectionObservation, Observation};
+use nv_model::observation::{ConnectionObservation, Observation, Peer};
 use nv_model::policy::IdentityId;
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::decide::Decision;
@@ -19,6 +20,8 @@ use crate::inspector::Connection;
 const MAX_CONNECTIONS: usize = 16_384;
 /// Most hosts of one connection.
 const MAX_HOSTS: usize = 16;
+/// Most clients behind proxies of one connection, of which it is remembered what was told.
+const MAX_FORWARDED: usize = 64;
 /// Sweeps that a connection is looked for among the kernel's flows; then it is judged by its addresses.
 const PATIENCE: u8 = 2;
 
@@ -39,6 +42,8 @@ struct Said {
     application: Option<ApplicationId>,
     software: Option<ApplicationId>,
     hosts: Vec<String>,
+    /// Who asked through trusted proxies, the last one at the end, with what was told of him.
+    forwarded: Vec<(IpAddr, Option<Decision>)>,
     ended: bool,
     over: bool,
     /// It was cut for it: its packets waited.
@@ -65,6 +70,7 @@ impl Spoken {
             application: None,
             software: None,
             hosts: Vec::new(),
+            forwarded: Vec::new(),
             ended: false,
             over: false,
             refused: false,
@@ -97,6 +103,22 @@ impl Spoken {
             full
         });
         self.overflow = self.overflow.saturating_add(u64::from(full));
+    }
+    /// Somebody asks through trusted proxies.
+    pub(super) fn forwarded(&mut self, connection: Connection, client: IpAddr) {
+        let Some(said) = self.of(connection) else { return };
+        let known = said.forwarded.iter().position(|(known, _)| *known == client);
+        let entry = known.map_or((client, None), |at| said.forwarded.remove(at));
+        let full = said.forwarded.len() >= MAX_FORWARDED;
+        if full {
+            said.forwarded.remove(0);
+        }
+        said.forwarded.push(entry);
+        self.overflow = self.overflow.saturating_add(u64::from(full));
+    }
+    /// Who asked last through trusted proxies.
+    pub(super) fn asker(&self, connection: Connection) -> Option<IpAddr> {
+        self.said.get(&connection.sorted())?.forwarded.last().map(|(client, _)| *client)
     }
     /// Nothing more will become known of it; `over`: it has ended.
     pub(super) fn ended(&mut self, connection: Connection, over: bool) {
@@ -211,6 +233,7 @@ impl Agent {
                 continue;
             }
             if let Some(seen) = seen {
+                self.judge_forwarded(connection, &seen);
                 self.judge_one(connection, seen);
             }
         }
@@ -249,6 +272,61 @@ impl Agent {
             rule: decision.rule,
             ..seen
         })));
+    }
+
+    /// Tells who asked through proxies, as connections of their own: each is judged as if he had asked himself.
+    fn judge_forwarded(&mut self, connection: Connection, seen: &ConnectionObservation) {
+        let Some(said) = self.spoken.said.get(&connection) else { return };
+        let (application, refused, ended) = (said.application, said.refused, said.ended);
+        let server = self.spoken.rules.identity_now(seen.server.identity, seen.server.address);
+        let mut tell = Vec::new();
+        for (at, (client, told)) in said.forwarded.iter().enumerate() {
+            let identity = self.spoken.rules.identity_of(*client);
+            let judgement = self.spoken.rules.judge(&Seen {
+                client: identity,
+                server,
+                protocol: seen.protocol,
+                port: seen.port,
+                application,
+                software: said.software,
+                names: &[],
+                ended_probing: ended,
+            });
+            if let Judgement::Decided(decision) = judgement
+                && *told != Some(decision)
+            {
+                tell.push((at, *client, identity, decision));
+            }
+        }
+        // It can have been stopped where packets wait, and nowhere else.
+        let waited = [connection.client, connection.server].iter().any(|end| self.waits(end.ip()));
+        for (at, address, identity, decision) in tell {
+            let said = self.spoken.said.get_mut(&connection);
+            if let Some((_, told)) = said.and_then(|said| said.forwarded.get_mut(at)) {
+                *told = Some(decision);
+            }
+            let stopped = refused && waited && decision.verdict == Verdict::Deny;
+            let verdict = match decision.verdict {
+                Verdict::Deny if !stopped => Verdict::Violate,
+                verdict => verdict,
+            };
+            self.spoken.violations = self.spoken.violations.saturating_add(u64::from(verdict.is_violation()));
+            let workload = self.inventory.by_address(address).cloned();
+            self.tell(Observation::Connection(Box::new(ConnectionObservation {
+                client: Peer { workload, identity, address },
+                application,
+                sessions: 1,
+                bytes: 0,
+                verdict,
+                mechanism: stopped.then_some(Mechanism::Nfqueue),
+                rule: decision.rule,
+                // What runs at the proxy is not what asks.
+                process: String::new(),
+                process_path: String::new(),
+                container: None,
+                ..seen.clone()
+            })));
+        }
     }
 
     /// A connection that the kernel knows no more, by what its packets said.

@@ -79,6 +79,7 @@ impl Agent {
             client_port: flow.ends.client_port,
             server: flow.ends.server,
             server_port: flow.ends.server_port,
+            forwarded_for: self.spoken.asker(connection_of(&flow.ends)),
             application: self.inspection.applications.get(connection_of(&flow.ends)),
             client_packets: flow.packets_to_server,
             client_bytes: flow.bytes_to_server,

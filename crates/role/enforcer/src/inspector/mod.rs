@@ -21,6 +21,7 @@ mod compiler;
 mod confine;
 mod ends;
 mod fold;
+mod forwarded;
 mod handle;
 mod heed;
 mod judge;
@@ -105,6 +106,12 @@ pub(crate) enum Told {
     },
     /// The client means this host (Host, SNI); each once a connection.
     Host { connection: Connection, name: String },
+    /// Who asks through trusted proxies; said again when it is somebody else.
+    Forwarded {
+        connection: Connection,
+        /// Out of `X-Forwarded-For`.
+        client: IpAddr,
+    },
     /// A server of the DNS has answered: addresses of a name that was asked for, with their times to live in seconds.
     Name { connection: Connection, name: String, addresses: Vec<(IpAddr, u32)> },
     /// Nothing more is to be read of a connection.

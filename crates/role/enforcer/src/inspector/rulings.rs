@@ -14,6 +14,7 @@ use nv_policy::layer7::{Judgement, Layer7, Seen};
 use nv_policy::names::{self, FIRST_NAMED};
 
 use super::Connection;
+use super::forwarded::Lists;
 
 /// Most connections of which it is remembered what they said; others are judged by their ends and application alone.
 const MAX_SESSIONS: usize = 16_384;
@@ -23,14 +24,14 @@ const MAX_QUESTIONS: u8 = 8;
 const MAX_HOSTS: usize = 64;
 
 /// What rules say of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ruling {
     /// It depends on who serves it, which is to be asked ([`Rulings::served`] takes the answer).
     Asks,
-    /// It depends on what it has yet to say.
-    Waits,
     /// It may go on, whatever else it says, unless that is another application or host.
     Passes,
+    /// It depends on what it has yet to say.
+    Waits,
     /// It has to end.
     Denied,
 }
@@ -40,6 +41,9 @@ struct Said {
     application: Option<ApplicationId>,
     software: Option<ApplicationId>,
     hosts: Vec<String>,
+    /// Who asked through trusted proxies, and in which request that was said last.
+    forwarded: Vec<IpAddr>,
+    request: Option<u32>,
     ended: bool,
     /// Who serves it, as the kernel has judged it, behind an address that may be a service's.
     served: Option<(IdentityId, IpAddr)>,
@@ -56,6 +60,9 @@ pub(super) struct Rulings {
     said: HashMap<SessionId, Said>,
     /// Connections of which it is asked who serves them.
     asked: HashMap<Connection, SessionId>,
+    lists: Lists,
+    /// Of the connection of the present packet: who asks through proxies now.
+    asker: Option<IpAddr>,
     /// Connections that found no room.
     overflow: u64,
 }
@@ -122,12 +129,39 @@ impl Rulings {
                     said.ruling = None;
                 }
             }
+            Kind::Field { transaction, field: Field::ForwardedFor, value: Value::Text(raw) } => {
+                self.forwarded(event.session, transaction, raw);
+            }
             Kind::Closed(summary) => {
+                self.lists.over(event.session);
                 self.asked.remove(&Connection::of(&summary.endpoints));
                 self.said.remove(&event.session);
             }
             _ => {}
         }
+    }
+
+    /// A proxy says who asks.
+    fn forwarded(&mut self, session: SessionId, request: u32, raw: &[u8]) {
+        let Some(list) = self.lists.take(session, request, raw) else { return };
+        let Some(client) = self.rules.forwarded_client(list) else { return };
+        let Some(said) = self.of(session) else { return };
+        // Another field of the same request: the list before was not whole.
+        if said.request.replace(request) == Some(request) {
+            said.forwarded.pop();
+        }
+        if !said.forwarded.contains(&client) {
+            if said.forwarded.len() < MAX_HOSTS {
+                said.forwarded.push(client);
+            }
+            said.ruling = None;
+        }
+        self.asker = Some(client);
+    }
+
+    /// Who asks through trusted proxies, when the present packet says so.
+    pub(super) fn take_asker(&mut self) -> Option<IpAddr> {
+        self.asker.take()
     }
 
     /// Judges the connection of the present packet; `settled`: nothing more is read of it.
@@ -192,9 +226,31 @@ fn rule(rules: &Layer7, current: &Current, said: &Said) -> Ruling {
         Transport::Udp => Protocol::Udp,
         Transport::Icmp => Protocol::Icmp,
     };
+    if said.forwarded.len() >= MAX_HOSTS {
+        return Ruling::Denied;
+    }
+    // Who stands behind a proxy is judged as if he had asked himself, beside the proxy.
+    let behind = said.forwarded.iter().map(|address| rules.identity_of(*address));
+    let behind =
+        behind.map(|client| by_what_was_said(rules, client, server, protocol, ends.server.port, said));
+    if let Some(strictest) = behind.max().filter(|ruling| *ruling != Ruling::Passes) {
+        return strictest;
+    }
     if !rules.needs(client, server, protocol, ends.server.port) {
         return Ruling::Passes;
     }
+    by_what_was_said(rules, client, server, protocol, ends.server.port, said)
+}
+
+/// What rules say of a client by what the connection has said.
+fn by_what_was_said(
+    rules: &Layer7,
+    client: IdentityId,
+    server: IdentityId,
+    protocol: Protocol,
+    port: u16,
+    said: &Said,
+) -> Ruling {
     if said.hosts.len() >= MAX_HOSTS {
         return Ruling::Denied;
     }
@@ -203,7 +259,7 @@ fn rule(rules: &Layer7, current: &Current, said: &Said) -> Ruling {
         client,
         server,
         protocol,
-        port: ends.server.port,
+        port,
         application: said.application,
         software: said.software,
         names: &names,
@@ -245,7 +301,7 @@ mod tests {
     const REDIS: ApplicationId = ApplicationId(2008);
 
     /// Pod 16 at 10.0.0.1 may speak HTTP with pod 17 at 10.0.0.2, and with whoever is outside.
-    fn rulings(mode: Mode) -> Rulings {
+    fn policy(mode: Mode) -> NodePolicy {
         let identity = |kind| Identity { kind, group: "g".parse().unwrap(), mode: Some(mode), names: vec![] };
         let rule = ResolvedRule {
             id: RuleId(7),
@@ -257,7 +313,7 @@ mod tests {
             learned: false,
         };
         let external = Identity { mode: None, ..identity(IdentityKind::External) };
-        let policy = NodePolicy {
+        NodePolicy {
             identities: BTreeMap::from([
                 (IdentityId::EXTERNAL, external),
                 (IdentityId(16), identity(IdentityKind::Workload)),
@@ -269,7 +325,11 @@ mod tests {
             ]),
             rules: vec![rule],
             ..NodePolicy::default()
-        };
+        }
+    }
+
+    fn rulings(mode: Mode) -> Rulings {
+        let policy = policy(mode);
         let mut rulings = Rulings::default();
         rulings.replace(Layer7::new(&policy, BTreeMap::new(), policy.addresses.clone()));
         rulings
@@ -340,5 +400,31 @@ mod tests {
         assert_eq!(rulings.judge(&redis, false), Ruling::Passes);
         rulings.replace(self::rulings(Mode::Protect).rules);
         assert_eq!(rulings.judge(&redis, false), Ruling::Denied);
+    }
+
+    #[test]
+    fn whoever_stands_behind_a_trusted_proxy_is_judged_as_if_he_had_asked_himself() {
+        // Pod 16 may ask pod 17; nobody from outside may.
+        for (hops, list, want) in [
+            (None, "203.0.113.7", Ruling::Passes),
+            (Some(1), "10.0.0.1", Ruling::Passes),
+            (Some(1), "10.0.0.1, 203.0.113.7", Ruling::Denied),
+            (Some(2), "10.0.0.1, 203.0.113.7", Ruling::Passes),
+            // What anybody can write in front counts for nothing.
+            (Some(1), "203.0.113.7, 10.0.0.1", Ruling::Passes),
+        ] {
+            let mut rulings = rulings(Mode::Protect);
+            let mut policy = policy(Mode::Protect);
+            policy.settings.forwarded_hops = hops;
+            rulings.replace(Layer7::new(&policy, BTreeMap::new(), policy.addresses.clone()));
+            let kind = Kind::Field {
+                transaction: 1,
+                field: Field::ForwardedFor,
+                value: Value::Text(list.as_bytes()),
+            };
+            rulings.event(&Event { at: 0, session: SessionId(1), kind });
+            let ruling = rulings.judge(&current([10, 0, 0, 2], Some(HTTP)), false);
+            assert_eq!(ruling, want, "{hops:?} {list}");
+        }
     }
 }

@@ -367,12 +367,16 @@ impl Inspection<'_> {
                 self.mouth.say(Told::Application { connection, application: application.0 });
             }
             self.heed.say(connection, current.session, |told| self.mouth.say(told));
+            if let Some(client) = self.rulings.take_asker() {
+                self.mouth.say(Told::Forwarded { connection, client });
+            }
             if heard.settled {
                 let keeps = self.sensing.keeps(current.session, &current.endpoints, current.application);
                 self.mouth.say(if keeps { Told::Known(connection) } else { Told::Settled(connection) });
             }
         } else {
             self.heed.drop_frame();
+            self.rulings.take_asker();
         }
         let mut findings = Findings::default();
         for (threat, endpoints, side) in heard.attacks {
