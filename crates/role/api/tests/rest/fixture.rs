@@ -91,7 +91,11 @@ impl Fixture {
         let response = Arc::clone(&self.app).answer(request, "192.0.2.7".parse().unwrap()).await;
         let (head, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).unwrap_or_else(|_yaml| json!(String::from_utf8_lossy(&bytes)))
+        };
         Answer { status: head.status, headers: head.headers, body }
     }
 

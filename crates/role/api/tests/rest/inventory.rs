@@ -360,7 +360,7 @@ async fn sessions_are_asked_of_the_node_and_cleared_there() {
         of_one["sessions"],
         json!([{
             "id": 7, "workload_id": "web-1", "application": "", "ether_type": 2048, "ip_proto": 6,
-            "client_ip": "10.0.0.2", "client_port": 40000, "server_ip": "10.0.0.3", "server_port": 5432,
+            "client_ip": "10.0.0.2", "client_port": 40000, "server_ip": "10.0.0.3", "server_port": 5432, "xff_ip": "198.51.100.7",
             "client_pkts": 3, "client_bytes": 300, "server_pkts": 2, "server_bytes": 200, "age": 9, "idle": 1,
             "policy_action": "allow", "policy_id": 10001, "ingress": false,
         }])
