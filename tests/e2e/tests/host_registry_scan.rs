@@ -27,6 +27,9 @@ const ZLIB: &str =
 /// What runs, and lies in the registry, too.
 const RUNNING: &str = "docker.io/shop/running:1";
 
+/// User and password by which Harbor shows itself.
+const HARBOR: (&str, &str) = ("harbor", "Harbor-Password-1");
+
 /// dpkg's list: openssl in this version, and a zlib that the newer database knows as vulnerable.
 fn installed(openssl: &str) -> String {
     format!(
@@ -46,6 +49,7 @@ struct Stage {
     product: Product,
     api: Client,
     container: String,
+    harbor_port: u16,
     token: PathBuf,
     folder: tempfile::TempDir,
 }
@@ -77,7 +81,22 @@ impl Stage {
 
         let token = folder.path().join("token");
         let (runtime_dir, token_file) = (lab.state_dir().display().to_string(), token.display().to_string());
-        let arguments = ["--runtime-state-dir", &runtime_dir, "--scanner-token-file", &token_file];
+        let harbor_port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let password_file = folder.path().join("harbor-password");
+        std::fs::write(&password_file, format!("{}\n", HARBOR.1))?;
+        let (password_file, harbor_listens) = (password_file.display().to_string(), harbor_port.to_string());
+        let arguments = [
+            "--runtime-state-dir",
+            &runtime_dir,
+            "--scanner-token-file",
+            &token_file,
+            "--harbor-user",
+            HARBOR.0,
+            "--harbor-password-file",
+            &password_file,
+            "--harbor-port",
+            &harbor_listens,
+        ];
         let product = Product::start(Options {
             binary: nv_product::binary()?,
             state_dir: folder.path().join("state"),
@@ -93,7 +112,7 @@ impl Stage {
         let path = format!("/v1/workload/{container}");
         api.wait_for(&path, SOON, |answer| answer.pointer("/workload/running")?.as_bool().filter(|on| *on))
             .await?;
-        Ok(Self { lab, registry, product, api, container, token, folder })
+        Ok(Self { lab, registry, product, api, container, harbor_port, token, folder })
     }
 
     /// A scanner that takes two tasks at a time, once it is linked.
@@ -122,6 +141,37 @@ impl Stage {
         let mut answer = self.api.get("/v1/scan/registry/hub/images").await?;
         let images = answer.get_mut("images").and_then(Value::as_array_mut).map(std::mem::take);
         images.context("a list of images")
+    }
+
+    /// Has an image scanned as Harbor does, and gives the vulnerabilities that it is told.
+    async fn scan_for_harbor(&self, repository: &str, digest: &str) -> Result<Vec<String>> {
+        let root = reqwest::Certificate::from_pem(&std::fs::read(self.product.ca_file())?)?;
+        let builder = reqwest::Client::builder().tls_certs_only([root]);
+        let client = builder.redirect(reqwest::redirect::Policy::none()).build()?;
+        let base = format!("https://127.0.0.1:{}/endpoint/api/v1/scan", self.harbor_port);
+        // base64 of `reader:reads-only`, as a robot's credentials come.
+        let order = json!({
+            "registry": {"url": self.registry.url(), "authorization": "Basic cmVhZGVyOnJlYWRzLW9ubHk="},
+            "artifact": {"repository": repository, "digest": digest, "tag": "1.0",
+                "mime_type": "application/vnd.oci.image.manifest.v1+json"},
+        });
+        let begun = client.post(&base).basic_auth(HARBOR.0, Some(HARBOR.1)).json(&order).send().await?;
+        ensure!(begun.status() == StatusCode::ACCEPTED, "{begun:?}");
+        let accepted: Value = begun.json().await?;
+        let report = format!("{base}/{}/report", text(&accepted, "id"));
+        let deadline = tokio::time::Instant::now() + SOON;
+        loop {
+            let answer = client.get(&report).basic_auth(HARBOR.0, Some(HARBOR.1)).send().await?;
+            if answer.status() == StatusCode::FOUND {
+                ensure!(tokio::time::Instant::now() < deadline, "Harbor gets no report");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            ensure!(answer.status() == StatusCode::OK, "{answer:?}");
+            let told: Value = answer.json().await?;
+            let found = told.get("vulnerabilities").and_then(Value::as_array).context("a list")?;
+            return Ok(found.iter().map(|one| text(one, "id").to_owned()).collect());
+        }
     }
 
     /// Waits until exactly these are what a report has, and says how long that took.
@@ -222,6 +272,12 @@ async fn a_killed_scanners_images_are_done_by_another_and_a_newer_database_asks_
     ensure!(second.get("scanned_images").and_then(Value::as_u64) >= Some(2), "{second}");
     let summary = stage.api.get("/v1/scan/registry/hub").await?.to_string();
     ensure!(!summary.contains(password), "an answer has no password");
+
+    // Harbor has one of them scanned, by its own interface.
+    let first_image = images.iter().find(|image| text(image, "repository") == "shop/web0");
+    let digest = text(first_image.context("shop/web0 is listed")?, "digest");
+    let told = stage.scan_for_harbor("shop/web0", digest).await?;
+    ensure!(told == ["CVE-2023-1"], "{told:?}");
 
     // What runs is listed once by its node.
     let workload = format!("/v1/scan/workload/{}", stage.container);
