@@ -45,10 +45,10 @@ pub fn files(bytes: &[u8]) -> impl Iterator<Item = String> {
     let mut folder = String::new();
     lines(bytes).filter_map(move |(_, line)| match line.split_once(':')? {
         ("F", path) => {
-            path.clone_into(&mut folder);
+            path.trim_start_matches('/').clone_into(&mut folder);
             None
         }
-        ("R", file) if folder.is_empty() => Some(file.to_owned()),
+        ("R", file) if folder.is_empty() => Some(file.trim_start_matches('/').to_owned()),
         ("R", file) => Some(format!("{folder}/{file}")),
         _ => None,
     })

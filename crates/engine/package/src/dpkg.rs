@@ -54,7 +54,8 @@ pub fn parse_status(bytes: &[u8]) -> Inventory {
 
 /// The files that a package holds, from `var/lib/dpkg/info/NAME.list`: paths without a slash at the beginning.
 pub fn parse_list(bytes: &[u8]) -> impl Iterator<Item = String> {
-    lines(bytes).filter_map(|(_, line)| line.strip_prefix('/').map(str::to_owned))
+    lines(bytes)
+        .filter_map(|(_, line)| line.starts_with('/').then(|| line.trim_start_matches('/').to_owned()))
 }
 
 /// Where Debian keeps the texts of licences that many packages have.
@@ -143,6 +144,12 @@ Status: install ok installed
 Package: tzdata
 Version: 2024a-0+deb12u1
 ";
+
+    #[test]
+    fn files_are_named_below_the_root_however_many_slashes_they_begin_with() {
+        let files: Vec<_> = parse_list(b"/usr/bin/x\n//c:\nno path\n").collect();
+        assert_eq!(files, ["usr/bin/x", "c:"]);
+    }
 
     #[test]
     fn installed_packages_are_listed_with_their_sources_and_a_bad_paragraph_hides_no_other() {

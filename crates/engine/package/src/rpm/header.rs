@@ -151,7 +151,7 @@ pub fn files(blob: &[u8]) -> Vec<String> {
     }
     let found = names.iter().zip(places).filter_map(|(name, place)| {
         let folder = folders.get(index(place))?;
-        Some(format!("{}{name}", folder.strip_prefix('/').unwrap_or(folder)))
+        Some(format!("{}{name}", folder.trim_start_matches('/')))
     });
     found.collect()
 }
