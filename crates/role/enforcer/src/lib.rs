@@ -1,13 +1,13 @@
 //! The enforcer of a node.
 //!
-//! Three processes: the **agent** (this process: runtimes, policy, the link to the controller, no raw packet), the
-//! **keeper** ([`keeper_main`]: small and privileged, loads BPF, attaches it and hands descriptors on) and the
-//! **inspector** ([`inspector_main`]: reads copies of packets, and may do nothing else). What the keeper pinned goes on
-//! judging by the last policy when all are gone.
+//! Its processes: the **agent** (this one: runtimes, policy, the link to the controller, no raw packet), the **keeper**
+//! ([`keeper_main`]: small and privileged, loads BPF, attaches it and hands descriptors on), the **inspector**
+//! ([`inspector_main`]: reads packets, and may do nothing else) and, while a scan goes on, a **reader** ([`reader_main`]:
+//! reads files of containers, likewise). What the keeper pinned goes on judging by the last policy when all are gone.
 //!
-//! The folders are the way that data goes: [`intake`] (what the kernel and the runtimes tell) → [`identity`] (whose it is) →
-//! [`policy`] (what is decided) → [`activity`] (what goes on, folded) → [`uplink`] (what is sent). [`agent`] leads it from
-//! one to the next; [`keeper`] and [`inspector`] are the other two processes.
+//! The folders are the way that data goes: `intake` (what the kernel and the runtimes tell) → `identity` (whose it is) →
+//! `policy` (what is decided) → `activity` (what goes on, folded) → `uplink` (what is sent). `agent` leads it from
+//! one to the next; `keeper` and `inspector` are what the processes of these names run.
 //!
 //! Follow an exec: `nv_probe` ring → `intake::records` → `Agent::process_events` → `uplink::outbox` → `uplink::link`. Follow
 //! a packet: kernel verdict → `nv_capture` ring or sweep → `Agent::network_events` → the same. Follow a policy:
