@@ -30,6 +30,9 @@ enum Command {
     },
     #[command(flatten)]
     Inner(Inner),
+    /// Read layers for the process at the other ends of standard input and output
+    #[command(hide = true)]
+    LayerReader,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,10 @@ fn main() -> ExitCode {
         Some(Command::Capabilities { json }) => {
             command::capabilities(json, line.options.enforcer_tier.unwrap_or(1))
         }
+        Some(Command::LayerReader) => match nv_role_scanner::layer_reader_main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => command::failed("layer-reader", &reason),
+        },
         Some(Command::Run) | None => match run(line.options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => command::failed("neuvector", &error),
@@ -57,4 +64,15 @@ fn run(options: Options) -> anyhow::Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(standalone::run(settings, launcher))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scanner_of_the_all_in_one_has_its_reader_of_layers() {
+        let line = Line::try_parse_from(["neuvector", nv_role_scanner::LAYER_READER]).unwrap();
+        assert!(matches!(line.command, Some(Command::LayerReader)));
+    }
 }

@@ -77,6 +77,7 @@ async fn scanner(settings: &Settings, controller: &Controller) -> Result<Service
         credits: settings.scanner_tasks,
         server: start::reachable(settings.bind).to_string(),
         secrets: true,
+        layer_process: true,
     })
 }
 

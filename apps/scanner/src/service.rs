@@ -114,6 +114,7 @@ pub(crate) fn run(line: &RunLine) -> Result<()> {
         credits: line.tasks.clamp(1, 64),
         server: line.advertise.clone().unwrap_or(host),
         secrets: !line.no_secrets,
+        layer_process: true,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {

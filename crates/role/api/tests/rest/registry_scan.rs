@@ -103,6 +103,7 @@ pub(crate) async fn scanner(fixture: &Fixture) -> TempDir {
         credits: 2,
         server: "scanner-a".to_owned(),
         secrets: true,
+        layer_process: false,
     };
     let (clock, shutdown) = (fixture.clock.clone(), fixture.shutdown.clone());
     tokio::spawn(async move { nv_role_scanner::serve(config, clock, shutdown).await.unwrap() });

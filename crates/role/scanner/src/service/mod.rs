@@ -60,6 +60,8 @@ pub struct ServiceConfig {
     pub server: String,
     /// Whether files are searched for secrets.
     pub secrets: bool,
+    /// Whether layers are read by a process of their own, which this binary must have as [`LAYER_READER`](crate::LAYER_READER).
+    pub layer_process: bool,
 }
 
 /// Why a scanner does not serve.
@@ -133,6 +135,7 @@ pub async fn serve(
     let tools = Tools {
         cache: Some(LayerCache::open(&folder).map_err(fault)?),
         rules: rules.map_err(|error| ServiceError::Rules(error.to_string()))?,
+        layer_process: config.layer_process,
     };
     let (changed, _) = broadcast::channel(16);
     let service = Arc::new(Service {

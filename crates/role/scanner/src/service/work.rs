@@ -30,6 +30,7 @@ const MAX_REMARKS: usize = 100;
 pub(super) struct Tools {
     pub(super) cache: Option<LayerCache>,
     pub(super) rules: Option<SecretRules>,
+    pub(super) layer_process: bool,
 }
 
 /// What is to be looked at.
@@ -165,9 +166,9 @@ fn pull(tools: &Tools, wanted: &RegistryImage, remarks: &mut Remarks<'_>) -> Res
         let now = u64::try_from(SystemClock::new().now().seconds()).unwrap_or(0);
         signed = Some(images.signed(&image, &trust, now).map_err(|error| failure(&error))?);
     }
-    let process = LayerProcess::default();
+    let process = tools.layer_process.then(LayerProcess::default);
     let how =
-        ImageReading { cache: tools.cache.as_ref(), rules: tools.rules.as_ref(), process: Some(&process) };
+        ImageReading { cache: tools.cache.as_ref(), rules: tools.rules.as_ref(), process: process.as_ref() };
     let mut report = read_image(&images, &image, &how, remarks);
     report.signed = signed;
     if let Some(image) = &mut report.image {
