@@ -24,6 +24,14 @@ type Key = (Option<WorkloadId>, Behaviour, String, String, Verdict);
 /// The same within [`FOLD_INCIDENTS`]: when it was told, and what came since.
 pub(super) type Folded = HashMap<Key, (Duration, BehaviourObservation)>;
 
+/// A scan whose process is waited for, by the next second or the one after it.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    finding: Finding,
+    connect: nv_capture::ConnectEvent,
+    waited: bool,
+}
+
 impl Agent {
     /// Tells of suspicious behaviour by what is known of the process; the same again is counted.
     pub(super) fn suspicious(&mut self, finding: Finding, process: ProcessObservation) {
@@ -75,8 +83,15 @@ impl Agent {
 
     /// Tells of what was folded, and of scans whose process is known by now.
     pub(super) fn repeat_behaviours(&mut self) {
-        for (finding, connect) in std::mem::take(&mut self.scanners) {
-            self.scanner(finding, &connect);
+        for Scanner { finding, connect, waited } in std::mem::take(&mut self.scanners) {
+            let is_known =
+                self.processes.get(connect.pid).is_some_and(|process| !process.program.path.is_empty());
+            // It may have been found just now.
+            if is_known || waited {
+                self.scanner(finding, &connect);
+            } else {
+                self.scanners.push(Scanner { finding, connect, waited: true });
+            }
         }
         let now = self.setup.clock.monotonic();
         let mut due = Vec::new();
@@ -103,7 +118,7 @@ impl Agent {
         let Some(finding) = self.scans.asked(connect.pid, connect.address, connect.port, now) else { return };
         // Who it is may be told a moment later than what it asked for, as that comes by another ring.
         if self.scanners.len() < MAX_SCANNERS {
-            self.scanners.push((finding, connect.clone()));
+            self.scanners.push(Scanner { finding, connect: connect.clone(), waited: false });
         } else {
             self.scanner(finding, connect);
         }

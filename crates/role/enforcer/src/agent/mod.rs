@@ -232,7 +232,7 @@ pub(crate) struct Agent {
     incidents: HashMap<Offence, (Duration, ProcessObservation)>,
     behaviours: behaviour::Folded,
     scans: nv_policy::behaviour::Scans,
-    scanners: Vec<(nv_policy::behaviour::Finding, nv_capture::ConnectEvent)>,
+    scanners: Vec<behaviour::Scanner>,
     files: files::Files,
     usage: UsageMeter,
     ingress: IngressMeter,
