@@ -30,9 +30,6 @@ enum Command {
     },
     #[command(flatten)]
     Inner(Inner),
-    /// Read layers for the process at the other ends of standard input and output
-    #[command(hide = true)]
-    LayerReader,
 }
 
 fn main() -> ExitCode {
@@ -42,10 +39,6 @@ fn main() -> ExitCode {
         Some(Command::Capabilities { json }) => {
             command::capabilities(json, line.options.enforcer_tier.unwrap_or(1))
         }
-        Some(Command::LayerReader) => match nv_role_scanner::layer_reader_main() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => command::failed("layer-reader", &reason),
-        },
         Some(Command::Run) | None => match run(line.options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => command::failed("neuvector", &error),
@@ -73,6 +66,6 @@ mod tests {
     #[test]
     fn the_scanner_of_the_all_in_one_has_its_reader_of_layers() {
         let line = Line::try_parse_from(["neuvector", nv_role_scanner::LAYER_READER]).unwrap();
-        assert!(matches!(line.command, Some(Command::LayerReader)));
+        assert!(matches!(line.command, Some(Command::Inner(Inner::LayerReader))));
     }
 }
