@@ -244,62 +244,6 @@ async fn under_the_zero_drift_baseline_nothing_runs_that_is_not_from_the_image()
     stage.scene.stop().await
 }
 
-/// What fanotify cannot or may not be asked about, as it is in memory, on a mount that was just made, or on an overlay of the
-/// container's own: each with what is in the path by which it is told.
-const LATE: [(&str, &str); 5] = [
-    ("in memory", "memfd:"),
-    ("on a tmpfs", "/tmp/t/p"),
-    ("on a mount that forbade it", "/tmp/n/p"),
-    ("after pivot_root", TOOL),
-    ("on an overlay of its own", TOOL),
-];
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_bpf_what_is_not_stopped_before_it_runs_is_killed_told_and_named() -> Result<()> {
-    let stage = Box::pin(Stage::on(Scene::start_on_tier("bypass-late", 4).await?)).await?;
-    let passed = stage.go("basic").await?;
-    let is_late = |way: &Way| LATE.iter().any(|(name, _)| *name == way.name);
-    let wrong: Vec<&Way> = passed.iter().filter(|way| !way.listed && !is_late(way)).copied().collect();
-    ensure!(wrong.is_empty(), "an unlisted program runs: {:?}", names(&wrong));
-
-    let clean = "umount /tmp/t /tmp/n 2>/dev/null; rm -rf /tmp/t /tmp/n /tmp/v /tmp/o";
-    for (name, path) in LATE {
-        stage.run(stage.guarded.container(), clean).await?;
-        let way = WAYS.iter().find(|way| way.name == name).context("no such way")?;
-        // It would run until it is killed.
-        let script = way.script.replace("$P", UNLISTED).replace("$L", TOOL).replace("write $O", "serve 9");
-        let script = script.replace("memfd $O", "in-memory serve 9");
-        let ends =
-            tokio::time::timeout(Duration::from_secs(20), stage.run(stage.guarded.container(), &script));
-        ends.await.with_context(|| format!("{name}: it goes on"))??;
-        let told = |answer: &Value| {
-            let list = answer.get("incidents")?.as_array()?;
-            let of = |one: &&Value| {
-                one.get("action").is_some_and(|action| action == "deny")
-                    && one.get("proc_path").and_then(Value::as_str).is_some_and(|told| told.contains(path))
-            };
-            list.iter().find(of).map(drop)
-        };
-        let incidents = "/v1/log/incident?limit=1000";
-        stage
-            .scene
-            .api
-            .wait_for(incidents, Duration::from_secs(5), told)
-            .await
-            .with_context(|| format!("{name}: it is not told"))?;
-    }
-    let shown = stage.scene.api.get("/v1/enforcer").await?;
-    let lost = shown.pointer("/enforcers/0/capabilities/lost").cloned().unwrap_or_default().to_string();
-    for named in [
-        "in memory",
-        "on a mount that was just made",
-        "on FUSE or an overlay that a container has mounted itself",
-    ] {
-        ensure!(lost.contains(named), "{named} is not named: {lost}");
-    }
-    stage.scene.stop().await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_way_leads_to_a_file_that_is_for_others() -> Result<()> {
     Box::pin(to_a_file(Stage::start("bypass-files").await?)).await
