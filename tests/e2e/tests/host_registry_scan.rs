@@ -310,6 +310,8 @@ async fn a_killed_scanners_images_are_done_by_another_and_a_newer_database_asks_
     let known = Summary::of(&api.get("/v1/scan/registry/hub").await?).context("a summary")?;
     ensure!(known.scanned == all && known.failed == 0, "{known:?}");
     ensure!(registry.requests()? == asked, "the registry was asked something");
+    product.stop().await?;
+    product.remove_kernel_state()?;
     lab.stop().await?;
     Ok(())
 }
