@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Ecosystem;
+use crate::sha1::Sha1;
 
 /// Most packages that are read from one file; what is beyond is a fault.
 pub const MAX_PACKAGES: usize = 200_000;
@@ -40,13 +41,17 @@ pub struct Package {
     /// Its licence, as its maker writes it.
     #[serde(default)]
     pub licence: Option<Box<str>>,
+    /// The SHA-1 of the archive that it is, where nothing inside tells what it is: name and version are then those of its
+    /// manifest and file, and the version may be empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha1: Option<Sha1>,
 }
 
 impl Package {
     /// A package of which only name and version are known.
     pub fn new(ecosystem: Ecosystem, name: impl Into<Box<str>>, version: impl Into<Box<str>>) -> Self {
         let (name, version) = (name.into(), version.into());
-        Self { ecosystem, name, version, source: None, arch: None, module: None, licence: None }
+        Self { ecosystem, name, version, source: None, arch: None, module: None, licence: None, sha1: None }
     }
 }
 
@@ -84,10 +89,12 @@ pub(crate) fn licence(text: &str) -> Option<Box<str>> {
 }
 
 impl Inventory {
-    /// Takes a package, unless there are too many or its name or version is empty or too long.
+    /// Takes a package, unless there are too many or its name or version is empty or too long. The version may be empty
+    /// where a hash tells what the package is.
     pub(crate) fn add(&mut self, format: &'static str, place: impl FnOnce() -> String, package: Package) {
         let fits = |text: &str| !text.is_empty() && text.len() <= MAX_TEXT;
-        if !fits(&package.name) || !fits(&package.version) {
+        let unknown = package.version.is_empty() && package.sha1.is_some();
+        if !fits(&package.name) || (!fits(&package.version) && !unknown) {
             self.fault(
                 format,
                 place(),

@@ -1,4 +1,5 @@
 //! Java archives (jar, war, ear), also in one another: Maven's `pom.properties`, else the manifest and the file's name.
+//! An archive without properties of its own is told with its SHA-1, by which a database may know it better.
 
 mod pom;
 pub mod zip;
@@ -6,6 +7,7 @@ pub mod zip;
 use crate::ecosystem::Ecosystem;
 use crate::inventory::{Inventory, Package};
 use crate::read::{ReadAt, lines, read_slice};
+use crate::sha1::Sha1;
 pub use pom::parse_pom;
 
 const FORMAT: &str = "Java archive";
@@ -90,11 +92,16 @@ fn archive(
         }
     }
     // An archive with others' classes in it has their properties too, and perhaps none of its own.
-    if let Some(package) = by_manifest(path, &manifest.unwrap_or_default()) {
-        let artifact = |package: &Package| package.name.rsplit(':').next().map(str::to_owned);
-        let same = |pom: &Package| artifact(pom) == artifact(&package) || pom.version == package.version;
-        if !poms.packages.iter().any(same) {
-            poms.add(FORMAT, || path.to_owned(), package);
+    let own = by_manifest(path, &manifest.unwrap_or_default());
+    let artifact = |package: &Package| package.name.rsplit(':').next().map(str::to_owned);
+    let same = |pom: &Package| artifact(pom) == artifact(&own) || pom.version == own.version;
+    let told =
+        if own.version.is_empty() { !poms.packages.is_empty() } else { poms.packages.iter().any(same) };
+    if !told {
+        let sha1 = (size <= MAX_ARCHIVE).then(|| Sha1::of_file(size, read)).flatten();
+        // Nothing tells the version of some: such a one is of use only to who knows its hash.
+        if !own.version.is_empty() || sha1.is_some() {
+            poms.add(FORMAT, || path.to_owned(), Package { sha1, ..own });
         }
     }
     inventory.packages.extend(poms.packages);
@@ -120,7 +127,8 @@ fn pom_properties(path: &str, bytes: &[u8], inventory: &mut Inventory) {
     inventory.add(FORMAT, || path.to_owned(), package);
 }
 
-fn by_manifest(path: &str, manifest: &[u8]) -> Option<Package> {
+/// The archive by its manifest and its file's name; its version is empty where neither tells one.
+fn by_manifest(path: &str, manifest: &[u8]) -> Package {
     let get = |keys: &[&str]| keys.iter().find_map(|key| value(manifest, ':', key));
     let file = path.rsplit(['/', ':']).next().unwrap_or_default();
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
@@ -128,7 +136,7 @@ fn by_manifest(path: &str, manifest: &[u8]) -> Option<Package> {
     let version = of_name
         .map(str::to_owned)
         .or_else(|| get(&["Implementation-Version", "Bundle-Version", "Specification-Version"]));
-    let version = version.filter(|version| version.starts_with(|c: char| c.is_ascii_digit()))?;
+    let version = version.filter(|version| version.starts_with(|c: char| c.is_ascii_digit()));
     let group = get(&["Implementation-Vendor-Id", "Bundle-SymbolicName", "Automatic-Module-Name"]);
     let group = group.map(|group| group.split(';').next().unwrap_or_default().trim().to_owned());
     let name = match group.filter(|group| group.contains('.')) {
@@ -138,7 +146,7 @@ fn by_manifest(path: &str, manifest: &[u8]) -> Option<Package> {
         }
         None => artifact.to_owned(),
     };
-    Some(Package::new(Ecosystem::Maven, name, version))
+    Package::new(Ecosystem::Maven, name, version.unwrap_or_default())
 }
 
 /// `commons-io-2.11.0` → `commons-io`, `2.11.0`.
@@ -225,7 +233,23 @@ mod tests {
         assert_eq!(names(&read("java/log4j-core-2.14.1.jar", &shaded)).len(), 1);
         let plain = zip_of(&[("a.class", b"x")]);
         assert_eq!(names(&read("lib/commons-io-2.11.0.jar", &plain)), [("commons-io", "2.11.0")]);
-        assert_eq!(names(&read("lib/unknown.jar", &plain)), []);
+        assert_eq!(names(&read("lib/unknown.jar", &plain)), [("unknown", "")]);
+    }
+
+    #[test]
+    fn an_archive_is_told_with_its_hash_where_no_properties_are_its_own() {
+        let plain = zip_of(&[("a.class", b"x")]);
+        let of_plain = Sha1::of_file(plain.len() as u64, &mut read_slice(&plain));
+        assert!(of_plain.is_some());
+        let hashes = |path: &str, bytes: &[u8]| -> Vec<(String, Option<Sha1>)> {
+            read(path, bytes).packages.into_iter().map(|p| (p.name.into_string(), p.sha1)).collect()
+        };
+        assert_eq!(hashes("lib/unknown.jar", &plain), [("unknown".to_owned(), of_plain)]);
+        assert_eq!(hashes("lib/commons-io-2.11.0.jar", &plain), [("commons-io".to_owned(), of_plain)]);
+        // An archive in another has the hash of its own bytes.
+        let outer = zip_of(&[("WEB-INF/lib/inner.jar", &plain), ("META-INF/maven/g/a/pom.properties", POM)]);
+        let log4j = "org.apache.logging.log4j:log4j-core".to_owned();
+        assert_eq!(hashes("log4j-core.war", &outer), [("inner".to_owned(), of_plain), (log4j, None)]);
     }
 
     #[test]

@@ -7,9 +7,9 @@
 mod bdb;
 pub mod header;
 mod ndb;
-mod sqlite;
 
 use crate::inventory::Inventory;
+use crate::sqlite::{self, Sqlite, SqliteError};
 
 pub use sqlite::MAGIC as SQLITE_MAGIC;
 
@@ -25,7 +25,7 @@ pub fn parse_database(bytes: &[u8], wal: &[u8]) -> Inventory {
         Err(why) => inventory.fault(FORMAT, place, why.to_string()),
     };
     if bytes.starts_with(sqlite::MAGIC) {
-        sqlite::read(bytes, wal, &mut inventory, &mut take);
+        of_sqlite(bytes, wal, &mut inventory, &mut take);
     } else if bytes.starts_with(ndb::MAGIC) {
         ndb::read(bytes, &mut inventory, &mut take);
     } else if bdb::is_hash(bytes) {
@@ -48,13 +48,32 @@ pub fn files(bytes: &[u8], wal: &[u8]) -> Vec<String> {
         }
     };
     if bytes.starts_with(sqlite::MAGIC) {
-        sqlite::read(bytes, wal, &mut inventory, &mut take);
+        of_sqlite(bytes, wal, &mut inventory, &mut take);
     } else if bytes.starts_with(ndb::MAGIC) {
         ndb::read(bytes, &mut inventory, &mut take);
     } else if bdb::is_hash(bytes) {
         bdb::read(bytes, &mut inventory, &mut take);
     }
     files
+}
+
+/// The table `Packages(hnum, blob)`.
+fn of_sqlite(bytes: &[u8], wal: &[u8], inventory: &mut Inventory, take: Take<'_>) {
+    let mut number = 0_usize;
+    let read = Sqlite::open(bytes, wal).and_then(|mut file| {
+        file.rows("Packages", &mut |_, [_, blob]| {
+            number += 1;
+            take(format!("SQLite row {number}"), blob.bytes(), inventory);
+        })
+    });
+    if let Err(error) = read {
+        let place = match &error {
+            SqliteError::Page(_) => "SQLite header".to_owned(),
+            SqliteError::Schema | SqliteError::NoTable(_) => "SQLite schema".to_owned(),
+            SqliteError::Tree { after } => format!("SQLite table, after row {after}"),
+        };
+        inventory.fault(FORMAT, place, error.to_string());
+    }
 }
 
 /// What is done with a blob: where it was, the blob, what is filled.

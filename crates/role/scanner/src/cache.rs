@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use crate::image::LayerRecord;
 
 /// Changes whenever the same layer would give another record: records of other versions are not read.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 256 * 1024 * 1024;
 /// Most bytes of all records; those that were not used for longest make room.

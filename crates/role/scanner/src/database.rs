@@ -7,14 +7,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nv_layer::{Content, Entry, MappedFile, Visit, walk_archive, walk_tree};
+use nv_package::Ecosystem;
 use nv_package::java::zip;
 use nv_package::purl::parse_purl;
 use nv_package::unzipped;
 use nv_telemetry::{Clock as _, SystemClock};
 use nv_vulnerability::feed::MAX_FEED_FILE;
 use nv_vulnerability::{
-    Database, Feed, Format, Identity, Import, Signature, SigningKey, VerifyingKey, build, is_packed, unpack,
-    verify,
+    ArchiveIndex, Database, Feed, Format, Identity, Import, Signature, SigningKey, VerifyingKey, build,
+    is_packed, unpack, verify,
 };
 
 use crate::error::ScannerError;
@@ -115,17 +116,27 @@ pub fn build_database(
         _ => 2,
     };
     wanted.sort_by(|a, b| (rank(a.0), &a.1).cmp(&(rank(b.0), &b.1)));
-    let feeds = read_feeds(&wanted, remarks);
+    // Of an index of archives those are taken that an advisory speaks of: it is read when all advisories are.
+    let (indexes, wanted): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|(format, ..)| *format == Format::JavaIndex);
+    let mut feeds = read_feeds(&wanted, &ArchiveIndex::of([]), remarks);
+    if !indexes.is_empty() {
+        let of = Ecosystem::Maven.purl_type();
+        let rows = feeds.iter().flat_map(|feed| &feed.import.affected).filter(|row| &*row.namespace == of);
+        let artifacts = ArchiveIndex::of(rows.map(|row| &*row.package));
+        feeds.extend(read_feeds(&indexes, &artifacts, remarks));
+    }
     for feed in &feeds {
         let import = &feed.import;
         writeln!(
             out,
-            "{:<32} {:>7} files {:>8} advisories {:>8} rows {:>6} skipped",
+            "{:<32} {:>7} files {:>8} advisories {:>8} rows {:>6} skipped{}",
             feed.name,
             import.files,
             import.facts.len(),
             import.affected.len(),
-            import.skipped
+            import.skipped,
+            shown_archives(import.archives.len() as u64)
         )
         .map_err(ScannerError::Output)?;
     }
@@ -152,6 +163,11 @@ pub fn build_database(
         if key.is_some() { ", signed" } else { ", unsigned" }
     )
     .map_err(ScannerError::Output)
+}
+
+/// How many Java archives a feed gave; nothing where it is no index of them.
+fn shown_archives(count: u64) -> String {
+    if count > 0 { format!(" {count:>8} archives") } else { String::new() }
 }
 
 /// The date of the feeds: the tenth newest in them, because a slip in one advisory should not date a database into the
@@ -223,8 +239,12 @@ fn feeds_in(
     Ok(found)
 }
 
-/// Reads feeds, several at a time; the result is in the order of `wanted`.
-fn read_feeds(wanted: &[(Format, String, PathBuf)], remarks: &mut Remarks<'_>) -> Vec<Feed> {
+/// Reads feeds, several at a time; the result is in the order of `wanted`. `archives` are those to be taken of indexes.
+fn read_feeds(
+    wanted: &[(Format, String, PathBuf)],
+    archives: &ArchiveIndex,
+    remarks: &mut Remarks<'_>,
+) -> Vec<Feed> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Import, Vec<String>)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -234,7 +254,7 @@ fn read_feeds(wanted: &[(Format, String, PathBuf)], remarks: &mut Remarks<'_>) -
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     wanted.get(place).map(|feed| (place, feed))
                 } {
-                    let mut import = Import::default();
+                    let mut import = Import { archives: archives.clone(), ..Import::default() };
                     let mut faults = Vec::new();
                     read_feed(*format, path, &mut import, &mut faults);
                     if let Ok(mut done) = done.lock() {
@@ -276,6 +296,14 @@ fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<
         }
         Err(size) => fault(format!("{name} has {size} bytes, at most {MAX_FEED_FILE} are read")),
     };
+    if format == Format::JavaIndex && path.is_file() {
+        // Some gigabytes, of which most pages are looked at once.
+        match MappedFile::open(path) {
+            Ok(file) => take(&path.to_string_lossy(), Ok(file.bytes()), &mut fault),
+            Err(error) => fault(nv_telemetry::chain(&error)),
+        }
+        return;
+    }
     if path.is_file() && path.extension().is_none_or(|kind| kind != "zst" && kind != "zip") {
         read_file(path, &path.to_string_lossy(), &mut take, &mut fault);
         return;
@@ -413,8 +441,13 @@ pub fn print_status(path: &Path, out: &mut dyn Write) -> Result<(), ScannerError
     ];
     for source in database.sources() {
         lines.push(format!(
-            "  feed {:<32} {:>7} files {:>8} advisories {:>8} rows {:>6} skipped",
-            source.name, source.files, source.advisories, source.rows, source.skipped
+            "  feed {:<32} {:>7} files {:>8} advisories {:>8} rows {:>6} skipped{}",
+            source.name,
+            source.files,
+            source.advisories,
+            source.rows,
+            source.skipped,
+            shown_archives(source.archives)
         ));
     }
     lines.extend(

@@ -168,7 +168,7 @@ impl Report {
         Some(base.flat_map(|layer| &layer.packages).map(|installed| &installed.package).collect())
     }
 
-    /// Looks every package up, of every layer too, and remarks where the database knows nothing of the distribution.
+    /// Names what the database knows better than its file says, looks every package up, of every layer too, and remarks where the database knows nothing of the distribution.
     pub fn judge(&mut self, database: Database<'_>, remarks: &mut Remarks<'_>) {
         let distribution = self.distribution.as_ref();
         let known = Matcher::new(database, distribution).system_namespace().is_some();
@@ -177,6 +177,16 @@ impl Report {
             remarks.add(&format!(
                 "the database knows nothing of this distribution ({name}); its packages are not judged"
             ));
+        }
+        let matcher = Matcher::new(database, None);
+        let layers =
+            self.image.iter_mut().flat_map(|image| &mut image.layers).map(|layer| &mut layer.packages);
+        for packages in layers.chain([&mut self.packages]) {
+            if packages.iter().any(|found| found.package.sha1.is_some()) {
+                packages.iter_mut().for_each(|found| matcher.identify(&mut found.package));
+                packages.sort();
+                packages.dedup();
+            }
         }
         self.findings = match_packages(database, distribution, &self.packages);
         for layer in self.image.iter_mut().flat_map(|image| &mut image.layers) {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nv_layer::MappedFile;
 use nv_vulnerability::{
-    Change, Database, VerifyingKey, apply_delta, changes, is_delta, is_packed, make_delta, pack, unpack,
-    verify,
+    Change, Database, VerifyingKey, apply_delta, archive_changes, changes, is_delta, is_packed, make_delta,
+    pack, unpack, verify,
 };
 
 use crate::database::{
@@ -123,6 +123,9 @@ pub fn export_database(
     .map_err(ScannerError::Output)
 }
 
+/// Under what archives that are known by their hashes are told among namespaces.
+const ARCHIVES: &str = "java-archive";
+
 /// Prints what a newer database says that an older does not, and the other way round: a line a change, then counts.
 ///
 /// # Errors
@@ -143,6 +146,21 @@ pub fn diff_databases(old: &Path, new: &Path, out: &mut dyn Write) -> Result<(),
         }
         if fault.is_none() {
             fault = writeln!(out, "{mark} {namespace} {package} {id}").err();
+        }
+    });
+    archive_changes(old, new, &mut |before, after| {
+        let (mark, place) = match (before, after) {
+            (None, _) => ('+', 0),
+            (_, None) => ('-', 1),
+            _ => ('~', 2),
+        };
+        let Some(archive) = after.or(before) else { return };
+        if let Some(count) = counts.entry(ARCHIVES.to_owned()).or_default().get_mut(place) {
+            *count += 1;
+        }
+        if fault.is_none() {
+            let (name, version) = (&archive.name, &archive.version);
+            fault = writeln!(out, "{mark} {ARCHIVES} {} {name}:{version}", archive.sha1).err();
         }
     });
     if let Some(fault) = fault {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nv_role_scanner::*;
+use nv_vulnerability::Format;
 use serde_json::Value;
 
 const DSA: &str =
@@ -345,4 +346,69 @@ fn what_a_package_of_the_distribution_holds_is_judged_by_the_distributions_advis
         assert_eq!(report.findings.len(), want, "{release}: {:?}", report.findings);
         assert_eq!(report.packages.len(), 3);
     }
+}
+
+/// A zip archive of one empty file, stored: a jar that says nothing of itself.
+fn jar(entry: &str) -> Vec<u8> {
+    let common =
+        [&[10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8], &[entry.len() as u8, 0, 0, 0]].concat();
+    let local = [b"PK\x03\x04", &common[..], entry.as_bytes()].concat();
+    let central = [b"PK\x01\x02\x0a\0", &common[..], &[0; 14], entry.as_bytes()].concat();
+    let sizes = [(central.len() as u32).to_le_bytes(), (local.len() as u32).to_le_bytes()].concat();
+    [&local[..], &central, b"PK\x05\x06\0\0\0\0\x01\0\x01\0", &sizes, &[0, 0]].concat()
+}
+
+#[test]
+fn a_jar_that_says_nothing_of_itself_is_known_by_an_index_of_the_hashes_of_archives() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    let osv = r#"{"id":"GHSA-1","aliases":["CVE-2021-44228"],"affected":[{"package":{"ecosystem":"Maven",
+        "name":"org.apache.logging.log4j:log4j-core"},"ranges":[{"type":"ECOSYSTEM","events":
+        [{"introduced":"2.0"},{"fixed":"2.15.0"}]}]}]}"#;
+    put(folder.path(), "feeds/ghsa/GHSA-1.json", osv);
+    for name in ["app.jar", "log4j-core-2.13.3.jar", "other.jar"] {
+        fs::create_dir_all(at("root/opt")).unwrap();
+        fs::write(at("root/opt").join(name), jar(&format!("{name}.class"))).unwrap();
+    }
+    let read = || {
+        let mut errors = Vec::new();
+        let report = read_root(&at("root"), None, &mut Remarks::new(&mut errors)).unwrap();
+        assert_eq!(String::from_utf8(errors).unwrap(), "");
+        report
+    };
+    let hash = read().packages.into_iter().find(|found| found.file == "opt/app.jar").unwrap().package.sha1;
+    let index = format!(
+        "{} org.apache.logging.log4j:log4j-core:2.14.1\n{} org.apache.logging.log4j:log4j-core:2.13.3\n{} a:b:1\n",
+        hash.unwrap(),
+        "0".repeat(40),
+        "1".repeat(40)
+    );
+    put(folder.path(), "index.txt", &index);
+    let found = |single: Vec<(Format, PathBuf)>, out: &str| {
+        let options =
+            BuildOptions { feeds: Some(at("feeds")), single, out: at(out), ..BuildOptions::default() };
+        let mut said = Vec::new();
+        build_database(&options, None, &mut said, &mut Remarks::new(&mut Vec::new())).unwrap();
+        let opened = OpenedDatabase::open(&at(out)).unwrap();
+        let mut report = read();
+        report.judge(opened.database().unwrap(), &mut Remarks::new(&mut Vec::new()));
+        let mut packages = report.packages.iter();
+        let other = packages.find(|found| found.file == "opt/other.jar").unwrap();
+        assert_eq!((&*other.package.name, &*other.package.version), ("other", ""));
+        let vulnerable = report.findings.iter().map(|(place, finding)| {
+            let installed = &report.packages[*place];
+            (installed.file.clone(), installed.package.version.to_string(), finding.id.clone())
+        });
+        (vulnerable.collect::<Vec<_>>(), String::from_utf8(said).unwrap())
+    };
+    assert_eq!(found(Vec::new(), "without").0, []);
+    let (vulnerable, said) = found(vec![(Format::JavaIndex, at("index.txt"))], "with");
+    let log4j =
+        |file: &str, version: &str| (file.to_owned(), version.to_owned(), "CVE-2021-44228".to_owned());
+    assert_eq!(vulnerable, [log4j("opt/app.jar", "2.14.1"), log4j("opt/log4j-core-2.13.3.jar", "2.13.3")]);
+    assert!(said.contains("2 archives"), "{said}");
+    let mut difference = Vec::new();
+    diff_databases(&at("without"), &at("with"), &mut difference).unwrap();
+    let difference = String::from_utf8(difference).unwrap();
+    assert!(difference.contains("+ java-archive 0000"), "{difference}");
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use nv_model::scan::DatabaseInfo;
-use nv_vulnerability::{Change, VerifyingKey, changes, verify};
+use nv_vulnerability::{Change, VerifyingKey, archive_changes, changes, verify};
 use nv_wire::DatabaseChange;
 use nv_wire::bounds::MAX_CHANGED_PACKAGES;
 
@@ -119,6 +119,15 @@ fn changed_packages(old: &OpenedDatabase, new: &OpenedDatabase) -> Result<Option
             change;
         if names.len() <= MAX_CHANGED_PACKAGES && !names.contains(package) {
             names.insert(package.to_owned());
+        }
+    });
+    // Archives that nothing names are listed by their hash and the name of their file.
+    archive_changes(old.database()?, new.database()?, &mut |before, after| {
+        for archive in before.into_iter().chain(after) {
+            let artifact = archive.name.rsplit_once(':').map_or(&*archive.name, |(_, artifact)| artifact);
+            if names.len() <= MAX_CHANGED_PACKAGES {
+                names.extend([archive.sha1.to_string(), archive.name.to_string(), artifact.to_owned()]);
+            }
         }
     });
     Ok((names.len() <= MAX_CHANGED_PACKAGES).then(|| names.into_iter().collect()))

@@ -1,10 +1,9 @@
-//! SQLite's file format (<https://www.sqlite.org/fileformat2.html>), as far as the table `Packages(hnum, blob)` needs
-//! it: the schema, a table's tree, overflow pages, and committed pages of a write-ahead log.
+//! SQLite's file format (<https://www.sqlite.org/fileformat2.html>), as far as reading whole tables needs it: the schema, a
+//! table's tree, overflow pages, and committed pages of a write-ahead log.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::{FORMAT, Take};
-use crate::inventory::Inventory;
 use crate::read::{be16, be32, index, le32, slice};
 
 /// The first bytes of the file.
@@ -16,6 +15,106 @@ const INTERIOR: u8 = 0x05;
 const MAX_DEPTH: usize = 32;
 /// Largest record, in bytes.
 const MAX_RECORD: usize = 64 * 1024 * 1024;
+
+/// Why a table cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SqliteError {
+    /// The header names a size of pages that there is not.
+    #[error("a page of {0:?} bytes")]
+    Page(Option<u16>),
+    /// The list of tables is damaged.
+    #[error("the schema can not be read")]
+    Schema,
+    /// There is no table of this name.
+    #[error("no table {0}")]
+    NoTable(String),
+    /// A table's tree is damaged; the rows before were read.
+    #[error("the tree of a table points outside of the file or in a circle, after row {after}")]
+    Tree {
+        /// How many rows were read.
+        after: usize,
+    },
+}
+
+/// One column of a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Column<'r> {
+    kind: u64,
+    bytes: &'r [u8],
+}
+
+impl<'r> Column<'r> {
+    /// A text or blob; empty for what is none.
+    pub fn bytes(self) -> &'r [u8] {
+        if self.kind >= 12 { self.bytes } else { &[] }
+    }
+
+    /// A whole number.
+    pub fn integer(self) -> Option<i64> {
+        let negative = self.bytes.first().is_some_and(|first| first & 0x80 != 0);
+        match self.kind {
+            1..=6 => Some(
+                self.bytes
+                    .iter()
+                    .fold(if negative { -1 } else { 0 }, |sum, byte| sum << 8 | i64::from(*byte)),
+            ),
+            8 => Some(0),
+            9 => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// A database, read in place.
+pub struct Sqlite<'a> {
+    file: File<'a>,
+}
+
+impl<'a> Sqlite<'a> {
+    /// Opens a database. `wal` is the content of the write-ahead log beside it, empty where there is none.
+    ///
+    /// # Errors
+    /// [`SqliteError::Page`].
+    pub fn open(bytes: &'a [u8], wal: &'a [u8]) -> Result<Self, SqliteError> {
+        let page_size = match be16(bytes, 16) {
+            Some(1) => 65_536,
+            Some(size) if size >= 512 && size.is_power_of_two() => usize::from(size),
+            size => return Err(SqliteError::Page(size)),
+        };
+        let usable = page_size - bytes.get(20).map_or(0, |reserved| usize::from(*reserved));
+        let newer = committed(wal, page_size);
+        Ok(Self { file: File { bytes, page_size, usable, newer, visits: 0 } })
+    }
+
+    /// Visits every row of a table, with its row id and its first columns; what a row has not is empty. A column that is
+    /// the table's `INTEGER PRIMARY KEY` is empty too: it is the row id.
+    ///
+    /// # Errors
+    /// [`SqliteError`] says what is damaged; rows before that were visited.
+    pub fn rows<const COUNT: usize>(
+        &mut self,
+        table: &str,
+        visit: &mut dyn FnMut(i64, [Column<'_>; COUNT]),
+    ) -> Result<(), SqliteError> {
+        let mut root = None;
+        let walked = self.file.visited(1, &mut |_, record| {
+            let [kind, name, _, page] = columns::<4>(record);
+            if kind.bytes() == b"table" && name.bytes().eq_ignore_ascii_case(table.as_bytes()) {
+                root = page.integer();
+            }
+        });
+        let Some(root) = root.and_then(|page| u32::try_from(page).ok()) else {
+            return Err(walked.map_or(SqliteError::Schema, |()| SqliteError::NoTable(table.to_owned())));
+        };
+        let mut after = 0;
+        let walked = self.file.visited(root, &mut |id, record| {
+            after += 1;
+            visit(id, columns::<COUNT>(record));
+        });
+        walked.ok_or(SqliteError::Tree { after })
+    }
+}
 
 struct File<'a> {
     bytes: &'a [u8],
@@ -36,50 +135,16 @@ impl<'a> File<'a> {
         let at = index(number.checked_sub(1)?).checked_mul(self.page_size)?;
         slice(self.bytes, at, self.page_size)
     }
-}
 
-pub(super) fn read(bytes: &[u8], wal: &[u8], inventory: &mut Inventory, take: Take<'_>) {
-    let page_size = match be16(bytes, 16) {
-        Some(1) => 65_536,
-        Some(size) if size >= 512 && size.is_power_of_two() => usize::from(size),
-        size => {
-            inventory.fault(FORMAT, "SQLite header", format!("a page of {size:?} bytes"));
-            return;
-        }
-    };
-    let usable = page_size - bytes.get(20).map_or(0, |reserved| usize::from(*reserved));
-    let newer = committed(wal, page_size);
-    let pages = bytes.len() / page_size + newer.len();
-    let mut file = File { bytes, page_size, usable, newer, visits: pages.saturating_mul(2) };
-    let mut root = None;
-    let walked = walk(&mut file, 1, 0, &mut |record| {
-        let [kind, name, _, page, ..] = columns::<5>(record);
-        if kind == b"table" && name.eq_ignore_ascii_case(b"packages") {
-            root = Some(page.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)));
-        }
-    });
-    let Some(root) = root.and_then(|page| u32::try_from(page).ok()) else {
-        let why = if walked.is_some() { "no table Packages" } else { "the schema can not be read" };
-        inventory.fault(FORMAT, "SQLite schema", why);
-        return;
-    };
-    let mut number = 0_usize;
-    let walked = walk(&mut file, root, 0, &mut |record| {
-        number += 1;
-        let [_, blob] = columns::<2>(record);
-        take(format!("SQLite row {number}"), blob, inventory);
-    });
-    if walked.is_none() {
-        inventory.fault(
-            FORMAT,
-            format!("SQLite table, after row {number}"),
-            "the tree points outside of the file or in a circle",
-        );
+    /// Visits every record below a page; none where the tree is broken.
+    fn visited(&mut self, root: u32, visit: &mut dyn FnMut(i64, &[u8])) -> Option<()> {
+        self.visits = (self.bytes.len() / self.page_size + self.newer.len()).saturating_mul(2);
+        walk(self, root, 0, visit)
     }
 }
 
 /// Visits every record of a table's tree; none where the tree is broken.
-fn walk(file: &mut File<'_>, number: u32, depth: usize, visit: &mut dyn FnMut(&[u8])) -> Option<()> {
+fn walk(file: &mut File<'_>, number: u32, depth: usize, visit: &mut dyn FnMut(i64, &[u8])) -> Option<()> {
     if depth > MAX_DEPTH {
         return None;
     }
@@ -92,7 +157,10 @@ fn walk(file: &mut File<'_>, number: u32, depth: usize, visit: &mut dyn FnMut(&[
         let at = usize::from(be16(page, pointers + cell * 2)?);
         match kind {
             INTERIOR => walk(file, be32(page, at)?, depth + 1, visit)?,
-            LEAF => visit(&record(file, page, at)?),
+            LEAF => {
+                let (id, record) = record(file, page, at)?;
+                visit(id, &record);
+            }
             _ => return None,
         }
     }
@@ -103,16 +171,17 @@ fn walk(file: &mut File<'_>, number: u32, depth: usize, visit: &mut dyn FnMut(&[
     }
 }
 
-/// The payload of a leaf's cell, with what of it is on overflow pages (§1.6).
-fn record<'a>(file: &mut File<'a>, page: &'a [u8], at: usize) -> Option<std::borrow::Cow<'a, [u8]>> {
+/// The row id and payload of a leaf's cell, with what of it is on overflow pages (§1.6).
+fn record<'a>(file: &mut File<'a>, page: &'a [u8], at: usize) -> Option<(i64, Cow<'a, [u8]>)> {
     let (length, used) = varint(page.get(at..)?)?;
     let at = at + used;
-    let (_, used) = varint(page.get(at..)?)?;
+    let (id, used) = varint(page.get(at..)?)?;
+    let id = id.cast_signed();
     let at = at + used;
     let length = usize::try_from(length).ok().filter(|length| *length <= MAX_RECORD)?;
     let most = file.usable - 35;
     if length <= most {
-        return slice(page, at, length).map(Into::into);
+        return Some((id, slice(page, at, length)?.into()));
     }
     let least = (file.usable - 12) * 32 / 255 - 23;
     let kept = least + (length - least) % (file.usable - 4);
@@ -126,12 +195,12 @@ fn record<'a>(file: &mut File<'a>, page: &'a [u8], at: usize) -> Option<std::bor
         let rest = (length - whole.len()).min(file.usable - 4);
         whole.extend_from_slice(slice(page, 4, rest)?);
     }
-    Some(whole.into())
+    Some((id, whole.into()))
 }
 
 /// The first columns of a record (§2.1); what is missing or points outside is empty.
-fn columns<const COUNT: usize>(record: &[u8]) -> [&[u8]; COUNT] {
-    let mut found: [&[u8]; COUNT] = [&[]; COUNT];
+fn columns<const COUNT: usize>(record: &[u8]) -> [Column<'_>; COUNT] {
+    let mut found = [Column::default(); COUNT];
     let Some((header, used)) = varint(record) else { return found };
     let header = usize::try_from(header).unwrap_or(usize::MAX);
     let (mut at, mut body) = (used, header);
@@ -146,8 +215,8 @@ fn columns<const COUNT: usize>(record: &[u8]) -> [&[u8]; COUNT] {
             10 | 11 => break,
             kind => usize::try_from((kind - 12) / 2).unwrap_or(usize::MAX),
         };
-        let Some(value) = slice(record, body, length) else { break };
-        *column = value;
+        let Some(bytes) = slice(record, body, length) else { break };
+        *column = Column { kind, bytes };
         body += length;
     }
     found
