@@ -2,12 +2,13 @@
 //! changelog names as fixed must not be found, and must be found when the package is rolled back to before that.
 //!
 //! ```text
-//! cargo run --profile ci -p nv-role-scanner --example changelog_truth -- DATABASE METADATA.tar.zst
+//! cargo run --profile ci -p nv-role-scanner --example changelog_truth -- METADATA.tar.zst [DATABASE]
 //! ```
 //!
 //! The archive has a folder a root file system with `dpkg.status`, `os-release` and `changelog-cves.json`, a list of
-//! `{"src": source package, "cve": id, "seen": [[version, suite], …]}`. Only what the database has for that release is
-//! counted: a changelog says nothing of feeds that were not loaded.
+//! `{"src": source package, "cve": id, "seen": [[version, suite], …]}`. It is judged twice: by a database that is built here of the
+//! changelogs themselves, in the forms of Debian's and Ubuntu's trackers, which holds every fact and shows what reading, building and
+//! matching make of it; and by the given database, of whose feeds only those facts count that they have for that release.
 
 #![expect(clippy::print_stdout, reason = "what was counted is for whoever runs it")]
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use nv_package::distribution::{Distribution, parse_os_release};
 use nv_package::version::{Scheme, compare};
 use nv_package::{Package, Source, dpkg};
 use nv_role_scanner::OpenedDatabase;
-use nv_vulnerability::{Database, Finding, Matcher};
+use nv_vulnerability::{Database, Feed, Finding, Format, Identity, Import, Matcher, Status, build};
 use serde::Deserialize;
 
 /// Largest file that is read, in bytes.
@@ -53,16 +54,34 @@ struct Tally {
 
 fn main() -> Result<ExitCode> {
     let mut paths = std::env::args_os().skip(1).map(PathBuf::from);
-    let (Some(database), Some(metadata)) = (paths.next(), paths.next()) else {
-        println!("a database and an archive of metadata are expected");
+    let Some(metadata) = paths.next() else {
+        println!("an archive of metadata is expected, and a database if one is to be judged");
         return Ok(ExitCode::FAILURE);
     };
-    let opened = OpenedDatabase::open(&database)?;
-    let database = opened.database()?;
+    let roots = roots(&metadata)?;
+    println!("by the changelogs as feeds");
+    let own = of_changelogs(&roots)?;
+    let mut holds = judge_all(Database::open(&own)?, &roots)?;
+    if let Some(path) = paths.next() {
+        println!("by {}", path.display());
+        holds &= judge_all(OpenedDatabase::open(&path)?.database()?, &roots)?;
+    }
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Judges every root by a database; gives whether the shares hold.
+fn judge_all(database: Database<'_>, roots: &BTreeMap<String, Root>) -> Result<bool> {
     let mut all = Tally::default();
-    for (name, root) in roots(&metadata)? {
-        let tally = judge(database, &root)?;
-        println!("{name}: {} facts, {} held by feeds", root.facts.len(), tally.held);
+    for (name, root) in roots {
+        let tally = judge(database, root)?;
+        println!(
+            "{name}: {} facts, {} held; {} found though fixed, {} fixed earlier, {} not found when rolled back",
+            root.facts.len(),
+            tally.held,
+            tally.found_though_fixed.len(),
+            tally.fixed_earlier.len(),
+            tally.not_found_though_back.len()
+        );
         for line in &tally.found_though_fixed {
             println!("  found though fixed: {line}");
         }
@@ -79,14 +98,47 @@ fn main() -> Result<ExitCode> {
     }
     let share = |wrong: usize| 1.0 - as_float(wrong) / as_float(all.held.max(1));
     let (quiet, found) = (share(all.found_though_fixed.len()), share(all.not_found_though_back.len()));
-    let earlier = all.fixed_earlier.len();
     println!(
-        "of {}: {quiet:.4} of fixed ones not found, {found:.4} found when rolled back, {earlier} of them before an \
-         earlier fix",
-        all.held
+        "of {}: {quiet:.4} of fixed ones not found, {found:.4} found when rolled back, {} of them before an earlier fix",
+        all.held,
+        all.fixed_earlier.len()
     );
-    let holds = all.held > 0 && quiet >= QUIET && found >= FOUND;
-    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(all.held > 0 && quiet >= QUIET && found >= FOUND)
+}
+
+/// A database of what the changelogs say, as trackers would say it: the first version that names a vulnerability mends it.
+fn of_changelogs(roots: &BTreeMap<String, Root>) -> Result<Vec<u8>> {
+    let mut import = Import::default();
+    for root in roots.values() {
+        let Some(distribution) = &root.distribution else { continue };
+        let code = &distribution.codename;
+        let mut tracker = serde_json::Map::new();
+        for fact in &root.facts {
+            let fixed = first_seen(fact)?;
+            if distribution.id == "ubuntu" {
+                let text = format!("Candidate: {}\n{code}_{}: released ({fixed})\n", fact.cve, fact.src);
+                Format::Uct.import(&fact.cve, text.as_bytes(), &mut import)?;
+                continue;
+            }
+            let release =
+                serde_json::json!({ "status": "resolved", "fixed_version": fixed, "urgency": "low" });
+            let package = tracker.entry(fact.src.clone()).or_insert_with(|| serde_json::json!({}));
+            if let Some(package) = package.as_object_mut() {
+                package.insert(fact.cve.clone(), serde_json::json!({ "releases": { code: release } }));
+            }
+        }
+        let bytes = serde_json::to_vec(&tracker)?;
+        Format::DebianTracker.import("tracker.json", &bytes, &mut import)?;
+    }
+    let feed = Feed { name: "changelogs".to_owned(), import };
+    Ok(build(vec![feed], Identity { version: 1, created: 0 }, None)?)
+}
+
+/// The oldest version that a changelog names a vulnerability in.
+fn first_seen(fact: &Fact) -> Result<&str> {
+    let versions = fact.seen.iter().map(|(version, _)| version.as_str());
+    let first = versions.min_by(|a, b| compare(Scheme::Deb, a.as_bytes(), b.as_bytes()));
+    first.with_context(|| format!("{} of {} has no version", fact.cve, fact.src))
 }
 
 fn as_float(count: usize) -> f64 {
@@ -139,9 +191,7 @@ fn judge(database: Database<'_>, root: &Root) -> Result<Tally> {
             tally.found_though_fixed.push(format!("{} {installed} {}", fact.src, fact.cve));
         }
         let scheme = package.ecosystem.scheme();
-        let first = fact.seen.iter().map(|(version, _)| version.as_str());
-        let first = first.min_by(|a, b| compare(scheme, a.as_bytes(), b.as_bytes()));
-        let first = first.with_context(|| format!("{} has no version", fact.cve))?;
+        let first = first_seen(fact)?;
         if told(&rolled_back(package, first)) {
             continue;
         }
@@ -164,9 +214,11 @@ fn names(finding: &Finding, cve: &str) -> bool {
 
 /// The versions that loaded feeds name as mended of this vulnerability in this package of this release.
 fn fixes(database: Database<'_>, namespace: &str, fact: &Fact) -> Vec<String> {
-    let rows = database.find(&fact.cve).into_iter().flat_map(|facts| database.rows_with(facts));
-    let of_package = rows.filter(|(place, package, _)| *place == namespace && *package == fact.src);
-    of_package.map(|(.., row)| row.fixed.unwrap_or_default().to_owned()).collect()
+    let places = database.find(&fact.cve);
+    let rows = database.rows_named(namespace, &fact.src).filter(|row| places.contains(&row.facts));
+    // What is only said not to be affected names no version that was.
+    let rows = rows.filter(|row| row.status != Status::Unaffected);
+    rows.map(|row| row.fixed.unwrap_or_default().to_owned()).collect()
 }
 
 fn source_version(package: &Package) -> &str {
