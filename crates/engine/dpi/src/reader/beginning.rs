@@ -136,7 +136,8 @@ impl Reader {
         true
     }
 
-    /// Gives a new parser what was kept of both directions, the client's first.
+    /// Gives a new parser what was kept of both directions: the other's first, which came before `data` wherever `data` was
+    /// cut.
     fn begin<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side, data: &[u8]) {
         for each in [Side::Client, Side::Server] {
             let half = flow.half_mut(each);
@@ -146,7 +147,7 @@ impl Reader {
                 _ => Reading::Parsing,
             };
         }
-        for each in [Side::Client, Side::Server] {
+        for each in [side.other(), side] {
             let half = flow.half_mut(each);
             let index = std::mem::replace(&mut half.carry, NONE);
             half.wanted = 0;

@@ -3,7 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::conversation::{Segment, Told, inspect, segments, talk, tcp};
+use nv_packet::link::Link;
+
+use super::conversation::{Segment, Told, engine, flight, inspect, segments, talk, tcp};
+use crate::OverlapPolicy;
+use crate::event::{Event, Kind, Sink};
 use crate::key::Side;
 use crate::protocol::samples;
 
@@ -88,5 +92,39 @@ fn one_byte_at_a_time_tells_the_same() {
         let packets: Vec<_> =
             scatter(&flights, &[1], &[0], &[false]).iter().map(|segment| tcp(port, segment, &[])).collect();
         assert_eq!(without_volume(inspect(&packets)), want, "{name}");
+    }
+}
+
+/// Events in the order in which they are told, but for volumes.
+#[derive(Default)]
+struct InOrder(Vec<String>);
+
+impl Sink for InOrder {
+    fn event(&mut self, event: &Event<'_>) {
+        if !matches!(event.kind, Kind::Closed(_) | Kind::Settled) {
+            self.0.push(format!("{:?}", event.kind));
+        }
+    }
+}
+
+#[test]
+fn what_both_sides_said_before_the_protocol_was_known_is_told_in_one_order() {
+    // A server that says nothing known, then a hello of SSL 2 whose lengths are wrong.
+    let flights = flight([
+        (Side::Server, &b"\x01\x01\0\0\0\0\0\0\x28\0"[..]),
+        (Side::Client, b"\x80\x20\x01\x03\x01\0\x01\x74\x80\x20\x01\x03\x01\0\x02\0\x01\xF3\0\x02\0\0\x03"),
+    ]);
+    let told = |cuts: &[usize]| {
+        let (mut told, mut engine) = (InOrder::default(), engine(OverlapPolicy::First));
+        for (segment, at) in scatter(&flights, cuts, &[0], &[false]).iter().zip(0..) {
+            engine.frame(at, Link::Raw, &tcp(53, segment, &[]), &mut told);
+        }
+        engine.finish(&mut told);
+        told.0
+    };
+    let whole = told(&[100]);
+    assert!(whole.iter().any(|event| event.contains("SslCipherOverflow")), "{whole:?}");
+    for cut in [1, 2, 5, 11] {
+        assert_eq!(told(&[cut]), whole, "{cut}");
     }
 }

@@ -8,6 +8,12 @@ use crate::threat::Threat;
 /// Numbers of a hello's lists that are looked at; real ones have fewer than 100.
 pub(super) const MAX_NUMBERS: usize = 128;
 
+/// What a server's hello has for a random number where it asks for another hello (RFC 8446 §4.1.3).
+const RETRY: [u8; 32] = [
+    0xCF, 0x21, 0xAD, 0x74, 0xE5, 0x9A, 0x61, 0x11, 0xBE, 0x1D, 0x8C, 0x02, 0x1E, 0x65, 0xB8, 0x91, 0xC2,
+    0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2, 0xC8, 0xA8, 0x33, 0x9C,
+];
+
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
@@ -41,6 +47,8 @@ pub(super) struct Hello<'a> {
     pub(super) groups: Numbers<'a>,
     pub(super) point_formats: &'a [u8],
     pub(super) signatures: Numbers<'a>,
+    /// The server asks for another hello.
+    pub(super) is_retry: bool,
 }
 
 /// Values that clients send only to keep servers tolerant (RFC 8701).
@@ -64,11 +72,11 @@ impl<'a> Hello<'a> {
     pub(super) fn server(body: &'a [u8]) -> Option<Self> {
         let mut cursor = Cursor(body);
         let legacy_version = cursor.u16()?;
-        cursor.bytes(32)?;
+        let is_retry = cursor.bytes(32)? == RETRY;
         cursor.short()?;
         let ciphers = Numbers(cursor.bytes(2)?);
         cursor.u8()?;
-        let mut hello = Self { legacy_version, ciphers, ..Self::default() };
+        let mut hello = Self { legacy_version, ciphers, is_retry, ..Self::default() };
         hello.read_extensions(cursor.long().unwrap_or_default(), false);
         Some(hello)
     }

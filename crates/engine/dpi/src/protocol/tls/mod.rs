@@ -49,6 +49,8 @@ pub(crate) struct Tls {
     /// Length of the client's last encrypted heartbeat.
     heartbeat: Option<u16>,
     certificate_seen: bool,
+    /// The server has asked for another hello: what follows a change of ciphers is in clear still.
+    retried: bool,
 }
 
 /// Whether `input` is the header of a record, and its type and length.
@@ -121,7 +123,8 @@ impl Tls {
         let whole = Step::Skip(u64::from(length).saturating_add(5));
         match kind {
             CHANGE_CIPHER_SPEC => {
-                self.direction(context.side).opaque = true;
+                // In TLS 1.3 it changes nothing (RFC 8446 §D.4); what is encrypted there is application data by its type.
+                self.direction(context.side).opaque = !self.retried;
                 whole
             }
             HANDSHAKE if !direction.opaque && length > 0 => {
@@ -191,6 +194,7 @@ impl Tls {
             }
             (Side::Server, SERVER_HELLO) => {
                 if let Some(hello) = hello::Hello::server(body) {
+                    self.retried |= hello.is_retry;
                     fingerprint::server(context, &hello);
                     hello::judge_version(context, hello.version());
                 }

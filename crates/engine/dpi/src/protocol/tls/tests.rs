@@ -35,6 +35,19 @@ fn fingerprints_leave_out_grease() {
 }
 
 #[test]
+fn a_hello_that_the_server_asked_for_again_is_read() {
+    let retry = b"\xCF\x21\xAD\x74\xE5\x9A\x61\x11\xBE\x1D\x8C\x02\x1E\x65\xB8\x91\xC2\xA2\x11\x16\x7A\xBB\x8C\x5E\x07\x9E\x09\xE2\xC8\xA8\x33\x9C";
+    for (random, names) in [(retry, vec!["db.example", "db.example"]), (&[9; 32], vec!["db.example"])] {
+        let body = [&[3, 3][..], random, &[0], b"\x13\x01\0\0\x06\0\x2B\0\x02\x03\x04"].concat();
+        let change = record(20, [3, 3], &[1]);
+        let answer = [record(22, [3, 3], &message(2, &body)), change.clone()].concat();
+        let again = [change, client_hello()].concat();
+        let told = talk(443, &flight([(Client, &client_hello()), (Server, &answer), (Client, &again)]));
+        assert_eq!(told.values(Field::Sni), names);
+    }
+}
+
+#[test]
 fn weak_versions_are_told_when_the_server_takes_them() {
     for (version, want) in [
         (0x0300_u16, vec![Threat::SslVersion2or3]),
