@@ -117,12 +117,14 @@ bench: setup ui/dist/index.html ## the promised numbers, as ratios in one run (r
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 FUZZ_SECONDS ?= 600
+FUZZ_RUNS ?= 5000000
+FUZZ_BYTES ?= 1024
 
-fuzz: ## fuzz targets, each for FUZZ_SECONDS (600); ONLY=name runs one; needs a nightly compiler
+fuzz: ## fuzz targets, each for FUZZ_SECONDS (600) or FUZZ_RUNS (5,000,000) inputs of FUZZ_BYTES (1,024) at most; ONLY=name runs one; needs a nightly compiler
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo +nightly build --release --manifest-path fuzz/Cargo.toml --target $(FUZZ_HOST) --target-dir $(TARGET)/fuzz
 	for target in $(or $(ONLY),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))); do \
 		mkdir -p $(TARGET)/corpus/$$target; \
-		$(TARGET)/fuzz/$(FUZZ_HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 $(TARGET)/corpus/$$target; \
+		$(TARGET)/fuzz/$(FUZZ_HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) -max_len=$(FUZZ_BYTES) -reload=0 -print_final_stats=1 $(TARGET)/corpus/$$target; \
 	done
 
 lint: setup-build ui/dist/index.html ## format, clippy, layers, documentation, generated files

@@ -71,9 +71,13 @@ fn packet(port: u16, side: Side, flags: u8, sequence: u32, acknowledged: u32, pa
     packet
 }
 
+/// Room for one connection: tables for many would take longer to make than the conversation to read.
+const LIMITS: Limits =
+    Limits { flows: 4, parsers: 4, pages: 1024, held_bytes: 1 << 20, carries: 4, senders: 8 };
+
 /// Sends turns of a conversation; `cuts` says how each is cut, moved and repeated. Without, each goes as it is.
 fn tell(port: u16, turns: &[(Side, &[u8])], cuts: &[u8]) -> Told {
-    let (mut told, mut engine) = (Told::default(), Engine::new(&Limits::default(), OverlapPolicy::First, 1));
+    let (mut told, mut engine) = (Told::default(), Engine::new(&LIMITS, OverlapPolicy::First, 1));
     let mut cuts = cuts.iter().copied().cycle();
     let mut now = 1_000_000_000;
     let mut send = |raw: &[u8], told: &mut Told| {
