@@ -29,8 +29,12 @@ const COMMANDS: [&str; 17] = [
     "/bin/pivot_root",
 ];
 
+/// Ends a mount. Whoever looks at a container's mounts, as the enforcer does when they change, holds each of them for a
+/// moment.
+const UNMOUNT: &str = "off() { umount $1 || { sleep 1; umount $1; } }; ";
+
 /// A way to run a program that is not in the profile: `$P` is one that the image has, `$L` the path of one that the
-/// profile lists, `$O` the file in which it writes who it is when it runs.
+/// profile lists, `$O` the file in which it writes who it is when it runs, `$U` what ends a mount.
 struct Way {
     name: &'static str,
     script: &'static str,
@@ -38,6 +42,13 @@ struct Way {
     of_image: bool,
     /// What runs has the path of a listed program, and the basic baseline knows paths alone.
     listed: bool,
+}
+
+impl Way {
+    fn script(&self, out: &str) -> String {
+        let script = self.script.replace("$P", UNLISTED).replace("$L", TOOL).replace("$U", "off");
+        format!("{UNMOUNT}{}", script.replace("$O", out))
+    }
 }
 
 const fn image(name: &'static str, script: &'static str) -> Way {
@@ -62,7 +73,7 @@ const WAYS: [Way; 22] = [
     ),
     image("in all namespaces of its own", "unshare -m -u -i -n -p -f $P write $O"),
     image("in namespaces that it joins", "nsenter -t 1 -m -u -i -n -p $P write $O"),
-    image("mounted over a listed one", "mount --bind $P $L; $L write $O; umount $L"),
+    image("mounted over a listed one", "mount --bind $P $L; $L write $O; $U $L"),
     image(
         "mounted over a listed one in a namespace of its own",
         "unshare -m sh -c \"mount --bind $P $L; $L write $O\"",
@@ -70,7 +81,7 @@ const WAYS: [Way; 22] = [
     image(
         "in a root that has the image's files elsewhere",
         "mkdir -p /tmp/m/usr/bin /tmp/m/out; touch /tmp/m$L; mount --bind $P /tmp/m$L; mount --bind /out /tmp/m/out; \
-         chroot /tmp/m $L write $O; umount /tmp/m$L; umount /tmp/m/out",
+         chroot /tmp/m $L write $O; $U /tmp/m$L; $U /tmp/m/out",
     ),
     foreign("by a hard link", "ln $P /tmp/hard; /tmp/hard write $O"),
     foreign("copied", "cp $P /tmp/copied; /tmp/copied write $O"),
@@ -183,7 +194,7 @@ impl Stage {
         let mut passed = Vec::new();
         for (number, way) in WAYS.iter().enumerate() {
             let out = format!("/out/{number}");
-            let script = way.script.replace("$P", UNLISTED).replace("$L", TOOL).replace("$O", &out);
+            let script = way.script(&out);
             let own = "/out/own";
             let learns = self.learns.container();
             self.scene.lab.exec(learns, &[TOOL, "write", own]).await?;
@@ -241,6 +252,61 @@ async fn under_the_zero_drift_baseline_nothing_runs_that_is_not_from_the_image()
     let passed = stage.go("zero-drift").await?;
     let wrong: Vec<&Way> = passed.iter().filter(|way| !way.of_image).copied().collect();
     ensure!(wrong.is_empty(), "a program that is not from the image runs: {:?}", names(&wrong));
+    stage.scene.stop().await
+}
+
+/// What fanotify cannot or may not be asked about, as it is in memory, on a mount that was just made, or on an overlay of the
+/// container's own: each with what is in the path by which it is told, be it that it was refused or killed.
+const LATE: [(&str, &str); 5] = [
+    ("in memory", "memfd:"),
+    ("on a tmpfs", "/tmp/t/p"),
+    ("on a mount that forbade it", "/tmp/n/p"),
+    ("after pivot_root", TOOL),
+    ("on an overlay of its own", TOOL),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_bpf_what_is_not_stopped_before_it_runs_is_killed_told_and_named() -> Result<()> {
+    let stage = Box::pin(Stage::on(Scene::start_on_tier("bypass-late", 4).await?)).await?;
+    let passed = stage.go("basic").await?;
+    let is_late = |way: &Way| LATE.iter().any(|(name, _)| *name == way.name);
+    let wrong: Vec<&Way> = passed.iter().filter(|way| !way.listed && !is_late(way)).copied().collect();
+    ensure!(wrong.is_empty(), "an unlisted program runs: {:?}", names(&wrong));
+
+    let clean = "umount /tmp/t /tmp/n 2>/dev/null; rm -rf /tmp/t /tmp/n /tmp/v /tmp/o";
+    for (name, path) in LATE {
+        stage.run(stage.guarded.container(), clean).await?;
+        let way = WAYS.iter().find(|way| way.name == name).context("no such way")?;
+        // It would run until it is killed.
+        let script = way.script("$O").replace("write $O", "serve 9").replace("memfd $O", "in-memory serve 9");
+        let ends =
+            tokio::time::timeout(Duration::from_secs(20), stage.run(stage.guarded.container(), &script));
+        ends.await.with_context(|| format!("{name}: it goes on"))??;
+        let told = |answer: &Value| {
+            let list = answer.get("incidents")?.as_array()?;
+            let of = |one: &&Value| {
+                one.get("action").is_some_and(|action| action == "deny")
+                    && one.get("proc_path").and_then(Value::as_str).is_some_and(|told| told.contains(path))
+            };
+            list.iter().find(of).map(drop)
+        };
+        let incidents = "/v1/log/incident?limit=1000";
+        stage
+            .scene
+            .api
+            .wait_for(incidents, Duration::from_secs(5), told)
+            .await
+            .with_context(|| format!("{name}: it is not told"))?;
+    }
+    let shown = stage.scene.api.get("/v1/enforcer").await?;
+    let lost = shown.pointer("/enforcers/0/capabilities/lost").cloned().unwrap_or_default().to_string();
+    for named in [
+        "in memory",
+        "on a mount that was just made",
+        "on FUSE or an overlay that a container has mounted itself",
+    ] {
+        ensure!(lost.contains(named), "{named} is not named: {lost}");
+    }
     stage.scene.stop().await
 }
 

@@ -49,6 +49,15 @@ impl Inode {
         Ok(Self::with_links(descriptor)?.0)
     }
 
+    /// Of what a path leads to, links of `/proc` included. Nothing is opened, so that its mount can be unmounted meanwhile.
+    ///
+    /// # Errors
+    /// `statx` failed.
+    pub fn at(path: &str) -> io::Result<Self> {
+        let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO)?;
+        Ok(Self { device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), number: stat.stx_ino })
+    }
+
     /// The same, and how many names it has. As the kernel knows them: a file system that a process serves is not asked, as it
     /// may never answer.
     ///

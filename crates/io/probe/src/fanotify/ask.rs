@@ -4,6 +4,8 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use rustix::io::DupFlags;
+
 use super::{head, init, mark, read};
 
 /// What is asked about.
@@ -137,13 +139,25 @@ impl Asking {
         Ok(Some(Question { file, pid: head.pid.unsigned_abs(), exec }))
     }
 
-    /// Lets whoever asked go on, or fails their call with EPERM. `file` is [`Question::file`]; a second answer to the same
-    /// question is refused by the kernel and harmless.
+    /// Lets whoever asked go on, or fails their call with EPERM. When they do, the file is open here no more: an open file
+    /// keeps the mount that it is on from being unmounted, and they may be about to do that.
     ///
     /// # Errors
     /// It was answered already, or whoever asked is gone.
-    pub fn answer(&self, file: BorrowedFd<'_>, allow: bool) -> io::Result<()> {
-        self.answer_number(file.as_raw_fd(), allow)
+    pub fn answer(&self, mut question: Question, allow: bool) -> io::Result<()> {
+        // The kernel knows the question by this number, which is therefore not free for another one yet.
+        if let Err(error) = rustix::io::dup3(&self.group, &mut question.file, DupFlags::CLOEXEC) {
+            tracing::debug!(%error, "a file stays open until its question is answered");
+        }
+        self.answer_beside(&question, allow)
+    }
+
+    /// The same for a question that somebody else still looks at. A second answer is refused by the kernel and harmless.
+    ///
+    /// # Errors
+    /// As for [`Self::answer`].
+    pub fn answer_beside(&self, question: &Question, allow: bool) -> io::Result<()> {
+        self.answer_number(question.file.as_raw_fd(), allow)
     }
 
     /// Answers what a process has read and left behind, which may have ended: the kernel knows a question by the number

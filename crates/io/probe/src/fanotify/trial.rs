@@ -72,9 +72,7 @@ pub(crate) fn fire(
             asking.take().map_err(|error| format!("questions cannot be read: {error}"))?
         {
             asked = true;
-            asking
-                .answer(question.file.as_fd(), false)
-                .map_err(|error| format!("an answer is not taken: {error}"))?;
+            asking.answer(question, false).map_err(|error| format!("an answer is not taken: {error}"))?;
         }
         std::thread::sleep(Duration::from_micros(100));
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nv_probe::fanotify::{self, Ask, Asking, Done, Inode, Notice, Telling};
+use nv_probe::fanotify::{self, Ask, Asking, Done, Inode, Notice, Telling, Whole};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -52,7 +52,7 @@ fn open_while(asking: &Asking, path: &Path, allow: bool) -> (io::Result<File>, V
         while let Some(question) = asking.take().unwrap() {
             assert_eq!(question.pid, std::process::id());
             asked.push(Inode::of(&question.file).unwrap());
-            asking.answer(question.file.as_fd(), allow).unwrap();
+            asking.answer(question, allow).unwrap();
         }
     }
     (opener.join().unwrap(), asked)
@@ -135,4 +135,28 @@ fn what_is_done_in_a_marked_folder_is_told_with_folder_name_and_process() {
 fn the_trial_refuses_an_open_here() {
     let trial = fanotify::trial();
     assert!(trial.works, "{trial:?}");
+}
+
+#[test]
+fn whoever_was_answered_finds_nobody_on_the_mount_that_he_is_about_to_end() {
+    let place = tempfile::tempdir().unwrap();
+    let asking = Asking::new().unwrap();
+    for round in 0..100 {
+        mount("tmpfs", place.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+        let path = place.path().join("file");
+        fs::write(&path, "text").unwrap();
+        asking.add_whole(Ask::Open, named(&path).as_fd(), Whole::FileSystem).unwrap();
+        let folder = place.path().to_owned();
+        let opener = std::thread::spawn(move || {
+            drop(File::open(path));
+            let ended = unmount(&folder, UnmountFlags::empty());
+            ended.inspect_err(|_| unmount(&folder, UnmountFlags::DETACH).unwrap())
+        });
+        while !opener.is_finished() {
+            while let Some(question) = asking.take().unwrap() {
+                asking.answer(question, round % 2 == 0).unwrap();
+            }
+        }
+        opener.join().unwrap().unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
 }

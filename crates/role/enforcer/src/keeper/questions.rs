@@ -5,7 +5,6 @@
 //! answered yet waits, and is asked about again every few milliseconds.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,7 +66,8 @@ pub(super) struct Desk {
 }
 
 struct Pending {
-    /// Open as long as one of the threads has it: the kernel knows the question by the number of its descriptor.
+    /// Open until it is answered, or as long as a thread hangs on it: the kernel knows the question by the number of its
+    /// descriptor.
     question: Arc<Question>,
     until: Instant,
     answered: bool,
@@ -169,7 +169,7 @@ impl Desk {
             }
         };
         let Some(answers) = self.answers(&question) else {
-            self.say(&question, true);
+            self.say(question, true);
             return true;
         };
         let now = Instant::now();
@@ -194,12 +194,16 @@ impl Desk {
             return;
         }
         if held(&self.held).remove(&one.number).is_some_and(|pending| !pending.answered) {
-            self.say(&one.question, answer != Answer::Deny);
+            self.say(one.question, answer != Answer::Deny);
         }
     }
 
-    fn say(&self, question: &Question, allow: bool) {
-        if let Err(error) = self.asking.answer(question.file.as_fd(), allow) {
+    fn say(&self, question: Arc<Question>, allow: bool) {
+        let said = match Arc::try_unwrap(question) {
+            Ok(question) => self.asking.answer(question, allow),
+            Err(shared) => self.asking.answer_beside(&shared, allow),
+        };
+        if let Err(error) = said {
             tracing::debug!(%error, "whoever asked is gone");
         }
     }
@@ -219,7 +223,7 @@ impl Desk {
             for question in self.late() {
                 let fault = self.answers(&question).map_or(Fault::Open, |answers| answers.fault(&question));
                 tracing::warn!(?fault, pid = question.pid, exec = question.exec, "an answer took too long");
-                self.say(&question, fault == Fault::Open);
+                self.say(question, fault == Fault::Open);
             }
             [&self.files, &self.programs].iter().filter_map(|one| one.get()).for_each(|one| one.tick());
             std::thread::sleep(TICK);

@@ -130,7 +130,7 @@ impl Shared {
             match ready.map_err(std::io::Error::from).and_then(|_| self.asking.take()) {
                 Ok(Some(question)) => {
                     let allow = !self.refuses(&question);
-                    if let Err(error) = self.asking.answer(question.file.as_fd(), allow) {
+                    if let Err(error) = self.asking.answer(question, allow) {
                         tracing::debug!(%error, "whoever asked is gone");
                     }
                 }

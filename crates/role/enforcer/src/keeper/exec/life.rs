@@ -59,7 +59,7 @@ pub(super) fn follow(warden: &Warden, connector: &Connector) {
                             lives.insert(pid, Life { cgroup: exec.cgroup, runs: Some(file) });
                         }
                         warden.sink.event(Event::Exec(exec));
-                    } else if look::executable(pid).is_none() {
+                    } else if look::runs(pid).is_none() {
                         warden.sink.unseen();
                     }
                 }
@@ -91,7 +91,7 @@ impl Warden {
     fn ran(&self, pid: u32) -> Option<Judged> {
         let judged = held(&self.judged).remove(&pid);
         held(&self.expected).remove(&pid);
-        let runs = look::executable(pid).and_then(|file| Inode::of(file).ok());
+        let runs = look::runs(pid);
         match (judged, runs) {
             // It has ended since.
             (Some(judged), None) => Some(judged),
@@ -123,6 +123,8 @@ impl Warden {
             self.marks.see(&self.asking, runner.mounts, pid);
         }
         let judged = self.judge(&runner, &found, &seats, file.as_fd(), how).ok()??;
+        // Whoever waits for the program's end may unmount what it was on.
+        drop(file);
         let Judged { file, mut exec } = judged;
         if runtime {
             let open = Exec { runtime, verdict: Verdict::Open, rule: None, mechanism: None, ..*exec };
@@ -155,7 +157,7 @@ impl Warden {
         for pid in pids {
             let in_container =
                 nv_probe::cgroup::mount_namespace(Some(pid)).is_ok_and(|mounts| mounts != self.host_mounts);
-            let runs = look::executable(pid).and_then(|file| Inode::of(file).ok());
+            let runs = look::runs(pid);
             let judged = runs.is_some() && lives.get(&pid).and_then(|life| life.runs) == runs;
             if let Some(Judged { file, exec }) = (in_container && !judged).then(|| self.late(pid)).flatten() {
                 if lives.len() < MAX_PROCESSES {

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use nv_model::behaviour::Stdio;
 use nv_probe::fanotify::Inode;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use super::super::guard::who;
 use super::mounts::{Mount, Mounts};
@@ -148,6 +148,11 @@ pub(super) fn executable(pid: u32) -> Option<OwnedFd> {
     open_path(&format!("/proc/{pid}/exe"))
 }
 
+/// Which file a process runs.
+pub(super) fn runs(pid: u32) -> Option<Inode> {
+    Inode::at(&format!("/proc/{pid}/exe")).ok()
+}
+
 fn open_path(path: &str) -> Option<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
 }
@@ -226,10 +231,12 @@ fn descriptor(pid: u32, number: u32) -> Stdio {
     if link.starts_with("/dev/pts/") || link.starts_with("/dev/tty") || link == "/dev/console" {
         return Stdio::Terminal;
     }
-    let Some(stat) = open_path(&path).and_then(|file| rustix::fs::fstat(file).ok()) else {
+    // Not opened, so that what it is on can be unmounted; a file system that a process serves is not asked.
+    let Ok(stat) = rustix::fs::statx(rustix::fs::CWD, &path, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)
+    else {
         return Stdio::Unknown;
     };
-    match FileType::from_raw_mode(stat.st_mode) {
+    match FileType::from_raw_mode(stat.stx_mode.into()) {
         FileType::Fifo => Stdio::Pipe,
         FileType::RegularFile => Stdio::File,
         FileType::CharacterDevice | FileType::BlockDevice => Stdio::Device,

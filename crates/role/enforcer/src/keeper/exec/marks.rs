@@ -93,7 +93,7 @@ impl Marks {
             }
             namespaces.entry(namespace).or_insert(Namespace { pid, hash: 0, _watched: watched });
         }
-        self.renew(asking, namespace, Some(pid));
+        self.renew(asking, namespace, Some(pid), false);
     }
 
     /// Has the kernel tell when the mounts of a namespace change.
@@ -109,8 +109,9 @@ impl Marks {
     }
 
     /// Marks what is seen in a mount namespace, when that has changed; as `viewer` sees it, or the process by which it is
-    /// known.
-    fn renew(&self, asking: &Asking, namespace: u32, viewer: Option<u32>) {
+    /// known. `told`: the kernel says that it has, which is not to be seen of a new file system in the place of another one,
+    /// whose numbers it may have got.
+    fn renew(&self, asking: &Asking, namespace: u32, viewer: Option<u32>, told: bool) {
         let Some((known, hash)) = held(&self.namespaces).get(&namespace).map(|known| (known.pid, known.hash))
         else {
             return;
@@ -125,7 +126,7 @@ impl Marks {
             return;
         };
         let now = hash_of(&text);
-        if now == hash {
+        if now == hash && !told {
             return;
         }
         let hosts = held(&self.hosts).clone();
@@ -145,7 +146,7 @@ impl Marks {
     pub(super) fn look_around(&self, asking: &Asking, is_container: impl Fn(u32) -> bool) {
         let known: HashSet<u32> = held(&self.namespaces).keys().copied().collect();
         for namespace in &known {
-            self.renew(asking, *namespace, None);
+            self.renew(asking, *namespace, None, false);
         }
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
         let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -189,7 +190,7 @@ pub(super) fn follow(asking: &Asking, marks: &Marks) {
         let begin = Instant::now();
         let namespaces = changed.iter().map(|event| event.data.u64());
         for namespace in namespaces.filter_map(|namespace| u32::try_from(namespace).ok()) {
-            marks.renew(asking, namespace, None);
+            marks.renew(asking, namespace, None, true);
         }
         // Who mounts again and again has half of this thread's time.
         std::thread::sleep(begin.elapsed());

@@ -1,10 +1,8 @@
 //! Who opens or changes a file, read from `/proc` while the process is there.
 
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
 
 use nv_probe::fanotify::Inode;
-use rustix::fs::{Mode, OFlags};
 
 /// Most bytes that are read of one file of `/proc`.
 const MAX_BYTES: u64 = 4096;
@@ -39,8 +37,7 @@ pub(in crate::keeper) struct Program {
 pub(in crate::keeper) fn program(pid: u32) -> Program {
     let link = format!("/proc/{pid}/exe");
     let path = std::fs::read_link(&link).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-    let opened: Option<OwnedFd> = rustix::fs::open(&link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
-    Program { path, inode: opened.and_then(|opened| Inode::of(opened).ok()) }
+    Program { path, inode: Inode::at(&link).ok() }
 }
 
 /// What a report says of a process besides its executable.
