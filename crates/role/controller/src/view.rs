@@ -41,6 +41,14 @@ pub struct NodePolicyState {
     pub waiting_since: Timestamp,
 }
 
+impl NodePolicyState {
+    /// The node enforces the newest policy that was sent.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        self.enforced == self.sent && self.enforced != PolicyRevision(0) && self.error.is_empty()
+    }
+}
+
 use crate::scan::{KeptReport, ScanStatus, SharedScans, Tally, subject_of};
 
 /// What was lost on the way, as totals since the enforcer's start.
@@ -77,6 +85,8 @@ pub struct View {
     pub matches: Arc<BTreeMap<RuleId, RuleMatch>>,
     /// How far nodes are with their policy.
     pub policies: BTreeMap<NodeId, NodePolicyState>,
+    /// Something in here may change a node's policy and is not compiled yet.
+    pub compilation_due: bool,
     /// What was lost on the way from nodes.
     pub losses: BTreeMap<NodeId, NodeLosses>,
     /// How enforcers fare, by their last sign of life.
@@ -127,6 +137,11 @@ impl View {
     #[must_use]
     pub fn workload(&self, id: &WorkloadId) -> Option<&Arc<Workload>> {
         self.state.workloads.get(id).or_else(|| self.removed.get(id))
+    }
+    /// Whether a node enforces all that is in here: it has acknowledged the newest policy, and none newer is to come.
+    #[must_use]
+    pub fn is_enforced_on(&self, node: &NodeId) -> bool {
+        !self.compilation_due && self.policies.get(node).is_some_and(NodePolicyState::is_enforced)
     }
     /// The controller that leads, when it is known.
     #[must_use]

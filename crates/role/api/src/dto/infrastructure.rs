@@ -262,14 +262,50 @@ pub struct Agent {
     pub network_tier: String,
     /// What the node's kernel allows, and what was tried.
     pub capabilities: Capabilities,
+    /// How far it is with its policy.
+    pub policy: PolicyProgress,
 }
+
+/// How far an enforcer is with its policy. Revisions are numbered for each node, from 1.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct PolicyProgress {
+    /// It enforces all that this API shows: modes, rules, profiles, groups, sensors.
+    pub enforced: bool,
+    /// Newest revision that was sent to it; 0 for none.
+    pub sent_revision: u64,
+    /// Newest revision that it enforces; 0 for none.
+    pub enforced_revision: u64,
+    /// Microseconds from the arrival of that revision until the kernel judged by it.
+    pub apply_micros: u64,
+    /// Since when it has not acknowledged what was sent; empty when it has.
+    pub waiting_since: String,
+    /// Why it did not take the newest revision; empty when it did.
+    pub error: String,
+}
+
+impl PolicyProgress {
+    fn of(view: &View, node: &NodeId) -> Self {
+        let state = view.policies.get(node).cloned().unwrap_or_default();
+        Self {
+            enforced: view.is_enforced_on(node),
+            sent_revision: state.sent.0,
+            enforced_revision: state.enforced.0,
+            apply_micros: state.apply_micros,
+            waiting_since: state.waiting_since.rfc3339(),
+            error: state.error,
+        }
+    }
+}
+
 impl Named for Agent {
     const ONE: &'static str = "enforcer";
     const MANY: &'static str = "enforcers";
 }
 
-impl From<&Enforcer> for Agent {
-    fn from(enforcer: &Enforcer) -> Self {
+impl Agent {
+    /// As the view has it.
+    #[must_use]
+    pub fn of(view: &View, enforcer: &Enforcer) -> Self {
         let word = |mechanism: Option<nv_model::verdict::Mechanism>| {
             mechanism.map(nv_model::verdict::Mechanism::as_str).unwrap_or_default().to_owned()
         };
@@ -296,6 +332,7 @@ impl From<&Enforcer> for Agent {
             process_tier: word(enforcer.capabilities.process),
             network_tier: word(enforcer.capabilities.network),
             capabilities: enforcer.capabilities.clone(),
+            policy: PolicyProgress::of(view, &enforcer.node),
         }
     }
 }

@@ -81,7 +81,7 @@ async fn controller(call: Call) -> Result<One<Controller>, ApiError> {
 
 async fn enforcers(call: Call) -> Result<List<Agent>, ApiError> {
     let view = call.app.controller.view();
-    let mut all: Vec<Agent> = view.enforcers.values().map(Agent::from).collect();
+    let mut all: Vec<Agent> = view.enforcers.values().map(|enforcer| Agent::of(&view, enforcer)).collect();
     all.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(List::new(call.query.inventory(all, Clone::clone).into_iter()))
 }
@@ -90,7 +90,7 @@ async fn enforcer(call: Call) -> Result<One<Agent>, ApiError> {
     let view = call.app.controller.view();
     let id = call.parameter("id");
     let found = view.enforcers.get(id).ok_or_else(|| ApiError::not_found("enforcer", id))?;
-    Ok(One(Agent::from(found)))
+    Ok(One(Agent::of(&view, found)))
 }
 
 async fn domains(call: Call) -> Result<Json<DomainsData>, ApiError> {

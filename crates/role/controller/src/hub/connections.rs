@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nv_model::conversation::EndpointId;
 use nv_model::name::NodeId;
 use nv_model::observation::ConnectionObservation;
+use nv_model::port::Protocol;
 use nv_model::record::Record;
 use nv_model::rule::RuleId;
 use nv_model::threat::ThreatObservation;
@@ -13,8 +14,32 @@ use nv_policy::directory::Directory;
 use nv_policy::learn::Link;
 use tokio::time::Instant;
 
-use super::{Hub, PUBLISH_LATER, ThreatKey, ViolationKey};
+use super::Hub;
+use super::publish::PUBLISH_LATER;
 use crate::records::{threat, violation};
+
+/// Violations of one kind.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct ViolationKey {
+    client: String,
+    server: String,
+    protocol: Protocol,
+    port: u16,
+    verdict: Verdict,
+    rule: RuleId,
+    ingress: bool,
+    host: String,
+}
+
+/// Attacks of one kind.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct ThreatKey {
+    threat: u32,
+    client: (String, std::net::IpAddr),
+    server: (String, std::net::IpAddr),
+    port: u16,
+    verdict: Verdict,
+}
 
 /// A violation with its ends resolved.
 pub(crate) struct SeenViolation {

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 use super::Hub;
 use crate::records::{Category, common, event};
 
+/// Removed workloads that are remembered, so that records and conversations can still name them.
+const MAX_REMOVED: usize = 2048;
+
 impl Hub {
     pub(super) fn workload_seen(&mut self, node: &NodeId, workload: Arc<Workload>, now: Timestamp) {
         let old = self.state.workloads.get(&workload.id).cloned();
@@ -45,7 +48,7 @@ impl Hub {
             self.learner.groups_wanted(Instant::now());
         }
         self.state.workloads.insert(workload.id.clone(), Arc::clone(&workload));
-        self.inventory_changed();
+        self.workloads_changed();
         for (name, what, at) in happened {
             self.container_event(node, &workload, name, what, if at == Timestamp::NEVER { now } else { at });
         }
@@ -62,13 +65,13 @@ impl Hub {
         if removed.insert(id.clone(), old).is_none() {
             self.removed_order.push_back(id.clone());
         }
-        while self.removed_order.len() > super::MAX_REMOVED {
+        while self.removed_order.len() > MAX_REMOVED {
             if let Some(oldest) = self.removed_order.pop_front() {
                 removed.remove(&oldest);
                 self.parts.graph.write().remove_endpoint(&EndpointId::Workload(oldest));
             }
         }
-        self.inventory_changed();
+        self.workloads_changed();
     }
 
     /// Sandboxes are part of their pods and hosts are no containers: neither is told.

@@ -1,15 +1,19 @@
 //! Programs, files and behaviour that nodes saw: to be learned, or incidents.
 
 use nv_model::behaviour::BehaviourObservation;
-use nv_model::name::{GroupName, NodeId};
+use nv_model::name::{GroupName, NodeId, WorkloadId};
 use nv_model::observation::{FileObservation, ProcessObservation};
 use nv_model::record::Record;
 use nv_model::verdict::Verdict;
 use nv_policy::learn::{FileAccess, Program};
 use tokio::time::Instant;
 
-use super::{Hub, IncidentKey};
+use super::Hub;
 use crate::records::{Told, incident};
+
+/// Incidents of one kind.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct IncidentKey(NodeId, Option<WorkloadId>, String, String, Verdict, String);
 
 impl Hub {
     pub(super) fn process_seen(&mut self, node: &NodeId, id: String, seen: Box<ProcessObservation>) {

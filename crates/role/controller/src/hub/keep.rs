@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::Hub;
 use super::learn::Lesson;
-use super::{Hub, Position};
+use super::nodes::Position;
 use crate::change::Edit;
 use crate::journal::Entry;
 use crate::records::{Category, common, event};

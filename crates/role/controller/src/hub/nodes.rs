@@ -17,12 +17,38 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::Hub;
+use super::ask::Asked;
+use super::message::SessionId;
+use super::publish::{PUBLISH_LATER, PUBLISH_SOON};
 use super::push::Sent;
-use super::{Hub, Position, Session, SessionId};
 use crate::change::Edit;
 use crate::journal::Entry;
 use crate::link::Outbound;
 use crate::writer::Request;
+
+/// An open link.
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) outbound: Outbound,
+    pub(super) close: CancellationToken,
+    /// When it was last heard of, on the clock that never jumps.
+    pub(super) seen: Duration,
+    pub(super) sent: Sent,
+    /// An acknowledgement found the link's queue full.
+    pub(super) ack_due: bool,
+    /// Questions that are not answered yet; with the link they are gone, and whoever waits is told.
+    pub(super) asked: Asked,
+}
+
+/// Where a node's numbered observations are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Position {
+    /// The stream.
+    pub(crate) stream: String,
+    /// The last one that is taken in.
+    pub(crate) taken: u64,
+}
 
 /// A node that said nothing for this long is disconnected.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -85,7 +111,7 @@ impl Hub {
             .insert(node.clone(), Session { id, outbound, close, seen, sent, ack_due: false, asked });
         self.node_event(&node, "Enforcer.Connect", false, "connected");
         self.push_at = Some(Instant::now());
-        self.publish_within(super::PUBLISH_SOON);
+        self.publish_within(PUBLISH_SOON);
     }
 
     /// Where the node's stream goes on. A gap between what we have and what the node still has is counted.
@@ -127,7 +153,7 @@ impl Hub {
         self.live_nodes.insert(node.clone(), greeting.node.clone());
         if self.state.nodes.get(node) != Some(&greeting.node) {
             self.state.nodes.insert(node.clone(), greeting.node.clone());
-            self.inventory_changed();
+            self.workloads_changed();
         }
         let node = Box::new(greeting.node.clone());
         let plan = Box::new(move |view: &crate::View| {
@@ -174,7 +200,7 @@ impl Hub {
             self.node_event(node, "Agent.Memory.Pressure", true, &what);
         }
         self.vitals.insert(node.clone(), beat);
-        self.publish_within(super::PUBLISH_LATER);
+        self.publish_within(PUBLISH_LATER);
     }
 
     pub(super) fn closed(&mut self, id: SessionId, node: &NodeId) {
@@ -198,7 +224,7 @@ impl Hub {
             true,
             "is out of touch and goes on with the policy that it has",
         );
-        self.publish_within(super::PUBLISH_SOON);
+        self.publish_within(PUBLISH_SOON);
     }
 
     /// Disconnects nodes that say nothing.

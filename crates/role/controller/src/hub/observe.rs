@@ -10,9 +10,14 @@ use nv_model::vitals::{Drops, Shedding};
 use nv_wire::enforcer::v1 as proto;
 use tonic::Status;
 
-use super::{Hub, PUBLISH_LATER, SessionId};
+use super::Hub;
+use super::message::SessionId;
+use super::publish::PUBLISH_LATER;
 use crate::journal::Entry;
 use crate::records::incident;
+
+/// Ids of the last records, so that a batch that comes twice around a kill is logged once.
+const RECENT_RECORDS: usize = 8192;
 
 /// How long the workloads of a node that is out of touch are still its own.
 const HOLDS_ON: Duration = Duration::from_secs(300);
@@ -192,7 +197,7 @@ impl Hub {
             return false;
         }
         self.recent_order.push_back(id);
-        if self.recent_order.len() > super::RECENT_RECORDS
+        if self.recent_order.len() > RECENT_RECORDS
             && let Some(oldest) = self.recent_order.pop_front()
         {
             self.recent.remove(&oldest);

@@ -9,7 +9,9 @@ use nv_wire::enforcer::v1 as proto;
 use nv_wire::enforcer::v1::to_enforcer::Message as To;
 use tokio::time::Instant;
 
-use super::{Hub, PUBLISH_SOON, SessionId};
+use super::Hub;
+use super::message::SessionId;
+use super::publish::PUBLISH_SOON;
 
 /// A change after a quiet time is compiled this soon, so that the rest of its burst goes with it.
 const FIRST: Duration = Duration::from_millis(2);
@@ -67,6 +69,8 @@ impl Hub {
                 self.send_policy(&node, policy, now);
             }
         }
+        // Also where nothing had to be sent: nodes enforce what is shown by now.
+        self.publish_within(PUBLISH_SOON);
     }
 
     fn send_policy(&mut self, node: &NodeId, mut policy: NodePolicy, now: Instant) {
@@ -117,7 +121,6 @@ impl Hub {
             state.waiting_since = at;
         }
         sent.policy = Some(policy);
-        self.publish_within(PUBLISH_SOON);
     }
 
     pub(super) fn policy_ack(&mut self, id: SessionId, node: &NodeId, ack: &proto::PolicyAck) {

@@ -51,6 +51,28 @@ async fn a_change_of_mode_reaches_the_node_as_a_small_delta() {
 }
 
 #[tokio::test]
+async fn no_view_says_that_a_node_enforces_a_change_before_the_node_has_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path()).await;
+    let credential = joined(&running, "n1").await;
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
+    sim.until("the workload", |policy| policy.workloads.len() == 1).await;
+    running.until("the group", |view| view.state.groups.contains_key("nv.web.shop")).await;
+    assert!(sim.stays_as_it_is().await);
+    running.until("all enforced", |view| view.is_enforced_on(&node_id("n1"))).await;
+
+    let before = sim.disk.policy.revision;
+    running.controller.change(protect("nv.web.shop")).await.unwrap();
+    // The node does not read meanwhile: whatever is published now shows the change and must not call it enforced.
+    running.until("the policy is sent", |view| view.policies[&node_id("n1")].sent > before).await;
+    assert!(!running.controller.view().is_enforced_on(&node_id("n1")));
+    let group: nv_model::name::GroupName = "nv.web.shop".parse().unwrap();
+    sim.until("Protect", |policy| policy.profiles.get(&group).is_some_and(|p| p.mode == Mode::Protect)).await;
+    running.until("enforced", |view| view.is_enforced_on(&node_id("n1"))).await;
+}
+
+#[tokio::test]
 async fn a_node_that_holds_the_right_policy_is_sent_nothing_and_one_with_another_history_the_whole() {
     let folder = tempfile::tempdir().unwrap();
     let running = Running::start(folder.path()).await;
