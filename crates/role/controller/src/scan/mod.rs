@@ -10,11 +10,13 @@
 //! Nothing of this is in the hub or in the store: a storm of scans, or a database that changes every report, delays no
 //! policy. The lock is held for moments; whatever reads or writes a file runs on threads for that.
 
+mod arrive;
 pub(crate) mod automatic;
 mod blobs;
 mod cache;
 pub(crate) mod gather;
 mod kept;
+mod link;
 mod offer;
 mod platform;
 mod queue;

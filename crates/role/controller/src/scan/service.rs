@@ -1,21 +1,17 @@
 //! The scanners' gRPC service: joining, one link a scanner, blobs out, reports and databases in.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use nv_model::name::ScannerId;
-use nv_model::scan::{BlobId, ScanFailure, ScanSource, ScanTaskId};
-use nv_model::scan_report::ScanReport;
+use nv_model::scan::{BlobId, ScanTaskId};
 use nv_pki::{Authority, scanner_id_of, token};
 use nv_store::Store;
 use nv_telemetry::Clock;
-use nv_wire::bounds::{MAX_DATABASE_BYTES, MAX_PIECE_BYTES, MAX_REPORT_BYTES};
+use nv_wire::ScannerJoin;
+use nv_wire::bounds::{MAX_DATABASE_BYTES, MAX_PIECE_BYTES};
 use nv_wire::scanner::v1 as proto;
-use nv_wire::scanner::v1::from_scanner::Message as From;
 use nv_wire::scanner::v1::report_piece::Piece as Part;
 use nv_wire::scanner::v1::scanner_service_server::ScannerService;
-use nv_wire::scanner::v1::to_scanner::Message as To;
-use nv_wire::{DatabaseChange, ScannerGreeting, ScannerJoin};
 use secrecy::SecretString;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
@@ -23,16 +19,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::blobs::{BlobError, BlobWriter};
-use super::kept::KeptReport;
+use super::arrive::Documents;
+use super::blobs::BlobError;
+use super::link::Session;
 use super::queue::Holder;
-use super::{OfferError, Scans, tell};
+use super::{OfferError, Scans};
 use crate::keys;
 
 /// Messages to one scanner that may wait: its tasks, and a few besides.
 const OUTBOUND: usize = 80;
-/// How long a scanner may take to say Hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pieces of a blob or report that may wait for the disk or the network.
 const PIECES: usize = 4;
 
@@ -55,11 +50,11 @@ fn certified<T>(request: &Request<T>) -> Result<ScannerId, Status> {
     scanner_id_of(leaf).map_err(|error| Status::permission_denied(error.to_string()))
 }
 
-fn invalid(error: impl std::fmt::Display) -> Status {
+pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-fn disk(error: BlobError) -> Status {
+pub(super) fn disk(error: BlobError) -> Status {
     match error {
         BlobError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
         error => {
@@ -69,7 +64,7 @@ fn disk(error: BlobError) -> Status {
     }
 }
 
-fn stopping<T>(_gone: T) -> Status {
+pub(super) fn stopping<T>(_gone: T) -> Status {
     Status::unavailable("the controller is stopping")
 }
 
@@ -233,241 +228,5 @@ impl ScanLinkService {
         let record: token::TokenRecord =
             serde_json::from_slice(&entry.value).map_err(|_damaged| refused())?;
         if record.admits_scanner(self.clock.now()) { Ok(()) } else { Err(refused()) }
-    }
-}
-
-/// One link.
-struct Session {
-    scanner: ScannerId,
-    scans: Scans,
-    outbound: super::state::Outbound,
-    inbound: Streaming<proto::FromScanner>,
-    close: CancellationToken,
-    welcome: proto::Welcome,
-}
-
-impl Session {
-    async fn run(mut self) {
-        let mut linked = None;
-        if let Err(status) = self.serve(&mut linked).await {
-            tracing::info!(scanner = %self.scanner, reason = status.message(), "a scanner's link is closed");
-            // The scanner may be gone already.
-            drop(self.outbound.try_send(Err(status)));
-        }
-        if let Some(session) = linked {
-            self.scans.unlinked(&self.scanner, session);
-        }
-    }
-
-    async fn serve(&mut self, linked: &mut Option<u64>) -> Result<(), Status> {
-        let first = tokio::time::timeout(HELLO_TIMEOUT, self.inbound.message())
-            .await
-            .map_err(|_elapsed| Status::deadline_exceeded("no Hello came"))??;
-        let Some(proto::FromScanner { message: Some(From::Hello(hello)) }) = first else {
-            return Err(invalid("the first message has to be Hello"));
-        };
-        let greeting = ScannerGreeting::try_from(hello).map_err(invalid)?;
-        let welcome = proto::ToScanner { message: Some(To::Welcome(self.welcome.clone())) };
-        self.outbound.send(Ok(welcome)).await.map_err(stopping)?;
-        *linked = Some(self.scans.linked(&self.scanner, greeting, self.outbound.clone(), self.close.clone()));
-        loop {
-            let message = tokio::select! {
-                () = self.close.cancelled() => return Ok(()),
-                message = self.inbound.message() => message?,
-            };
-            let Some(message) = message else { return Ok(()) };
-            match message.message {
-                Some(From::Failed(failed)) => {
-                    let (task, failure) = nv_wire::scan_failed(failed).map_err(invalid)?;
-                    self.scans.failed(&Holder::Scanner(self.scanner.clone()), task, &failure);
-                }
-                Some(From::Database(change)) => {
-                    let change = DatabaseChange::try_from(change).map_err(invalid)?;
-                    self.scans.database_in_use(&self.scanner, &change);
-                }
-                Some(From::DatabaseRefused(refused)) => {
-                    tracing::warn!(scanner = %self.scanner, blob = refused.blob, reason = refused.reason, "a scanner refused a database");
-                }
-                Some(From::Cache(facts)) => {
-                    let id = facts.id;
-                    let facts = facts.try_into().map_err(invalid)?;
-                    self.scans.cache_told(&self.scanner, id, facts);
-                }
-                Some(From::Hello(_)) => return Err(invalid("a second Hello")),
-                // A later scanner may say more than this controller knows.
-                None => {}
-            }
-        }
-    }
-}
-
-/// The documents of a report, as they come.
-struct Documents {
-    inventory: Option<BlobWriter>,
-    report: BlobWriter,
-    bytes: Vec<u8>,
-    scans: Scans,
-}
-
-/// What came whole.
-struct Taken {
-    inventory: Option<(BlobId, u64)>,
-    id: BlobId,
-    bytes: u64,
-    report: ScanReport,
-}
-
-fn most() -> u64 {
-    u64::try_from(MAX_REPORT_BYTES).unwrap_or(u64::MAX)
-}
-
-impl Documents {
-    fn new(scans: &Scans) -> Result<Self, Status> {
-        let report = scans.inner.blobs.writer(most()).map_err(disk)?;
-        Ok(Self { inventory: None, report, bytes: Vec::new(), scans: scans.clone() })
-    }
-
-    fn take(&mut self, part: Part) -> Result<(), Status> {
-        match part {
-            Part::Head(_) => Err(invalid("a second head")),
-            Part::Inventory(piece) => {
-                let writer = match &mut self.inventory {
-                    Some(writer) => writer,
-                    none => none.insert(self.scans.inner.blobs.writer(most()).map_err(disk)?),
-                };
-                writer.write(&piece).map_err(disk)
-            }
-            Part::Report(piece) => {
-                self.report.write(&piece).map_err(disk)?;
-                self.bytes.extend_from_slice(&piece);
-                Ok(())
-            }
-        }
-    }
-
-    fn finish(self) -> Result<Taken, Status> {
-        let report =
-            serde_json::from_slice(&self.bytes).map_err(|error| invalid(format!("the report: {error}")))?;
-        let inventory = self.inventory.map(BlobWriter::finish).transpose().map_err(disk)?;
-        let (id, bytes) = self.report.finish().map_err(disk)?;
-        Ok(Taken { inventory, id, bytes, report })
-    }
-}
-
-impl Scans {
-    fn linked(
-        &self,
-        scanner: &ScannerId,
-        greeting: ScannerGreeting,
-        outbound: super::state::Outbound,
-        close: CancellationToken,
-    ) -> u64 {
-        let at = self.inner.clock.now();
-        let shown = greeting.database.as_ref().map(|database| database.shown_version());
-        tracing::info!(%scanner, server = greeting.server, database = ?shown, "a scanner is linked");
-        let change = greeting.database.clone().map(|database| DatabaseChange {
-            database,
-            replaced: String::new(),
-            changed: None,
-        });
-        let (session, failed) = self.state().link(scanner.clone(), greeting, at, outbound, close);
-        self.give_all_up(failed);
-        let with =
-            shown.map_or_else(|| "without a database".to_owned(), |shown| format!("with database {shown}"));
-        self.tell(&tell::scanner(
-            &self.inner.view.load(),
-            "Scanner.Join",
-            scanner,
-            &format!("joined {with}"),
-            at,
-        ));
-        match change {
-            Some(change) => self.database_in_use(scanner, &change),
-            None => self.changed(),
-        }
-        session
-    }
-
-    fn unlinked(&self, scanner: &ScannerId, session: u64) {
-        let (gone, failed) = {
-            let mut state = self.state();
-            let outcome = state.unlink(scanner, session);
-            state.dispatch(self.inner.clock.monotonic());
-            outcome
-        };
-        self.give_all_up(failed);
-        if gone {
-            let at = self.inner.clock.now();
-            self.tell(&tell::scanner(&self.inner.view.load(), "Scanner.Leave", scanner, "left", at));
-        }
-        self.changed();
-    }
-
-    pub(super) fn failed(&self, holder: &Holder, task: ScanTaskId, failure: &ScanFailure) {
-        let given_up = {
-            let mut state = self.state();
-            let given_up = state.failed(task, holder, failure);
-            state.dispatch(self.inner.clock.monotonic());
-            given_up
-        };
-        match given_up {
-            Some(request) => self.give_up(&request, failure),
-            None => self.changed(),
-        }
-    }
-
-    fn database_in_use(&self, scanner: &ScannerId, change: &DatabaseChange) {
-        let view = self.inner.view.load_full();
-        let (affected, taken) = {
-            let mut state = self.state();
-            let affected = state.database_in_use(scanner, change);
-            let taken = state.rescan(&affected, |subject| tell::runs(&view, subject));
-            state.dispatch(self.inner.clock.monotonic());
-            (affected.len(), taken)
-        };
-        let shown = change.database.shown_version();
-        tracing::info!(%scanner, database = shown, affected, taken, "a scanner uses a database");
-        if !change.replaced.is_empty() {
-            let at = self.inner.clock.now();
-            let what = format!("uses database {shown}, which may change {affected} reports");
-            self.tell(&tell::scanner(&view, "Scanner.Update", scanner, &what, at));
-        }
-        self.changed();
-    }
-
-    /// Puts a report in its place; `false` when the task is not the scanner's any more.
-    async fn take_report(&self, scanner: &ScannerId, task: ScanTaskId, taken: Taken) -> Result<bool, Status> {
-        let scans = self.clone();
-        let scanner = scanner.clone();
-        let work = tokio::task::spawn_blocking(move || scans.keep_report(&scanner, task, &taken));
-        work.await.map_err(stopping)?.map_err(disk)
-    }
-
-    fn keep_report(&self, scanner: &ScannerId, task: ScanTaskId, taken: &Taken) -> Result<bool, BlobError> {
-        let at = self.inner.clock.now();
-        let mut state = self.state();
-        let Some(request) = state.queue.done(task, &Holder::Scanner(scanner.clone())) else {
-            drop(state);
-            // Another scanner has it now; what this one found is not referred to, unless it is the same.
-            self.sweep(&[Some(taken.id), taken.inventory.map(|(id, _)| id)])?;
-            return Ok(false);
-        };
-        let (inventory, inventory_bytes) = match (taken.inventory, &request.source) {
-            (Some((id, bytes)), _) => (Some(id), bytes),
-            (None, ScanSource::Inventory(id)) => (Some(*id), self.inner.blobs.size(*id).unwrap_or(0)),
-            (None, _) => (None, 0),
-        };
-        let bytes = taken.bytes.saturating_add(inventory_bytes);
-        let kept = KeptReport::new(request.subject.clone(), taken.id, inventory, bytes, at, &taken.report);
-        state.freed(scanner, Some(&request.subject));
-        self.keep(state, &kept, &taken.report)?;
-        Ok(true)
-    }
-
-    /// Removes those of these blobs that no report refers to.
-    pub(super) fn sweep(&self, blobs: &[Option<BlobId>]) -> Result<(), BlobError> {
-        let referred = self.state().kept.blobs();
-        let orphans = blobs.iter().flatten().filter(|blob| !referred.contains(blob));
-        orphans.into_iter().try_for_each(|blob| self.inner.blobs.remove(*blob))
     }
 }
