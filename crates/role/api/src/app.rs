@@ -22,7 +22,8 @@ use crate::accounts::Accounts;
 use crate::call::{Call, Caller};
 use crate::error::{ApiError, Code};
 use crate::query::Query;
-use crate::route::{Found, Route, Table};
+use crate::route::Route;
+use crate::table::{Found, Table};
 use crate::usage::{History, INTERVAL};
 use crate::{Deps, events, routes};
 
@@ -131,7 +132,7 @@ impl App {
     async fn enter(
         self: &Arc<Self>,
         route: &Route,
-        parameters: crate::route::Parameters,
+        parameters: crate::table::Parameters,
         query: Query,
         request: Request<Body>,
         peer: IpAddr,

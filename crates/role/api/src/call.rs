@@ -16,7 +16,7 @@ use crate::accounts::Held;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::query::Query;
-use crate::route::Parameters;
+use crate::table::Parameters;
 
 /// Who calls.
 #[derive(Clone)]

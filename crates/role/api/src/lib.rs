@@ -35,6 +35,7 @@ mod scanned;
 mod server;
 pub mod start;
 mod stream;
+pub mod table;
 mod usage;
 
 use std::net::SocketAddr;

@@ -15,7 +15,8 @@ use utoipa::openapi::{
 
 use crate::answer::Described;
 use crate::error::ErrorBody;
-use crate::route::{Route, Table};
+use crate::route::Route;
+use crate::table::Table;
 
 /// The document of all routes that are served.
 #[must_use]

@@ -31,7 +31,7 @@ mod vitals;
 mod vulnerability;
 mod workload;
 
-use crate::route::Table;
+use crate::table::Table;
 
 /// All routes.
 #[must_use]
