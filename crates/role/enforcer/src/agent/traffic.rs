@@ -9,6 +9,7 @@ use nv_model::observation::{ConnectionObservation, Observation, Peer};
 use nv_model::policy::IdentityId;
 use nv_model::time::Timestamp;
 use nv_model::verdict::{Mechanism, Verdict};
+use nv_model::workload::InterfaceAddress;
 
 use super::Agent;
 use super::inspection::connection_of;
@@ -174,46 +175,60 @@ impl Agent {
         {
             return;
         }
-        let policy = &self.setup.held.policy;
-        let server = kernel::identity_of(policy, connect.address);
         let Some(own) = self.own_address(connect.address) else { return };
         if own == connect.address {
             return;
         }
-        let client = match &workload {
+        let identity = match &workload {
             Some(id) => IdentityId(self.endpoint_row(id).identity),
             None => IdentityId::NODES,
+        };
+        let seen = self.dialled(connect, Peer { workload, identity, address: own }, opener);
+        self.connections.add(ConnectionObservation {
+            // The host's own programs are never stopped.
+            verdict: match (connect.verdict, seen.verdict) {
+                (Verdict::Deny, _) => Verdict::Deny,
+                (_, Verdict::Deny) => Verdict::Violate,
+                (_, decided) => decided,
+            },
+            ..seen
+        });
+    }
+
+    /// A connection of which only the program's asking is seen, with what the policy says to it.
+    fn dialled(
+        &self,
+        connect: &nv_capture::ConnectEvent,
+        client: Peer,
+        opener: Opener,
+    ) -> ConnectionObservation {
+        let policy = &self.setup.held.policy;
+        let server = Peer {
+            workload: self.inventory.by_address(connect.address).cloned(),
+            identity: kernel::identity_of(policy, connect.address),
+            address: connect.address,
         };
         let decision = nv_policy::decide::connection(
             policy,
             nv_policy::decide::Flow {
-                client,
-                server,
+                client: client.identity,
+                server: server.identity,
                 protocol: connect.protocol,
                 port: connect.port,
                 application: None,
                 quarantined: false,
             },
         );
-        let seen = ConnectionObservation {
-            client: Peer { workload, identity: client, address: own },
-            server: Peer {
-                workload: self.inventory.by_address(connect.address).cloned(),
-                identity: server,
-                address: connect.address,
-            },
+        ConnectionObservation {
+            client,
+            server,
             ingress: false,
             protocol: connect.protocol,
             port: connect.port,
             application: None,
             bytes: 0,
             sessions: 1,
-            // The host's own programs are never stopped.
-            verdict: match (connect.verdict, decision.verdict) {
-                (Verdict::Deny, _) => Verdict::Deny,
-                (_, Verdict::Deny) => Verdict::Violate,
-                (_, decided) => decided,
-            },
+            verdict: decision.verdict,
             rule: decision.rule,
             process: opener.name,
             process_path: opener.path,
@@ -223,72 +238,35 @@ impl Agent {
             decision_nanos: connect.decision_nanos.into(),
             first: connect.at,
             last: connect.at,
-        };
-        self.connections.add(seen);
+        }
     }
 
     /// The host's address of the family of another one.
     fn own_address(&self, other: IpAddr) -> Option<IpAddr> {
-        let held = self.setup.node.interfaces.iter().map(|held| held.address.addr());
-        held.filter(|own| own.is_ipv4() == other.is_ipv4()).find(|own| !own.is_loopback())
+        address_for(&self.setup.node.interfaces, other)
     }
 
     /// A workload's connect was against the rules where no packet of it passes an interface of ours.
     fn stopped_connect(&mut self, connect: &nv_capture::ConnectEvent, sender: &WorkloadId, opener: Opener) {
-        let policy = &self.setup.held.policy;
-        let client = IdentityId(self.endpoint_row(sender).identity);
-        let server = kernel::identity_of(policy, connect.address);
-        let decision = nv_policy::decide::connection(
-            policy,
-            nv_policy::decide::Flow {
-                client,
-                server,
-                protocol: connect.protocol,
-                port: connect.port,
-                application: None,
-                quarantined: false,
-            },
-        );
         let own = self.inventory.get(sender).and_then(|local| {
             if local.workload.host_network {
                 return self.own_address(connect.address);
             }
-            let held = local.workload.interfaces.iter().map(|held| held.address.addr());
-            held.filter(|own| own.is_ipv4() == connect.address.is_ipv4()).find(|own| !own.is_loopback())
+            address_for(&local.workload.interfaces, connect.address)
         });
         let unspecified = match connect.address {
             IpAddr::V4(_) => IpAddr::from([0_u8; 4]),
             IpAddr::V6(_) => IpAddr::from([0_u8; 16]),
         };
-        self.tell(Observation::Connection(Box::new(ConnectionObservation {
+        let client = Peer {
+            workload: Some(sender.clone()),
+            identity: IdentityId(self.endpoint_row(sender).identity),
             // Its address is not known before its interfaces are looked up.
-            client: Peer {
-                workload: Some(sender.clone()),
-                identity: client,
-                address: own.unwrap_or(unspecified),
-            },
-            server: Peer {
-                workload: self.inventory.by_address(connect.address).cloned(),
-                identity: server,
-                address: connect.address,
-            },
-            ingress: false,
-            protocol: connect.protocol,
-            port: connect.port,
-            application: None,
-            bytes: 0,
-            sessions: 1,
-            verdict: connect.verdict,
-            rule: decision.rule,
-            process: opener.name,
-            process_path: opener.path,
-            container: opener.container,
-            host: String::new(),
-            mechanism: None,
-            decision_nanos: connect.decision_nanos.into(),
-            first: connect.at,
-            last: connect.at,
-        })));
+            address: own.unwrap_or(unspecified),
+        };
+        let seen =
+            ConnectionObservation { verdict: connect.verdict, ..self.dialled(connect, client, opener) };
+        self.tell(Observation::Connection(Box::new(seen)));
     }
 
     /// Every five seconds: what was asked of each workload within the last minute.
@@ -352,4 +330,10 @@ impl Agent {
         self.judge_spoken(spoken);
         self.pump();
     }
+}
+
+/// The first of these addresses from which another one can be reached: of its family, and not the loopback.
+fn address_for(held: &[InterfaceAddress], other: IpAddr) -> Option<IpAddr> {
+    let own = held.iter().map(|held| held.address.addr());
+    own.filter(|own| own.is_ipv4() == other.is_ipv4()).find(|own| !own.is_loopback())
 }
