@@ -6,6 +6,8 @@ use nv_identity::profile::Strength;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::imports::{ImportTask, ImportTaskData};
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal $text:literal $status:ident,)*) => {
         /// The contract's error codes, as far as they are given out.
@@ -121,6 +123,9 @@ pub struct ErrorBody {
     /// Rules that are owned elsewhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub read_only_rule_ids: Vec<u32>,
+    /// The import that failed, or that goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import_task_data: Option<ImportTaskData>,
 }
 
 /// A refusal.
@@ -131,12 +136,20 @@ pub struct ApiError {
     message: String,
     strength: Option<Strength>,
     rules: Vec<u32>,
+    import: Option<Box<ImportTask>>,
 }
 
 impl ApiError {
     /// With the code's usual status. An empty message becomes the code's text.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, status: code.status(), message: message.into(), strength: None, rules: Vec::new() }
+        Self {
+            code,
+            status: code.status(),
+            message: message.into(),
+            strength: None,
+            rules: Vec::new(),
+            import: None,
+        }
     }
     /// With another status.
     #[must_use]
@@ -154,6 +167,12 @@ impl ApiError {
     #[must_use]
     pub fn with_rules(mut self, rules: Vec<u32>) -> Self {
         self.rules = rules;
+        self
+    }
+    /// With the import that failed, or that goes on.
+    #[must_use]
+    pub(crate) fn with_import(mut self, task: ImportTask) -> Self {
+        self.import = Some(Box::new(task));
         self
     }
     /// What happened to what.
@@ -201,6 +220,7 @@ impl ApiError {
             message,
             password_profile_basic: self.strength.map(Into::into),
             read_only_rule_ids: self.rules,
+            import_task_data: self.import.map(|task| ImportTaskData { data: *task }),
         };
         let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap_or_default()));
         *response.status_mut() = self.status;

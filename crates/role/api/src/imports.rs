@@ -15,39 +15,45 @@ use crate::error::{ApiError, Code};
 pub(crate) const TRANSACTION: &str = "x-transaction-id";
 
 /// How far an import is.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub(crate) struct ImportTask {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ImportTask {
     /// Its number.
-    pub(crate) tid: String,
+    pub tid: String,
     /// The controller that does it.
-    pub(crate) ctrler_id: String,
+    pub ctrler_id: String,
     /// When something of it changed last.
-    pub(crate) last_update_time: String,
+    pub last_update_time: String,
     /// How much of it is done.
-    pub(crate) percentage: u8,
+    pub percentage: u8,
     /// Who started it.
-    pub(crate) triggered_by: String,
-    /// `preparing`, `importing`, `done`, or why it failed.
-    pub(crate) status: String,
+    pub triggered_by: String,
+    /// `preparing`, `importing`, `done`, `no_response` where nothing was heard of it for 30 seconds, or why it failed.
+    pub status: String,
     /// Keys that could not be decrypted; there are none in what is imported here.
-    pub(crate) fail_to_decrypt_key_fields: Option<std::collections::BTreeMap<String, Vec<String>>>,
+    pub fail_to_decrypt_key_fields: Option<std::collections::BTreeMap<String, Vec<String>>>,
 }
 
 /// How far an import is.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub(crate) struct ImportTaskData {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ImportTaskData {
     /// The import.
-    pub(crate) data: ImportTask,
+    pub data: ImportTask,
 }
 
 /// What an import came to.
 #[derive(Clone, Debug)]
 enum End {
-    Running,
+    Running {
+        /// When something was heard of it last.
+        since: Timestamp,
+    },
     Done,
     /// What was sent makes no sense.
     Refused,
 }
+
+/// After how many seconds without a word an import does not keep another one from beginning.
+const SILENCE_SECONDS: i64 = 30;
 
 /// The import that was started last.
 #[derive(Debug, Default)]
@@ -58,6 +64,13 @@ pub(crate) struct Imports(Mutex<Option<(ImportTask, End)>>);
 pub(crate) struct Progress {
     task: ImportTask,
     partial: bool,
+}
+
+impl Progress {
+    /// The import's number.
+    pub(crate) fn tid(&self) -> &str {
+        &self.task.tid
+    }
 }
 
 impl Answer for Progress {
@@ -84,10 +97,12 @@ impl Imports {
     /// While another one goes on.
     pub(crate) fn begin(&self, controller: &str, by: &str, now: Timestamp) -> Result<Progress, ApiError> {
         let mut last = self.lock();
-        if matches!(*last, Some((_, End::Running))) {
-            return Err(
-                ApiError::new(Code::Import, "another import is ongoing").with_status(StatusCode::CONFLICT)
-            );
+        if let Some((task, End::Running { since })) = &*last
+            && now.seconds().saturating_sub(since.seconds()) <= SILENCE_SECONDS
+        {
+            return Err(ApiError::new(Code::Import, "another import is ongoing")
+                .with_status(StatusCode::CONFLICT)
+                .with_import(task.clone()));
         }
         let task = ImportTask {
             tid: uuid::Uuid::new_v4().simple().to_string(),
@@ -98,14 +113,17 @@ impl Imports {
             status: "preparing".to_owned(),
             fail_to_decrypt_key_fields: None,
         };
-        *last = Some((ImportTask { status: "importing".to_owned(), ..task.clone() }, End::Running));
+        *last = Some((
+            ImportTask { status: "importing".to_owned(), ..task.clone() },
+            End::Running { since: now },
+        ));
         Ok(Progress { task, partial: true })
     }
 
-    /// The import that goes on has ended.
-    pub(crate) fn end(&self, outcome: Result<(), ApiError>, now: Timestamp) {
+    /// An import that goes on has ended.
+    pub(crate) fn end(&self, tid: &str, outcome: Result<(), ApiError>, now: Timestamp) {
         let mut last = self.lock();
-        let Some((task, end)) = last.as_mut() else { return };
+        let Some((task, end)) = last.as_mut().filter(|(task, _)| task.tid == tid) else { return };
         task.last_update_time = now.rfc3339();
         match outcome {
             Ok(()) => {
@@ -123,16 +141,37 @@ impl Imports {
     ///
     /// # Errors
     /// When it failed, or is not the last one.
-    pub(crate) fn progress(&self, tid: &str) -> Result<Progress, ApiError> {
+    pub(crate) fn progress(&self, tid: &str, now: Timestamp) -> Result<Progress, ApiError> {
         let last = self.lock();
         let Some((task, end)) = last.as_ref().filter(|(task, _)| task.tid == tid) else {
             return Err(ApiError::format("there is no such import, or another one came after it")
                 .with_status(StatusCode::GONE));
         };
         match end {
-            End::Running => Ok(Progress { task: task.clone(), partial: true }),
+            End::Running { .. } => Ok(Progress { task: end.told(task, now), partial: true }),
             End::Done => Ok(Progress { task: task.clone(), partial: false }),
-            End::Refused => Err(ApiError::new(Code::Import, task.status.clone())),
+            End::Refused => Err(ApiError::new(Code::Import, task.status.clone()).with_import(task.clone())),
         }
+    }
+
+    /// The last one, whoever asks; `done` and without a number when there was none.
+    pub(crate) fn last(&self, now: Timestamp) -> Progress {
+        let last = self.lock();
+        let none = || ImportTask { status: "done".to_owned(), ..ImportTask::default() };
+        let task = last.as_ref().map_or_else(none, |(task, end)| end.told(task, now));
+        Progress { task, partial: false }
+    }
+}
+
+impl End {
+    /// The task as it is told: one of which nothing is heard says so.
+    fn told(&self, task: &ImportTask, now: Timestamp) -> ImportTask {
+        let mut task = task.clone();
+        if let Self::Running { since } = self
+            && now.seconds().saturating_sub(since.seconds()) > SILENCE_SECONDS
+        {
+            "no_response".clone_into(&mut task.status);
+        }
+        task
     }
 }

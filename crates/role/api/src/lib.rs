@@ -36,6 +36,7 @@ mod server;
 pub mod start;
 mod stream;
 pub mod table;
+mod upload;
 mod usage;
 
 use std::net::SocketAddr;

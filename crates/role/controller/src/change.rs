@@ -13,6 +13,7 @@ use nv_policy::order::{OrderError, Place};
 use nv_policy::validate::{Refusal, RefusalKind};
 use nv_store::{Revision, StoreError};
 
+use crate::import::Import;
 use crate::view::View;
 
 /// A change that an operator asks for. It happens whole or not at all.
@@ -86,6 +87,8 @@ pub enum Change {
         /// Filters of lines that go.
         delete: Vec<FilePattern>,
     },
+    /// Groups with all that holds for them, out of a file.
+    Import(Box<Import>),
     /// The configuration of the whole system, as it is to be.
     SetConfig(Box<SystemConfig>),
     /// Cuts a workload off from the network, or ends that.
@@ -153,6 +156,18 @@ pub enum ChangeError {
 impl ChangeError {
     pub(crate) fn invalid<E: std::fmt::Display>(what: E) -> Self {
         Self::Invalid { what: format!("{what}") }
+    }
+    /// The same, with where in a file it is.
+    pub(crate) fn within(self, place: &str) -> Self {
+        let at = |what: String| format!("{place}: {what}");
+        match self {
+            Self::NotFound { what } => Self::NotFound { what: at(what) },
+            Self::Duplicate { what } => Self::Duplicate { what: at(what) },
+            Self::Invalid { what } => Self::Invalid { what: at(what) },
+            Self::ReadOnly { what, rules } => Self::ReadOnly { what: at(what), rules },
+            Self::InUse { what } => Self::InUse { what: at(what) },
+            other @ (Self::Conflict { .. } | Self::Unavailable { .. } | Self::Store(_)) => other,
+        }
     }
 }
 

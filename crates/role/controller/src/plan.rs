@@ -16,6 +16,7 @@ use nv_policy::state::State;
 use nv_policy::validate;
 
 use crate::change::{Change, ChangeError, Edit};
+use crate::import;
 use crate::view::View;
 
 type Steps = Result<Vec<Edit>, ChangeError>;
@@ -53,6 +54,7 @@ pub(crate) fn plan(view: &View, change: &Change, now: Timestamp) -> Steps {
             validate::files(state, &files, Origin::UserCreated)?;
             vec![PolicyChange::PutFiles(Box::new(files))]
         }
+        Change::Import(given) => import::plan(state, given, now)?,
         Change::SetConfig(config) => {
             config.validate().map_err(ChangeError::invalid)?;
             return Ok(vec![Edit::Config(config.clone())]);
@@ -70,15 +72,15 @@ pub(crate) fn plan(view: &View, change: &Change, now: Timestamp) -> Steps {
     Ok(policy.into_iter().map(Edit::Policy).collect())
 }
 
-type Changes = Result<Vec<PolicyChange>, ChangeError>;
+pub(crate) type Changes = Result<Vec<PolicyChange>, ChangeError>;
 
-fn create_group(state: &State, group: &Group) -> Changes {
+pub(crate) fn create_group(state: &State, group: &Group) -> Changes {
     validate::create_group(state, group)?;
     let group = Group { kind: validate::kind_of(&group.criteria), modes: None, ..group.clone() };
     Ok(vec![PolicyChange::PutGroup(Box::new(group))])
 }
 
-fn update_group(state: &State, group: &Group) -> Changes {
+pub(crate) fn update_group(state: &State, group: &Group) -> Changes {
     let Some(held) = state.groups.get(&group.name) else {
         return Err(ChangeError::NotFound { what: format!("group {} does not exist", group.name) });
     };
@@ -99,12 +101,12 @@ pub(crate) fn delete_group(state: &State, name: &GroupName) -> Changes {
     Ok(learn::forget(state, name))
 }
 
-fn order_of(rules: &[NetworkRule]) -> PolicyChange {
+pub(crate) fn order_of(rules: &[NetworkRule]) -> PolicyChange {
     PolicyChange::OrderRules(rules.iter().map(|rule| rule.id).collect())
 }
 
 /// Gives a new rule its id and times.
-fn number(
+pub(crate) fn number(
     taken: &mut Vec<NetworkRule>,
     rule: &NetworkRule,
     now: Timestamp,
@@ -202,7 +204,7 @@ fn replace_rules(state: &State, rules: &[NetworkRule], delete: &[RuleId], now: T
     Ok(changes)
 }
 
-fn empty_profile(group: &GroupName) -> ProcessProfile {
+pub(crate) fn empty_profile(group: &GroupName) -> ProcessProfile {
     ProcessProfile { group: group.clone(), rules: Vec::new(), alert_disabled: false, hash_enabled: false }
 }
 
@@ -210,7 +212,7 @@ fn same_program(a: &ProcessRule, b: &ProcessRule) -> bool {
     a.name == b.name && a.path == b.path
 }
 
-fn same_line(a: &ProcessRule, b: &ProcessRule) -> bool {
+pub(crate) fn same_line(a: &ProcessRule, b: &ProcessRule) -> bool {
     same_program(a, b) && a.conditions == b.conditions
 }
 

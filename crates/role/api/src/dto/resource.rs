@@ -1,54 +1,67 @@
-//! Sensors as custom resources: what is exported and imported as YAML.
+//! Custom resources: what is exported and imported as YAML, alone or in a list.
 
-use nv_model::sensor::{Sensor as Stored, SensorKind};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
-use super::sensor::{CriteriaEntry, Rule};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Group and version of the resources.
 pub const API_VERSION: &str = "neuvector.com/v1";
 
-/// Which sensors are exported.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
-#[schema(as = DlpSensorExport)]
-pub struct SensorExport {
-    /// Their names.
-    #[serde(default)]
-    pub names: Vec<String>,
-    /// Where else the file goes; not supported.
-    #[serde(default)]
-    pub remote_export_options: Option<serde_json::Value>,
+/// A value, and the line of the file that it begins in; 0 for one that is in no file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct At<T> {
+    /// The line, from 1.
+    pub line: u64,
+    /// The value.
+    pub value: T,
 }
 
-/// Several resources.
+impl<T> From<T> for At<T> {
+    fn from(value: T) -> Self {
+        Self { line: 0, value }
+    }
+}
+
+impl<T: Serialize> Serialize for At<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let found = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
+        Ok(Self { line: found.referenced.line(), value: found.value })
+    }
+}
+
+/// Several resources of one kind.
 #[derive(Debug, Serialize)]
-pub struct ResourceList {
+pub struct ResourceList<S> {
     #[serde(rename = "apiVersion")]
     api_version: &'static str,
-    items: Vec<Resource>,
+    items: Vec<Resource<S>>,
     kind: &'static str,
     metadata: Option<()>,
 }
 
 /// A resource, or several.
-#[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Resource {
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(bound(deserialize = "S: Deserialize<'de>"))]
+pub struct Resource<S> {
     /// Group and version.
     #[serde(rename = "apiVersion", default)]
     pub api_version: String,
     /// Of a list: its members.
     #[serde(default, skip_serializing)]
-    pub items: Vec<Resource>,
+    pub items: Option<Vec<At<Resource<S>>>>,
     /// What it is.
     #[serde(default)]
     pub kind: String,
     /// Its name.
     #[serde(default)]
     pub metadata: Option<Metadata>,
-    /// The sensor.
+    /// What it says.
     #[serde(default)]
-    pub spec: Option<Spec>,
+    pub spec: Option<S>,
 }
 
 /// Who a resource is.
@@ -57,70 +70,29 @@ pub struct Metadata {
     /// Its name.
     #[serde(default)]
     pub name: String,
+    /// Its namespace; absent for those of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
-/// What a resource says.
-#[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Spec {
-    /// A sensor.
-    #[serde(default)]
-    pub sensor: Option<SensorResource>,
-}
-
-/// A sensor of a resource.
-#[derive(Debug, Default, Deserialize, Serialize)]
-pub struct SensorResource {
-    /// A note.
-    #[serde(default)]
-    pub comment: Option<String>,
-    /// Name.
-    #[serde(default)]
-    pub name: String,
-    /// Its rules.
-    #[serde(default)]
-    pub rules: Vec<RuleResource>,
-}
-
-/// A rule of a resource.
-#[derive(Debug, Default, Deserialize, Serialize)]
-pub struct RuleResource {
-    /// Name.
-    #[serde(default)]
-    pub name: String,
-    /// What a message must have.
-    #[serde(default)]
-    pub patterns: Vec<CriteriaEntry>,
-}
-
-/// The kind of a sensor's resource.
-#[must_use]
-pub const fn kind(kind: SensorKind) -> &'static str {
-    match kind {
-        SensorKind::Dlp => "NvDlpSecurityRule",
-        SensorKind::Waf => "NvWafSecurityRule",
+impl<S> Resource<S> {
+    /// One of this kind and name.
+    #[must_use]
+    pub fn new(kind: &str, metadata: Metadata, spec: S) -> Self {
+        Self {
+            api_version: API_VERSION.to_owned(),
+            items: None,
+            kind: kind.to_owned(),
+            metadata: Some(metadata),
+            spec: Some(spec),
+        }
     }
 }
 
-impl ResourceList {
-    /// Of these sensors.
+impl<S> ResourceList<S> {
+    /// Of these.
     #[must_use]
-    pub fn of(sensors: &[Stored]) -> Self {
-        let one = |sensor: &Stored| Resource {
-            api_version: API_VERSION.to_owned(),
-            items: Vec::new(),
-            kind: kind(sensor.kind).to_owned(),
-            metadata: Some(Metadata { name: sensor.name.to_string() }),
-            spec: Some(Spec {
-                sensor: Some(SensorResource {
-                    comment: Some(sensor.comment.clone()),
-                    name: sensor.name.to_string(),
-                    rules: Rule::all_of(sensor)
-                        .into_iter()
-                        .map(|rule| RuleResource { name: rule.name, patterns: rule.patterns })
-                        .collect(),
-                }),
-            }),
-        };
-        Self { api_version: "v1", items: sensors.iter().map(one).collect(), kind: "List", metadata: None }
+    pub const fn of(items: Vec<Resource<S>>) -> Self {
+        Self { api_version: "v1", items, kind: "List", metadata: None }
     }
 }

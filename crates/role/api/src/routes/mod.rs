@@ -20,6 +20,7 @@ mod role;
 mod rule_set;
 pub(crate) mod scan;
 mod scan_report;
+mod security_rule;
 mod sensor;
 mod session;
 mod signature;
@@ -57,6 +58,7 @@ pub fn table() -> Table {
         sensor::routes(),
         rule_set::routes(),
         transfer::routes(),
+        security_rule::routes(),
         conversation::routes(),
         scan::routes(),
         scan_report::routes(),

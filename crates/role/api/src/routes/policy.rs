@@ -89,7 +89,7 @@ fn group_name(side: &str, raw: &str) -> Result<GroupName, ApiError> {
 fn action(raw: &str) -> Result<Action, ApiError> {
     Action::parse(raw).ok_or_else(|| ApiError::format("action is neither allow nor deny"))
 }
-fn applications(raw: &[String]) -> Result<Vec<ApplicationId>, ApiError> {
+pub(super) fn applications(raw: &[String]) -> Result<Vec<ApplicationId>, ApiError> {
     let mut ids = Vec::with_capacity(raw.len());
     for name in raw {
         match ApplicationId::parse(name) {

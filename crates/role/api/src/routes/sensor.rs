@@ -26,7 +26,7 @@ use crate::route::Route;
 use crate::routes::{group, rule_set};
 
 /// Most sensors of a kind, and rules of one.
-const MAX_SENSORS: usize = 256;
+pub(super) const MAX_SENSORS: usize = 256;
 const MAX_RULES: usize = 256;
 
 pub(crate) fn routes() -> Vec<Route> {

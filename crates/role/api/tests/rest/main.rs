@@ -10,6 +10,7 @@
 
 mod auth;
 mod fixture;
+mod group_files;
 mod harbor;
 mod inventory;
 mod logs;

@@ -246,7 +246,7 @@ async fn what_is_exported_is_imported_as_it_was_and_a_wrong_file_changes_nothing
             assert_eq!(fixture.get(&sensor, &admin).await, before);
         }
         for (wrong, wants) in [
-            (file.replace("neuvector.com/v1", "neuvector.com/v2"), "invalid security rule"),
+            (file.replace("neuvector.com/v1", "neuvector.com/v2"), "Invalid security rule"),
             (file.replace("secret=[0-9]{4}", "(?=x)y"), "looks around"),
             (
                 file.replace("name: second", "name: sensor.ssn")
