@@ -41,6 +41,16 @@ pub enum Question {
     },
     /// What the enforcer counted since its start.
     Counters,
+    /// What the meters of inspection count at this moment.
+    Meters {
+        /// At whom; `None` for all of the node.
+        workload: Option<WorkloadId>,
+    },
+    /// Which files are watched or protected.
+    WatchedFiles {
+        /// Whose; `None` for all of the node.
+        workload: Option<WorkloadId>,
+    },
     /// Packets of a workload that are kept for whoever looks for a fault.
     Capture(CaptureQuestion),
     /// What is installed. The first question begins to read files; until that is done, the answer is
@@ -118,6 +128,10 @@ pub enum Answer {
     },
     /// To [`Question::Counters`], by name.
     Counters(BTreeMap<String, u64>),
+    /// To [`Question::Meters`], those nearest to their limit first, at most [`MAX_METERS`].
+    Meters(Vec<MeterEntry>),
+    /// To [`Question::WatchedFiles`], at most [`MAX_WATCHED`].
+    WatchedFiles(Vec<WatchedFile>),
     /// To every [`CaptureQuestion`] but reading: those that it is about.
     Captures(Vec<CaptureEntry>),
     /// To [`CaptureQuestion::Read`].
@@ -139,6 +153,89 @@ pub enum Answer {
         /// At most [`INVENTORY_PIECE`] bytes.
         bytes: Vec<u8>,
     },
+}
+
+/// Most meters of an answer.
+pub const MAX_METERS: usize = 1024;
+/// Most watched files of an answer.
+pub const MAX_WATCHED: usize = 4096;
+/// Most names of a [`WatchedFile`].
+pub const MAX_WATCHED_NAMES: usize = 256;
+
+/// What a meter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MeterKind {
+    /// Connections that are asked for, a second.
+    SynFlood,
+    /// Echo requests, a second.
+    IcmpFlood,
+    /// Sessions that one address has with another, at one time.
+    IpSrcSessionLimit,
+    /// Connections that were opened and on which nothing was said, in a span.
+    TcpNodata,
+}
+
+impl MeterKind {
+    const ALL: [Self; 4] = [Self::SynFlood, Self::IcmpFlood, Self::IpSrcSessionLimit, Self::TcpNodata];
+
+    /// The contract's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SynFlood => "syn_flood",
+            Self::IcmpFlood => "icmp_flood",
+            Self::IpSrcSessionLimit => "ip_src_session_limit",
+            Self::TcpNodata => "tcp_nodata",
+        }
+    }
+    /// By the contract's word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A meter of inspection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeterEntry {
+    /// What it counts.
+    pub kind: MeterKind,
+    /// At whom; `None` for an address that is no workload's of the node.
+    pub workload: Option<WorkloadId>,
+    /// Whose, where a meter is of two addresses.
+    pub peer: Option<IpAddr>,
+    /// Of the present span, a second; sessions at this moment.
+    pub count: u32,
+    /// Of the present span so far.
+    pub span_count: u32,
+    /// Length of a span in seconds; 0 for what is counted at one time.
+    pub span: u32,
+    /// From which count on it is an attack.
+    pub upper: u32,
+    /// Below which count the attack is over.
+    pub lower: u32,
+    /// Seconds since it last counted something.
+    pub idle: u32,
+    /// Copies of packets are counted, and none is stopped.
+    pub tap: bool,
+}
+
+/// A file or folder that is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchedFile {
+    /// Whose; `None` for the host.
+    pub workload: Option<WorkloadId>,
+    /// As the workload sees it.
+    pub path: String,
+    /// What the kernel tells of it, or asks before it, in the bits of fanotify(7).
+    pub mask: u64,
+    /// It is a folder.
+    pub is_dir: bool,
+    /// Only named programs may open it.
+    pub protect: bool,
+    /// Of a folder: names in it that are meant; empty where all are. At most [`MAX_WATCHED_NAMES`].
+    pub names: Vec<String>,
 }
 
 /// A capture of packets.

@@ -4,7 +4,8 @@ use nv_model::application::ApplicationId;
 use nv_model::port::Protocol;
 use nv_model::question::{
     Answer, AnswerError, CAPTURE_PIECE, CaptureEntry, CaptureQuestion, CaptureStatus, INVENTORY_PIECE,
-    ProcessEntry, Question, SessionEntry,
+    MAX_METERS, MAX_WATCHED, MAX_WATCHED_NAMES, MeterEntry, MeterKind, ProcessEntry, Question, SessionEntry,
+    WatchedFile,
 };
 use nv_model::rule::RuleId;
 
@@ -46,6 +47,12 @@ pub fn asked(raw: proto::Ask) -> Result<(u64, Option<Question>), WireError> {
             workload: parse_optional("inventory.workload", &raw.workload)?,
             position: raw.position,
         }),
+        Some(QuestionKind::Meters(raw)) => {
+            Some(Question::Meters { workload: parse_optional("meters.workload", &raw.workload)? })
+        }
+        Some(QuestionKind::WatchedFiles(raw)) => Some(Question::WatchedFiles {
+            workload: parse_optional("watched_files.workload", &raw.workload)?,
+        }),
         None => None,
     };
     Ok((raw.id, question))
@@ -69,6 +76,10 @@ impl From<Question> for QuestionKind {
             Question::Capture(about) => Self::Capture(about.into()),
             Question::Inventory { workload, position } => {
                 Self::Inventory(proto::AskInventory { workload: id(workload), position })
+            }
+            Question::Meters { workload } => Self::Meters(proto::AskMeters { workload: id(workload) }),
+            Question::WatchedFiles { workload } => {
+                Self::WatchedFiles(proto::AskWatchedFiles { workload: id(workload) })
             }
         }
     }
@@ -150,6 +161,12 @@ pub fn answered(raw: proto::Answer) -> Result<(u64, Result<Answer, AnswerError>)
             length("inventory.bytes", raw.bytes.len(), INVENTORY_PIECE)?;
             Ok(Answer::InventoryPiece { total: raw.total, position: raw.position, bytes: raw.bytes })
         }
+        AnswerKind::Meters(raw) => {
+            Ok(Answer::Meters(list("meters", raw.meters, MAX_METERS).map_err(|error| error.under("meters"))?))
+        }
+        AnswerKind::WatchedFiles(raw) => Ok(Answer::WatchedFiles(
+            list("files", raw.files, MAX_WATCHED).map_err(|error| error.under("watched_files"))?,
+        )),
         AnswerKind::Error(raw) => Err(match raw.reason() {
             Reason::UnknownWorkload => AnswerError::UnknownWorkload,
             Reason::UnknownCapture => AnswerError::UnknownCapture,
@@ -194,6 +211,12 @@ impl From<Result<Answer, AnswerError>> for AnswerKind {
             Ok(Answer::InventoryPiece { total, position, bytes }) => {
                 return Self::Inventory(proto::InventoryPiece { reading: false, total, position, bytes });
             }
+            Ok(Answer::Meters(meters)) => {
+                return Self::Meters(proto::MeterEntries { meters: clip_list(meters, MAX_METERS) });
+            }
+            Ok(Answer::WatchedFiles(files)) => {
+                return Self::WatchedFiles(proto::WatchedFiles { files: clip_list(files, MAX_WATCHED) });
+            }
             Err(AnswerError::UnknownCapture) => (Reason::UnknownCapture, String::new()),
             Err(AnswerError::UnknownWorkload) => (Reason::UnknownWorkload, String::new()),
             Err(AnswerError::UnknownQuestion) => (Reason::UnknownQuestion, String::new()),
@@ -202,6 +225,72 @@ impl From<Result<Answer, AnswerError>> for AnswerKind {
             Err(other) => (Reason::Failed, other.to_string()),
         };
         Self::Error(proto::AnswerError { reason: reason.into(), message })
+    }
+}
+
+impl TryFrom<proto::MeterEntry> for MeterEntry {
+    type Error = WireError;
+    fn try_from(raw: proto::MeterEntry) -> Read<Self> {
+        let kind = MeterKind::parse(&raw.kind).ok_or_else(|| WireError::value("kind", "is no meter"))?;
+        Ok(Self {
+            kind,
+            workload: parse_optional("workload", &raw.workload)?,
+            peer: parse_optional("peer", &raw.peer)?,
+            count: raw.count,
+            span_count: raw.span_count,
+            span: raw.span,
+            upper: raw.upper,
+            lower: raw.lower,
+            idle: raw.idle,
+            tap: raw.tap,
+        })
+    }
+}
+
+impl From<MeterEntry> for proto::MeterEntry {
+    fn from(model: MeterEntry) -> Self {
+        Self {
+            kind: model.kind.as_str().to_owned(),
+            workload: model.workload.map(String::from).unwrap_or_default(),
+            peer: model.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            count: model.count,
+            span_count: model.span_count,
+            span: model.span,
+            upper: model.upper,
+            lower: model.lower,
+            idle: model.idle,
+            tap: model.tap,
+        }
+    }
+}
+
+impl TryFrom<proto::WatchedFile> for WatchedFile {
+    type Error = WireError;
+    fn try_from(raw: proto::WatchedFile) -> Read<Self> {
+        length("names", raw.names.len(), MAX_WATCHED_NAMES)?;
+        let name = |name| text("names", name, MAX_TEXT_BYTES);
+        Ok(Self {
+            workload: parse_optional("workload", &raw.workload)?,
+            path: text("path", raw.path, MAX_TEXT_BYTES)?,
+            mask: raw.mask,
+            is_dir: raw.is_dir,
+            protect: raw.protect,
+            names: raw.names.into_iter().map(name).collect::<Read<_>>()?,
+        })
+    }
+}
+
+impl From<WatchedFile> for proto::WatchedFile {
+    fn from(model: WatchedFile) -> Self {
+        let names = model.names.into_iter().take(MAX_WATCHED_NAMES);
+        Self {
+            workload: model.workload.map(String::from).unwrap_or_default(),
+            path: clip(model.path, MAX_TEXT_BYTES),
+            mask: model.mask,
+            is_dir: model.is_dir,
+            protect: model.protect,
+            names: names.map(|name| clip(name, MAX_TEXT_BYTES)).collect(),
+        }
     }
 }
 

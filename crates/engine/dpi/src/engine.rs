@@ -12,7 +12,7 @@ use crate::event::{Current, End, Event, Kind, SessionId, Sink};
 use crate::flow::{Flow, Phase};
 use crate::key::{Endpoint, Endpoints, Key, Side, Transport};
 use crate::limits::Limits;
-use crate::meter::Meters;
+use crate::meter::{Meter, Meters};
 use crate::reader::Moment;
 use crate::segments::{OverlapPolicy, distance};
 use crate::stream::Streams;
@@ -101,6 +101,11 @@ impl Engine {
     #[must_use]
     pub fn is_midstream(&self) -> bool {
         self.current.and_then(|slot| self.table.get(slot)).is_some_and(|flow| flow.live && flow.midstream)
+    }
+
+    /// What is counted over many flows at this moment, in no order.
+    pub fn meters(&self) -> impl Iterator<Item = Meter> + '_ {
+        self.meters.all(second(self.now))
     }
 
     /// Takes a frame that was captured at `at` (nanoseconds since 1970).

@@ -20,7 +20,7 @@ pub mod event;
 mod flow;
 pub mod key;
 pub mod limits;
-mod meter;
+pub mod meter;
 mod pool;
 mod protocol;
 mod reader;

@@ -4,8 +4,12 @@
 
 use std::hash::BuildHasher as _;
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
+
+use nv_model::question::MeterKind;
 
 use crate::counters::bump;
 use crate::key::{Address, Endpoint, Endpoints, pack};
@@ -53,6 +57,32 @@ struct Row {
     bits: [u64; 4],
 }
 
+/// Seconds after which a meter that counts nothing more is not shown.
+const SHOWN_SECONDS: u32 = 60;
+
+/// A row as it is shown. Scans are counted without a limit that could be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// What it counts.
+    pub kind: MeterKind,
+    /// At whom.
+    pub target: IpAddr,
+    /// By whom, where a pair is counted.
+    pub peer: Option<IpAddr>,
+    /// A second, of the present span; sessions at this moment.
+    pub count: u32,
+    /// Of the present span so far.
+    pub span_count: u32,
+    /// Seconds of a span; 0 for what is counted at one time.
+    pub span: u32,
+    /// From which count on it is an attack.
+    pub upper: u32,
+    /// Below which count the attack is over.
+    pub lower: u32,
+    /// Seconds since it last counted something.
+    pub idle: u32,
+}
+
 /// The meters of one engine.
 #[derive(Debug)]
 pub(crate) struct Meters {
@@ -85,6 +115,7 @@ impl Meters {
         let row =
             self.row(Kind::Sessions, pack(ends.server.address), pack(ends.client.address), second, evicted);
         row.is_some_and(|row| {
+            row.window = second;
             row.count = row.count.saturating_add(1);
             let begins = row.count >= SESSIONS.0 && !row.over;
             row.over |= begins;
@@ -161,6 +192,11 @@ impl Meters {
         })
     }
 
+    /// What they count at `second`, in no order.
+    pub(crate) fn all(&self, second: u32) -> impl Iterator<Item = Meter> + '_ {
+        self.rows.iter().flatten().filter_map(move |row| row.shown(second))
+    }
+
     fn set(&mut self, kind: Kind, subject: Address, other: Address) -> &mut [Option<Row>] {
         let hash = usize::try_from(self.hasher.hash_one((kind, subject, other)) >> 16).unwrap_or(usize::MAX);
         let sets = (self.rows.len() / WAYS).max(1);
@@ -201,6 +237,39 @@ impl Meters {
             }
         };
         set.get_mut(index)?.as_mut()
+    }
+}
+
+impl Row {
+    fn shown(&self, second: u32) -> Option<Meter> {
+        let (kind, span, (upper, lower)) = match self.kind {
+            Kind::Syns => (MeterKind::SynFlood, RATE_SECONDS, SYNS),
+            Kind::Echoes => (MeterKind::IcmpFlood, RATE_SECONDS, ECHOES),
+            Kind::Sessions => (MeterKind::IpSrcSessionLimit, 0, SESSIONS),
+            Kind::Silent => (MeterKind::TcpNodata, SILENT_SECONDS, (SILENT, SILENT)),
+            Kind::Scan => return None,
+        };
+        // A span that is over counted last when it ended, as far as is known.
+        let begin = self.window.saturating_mul(span.max(1));
+        let end = begin.saturating_add(span.max(1)).saturating_sub(1);
+        let idle = second.saturating_sub(end);
+        if self.count == 0 || (span > 0 && idle > SHOWN_SECONDS) {
+            return None;
+        }
+        let now = if span > 0 && idle > 0 { 0 } else { self.count };
+        let elapsed = second.saturating_sub(begin).saturating_add(1);
+        let address = |address: Address| IpAddr::V6(Ipv6Addr::from(address)).to_canonical();
+        Some(Meter {
+            kind,
+            target: address(self.subject),
+            peer: (self.kind == Kind::Sessions).then(|| address(self.other)),
+            count: if matches!(self.kind, Kind::Syns | Kind::Echoes) { now / elapsed.max(1) } else { now },
+            span_count: if span > 0 { now } else { 0 },
+            span,
+            upper,
+            lower,
+            idle,
+        })
     }
 }
 
@@ -265,6 +334,47 @@ mod tests {
             meters.closed(&session, false, 0, &mut evicted);
         }
         assert_eq!(open(&mut meters, &mut evicted), 0);
+    }
+
+    #[test]
+    fn meters_show_what_they_count_now_and_for_how_long_they_have_counted_nothing() {
+        let (mut meters, mut evicted) = (Meters::new(64, 1), 0);
+        for _ in 0..30 {
+            meters.syn(at(1, 80), 101, &mut evicted);
+            meters.opened(&ends(5, 6, 80), 101, &mut evicted);
+        }
+        meters.closed(&ends(7, 8, 1), true, 101, &mut evicted);
+        let shown = |second| {
+            let mut all: Vec<Meter> = meters.all(second).collect();
+            all.sort_by_key(|meter| meter.kind);
+            all
+        };
+        let syns = Meter {
+            kind: MeterKind::SynFlood,
+            target: at(1, 0).address,
+            peer: None,
+            count: 15,
+            span_count: 30,
+            span: 5,
+            upper: 800,
+            lower: 600,
+            idle: 0,
+        };
+        let sessions = Meter {
+            kind: MeterKind::IpSrcSessionLimit,
+            target: at(6, 0).address,
+            peer: Some(at(5, 0).address),
+            count: 30,
+            span_count: 0,
+            span: 0,
+            upper: 2000,
+            lower: 1900,
+            idle: 0,
+        };
+        assert_eq!(shown(101), [syns, sessions]);
+        let quiet = [Meter { count: 0, span_count: 0, idle: 6, ..syns }, Meter { idle: 9, ..sessions }];
+        assert_eq!(shown(110), quiet);
+        assert_eq!(shown(200), [Meter { idle: 99, ..sessions }]);
     }
 
     #[test]

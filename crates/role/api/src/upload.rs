@@ -31,7 +31,7 @@ pub(crate) fn file_of(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, ApiErr
 /// Where `wanted` begins in `within`, from `from` on.
 fn find(within: &[u8], wanted: &[u8], from: usize) -> Option<usize> {
     let rest = within.get(from..)?;
-    Some(from.checked_add(memchr::memmem::find(rest, wanted)?)?)
+    from.checked_add(memchr::memmem::find(rest, wanted)?)
 }
 
 /// What is between the headers of the first part and the next delimiter.

@@ -1,6 +1,7 @@
 //! File monitor profiles.
 
 use nv_model::file::FileRule;
+use nv_model::question::WatchedFile;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -98,4 +99,38 @@ pub struct FileMonitorConfigData {
     /// The changes.
     #[serde(default)]
     pub config: Option<FileMonitorConfig>,
+}
+
+/// A file or folder that a node watches.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct FileMonitorFile {
+    /// As the workload sees it.
+    pub path: String,
+    /// What is told of it, and asked before it is opened, in the bits of fanotify(7).
+    pub mask: u64,
+    /// It is a folder.
+    pub is_dir: bool,
+    /// Only named programs may open it.
+    pub protect: bool,
+    /// Of a folder: names in it that are meant; empty where all are.
+    pub files: Vec<String>,
+    /// Whose; empty for the host's; ours, beside the contract.
+    pub workload_id: String,
+}
+impl Named for FileMonitorFile {
+    const ONE: &'static str = "file";
+    const MANY: &'static str = "files";
+}
+
+impl From<WatchedFile> for FileMonitorFile {
+    fn from(watched: WatchedFile) -> Self {
+        Self {
+            path: watched.path,
+            mask: watched.mask,
+            is_dir: watched.is_dir,
+            protect: watched.protect,
+            files: watched.names,
+            workload_id: watched.workload.map(String::from).unwrap_or_default(),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Sessions: connections that are open on a node.
 
 use nv_model::port::Protocol;
-use nv_model::question::SessionEntry;
+use nv_model::question::{MeterEntry, SessionEntry};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -101,6 +101,53 @@ impl From<SessionEntry> for Session {
             policy_action: entry.verdict.as_str().to_owned(),
             policy_id: entry.rule.0,
             ingress: entry.ingress,
+        }
+    }
+}
+
+/// A meter of inspection.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Meter {
+    /// `syn_flood`, `icmp_flood`, `ip_src_session_limit` or `tcp_nodata`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// At which workload; empty for an address that is none's.
+    pub workload_id: String,
+    /// Whose sessions; empty for all.
+    pub peer_ip: String,
+    /// A second, of the present span; sessions at this moment.
+    pub cur_count: u32,
+    /// Of the present span so far.
+    pub span_count: u32,
+    /// Seconds of a span; 0 for what is counted at one time.
+    pub span: u32,
+    /// Copies of packets are counted, and none is stopped.
+    pub tap: bool,
+    /// Seconds since it last counted something.
+    pub idle: u32,
+    /// From which count on it is an attack.
+    pub upper_limit: u32,
+    /// Below which count the attack is over.
+    pub lower_limit: u32,
+}
+impl Named for Meter {
+    const ONE: &'static str = "meter";
+    const MANY: &'static str = "meters";
+}
+
+impl From<MeterEntry> for Meter {
+    fn from(entry: MeterEntry) -> Self {
+        Self {
+            kind: entry.kind.as_str().to_owned(),
+            workload_id: entry.workload.map(String::from).unwrap_or_default(),
+            peer_ip: entry.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            cur_count: entry.count,
+            span_count: entry.span_count,
+            span: entry.span,
+            tap: entry.tap,
+            idle: entry.idle,
+            upper_limit: entry.upper,
+            lower_limit: entry.lower,
         }
     }
 }

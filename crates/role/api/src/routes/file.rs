@@ -6,18 +6,20 @@ use nv_identity::permission::{Category, Operation};
 use nv_model::file::{FileBehavior, FilePattern, FilePatternError, FileRule};
 use nv_model::group::{Group, GroupKind, Origin};
 use nv_model::name::GroupName;
+use nv_model::question::{Answer, Question};
 use nv_policy::state::home_group;
 use nv_policy::{file, membership, profile};
 use nv_role_controller::{Change, View};
 
 use crate::answer::{Empty, List, One};
+use crate::ask::strange;
 use crate::call::Call;
 use crate::dto::file::{
-    FileMonitorConfigData, FileMonitorFilter, FileMonitorFilterConfig, FileMonitorProfile,
+    FileMonitorConfigData, FileMonitorFile, FileMonitorFilter, FileMonitorFilterConfig, FileMonitorProfile,
 };
 use crate::error::ApiError;
 use crate::route::Route;
-use crate::routes::{group, workload};
+use crate::routes::{group, session, workload};
 
 pub(crate) fn routes() -> Vec<Route> {
     use Category::RtPolicies as P;
@@ -25,6 +27,12 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/v1/file_monitor", P, "List file profiles", list),
         Route::get("/v1/file_monitor/:name", P, "Show a file profile", get),
         Route::patch("/v1/file_monitor/:name", P, "Change a file profile", update),
+        Route::get(
+            "/v1/file_monitor_file",
+            Category::Debug,
+            "List the files that an enforcer watches",
+            watched,
+        ),
         Route::get("/v1/workload/:id/file_profile", P, "Show the file profile of a workload", of_workload),
     ]
 }
@@ -116,4 +124,15 @@ async fn of_workload(call: Call) -> Result<One<FileMonitorProfile>, ApiError> {
     let effective = profile::effective(&view.state, &home_group(&workload), &[&groups]);
     let filters = file::rules(&effective).map(|(group, rule)| FileMonitorFilter::of(rule, group.as_str()));
     Ok(One(FileMonitorProfile { group: effective.group.to_string(), filters: filters.collect() }))
+}
+
+async fn watched(mut call: Call) -> Result<List<FileMonitorFile>, ApiError> {
+    let (node, workload) = session::whose(&mut call, Operation::Read)?;
+    match call.ask(&node, Question::WatchedFiles { workload }).await? {
+        Answer::WatchedFiles(files) => {
+            let files: Vec<FileMonitorFile> = files.into_iter().map(FileMonitorFile::from).collect();
+            Ok(List::new(call.query.inventory(files, Clone::clone).into_iter()))
+        }
+        _ => Err(strange()),
+    }
 }

@@ -1,4 +1,5 @@
-//! Sessions: the connections that are open on a node, as its kernel has them at this moment.
+//! Sessions: the connections that are open on a node, as its kernel has them at this moment; and what is counted over
+//! many of them.
 
 use nv_identity::access::Scope;
 use nv_identity::permission::{Category, Operation};
@@ -9,7 +10,7 @@ use nv_policy::state::is_host;
 use crate::answer::{Empty, List, One};
 use crate::ask::strange;
 use crate::call::Call;
-use crate::dto::session::{Session, SessionSummary};
+use crate::dto::session::{Meter, Session, SessionSummary};
 use crate::error::{ApiError, Code};
 use crate::route::Route;
 
@@ -18,6 +19,7 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![
         Route::get("/v1/session", RtPolicies, "List open connections of an enforcer or a workload", list),
         Route::delete("/v1/session", Debug, "Have connections judged anew", clear),
+        Route::get("/v1/meter", Debug, "List the meters of an enforcer or a workload", meters),
         Route::get("/v1/session/summary", Debug, "Count the open connections of an enforcer", summary),
     ]
 }
@@ -98,4 +100,15 @@ async fn summary(mut call: Call) -> Result<One<SessionSummary>, ApiError> {
         cur_icmp_sessions: icmp,
         cur_ip_sessions: other,
     }))
+}
+
+async fn meters(mut call: Call) -> Result<List<Meter>, ApiError> {
+    let (node, workload) = whose(&mut call, Operation::Read)?;
+    match call.ask(&node, Question::Meters { workload }).await? {
+        Answer::Meters(meters) => {
+            let meters: Vec<Meter> = meters.into_iter().map(Meter::from).collect();
+            Ok(List::new(call.query.inventory(meters, Clone::clone).into_iter()))
+        }
+        _ => Err(strange()),
+    }
 }

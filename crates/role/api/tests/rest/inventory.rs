@@ -388,3 +388,43 @@ async fn sessions_are_asked_of_the_node_and_cleared_there() {
         assert_eq!(refused.body["code"], code, "{path}");
     }
 }
+
+#[tokio::test]
+async fn meters_and_watched_files_are_asked_of_the_node() {
+    let (fixture, admin, _reporter) = shop().await;
+    let of_one = fixture.get("/v1/meter?f_workload=web-1", &admin).await;
+    let flood = json!({
+        "type": "syn_flood", "workload_id": "web-1", "peer_ip": "", "cur_count": 900, "span_count": 2700,
+        "span": 5, "tap": false, "idle": 0, "upper_limit": 800, "lower_limit": 600,
+    });
+    assert_eq!(of_one["meters"], json!([flood]));
+    let enforcers = fixture.get("/v1/enforcer", &admin).await;
+    let node = format!("f_enforcer={}", enforcers["enforcers"][0]["id"].as_str().unwrap());
+    for (query, want) in [
+        ("", vec!["syn_flood", "ip_src_session_limit"]),
+        ("&start=1", vec!["ip_src_session_limit"]),
+        ("&limit=1", vec!["syn_flood"]),
+        ("&f_type=ip_src_session_limit", vec!["ip_src_session_limit"]),
+        ("&f_workload_id=web-1", vec!["syn_flood"]),
+    ] {
+        let answer = fixture.get(&format!("/v1/meter?{node}{query}"), &admin).await;
+        assert_eq!(each(&answer["meters"], "type"), want, "{query}");
+    }
+    let files = fixture.get("/v1/file_monitor_file?f_workload=web-1", &admin).await;
+    assert_eq!(
+        files["files"],
+        json!([{"path": "/etc/nginx", "mask": 65538, "is_dir": true, "protect": true, "files": ["nginx.conf"], "workload_id": "web-1"}])
+    );
+    let owner = fixture.user(&admin, "o", "", json!({"admin": ["shop"]})).await;
+    for (path, who, code) in [
+        ("/v1/meter", &admin, 12),
+        ("/v1/meter?f_workload=nobody", &admin, 7),
+        ("/v1/file_monitor_file", &admin, 12),
+        ("/v1/file_monitor_file?f_enforcer=none", &admin, 7),
+        ("/v1/meter?f_workload=web-1", &owner, 25),
+        ("/v1/file_monitor_file?f_workload=web-1", &owner, 25),
+    ] {
+        let refused = fixture.call(Method::GET, path, who, None).await;
+        assert_eq!(refused.body["code"], code, "{path}: {refused:?}");
+    }
+}

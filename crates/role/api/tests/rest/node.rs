@@ -8,7 +8,8 @@ use nv_model::observation::{ConnectionObservation, Observation, Peer, ProcessObs
 use nv_model::policy::{IdentityId, NodePolicy, PolicyDelta, Revision};
 use nv_model::port::Protocol;
 use nv_model::question::{
-    Answer, AnswerError, CaptureEntry, CaptureQuestion, ProcessEntry, Question, SessionEntry,
+    Answer, AnswerError, CaptureEntry, CaptureQuestion, MeterEntry, MeterKind, ProcessEntry, Question,
+    SessionEntry, WatchedFile,
 };
 use nv_model::rule::RuleId;
 use nv_model::time::Timestamp;
@@ -166,6 +167,32 @@ fn sessions(workload: Option<&WorkloadId>, start: u32, limit: u32) -> Answer {
     Answer::Sessions { sessions: asked, total: 2 }
 }
 
+/// A flood at `web-1`, and what nobody's address has seen.
+fn meters(workload: Option<&WorkloadId>) -> Answer {
+    let flood = MeterEntry {
+        kind: MeterKind::SynFlood,
+        workload: Some("web-1".parse().unwrap()),
+        peer: None,
+        count: 900,
+        span_count: 2700,
+        span: 5,
+        upper: 800,
+        lower: 600,
+        idle: 0,
+        tap: false,
+    };
+    let pair = MeterEntry {
+        kind: MeterKind::IpSrcSessionLimit,
+        workload: None,
+        peer: Some("10.0.0.2".parse().unwrap()),
+        ..flood.clone()
+    };
+    let all = [flood, pair];
+    Answer::Meters(
+        all.into_iter().filter(|one| workload.is_none() || one.workload.as_ref() == workload).collect(),
+    )
+}
+
 /// Captures of `web-1` have the number 0a1b2c3d.
 fn captures(about: CaptureQuestion) -> Result<Answer, AnswerError> {
     let capture = |workload: &str, filter: String| CaptureEntry {
@@ -192,6 +219,14 @@ fn answer(question: Option<Question>) -> Result<Answer, AnswerError> {
     match question {
         Some(Question::Sessions { workload, start, limit }) => {
             return Ok(sessions(workload.as_ref(), start, limit));
+        }
+        Some(Question::Meters { workload }) => return Ok(meters(workload.as_ref())),
+        Some(Question::WatchedFiles { workload: Some(workload) }) => {
+            let path = "/etc/nginx".to_owned();
+            let (names, mask) = (vec!["nginx.conf".to_owned()], 0x1_0002);
+            let workload = Some(workload);
+            let file = WatchedFile { workload, path, mask, is_dir: true, protect: true, names };
+            return Ok(Answer::WatchedFiles(vec![file]));
         }
         Some(Question::ClearSessions { id: Some(8), .. }) => return Ok(Answer::Cleared { count: 1 }),
         _ => {}

@@ -88,6 +88,8 @@ async fn every_route_lets_in_exactly_who_holds_its_permission() {
                         StatusCode::NOT_FOUND
                     } else if [
                         "/v1/log/violation/workload",
+                        "/v1/file_monitor_file",
+                        "/v1/meter",
                         "/v1/session",
                         "/v1/session/summary",
                         "/v1/sniffer",

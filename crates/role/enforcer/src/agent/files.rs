@@ -6,6 +6,7 @@ use std::time::Duration;
 use nv_model::file::FileOperation;
 use nv_model::name::{GroupName, WorkloadId};
 use nv_model::observation::{FileObservation, Observation};
+use nv_model::question::{Answer, AnswerError};
 use nv_model::verdict::{Mechanism, Verdict};
 use nv_policy::file;
 
@@ -47,6 +48,27 @@ impl Agent {
             // The next second tries again.
             Err(error) => tracing::error!(error, "files are not watched as the policy says"),
         }
+    }
+
+    /// Has the keeper say which files are watched; the answer comes back as work done.
+    pub(super) fn watched_files(
+        &self,
+        id: u64,
+        workload: Option<WorkloadId>,
+    ) -> Option<Result<Answer, AnswerError>> {
+        if workload.as_ref().is_some_and(|wanted| self.inventory.get(wanted).is_none()) {
+            return Some(Err(AnswerError::UnknownWorkload));
+        }
+        let Some(keeper) = self.setup.keeper.clone() else {
+            return Some(Err(AnswerError::Failed("the keeper is being started".to_owned())));
+        };
+        let later = self.setup.later.clone();
+        tokio::task::spawn_blocking(move || {
+            let listed = keeper.watched_files(workload).map(Answer::WatchedFiles);
+            let answer = listed.map_err(|error| AnswerError::Failed(error.to_string()));
+            drop(later.blocking_send(Later::Answer(id, answer)));
+        });
+        None
     }
 
     /// Every container that runs, and the host.

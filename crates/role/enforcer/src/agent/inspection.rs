@@ -271,6 +271,11 @@ impl Agent {
                 let proof = Proof { by_client, application, packet, packet_bytes, stopped, count, at };
                 self.tell_threat(what, connection, proof);
             }
+            inspector::Told::Meters { ask, meters, more } => {
+                if !self.metered(ask, meters, more) {
+                    self.strange();
+                }
+            }
             inspector::Told::Rules { revision, refused } => {
                 if !self.inspection.rules.answered(revision, refused.as_deref()) {
                     return self.strange();

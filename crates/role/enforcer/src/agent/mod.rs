@@ -18,6 +18,7 @@ mod introductions;
 mod keeper;
 mod layer7;
 mod link;
+mod meters;
 mod names;
 mod newcomers;
 mod opened;
@@ -199,6 +200,7 @@ pub(crate) struct Agent {
     attribution: Attribution,
     connections: Connections,
     inspection: inspection::Inspection,
+    metering: meters::Metering,
     queues: queues::Queues,
     spoken: layer7::Spoken,
     opened: opened::Opened,
@@ -275,6 +277,7 @@ impl Agent {
             attribution: Attribution::default(),
             connections: Connections::default(),
             inspection: inspection::Inspection::default(),
+            metering: meters::Metering::default(),
             queues: queues::Queues::default(),
             spoken: layer7::Spoken::default(),
             opened: opened::Opened::default(),

@@ -34,6 +34,14 @@ impl Agent {
                 Some(answer) => answer,
                 None => return,
             },
+            Some(Question::Meters { workload }) => match self.meters(id, workload) {
+                Some(answer) => answer,
+                None => return,
+            },
+            Some(Question::WatchedFiles { workload }) => match self.watched_files(id, workload) {
+                Some(answer) => answer,
+                None => return,
+            },
             Some(Question::Inventory { workload, position }) => self.installed(&workload, position),
             None => Err(AnswerError::UnknownQuestion),
         };

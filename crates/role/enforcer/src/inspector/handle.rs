@@ -90,6 +90,10 @@ impl Inspector {
             Err(error) => Err(nv_telemetry::chain(&error)),
         }
     }
+    /// Asks for its meters, without waiting for it. Whether the question was sent.
+    pub(crate) fn ask_meters(&self, ask: u64) -> bool {
+        has_room(&self.socket) && send((*self.socket).as_fd(), &FromAgent::Meters { ask }, &[]).is_ok()
+    }
     /// Words that found the agent's queue full.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)

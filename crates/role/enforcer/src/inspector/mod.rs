@@ -25,6 +25,7 @@ mod forwarded;
 mod handle;
 mod heed;
 mod judge;
+mod metered;
 mod queues;
 mod rules;
 mod rulings;
@@ -37,6 +38,7 @@ pub(crate) use ends::by_ends;
 pub(crate) use handle::{Heard, Inspector, Sums};
 use nv_model::name::GroupName;
 use nv_model::port::Protocol;
+use nv_model::question::MeterEntry;
 use nv_model::sensor::SensorKind;
 use nv_model::threat::Severity;
 pub(crate) use rules::{Rules, Using, Watched};
@@ -193,6 +195,15 @@ pub(crate) enum Told {
         count: u32,
         /// As in [`Self::Attack`].
         at: u64,
+    },
+    /// What meters count, to [`rules::FromAgent::Meters`]: those nearest to their limit, in pieces.
+    Meters {
+        /// Number of the question.
+        ask: u64,
+        /// At which address, and how much.
+        meters: Vec<(IpAddr, MeterEntry)>,
+        /// More pieces follow.
+        more: bool,
     },
     /// Rules of this number are judged by from now on, or those before go on because these are refused.
     Rules {

@@ -77,6 +77,11 @@ pub(super) enum FromAgent {
     },
     /// Who serves a connection, as the kernel has judged it.
     Served { connection: Connection, identity: IdentityId, address: IpAddr },
+    /// What do the meters count? It is answered with [`super::Told::Meters`].
+    Meters {
+        /// Comes back with the answer.
+        ask: u64,
+    },
 }
 
 impl Rules {

@@ -25,6 +25,7 @@ use super::ends::{Ends, Judged};
 use super::fold::Fold;
 use super::heed::Heed;
 use super::judge::{Findings, fate, is_flood, stops};
+use super::metered;
 use super::queues::{Queues, Waiting};
 use super::rules::FromAgent;
 use super::rulings::{Ruling, Rulings};
@@ -328,6 +329,9 @@ impl Inspection<'_> {
             Ok((FromAgent::Served { connection, identity, address }, _)) => {
                 self.rulings.served(connection, identity, address);
             }
+            Ok((FromAgent::Meters { ask }, _)) => {
+                metered::words(&self.engine, ask).into_iter().for_each(|word| self.mouth.say(word));
+            }
             Err(ProtocolError::Socket(Errno::AGAIN)) => {}
             Err(error) => return Err(error),
         }
@@ -543,6 +547,7 @@ fn size(told: &Told) -> usize {
         Told::Host { .. } => 800,
         Told::Match { packet, .. } => packet.len().saturating_mul(4).saturating_add(2600),
         Told::Rules { .. } => 2400,
+        Told::Meters { meters, .. } => meters.len().saturating_mul(340).saturating_add(120),
         _ => 250,
     }
 }

@@ -1,18 +1,23 @@
 //! The agent's side: starts the keeper and asks it.
 
-use std::io::Seek as _;
+use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use nv_capture::netns::Interface;
+use nv_model::name::WorkloadId;
 use nv_model::node::Capabilities;
+use nv_model::question::WatchedFile;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::guard::{Watch, Watched};
 use super::launcher::Launcher;
 use super::protocol::{self, ProtocolError, Reply, Request};
 use super::queues::{QueueCounts, Wanted};
+
+/// Most bytes of a list of watched files.
+const MAX_LISTED_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Descriptors, each with the name of its table.
 pub(crate) type Named = Vec<(String, OwnedFd)>;
@@ -139,6 +144,22 @@ impl Keeper {
             Reply::Failed { reason } => Err(KeeperError::Failed(reason)),
             other => Err(KeeperError::Talk(format!("{other:?} is no answer to files"))),
         }
+    }
+    /// Which files are watched of a workload, or of every place. Blocks for as long as they take to be found.
+    pub(crate) fn watched_files(
+        &self,
+        workload: Option<WorkloadId>,
+    ) -> Result<Vec<WatchedFile>, KeeperError> {
+        let fail = |error: &dyn std::fmt::Display| KeeperError::Talk(format!("what is watched: {error}"));
+        let request = Request::WatchedFiles { workload };
+        let file = match self.ask_with(&request, &[])? {
+            (Reply::Done, descriptors) => complete(descriptors, 1)?.next(),
+            (Reply::Failed { reason }, _) => return Err(KeeperError::Failed(reason)),
+            (other, _) => return Err(KeeperError::Talk(format!("{other:?} is no answer to {request:?}"))),
+        };
+        let Some(file) = file else { return Err(fail(&"a descriptor is missing")) };
+        let file = std::fs::File::from(file).take(MAX_LISTED_BYTES);
+        serde_json::from_reader(std::io::BufReader::new(file)).map_err(|error| fail(&error))
     }
     /// Has the inspector at the other end of a socket given its ring. Answers with the interface that copies of packets
     /// are to go to.

@@ -8,6 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nv_capture::netns::Interface;
+use nv_model::name::WorkloadId;
 use nv_model::node::Capabilities;
 
 use super::guard::Watched;
@@ -55,6 +56,11 @@ pub(crate) enum Request {
     },
     /// Watch these files and no others. The packet carries one descriptor: a file with the JSON of a [`Watch`].
     Files,
+    /// Say which files are watched. Answered with [`Reply::Done`] and a file with the JSON of a list of them.
+    WatchedFiles {
+        /// Whose; `None` for every place.
+        workload: Option<WorkloadId>,
+    },
     /// Look up the interfaces of the network namespace of a process.
     Interfaces {
         /// Which process.

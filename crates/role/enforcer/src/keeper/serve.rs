@@ -1,5 +1,6 @@
 //! The keeper's own side.
 
+use std::io::Seek as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -159,6 +160,16 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 };
                 protocol::send(socket, &reply, &[])
             }
+            Request::WatchedFiles { workload } => {
+                let listed = match &guard {
+                    Some(guard) => listed(&guard.list(workload.as_ref())),
+                    None => Err("files cannot be watched here".to_owned()),
+                };
+                match listed {
+                    Ok(file) => protocol::send(socket, &Reply::Done, &[file.as_fd()]),
+                    Err(reason) => protocol::send(socket, &Reply::Failed { reason }, &[]),
+                }
+            }
             Request::Attach { ifindex } => {
                 let done = network(&mut kernel)
                     .and_then(|network| network.attach(ifindex).map(drop).map_err(|error| chain(&error)));
@@ -296,6 +307,17 @@ fn watch(descriptors: Vec<OwnedFd>) -> Result<Watch, String> {
     let file = descriptors.into_iter().next().ok_or("no file came along")?;
     serde_json::from_reader(std::io::BufReader::new(std::fs::File::from(file)))
         .map_err(|error| format!("what is to be watched is not understood: {error}"))
+}
+
+/// A list in a file in memory, as it may be longer than a packet.
+fn listed(files: &[nv_model::question::WatchedFile]) -> Result<OwnedFd, String> {
+    let file = rustix::fs::memfd_create("watched", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|error| format!("a list of files: {error}"))?;
+    let mut file = std::fs::File::from(file);
+    let written = serde_json::to_writer(std::io::BufWriter::new(&mut file), files);
+    written.map_err(|error| format!("a list of files: {error}"))?;
+    file.rewind().map_err(|error| format!("a list of files: {error}"))?;
+    Ok(file.into())
 }
 
 type Descriptors = Vec<(String, OwnedFd)>;

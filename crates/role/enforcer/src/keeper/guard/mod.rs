@@ -14,6 +14,7 @@
 //! up anew (names).
 
 mod ask;
+mod listing;
 mod names;
 mod place;
 mod resolve;
@@ -30,9 +31,11 @@ use std::time::{Duration, Instant};
 use nv_model::file::{FileBehavior, FileOperation, FilePattern, FileRule};
 use nv_model::mode::{Fault, Mode};
 use nv_model::name::{GroupName, WorkloadId};
+use nv_model::question::WatchedFile;
 use nv_model::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
+use self::listing::Listing;
 use self::names::{Heard, Key};
 use self::place::Placed;
 use self::rows::RowGuard;
@@ -170,6 +173,16 @@ impl Guard {
             Kept::Rows(guard) => guard.watch(watch),
             Kept::Asks(guard) => Ok(guard.watch(watch)),
         }
+    }
+
+    /// What is kept of a workload, or of every place.
+    pub(crate) fn list(&self, workload: Option<&WorkloadId>) -> Vec<WatchedFile> {
+        let mut listing = Listing::default();
+        match &*self.kept.lock().unwrap_or_else(PoisonError::into_inner) {
+            Kept::Rows(guard) => guard.list(workload, &mut listing),
+            Kept::Asks(guard) => guard.placed.list(workload, &mut listing),
+        }
+        listing.files
     }
 
     /// Over the process programs' tables.

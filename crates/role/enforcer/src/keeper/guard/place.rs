@@ -5,9 +5,11 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nv_model::file::FileBehavior;
+use nv_model::name::WorkloadId;
 use nv_probe::fanotify::{Ask, Handle, Inode, handle_of};
 use rustix::fs::{Mode, OFlags};
 
+use super::listing::{Kept, Listing};
 use super::names::{Heard, Key};
 use super::resolve::{self, Found, Names};
 use super::tables::{Folder, Tables, Ward};
@@ -21,6 +23,15 @@ pub(super) const MAX_MARKS: usize = 32_768;
 struct Marks {
     asked: HashMap<Inode, String>,
     told: HashMap<Handle, String>,
+}
+
+impl Kept for Marks {
+    fn has_file(&self, file: BorrowedFd<'_>) -> bool {
+        Inode::of(file).is_ok_and(|inode| self.asked.contains_key(&inode))
+    }
+    fn has_folder(&self, folder: BorrowedFd<'_>) -> bool {
+        self.has_file(folder) || handle_of(folder).is_ok_and(|handle| self.told.contains_key(&handle))
+    }
 }
 
 struct Held {
@@ -102,6 +113,16 @@ impl Placed {
         }
         self.heard.sweep();
         self.tables()
+    }
+
+    /// What is marked, of a workload or of every place.
+    pub(super) fn list(&self, workload: Option<&WorkloadId>, listing: &mut Listing) {
+        let mut places: Vec<_> =
+            self.held.iter().filter(|(key, _)| workload.is_none() || key.as_ref() == workload).collect();
+        places.sort_by_key(|(key, _)| *key);
+        for (_, held) in places {
+            listing.add(&held.ward.place, &held.ward.rules, &held.marks);
+        }
     }
 
     fn tables(&self) -> Tables {

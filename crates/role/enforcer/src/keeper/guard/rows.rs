@@ -5,9 +5,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nv_model::file::FileBehavior;
+use nv_model::name::WorkloadId;
 use nv_probe::file::{FileRow, KernelInode, Mounts, Rows, Tables, scope};
 use rustix::fs::OFlags;
 
+use super::listing::{Kept, Listing};
 use super::names::{Heard, Key};
 use super::place::{MAX_MARKS, lives, root, same};
 use super::resolve::{self, Found, Names};
@@ -96,6 +98,16 @@ impl RowGuard {
         self.write().map(drop)
     }
 
+    /// What has rows, of a workload or of every place.
+    pub(super) fn list(&self, workload: Option<&WorkloadId>, listing: &mut Listing) {
+        for key in self.order.iter().filter(|key| workload.is_none() || key.as_ref() == workload) {
+            let Some(held) = self.held.get(key) else { continue };
+            let Ok(mounts) = Mounts::of(held.place.pid) else { continue };
+            let inodes = held.found.files.iter().map(|(inode, _)| *inode).collect();
+            listing.add(&held.place, &held.rules, &HeldRows { mounts, inodes });
+        }
+    }
+
     fn write(&mut self) -> Result<Watched, String> {
         self.heard.sweep();
         let mut watched = Watched::default();
@@ -113,6 +125,21 @@ impl RowGuard {
         let replaced = self.tables.replace(&rows).map_err(|error| nv_telemetry::chain(&error))?;
         watched.refused += u64::try_from(replaced.refused).unwrap_or(u64::MAX);
         Ok(watched)
+    }
+}
+
+/// Inodes of a place that have rows.
+struct HeldRows {
+    mounts: Mounts,
+    inodes: HashSet<KernelInode>,
+}
+
+impl Kept for HeldRows {
+    fn has_file(&self, file: BorrowedFd<'_>) -> bool {
+        self.mounts.inode(file).is_ok_and(|inode| self.inodes.contains(&inode))
+    }
+    fn has_folder(&self, folder: BorrowedFd<'_>) -> bool {
+        self.has_file(folder)
     }
 }
 

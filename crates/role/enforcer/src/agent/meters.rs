@@ -1,0 +1,70 @@
+//! Questions about what the meters of inspection count.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nv_model::name::WorkloadId;
+use nv_model::question::{Answer, AnswerError, MAX_METERS, MeterEntry};
+
+use super::Agent;
+
+/// Questions that may wait at one time.
+const MAX_WAITING: usize = 32;
+/// After which time a question is not answered any more; who asked does not wait longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Questions that wait for the inspector, by their number.
+#[derive(Debug, Default)]
+pub(super) struct Metering(BTreeMap<u64, Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    workload: Option<WorkloadId>,
+    since: Duration,
+    meters: Vec<MeterEntry>,
+}
+
+impl Agent {
+    /// Asks the inspector; `None` when it is to answer.
+    pub(super) fn meters(
+        &mut self,
+        id: u64,
+        workload: Option<WorkloadId>,
+    ) -> Option<Result<Answer, AnswerError>> {
+        if workload.as_ref().is_some_and(|wanted| self.inventory.get(wanted).is_none()) {
+            return Some(Err(AnswerError::UnknownWorkload));
+        }
+        let refused = |why: &str| Some(Err(AnswerError::Failed(why.to_owned())));
+        let Some(inspector) = self.inspection.running() else { return refused("no packet is inspected") };
+        let since = self.setup.clock.monotonic();
+        let waiting = &mut self.metering.0;
+        waiting.retain(|_, one| since.saturating_sub(one.since) < PATIENCE);
+        if waiting.len() >= MAX_WAITING || !inspector.ask_meters(id) {
+            return refused("the inspector has not answered what it was asked before");
+        }
+        waiting.insert(id, Waiting { workload, since, meters: Vec::new() });
+        None
+    }
+
+    /// A piece of an answer. False when nobody has asked for it, or it is too long.
+    #[must_use]
+    pub(super) fn metered(&mut self, ask: u64, meters: Vec<(IpAddr, MeterEntry)>, more: bool) -> bool {
+        let Some(mut waiting) = self.metering.0.remove(&ask) else { return false };
+        for (target, meter) in meters {
+            let workload = self.inventory.by_address(target).cloned();
+            if waiting.workload.is_none() || waiting.workload == workload {
+                waiting.meters.push(MeterEntry { workload, tap: !self.waits(target), ..meter });
+            }
+        }
+        if waiting.meters.len() > MAX_METERS {
+            return false;
+        }
+        if more {
+            self.metering.0.insert(ask, waiting);
+        } else {
+            self.answer(ask, Ok(Answer::Meters(waiting.meters)));
+        }
+        true
+    }
+}
