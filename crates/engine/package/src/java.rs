@@ -149,15 +149,28 @@ fn by_manifest(path: &str, manifest: &[u8]) -> Package {
     Package::new(Ecosystem::Maven, name, version.unwrap_or_default())
 }
 
-/// `commons-io-2.11.0` → `commons-io`, `2.11.0`.
+/// What stands between two numbers of one version, with what may follow its letters.
+const QUALIFIERS: [&str; 12] =
+    ["alpha", "beta", "rc", "cr", "m", "b", "build", "sp", "pre", "snapshot", "final", "jre"];
+
+/// `commons-io-2.11.0` → `commons-io`, `2.11.0`; `log4j-1.2-api-2.14.1` → `log4j-1.2-api`, `2.14.1`: a word between two
+/// numbers is of the name, unless it is one that versions have.
 fn split_name(stem: &str) -> (&str, Option<&str>) {
-    let found = stem.match_indices('-').find(|(at, _)| {
-        stem.get(at + 1..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    });
-    match found.and_then(|(at, _)| Some((stem.get(..at)?, stem.get(at + 1..)?))) {
-        Some((name, version)) => (name, Some(version)),
-        None => (stem, None),
+    let mut found = None;
+    let mut at = 0;
+    let mut before = "";
+    for token in stem.split('-') {
+        let number = at > 0 && token.starts_with(|c: char| c.is_ascii_digit());
+        let word = before.trim_end_matches(|c: char| c.is_ascii_digit());
+        let of_name = word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !QUALIFIERS.iter().any(|known| word.eq_ignore_ascii_case(known));
+        if number && (found.is_none() || (of_name && token.contains('.'))) {
+            found = stem.get(..at - 1).zip(stem.get(at..));
+        }
+        before = token;
+        at += token.len() + 1;
     }
+    found.map_or((stem, None), |(name, version)| (name, Some(version)))
 }
 
 #[cfg(test)]
@@ -250,6 +263,25 @@ mod tests {
         let outer = zip_of(&[("WEB-INF/lib/inner.jar", &plain), ("META-INF/maven/g/a/pom.properties", POM)]);
         let log4j = "org.apache.logging.log4j:log4j-core".to_owned();
         assert_eq!(hashes("log4j-core.war", &outer), [("inner".to_owned(), of_plain), (log4j, None)]);
+    }
+
+    #[test]
+    fn names_and_versions_of_archives_part_at_the_versions_beginning() {
+        for (stem, name, version) in [
+            ("commons-io-2.11.0", "commons-io", Some("2.11.0")),
+            ("guava-30.0-jre", "guava", Some("30.0-jre")),
+            ("log4j-1.2-api-2.14.1", "log4j-1.2-api", Some("2.14.1")),
+            ("geronimo-annotation-1.3-spec-1.0.1", "geronimo-annotation-1.3-spec", Some("1.0.1")),
+            ("x-1.0-beta-2.1", "x", Some("1.0-beta-2.1")),
+            ("x-1.0-beta2-3.1", "x", Some("1.0-beta2-3.1")),
+            ("x-1.0-20230101.120000-3", "x", Some("1.0-20230101.120000-3")),
+            ("h2-2", "h2", Some("2")),
+            ("1.0", "1.0", None),
+            ("plain", "plain", None),
+            ("", "", None),
+        ] {
+            assert_eq!(split_name(stem), (name, version), "{stem}");
+        }
     }
 
     #[test]
