@@ -2,7 +2,8 @@
 //!
 //! Of every capture the requests (method, host, target), the statuses, the server names, and of DNS the questions (name and
 //! type), the codes of answers and the addresses in them are compared, as often as each is told. HTTP/2 and QUIC are left
-//! out, and interim answers, of which inspection tells nothing. `NV_ONLY=<text>` takes the files whose path has it. tshark
+//! out, and interim answers, of which inspection tells nothing; further what lies in a tunnel that inspection does not read,
+//! what is of a first fragment whose rest is missing, and a status that is no three digits. `NV_ONLY=<text>` takes the files whose path has it. tshark
 //! runs once a file, for a minute at most, on two files at a time.
 #![expect(
     clippy::print_stdout,
@@ -28,7 +29,8 @@ const SHOWN: usize = 60;
 /// Processes of tshark at once, and how long one may take.
 const WORKERS: usize = 2;
 const SECONDS: &str = "60";
-const FILTER: &str = "http.request or http.response or tls.handshake.extensions_server_name or dns";
+const FILTER: &str =
+    "(http.request or http.response or tls.handshake.extensions_server_name or dns) and not ip.flags.mf == 1";
 const FIELDS: [&str; 14] = [
     "frame.protocols",
     "http.request.method",
@@ -45,6 +47,8 @@ const FIELDS: [&str; 14] = [
     "dns.a",
     "dns.aaaa",
 ];
+/// Tunnels and links that are not read, by their names in tshark; GRE over UDP (RFC 8086) is one.
+const UNREAD: [&str; 7] = [":gtp:", ":capwap", ":ayiya:", ":socks:", ":mpls:", "nflog:", ":udp:gre:"];
 /// Between several values of a field.
 const UNIT: char = '\u{1F}';
 
@@ -293,6 +297,9 @@ fn theirs(path: &Path) -> Option<Told> {
         let mut next = || fields.next().unwrap_or_default();
         let protocols = next().concat();
         let (methods, hosts, targets, statuses, names) = (next(), next(), next(), next(), next());
+        if UNREAD.iter().any(|unread| protocols.contains(unread)) {
+            continue;
+        }
         if !protocols.contains("icmp") && protocols.contains(":ip") {
             let [response, names, kinds, codes, counts, types, four, six] = std::array::from_fn(|_| next());
             dns(&Dns { response, names, kinds, codes, counts, types, four, six }, &mut told);
@@ -306,7 +313,10 @@ fn theirs(path: &Path) -> Option<Told> {
             let target = targets.get(at).map_or("", String::as_str);
             *told.entry(("request", format!("{method} {host} {target}"))).or_default() += 1;
         }
-        for status in statuses.into_iter().filter(|status| !status.starts_with('1') || status == "101") {
+        for status in statuses
+            .into_iter()
+            .filter(|status| status.len() == 3 && (!status.starts_with('1') || status == "101"))
+        {
             *told.entry(("status", status)).or_default() += 1;
         }
         for name in names {

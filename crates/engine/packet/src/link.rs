@@ -99,8 +99,15 @@ pub(crate) fn pppoe(input: &[u8]) -> Result<Payload<'_>, DecodeError> {
     if *code != 0 {
         return Ok((0, body)); // discovery, no data
     }
-    let (protocol, body) = head::<2>(Layer::Pppoe, body)?;
-    Ok(match u16::from_be_bytes(*protocol) {
+    // Peers may agree to leave out the first byte of small numbers; the last byte alone is odd (RFC 1661 §6.5).
+    let (protocol, body) = match body.split_first() {
+        Some((short, body)) if short & 1 == 1 => (u16::from(*short), body),
+        _ => {
+            let (protocol, body) = head::<2>(Layer::Pppoe, body)?;
+            (u16::from_be_bytes(*protocol), body)
+        }
+    };
+    Ok(match protocol {
         0x0021 => (IPV4, body),
         0x0057 => (IPV6, body),
         _ => (0, body), // link control, authentication: nothing that inspection reads

@@ -89,10 +89,12 @@ fn tags_sessions_and_tunnels_are_looked_through() {
     let geneve = join(&[&[0x01, 0, 0x65, 0x58, 0, 0, 42, 0, 1, 2, 3, 4], &inside]);
     let gre = join(&[&[0x30, 0, 0x08, 0x00, 0, 0, 0, 9, 0, 0, 0, 1], &inner]);
     let pppoe = join(&[&[0x11, 0, 0, 1, 0, 35, 0x00, 0x21], &inner]);
+    let compressed = join(&[&[0x11, 0, 0, 1, 0, 34, 0x21], &inner]);
     for (name, frame, vlan, tunnels) in [
         ("VLAN", ethernet(0x8100, &join(&[&[0x20, 5, 0x08, 0], &inner])), Some(5), 0),
         ("QinQ", ethernet(0x88A8, &join(&[&[0, 9, 0x81, 0, 0, 5, 0x08, 0], &inner])), Some(5), 0),
         ("PPPoE", ethernet(0x8864, &pppoe), None, 0),
+        ("PPPoE, one byte of protocol", ethernet(0x8864, &compressed), None, 0),
         ("VXLAN", ethernet(0x0800, &ipv4(17, &udp(4789, &vxlan))), None, 1),
         ("Geneve", ethernet(0x86DD, &ipv6(17, &udp(6081, &geneve))), None, 1),
         ("GRE", ethernet(0x0800, &ipv4(47, &gre)), None, 1),

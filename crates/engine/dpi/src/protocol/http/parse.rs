@@ -25,7 +25,8 @@ pub(super) fn start_line(line: &[u8]) -> Option<Start<'_>> {
     let first = memchr::memchr(b' ', line)?;
     let (word, rest) = line.split_at_checked(first)?;
     let rest = rest.get(1..)?;
-    if is_version(word) {
+    // Clients take an answer of `HTTP/1.01` as well.
+    if is_nearly_version(word) {
         let digits = rest.trim_ascii_start().first_chunk::<3>()?;
         let status = digits.iter().try_fold(0_u16, |status, digit| {
             digit.is_ascii_digit().then(|| status.saturating_mul(10).saturating_add(u16::from(digit & 0x0F)))

@@ -68,6 +68,15 @@ fn a_request_line_that_is_wrong_and_that_servers_take_is_read() {
 }
 
 #[test]
+fn an_answer_whose_version_has_a_digit_too_many_is_read() {
+    for version in ["HTTP/1.1", "HTTP/1.01", "HTTP/1.00"] {
+        let answer = format!("{version} 200 ok\r\nContent-Length: 0\r\n\r\n");
+        let told = talk(80, &flight([(Client, &b"GET / HTTP/1.1\r\n\r\n"[..]), (Server, answer.as_bytes())]));
+        assert_eq!((told.values(Field::Status), told.lost), (vec!["200"], 0), "{version}");
+    }
+}
+
+#[test]
 fn rtsp_and_sip_are_told_by_their_version() {
     for (index, application, status) in [(4, 1009, vec!["200", "200"]), (6, 1010, vec!["401"])] {
         let (name, port, flights) = super::samples().swap_remove(index);
