@@ -58,6 +58,22 @@ async fn a_blocked_file_is_for_those_who_were_seen_to_need_it() -> Result<()> {
     }
     scene.api.wait_for(&profile, SOON, learned).await?;
 
+    // What is kept now is looked up where it is kept.
+    let watched = |answer: &Value| {
+        let files = answer.get("files")?.as_array()?;
+        let protects = |path: &str, is_dir: bool| {
+            let is_it = |file: &Value| {
+                text(file, "path") == path
+                    && file.get("protect") == Some(&json!(true))
+                    && file.get("is_dir") == Some(&json!(is_dir))
+            };
+            files.iter().any(is_it)
+        };
+        (protects(SECRET, false) && protects("/srv/vault", true)).then_some(())
+    };
+    let path = format!("/v1/file_monitor_file?f_workload={}", scene.client.container().id);
+    scene.api.wait_for(&path, SOON, watched).await?;
+
     scene.set_mode("Protect").await?;
     ensure!(can(&scene, &[TOOL, "read", SECRET]).await?, "a learned application is kept out");
     ensure!(!can(&scene, &["/bin/attacker", "read", SECRET]).await?, "the file was read");

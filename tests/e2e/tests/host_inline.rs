@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use nv_lab::{Output, Pod};
 use nv_scene::{CLIENT_GROUP, ECHO_GROUP, Scene};
+use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -217,12 +218,69 @@ async fn a_connection_of_which_nothing_more_is_to_be_known_waits_no_more() -> Re
 /// What the echo server answers to a text, if it does.
 async fn say(scene: &Scene, six: bool, text: &str) -> Result<String> {
     let server = address(&scene.echo, six)?;
-    let command = format!("printf '{text}' | timeout 4 nc -w 2 {server} 7 2>/dev/null");
+    let command = format!("printf '{text}' | timeout 4 nc -w 1 {server} 7 2>/dev/null");
     Ok(scene.run(&["/bin/sh", "-c", &command]).await?.stdout)
 }
 
+/// Clients behind the proxy, which the client's pod is: an address that may ask, and one that may not.
+const FRIENDS: [&str; 2] = ["203.0.113.10", "2001:db8::10"];
+const BANNED: [&str; 2] = ["203.0.113.66", "2001:db8::66"];
+
+/// Asks as the proxy of `client`, who claims to be `forged`. Whether it is answered.
+async fn forward(scene: &Scene, six: bool, forged: &str, client: &str) -> Result<bool> {
+    let http =
+        format!(r"GET /index.html HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: {forged}, {client}\r\n\r\n");
+    Ok(say(scene, six, &http).await?.contains("GET /index.html"))
+}
+
+/// Who asks through a trusted proxy is told, or cut, by the entry that the proxy has written.
+async fn forwarded(scene: &Scene, mode: &str, stopped: bool) -> Result<()> {
+    for six in [false, true] {
+        let of = |[four, sixth]: [&'static str; 2]| if six { sixth } else { four };
+        let (friend, banned) = (of(FRIENDS), of(BANNED));
+        ensure!(forward(scene, six, banned, friend).await?, "{mode}: {friend} is stopped by what it claims");
+        ensure!(forward(scene, six, friend, banned).await? != stopped, "{mode}: {banned}, {stopped}");
+        let action = if stopped { "deny" } else { "violate" };
+        let told = |answer: &Value| {
+            let records = answer.get("violations")?.as_array()?;
+            // Of the other nothing is told.
+            records.iter().all(|record| text(record, "client_ip") != friend).then_some(())?;
+            let is_it = |record: &&Value| {
+                text(record, "client_ip") == banned
+                    && text(record, "server_service") == ECHO_GROUP
+                    && text(record, "policy_action") == action
+            };
+            records.iter().find(is_it).map(drop)
+        };
+        scene
+            .api
+            .wait_for("/v1/log/violation", Duration::from_secs(15), told)
+            .await
+            .with_context(|| format!("{mode}: {banned} is not told with {action}"))?;
+    }
+    Ok(())
+}
+
+/// Inspection counts who asks whom.
+async fn metered(scene: &Scene) -> Result<()> {
+    let listed = scene.api.get("/v1/enforcer").await?;
+    let id = listed.pointer("/enforcers/0/id").and_then(Value::as_str).context("no enforcer")?.to_owned();
+    let asked = |answer: &Value| {
+        let meters = answer.get("meters")?.as_array()?;
+        let is_it = |meter: &&Value| {
+            text(meter, "type") == "syn_flood"
+                && !text(meter, "workload_id").is_empty()
+                && meter.get("upper_limit") == Some(&json!(800))
+        };
+        meters.iter().find(is_it).map(drop)
+    };
+    let path = format!("/v1/meter?f_enforcer={id}");
+    scene.api.wait_for(&path, Duration::from_secs(5), asked).await.context("nothing is metered").map(drop)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conversation_of_another_application_than_the_allowed_one_is_cut_in_protect() -> Result<()> {
+async fn another_application_than_the_allowed_one_and_another_client_behind_a_proxy_are_cut_in_protect()
+-> Result<()> {
     let http = r"GET /index.html HTTP/1.1\r\nHost: shop\r\n\r\n";
     let redis = r"*2\r\n$3\r\nGET\r\n$6\r\nbasket\r\n";
     let scene = Scene::start("inline-apps").await?;
@@ -236,7 +294,30 @@ async fn a_conversation_of_another_application_than_the_allowed_one_is_cut_in_pr
             "action": action, "comment": "", "learned": false, "disable": false,
         })
     };
-    let rules = [rule("HTTP", "allow"), rule("any", "deny")];
+    let behind = |from: &str, action: &str| {
+        json!({
+            "id": 0, "from": from, "to": ECHO_GROUP, "ports": "any", "applications": ["any"],
+            "action": action, "comment": "", "learned": false, "disable": false,
+        })
+    };
+    // A group and a rule for each of them, so that each is told of its own.
+    let clients = [FRIENDS, BANNED].concat();
+    for (at, address) in clients.iter().enumerate() {
+        let criteria = json!([{"key": "address", "op": "=", "value": address}]);
+        let group = json!({"config": {"name": format!("behind-{at}"), "criteria": criteria}});
+        let (status, answer) = scene.api.call(Method::POST, "/v1/group", Some(&group)).await?;
+        ensure!(status.is_success(), "{answer}");
+    }
+    let trusted = json!({"config": {"xff_enabled": true, "xff_trusted_hops": 1}});
+    scene.api.patch("/v1/system/config", &trusted).await?;
+    let rules = [
+        rule("HTTP", "allow"),
+        rule("any", "deny"),
+        behind("behind-0", "allow"),
+        behind("behind-1", "allow"),
+        behind("behind-2", "deny"),
+        behind("behind-3", "deny"),
+    ];
     scene.api.patch("/v1/policy/rule", &json!({"rules": rules})).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     for (mode, stopped) in [("Monitor", false), ("Protect", true)] {
@@ -267,6 +348,8 @@ async fn a_conversation_of_another_application_than_the_allowed_one_is_cut_in_pr
             })
             .await
             .with_context(|| format!("{mode}: no violation"))?;
+        forwarded(&scene, mode, stopped).await?;
     }
+    metered(&scene).await?;
     scene.stop().await
 }
