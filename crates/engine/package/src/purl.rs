@@ -32,7 +32,8 @@ pub enum PurlError {
 }
 
 /// Reads a package URL. `distro=debian-12` names the distribution, else its namespace (`pkg:deb/debian/…`) without a
-/// release; `upstream=openssl@1.0` the package that it was built from, `epoch=1` rpm's epoch.
+/// release; `upstream=openssl@1.0` the package that it was built from, `epoch=1` rpm's epoch, `checksum=sha1:…` the archive of
+/// Java that it is.
 ///
 /// # Errors
 /// [`PurlError`] when the text is no package URL or of a type that is not known.
@@ -92,6 +93,9 @@ pub fn parse_purl(purl: &str) -> Result<Purl, PurlError> {
     let package = Package {
         source,
         arch: qualifier("arch").map(Into::into),
+        sha1: qualifier("checksum")
+            .filter(|_| ecosystem == Ecosystem::Maven)
+            .and_then(|sums| sums.split(',').find_map(|sum| sum.strip_prefix("sha1:")?.parse().ok())),
         ..Package::new(ecosystem, whole, version)
     };
     Ok(Purl { package, distribution })
@@ -125,6 +129,7 @@ pub fn write_purl(package: &Package, distribution: Option<&Distribution>) -> Str
     }
     let mut qualifiers = Vec::new();
     qualifiers.extend(package.arch.as_deref().map(|arch| ("arch", arch.to_owned())));
+    qualifiers.extend(package.sha1.map(|sha1| ("checksum", format!("sha1:{sha1}"))));
     if let (true, Some(found)) = (ecosystem.is_distribution(), distribution) {
         let release = if found.version.is_empty() {
             found.id.clone()
@@ -241,6 +246,13 @@ mod tests {
                     ..Package::new(Ecosystem::Deb, "libssl3", "1:3.0")
                 },
                 "pkg:deb/debian/libssl3@1:3.0?arch=amd64&distro=debian-12&upstream=openssl%403.0%2B1",
+            ),
+            (
+                Package {
+                    sha1: "a9993e364706816aba3e25717850c26c9cd0d89d".parse().ok(),
+                    ..Package::new(Ecosystem::Maven, "unknown", "")
+                },
+                "pkg:maven/unknown?checksum=sha1:a9993e364706816aba3e25717850c26c9cd0d89d",
             ),
             (
                 Package::new(Ecosystem::Rpm, "bash", "2:4.4-5"),

@@ -230,7 +230,7 @@ impl Sbom {
                 return;
             }
         };
-        if found.package.version.is_empty() {
+        if found.package.version.is_empty() && found.package.sha1.is_none() {
             self.others += 1;
             return;
         }

@@ -129,7 +129,7 @@ fn each(
         }
         let read =
             serde_json::from_slice::<Item>(&line).map_err(|error| error.to_string()).and_then(read_item);
-        let (distribution, package) = match read {
+        let (distribution, mut package) = match read {
             Ok(read) => read,
             Err(why) => {
                 remarks.add(&format!("line {number}: {why}"));
@@ -148,6 +148,7 @@ fn each(
                 distribution.id, distribution.version
             ));
         }
+        matcher.identify(&mut package);
         take(&distribution, &package, matcher.findings(&package))?;
     }
 }
@@ -160,8 +161,10 @@ pub(crate) fn match_purl(
 ) -> Result<(), ScannerError> {
     let (id, version) = purl.distribution.clone().unwrap_or_default();
     let distribution = Distribution { id, version, ..Distribution::default() };
-    let findings = Matcher::new(database, Some(&distribution)).findings(&purl.package);
-    print(&findings, &purl.package, out)
+    let matcher = Matcher::new(database, Some(&distribution));
+    let mut package = purl.package.clone();
+    matcher.identify(&mut package);
+    print(&matcher.findings(&package), &package, out)
 }
 
 fn print(findings: &[Finding], package: &Package, out: &mut dyn Write) -> Result<(), ScannerError> {
@@ -199,7 +202,7 @@ fn read_item(item: Item) -> Result<(Distribution, Package), String> {
     };
     if !item.purl.is_empty() {
         let purl = parse_purl(&item.purl).map_err(|error| error.to_string())?;
-        if purl.package.version.is_empty() {
+        if purl.package.version.is_empty() && purl.package.sha1.is_none() {
             return Err(format!("{:?} has no version", item.purl));
         }
         let (id, version) = purl.distribution.unwrap_or_default();

@@ -407,6 +407,18 @@ fn a_jar_that_says_nothing_of_itself_is_known_by_an_index_of_the_hashes_of_archi
         |file: &str, version: &str| (file.to_owned(), version.to_owned(), "CVE-2021-44228".to_owned());
     assert_eq!(vulnerable, [log4j("opt/app.jar", "2.14.1"), log4j("opt/log4j-core-2.13.3.jar", "2.13.3")]);
     assert!(said.contains("2 archives"), "{said}");
+    // A list may name an archive by its hash alone.
+    let opened = OpenedDatabase::open(&at("with")).unwrap();
+    let list = format!("{{\"purl\":\"pkg:maven/app?checksum=sha1:{}\"}}\n", hash.unwrap());
+    let mut line = Vec::new();
+    let mut remarks = Vec::new();
+    match_list(opened.database().unwrap(), &mut list.as_bytes(), &mut line, &mut Remarks::new(&mut remarks))
+        .unwrap();
+    let line: Value = serde_json::from_slice(&line).unwrap();
+    assert_eq!(
+        (&line["name"], &line["version"]),
+        (&"org.apache.logging.log4j:log4j-core".into(), &"2.14.1".into())
+    );
     let mut difference = Vec::new();
     diff_databases(&at("without"), &at("with"), &mut difference).unwrap();
     let difference = String::from_utf8(difference).unwrap();
