@@ -11,7 +11,7 @@ CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
 
 # Debian packages: to build (compilers for BPF and gRPC); for the demo and the tests (runtime, network, browser).
 PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
-PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 ethtool iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils libndpi-bin redis-server postgresql
+PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 ethtool iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils libndpi-bin tshark redis-server postgresql
 
 .PHONY: help setup setup-build setup-test setup-nri setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench fuzz lint release openapi clean
 

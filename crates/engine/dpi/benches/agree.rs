@@ -270,6 +270,9 @@ fn theirs(path: &Path) -> Option<Told> {
     command.args([
         SECONDS,
         "tshark",
+        // Some captures keep it busy for minutes.
+        "--disable-protocol",
+        "vnc",
         "-n",
         "-o",
         "tcp.check_checksum:FALSE",

@@ -47,8 +47,8 @@ pub(crate) fn probe(side: Side, input: &[u8]) -> Probe {
             input.iter().position(|byte| *byte == b' ').and_then(|space| input.get(space.saturating_add(1)));
         return match target {
             None => Probe::Maybe,
-            // A path, a URL, a name, an address in brackets, or the server as a whole.
-            Some(first) => Probe::when(first.is_ascii_alphanumeric() || b"/*[%".contains(first)),
+            // A path, a URL, a name, an address in brackets, the server as a whole; what scanners send; more spaces.
+            Some(first) => Probe::when(first.is_ascii_alphanumeric() || b"/*[%. ".contains(first)),
         };
     }
     // Any other word needs the whole line.

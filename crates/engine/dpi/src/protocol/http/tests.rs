@@ -52,6 +52,8 @@ fn chunks_are_followed_to_the_next_message() {
 fn a_request_line_that_is_wrong_and_that_servers_take_is_read() {
     for (line, method, target) in [
         ("GET / HTTP/1.", "GET", "/"),
+        ("GET . HTTP/1.0", "GET", "."),
+        ("GET    /x HTTP/1.1", "GET", "/x"),
         ("GET /a b HTTP/1.1", "GET", "/a b"),
         ("GET /HTTP/1.1", "GET", "/HTTP/1.1"),
         ("GET HTTP/1.1", "GET", "HTTP/1.1"),
