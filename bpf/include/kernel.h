@@ -92,6 +92,10 @@ struct mount {
 	struct mnt_namespace *mnt_ns;
 };
 
+struct iattr {
+	unsigned int ia_valid;
+};
+
 struct path {
 	struct vfsmount *mnt;
 	struct dentry *dentry;

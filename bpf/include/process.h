@@ -138,7 +138,6 @@ enum record_kind { RECORD_EXEC = 1, RECORD_FORK = 2, RECORD_EXIT = 3, RECORD_CGR
 #define EXEC_TRUNCATED 8        /* path is not whole */
 #define EXEC_HOST_MOUNTS 16     /* the caller is in the host's mount namespace */
 #define EXEC_RUNTIME 32         /* the runtime's own exec in a container's cgroup, before it enters the container */
-#define EXEC_ORIGIN_UNKNOWN 64  /* this kernel does not tell whether an overlay's file is from the image */
 #define EXEC_CONTAINER 128      /* the cgroup is a container's */
 #define EXEC_FOREIGN 256        /* the path may be of the container's own making: a mount of its own, or the host's file system */
 #define EXEC_SCRIPT 512         /* the file is a script, which its interpreter is run for */

@@ -13,7 +13,7 @@ static __always_inline const char *const *asked_list(void)
 {
 	unsigned long argument[CALL_ARGUMENTS] = {};
 
-	switch (current_call(bpf_get_current_task_btf(), argument)) {
+	switch (current_call(current_task(), argument)) {
 	case CALL_EXECVE: return (const char *const *)argument[1];
 	case CALL_EXECVEAT: return (const char *const *)argument[2];
 	}

@@ -208,7 +208,7 @@ static __always_inline void checked(const struct cred *cred, int cap, int answer
 	default:
 		return;
 	}
-	task = bpf_get_current_task_btf();
+	task = current_task();
 	/* A file system asks for itself meanwhile, as an overlay does with the rights of who mounted it. */
 	if (cred != BPF_CORE_READ(task, real_cred))
 		return;
@@ -271,7 +271,7 @@ int BPF_PROG(capability_fexit, const struct cred *cred, struct user_namespace *t
 
 static __always_inline void traces(struct task_struct *other, int answer)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct request request = { .deed = DEED_PTRACE, .flags = answer ? DEED_REFUSED : 0 };
 	struct belonging *known = own(task);
 
@@ -296,7 +296,7 @@ int BPF_PROG(ptrace_tracepoint, int signal, void *info, struct task_struct *othe
 {
 	unsigned long argument[CALL_ARGUMENTS];
 
-	if (signal == SIGSTOP && current_call(bpf_get_current_task_btf(), argument) == CALL_PTRACE)
+	if (signal == SIGSTOP && current_call(current_task(), argument) == CALL_PTRACE)
 		traces(other, 0);
 	return 0;
 }

@@ -41,8 +41,6 @@ struct task_struct___call {
 
 #pragma clang attribute pop
 
-enum bpf_func_id___regs { BPF_FUNC_task_pt_regs___regs = 175 };
-
 /* The calls, whichever table their numbers are of. */
 enum call {
 	CALL_NONE = 0,
@@ -214,12 +212,10 @@ static __always_inline __u32 call_in(struct task_struct *task, void *registers, 
 }
 #endif
 
-/* CALL_NONE for a call of no interest, and where the kernel does not give the registers (before 5.15). */
+/* CALL_NONE for a call of no interest. */
 static __always_inline __u32 current_call(struct task_struct *task, unsigned long *argument)
 {
-	if (!bpf_core_enum_value_exists(enum bpf_func_id___regs, BPF_FUNC_task_pt_regs___regs))
-		return CALL_NONE;
-	return call_in(task, (void *)bpf_task_pt_regs(task), argument);
+	return call_in(task, registers_of(task), argument);
 }
 
 #endif

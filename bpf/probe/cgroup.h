@@ -82,7 +82,7 @@ int BPF_PROG(cgroup_joined, struct cgroup *cgroup, const char *path, struct task
 		return 0;
 	known = belonging_of(task, false);
 	if (known)
-		moved(task, known, cgroup, path, !own(bpf_get_current_task_btf()));
+		moved(task, known, cgroup, path, !own(current_task()));
 	return 0;
 }
 

@@ -65,7 +65,7 @@ static __always_inline bool enters(struct cgroup_row *row, struct task_struct *t
 static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 {
 	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct belonging *known = belonging_of(task, false);
 	struct cgroup_row *row = judged_by(known, &cgroup);
 	struct scratch *s;

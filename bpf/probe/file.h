@@ -20,6 +20,7 @@
 
 #define FMODE_WRITE 2
 #define FMODE_CREATED 0x100000
+#define ATTR_OWNER 6 /* ATTR_UID | ATTR_GID (linux/fs.h) */
 
 /* An array, as its lookup is a few instructions, and every open makes one. */
 struct {
@@ -104,13 +105,21 @@ static __always_inline bool find_file(struct file_row *found, struct file_row *r
 
 static __always_inline bool is_application(__u32 profile, __u32 rule, struct task_struct *task)
 {
-	struct inode *executable = task->mm->exe_file->f_inode;
 	struct application_key key = { .profile = profile, .rule = rule };
+	struct executable is;
 
-	if (!executable)
-		return false;
-	key.device = executable->i_sb->s_dev;
-	key.inode = executable->i_ino;
+	if (TASK_HAS_TYPE) {
+		struct inode *inode = task->mm->exe_file->f_inode;
+
+		if (!inode)
+			return false;
+		is.device = inode->i_sb->s_dev;
+		is.inode = inode->i_ino;
+	} else {
+		executable_of(task, &is);
+	}
+	key.device = is.device;
+	key.inode = is.inode;
 	return bpf_map_lookup_elem(&applications, &key) != NULL;
 }
 
@@ -129,7 +138,7 @@ struct file_event {
 
 static __noinline int report_file(struct file_event *event)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = current_task();
 	struct scratch *s;
 	struct file_record *record;
 
@@ -179,7 +188,7 @@ static __always_inline bool has_rules(struct asker *asker)
 	__u32 *left;
 
 	if ((!row || !(row->flags & CGROUP_CONTAINER)) && (left = have_left()) && *left) {
-		struct belonging *known = belonging_of(bpf_get_current_task_btf(), false);
+		struct belonging *known = belonging_of(current_task(), false);
 
 		if (known)
 			row = judged_by(known, &cgroup);
@@ -211,7 +220,7 @@ static __always_inline int judge_file(struct asker *asker, struct file_row *own,
 		itself |= SCOPE_IN | SCOPE_BELOW | SCOPE_ABOVE;
 	if (!find_file(&found, own, number, asker->files, dentry, itself))
 		return 0;
-	task = bpf_get_current_task_btf();
+	task = current_task();
 	/* The runtime prepares the container's root in its cgroup, before it enters it. */
 	if ((asker->cgroup_flags & CGROUP_CONTAINER) && mounts_of(task) == node.host_mount_namespace &&
 	    !belonging_of(task, false))
@@ -292,6 +301,13 @@ static __always_inline int renamed(const struct path *from, struct dentry *old, 
 	return in_folder(to, new, new->d_inode ? FILE_DELETE : FILE_CREATE, mechanism);
 }
 
+/* For path_chown, which takes the users by value as no program does before Linux 6.0. It has no mount: the path that is
+ * told is that in the file system. */
+static __always_inline int given_away(struct dentry *dentry, struct iattr *attributes, __u8 mechanism)
+{
+	return attributes->ia_valid & ATTR_OWNER ? done_to(dentry, NULL, FILE_ATTRIBUTE, mechanism) : 0;
+}
+
 #define FILE_HOOK(hook, body, ...)                                                                                     \
 	SEC("?lsm/" #hook) long BPF_PROG(hook##_lsm, __VA_ARGS__)                                                       \
 	{                                                                                                              \
@@ -315,6 +331,7 @@ FILE_HOOK(path_link, in_folder(dir, old, FILE_LINK, mechanism), struct dentry *o
 FILE_HOOK(path_truncate, at_path(path, FILE_TRUNCATE, mechanism), const struct path *path)
 FILE_HOOK(path_chmod, at_path(path, FILE_ATTRIBUTE, mechanism), const struct path *path)
 FILE_HOOK(path_chown, at_path(path, FILE_ATTRIBUTE, mechanism), const struct path *path)
+FILE_HOOK(inode_setattr, given_away(dentry, attributes, mechanism), struct dentry *dentry, struct iattr *attributes)
 FILE_HOOK(sb_mount, at_path(path, FILE_MOUNT_OVER, mechanism), const char *device, const struct path *path)
 FILE_HOOK(move_mount, at_path(to, FILE_MOUNT_OVER, mechanism), const struct path *from, const struct path *to)
 

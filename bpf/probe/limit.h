@@ -33,7 +33,7 @@ static __always_inline bool within(__u64 cgroup, __u64 kind, __u32 most)
 		limit->second = fresh.second;
 		limit->records = 0;
 	}
-	return __sync_fetch_and_add(&limit->records, 1) < most;
+	return ADD_AND_LOOK(&limit->records, 1) <= most;
 }
 
 /* For records of programs, processes and files; what is beyond is counted in `slot`. */

@@ -6,6 +6,7 @@
 #define NV_PROBE_MAPS_H
 
 #include "process.h"
+#include "since.h"
 
 /* Deepest path, in components, that is followed. 255 bytes of shorter names than three letters are no real path. */
 #define PARTS 64
@@ -81,7 +82,7 @@ struct part {
 
 /* Too big for the 512 bytes of a BPF stack. */
 struct scratch {
-	__u32 busy;
+	__u32 takers; /* judgements that have it, or want it */
 	__u32 parts;
 	__u32 offset;
 	__u32 name_length;
@@ -156,7 +157,7 @@ static __always_inline void begin_record(struct record_head *head, __u32 kind, _
 	head->at = bpf_ktime_get_boot_ns();
 	head->cgroup = cgroup;
 	head->cpu = bpf_get_smp_processor_id();
-	head->sequence = records ? __sync_fetch_and_add(records, 1) : 0;
+	head->sequence = records ? ADD_AND_LOOK(records, 1) : 0;
 }
 
 static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
@@ -182,7 +183,13 @@ static __always_inline __u64 wakeup(bool urgent)
 	return BPF_RB_NO_WAKEUP;
 }
 
-/* A judgement may be preempted by another one on the same CPU, so its memory is taken, not just used. */
+static __always_inline void give_back(struct scratch *s)
+{
+	__sync_fetch_and_add(&s->takers, -1);
+}
+
+/* A judgement may be preempted by another one on the same CPU, so its memory is taken, not just used: it is of who finds
+ * himself the only taker. */
 static __always_inline struct scratch *take_scratch(void)
 {
 	/* Unrolled: before 6.14 the verifier forgets the value of a counter whose address is taken. */
@@ -191,18 +198,16 @@ static __always_inline struct scratch *take_scratch(void)
 		__u32 slot = i;
 		struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
 
-		if (s && !__sync_lock_test_and_set(&s->busy, 1)) {
+		if (!s)
+			continue;
+		if (ADD_AND_LOOK(&s->takers, 1) == 1) {
 			s->slot = i;
 			return s;
 		}
+		give_back(s);
 	}
 	count(COUNT_SCRATCH_BUSY);
 	return NULL;
-}
-
-static __always_inline void give_back(struct scratch *s)
-{
-	__sync_lock_test_and_set(&s->busy, 0);
 }
 
 #endif

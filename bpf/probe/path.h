@@ -98,6 +98,22 @@ static __always_inline __u32 root_of(struct cgroup_row *row, struct task_struct 
 	return row->root;
 }
 
+/* What an overlay has for an inode in its upper layer. Linux before 5.11 tells no types of modules, as overlay often is
+ * one; in all that there are it lies right behind the inode (fs/overlayfs/ovl_entry.h, 4.13 to 6.18). */
+static __always_inline struct dentry *upper_of(struct inode *inode)
+{
+	struct dentry *upper = NULL;
+
+	if (bpf_core_type_exists(struct ovl_inode)) {
+		struct ovl_inode *overlay =
+			(void *)((char *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode));
+
+		return BPF_CORE_READ(overlay, __upperdentry);
+	}
+	bpf_probe_read_kernel(&upper, sizeof(upper), (char *)inode + bpf_core_type_size(struct inode));
+	return upper;
+}
+
 /* Where a program's file comes from, as EXEC_ flags. `root` is the container's root file system, 0 for a host's program:
  * a host has no image. */
 static __always_inline __u32 origin(struct file *file, __u32 root)
@@ -112,12 +128,7 @@ static __always_inline __u32 origin(struct file *file, __u32 root)
 		return flags;
 	if (BPF_CORE_READ(sb, s_magic) != OVERLAYFS_SUPER_MAGIC || BPF_CORE_READ(sb, s_dev) != root)
 		return flags | EXEC_OTHER_MOUNT;
-	if (!bpf_core_type_exists(struct ovl_inode))
-		return flags | EXEC_ORIGIN_UNKNOWN;
-	struct ovl_inode *overlay = (void *)((char *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode));
-	if (BPF_CORE_READ(overlay, __upperdentry))
-		flags |= EXEC_CHANGED;
-	return flags;
+	return upper_of(inode) ? flags | EXEC_CHANGED : flags;
 }
 
 /* A program of the image has the name that it has there: a mount gives it no other one. */

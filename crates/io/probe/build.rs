@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../../bpf").canonicalize()?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     println!("cargo:rerun-if-env-changed=CLANG");
-    for watched in ["probe.bpf.c", "replay.bpf.c", "probe", "include/kernel.h", "include/process.h"] {
+    for watched in ["probe.bpf.c", "replay.bpf.c", "probe", "include"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
     let compiler = std::env::var("CLANG").ok().or_else(find_compiler).ok_or(
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (below, include) = (format!("-I{}", root.display()), format!("-I{}", root.join("include").display()));
     for (name, variable) in [("probe", "NV_PROBE_OBJECT"), ("replay", "NV_REPLAY_OBJECT")] {
         let object = out.join(format!("{name}.bpf.o"));
-        // No header of this machine is taken. v3 for the atomic exchange that guards the working memory (Linux 5.12).
+        // No header of this machine is taken. v3 for the 32 bits as wide as registers, and jumps by them (Linux 5.1).
         SkeletonBuilder::new()
             .source(root.join(format!("{name}.bpf.c")))
             .obj(&object)

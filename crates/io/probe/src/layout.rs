@@ -93,8 +93,6 @@ pub mod exec_flag {
     pub const HOST_MOUNTS: u32 = 16;
     /// The runtime's own exec in a container's cgroup.
     pub const RUNTIME: u32 = 32;
-    /// The kernel does not tell whether the file is from the image.
-    pub const ORIGIN_UNKNOWN: u32 = 64;
     /// The cgroup is a container's.
     pub const CONTAINER: u32 = 128;
     /// The path may be of the container's own making.

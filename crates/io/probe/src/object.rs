@@ -37,20 +37,21 @@ pub(crate) const SHARED_MAPS: [&str; 17] = [
 pub(crate) const OBSERVERS: [&str; 6] =
     ["exec_tracepoint", "fork_tracepoint", "exit_tracepoint", "cgroup_made", "cgroup_gone", "cgroup_joined"];
 
-/// Hooks of file rules; each has a program for either mechanism, `_lsm` or `_fmod_ret` behind its name.
-pub(crate) const FILE_HOOKS: [&str; 12] = [
-    "file_open",
-    "path_unlink",
-    "path_rmdir",
-    "path_mkdir",
-    "path_symlink",
-    "path_rename",
-    "path_link",
-    "path_truncate",
-    "path_chmod",
-    "path_chown",
-    "sb_mount",
-    "move_mount",
+/// Hooks of file rules, the better one first where one does for another; each has a program for either mechanism, `_lsm` or
+/// `_fmod_ret` behind its name.
+pub(crate) const FILE_HOOKS: [&[&str]; 12] = [
+    &["file_open"],
+    &["path_unlink"],
+    &["path_rmdir"],
+    &["path_mkdir"],
+    &["path_symlink"],
+    &["path_rename"],
+    &["path_link"],
+    &["path_truncate"],
+    &["path_chmod"],
+    &["path_chown", "inode_setattr"],
+    &["sb_mount"],
+    &["move_mount"],
 ];
 
 /// Programs that tell of what is asked for with a capability, the better one first.

@@ -245,6 +245,24 @@ pub fn belonging() -> Result<(), String> {
     FOUND.get_or_init(|| load_with(&["fork_tracepoint"], true).map(drop)).clone()
 }
 
+/// Of what does the same, the better one first, the first that works; else the best one, and why it does not.
+pub(crate) fn first(
+    same: &[&'static str],
+    mut attempt: impl FnMut(&str) -> Result<(), String>,
+) -> Result<&'static str, (&'static str, String)> {
+    let mut refused = None;
+    for one in same.iter().copied() {
+        match attempt(one) {
+            Ok(()) => return Ok(one),
+            Err(reason) => {
+                tracing::debug!(one, reason, "cannot be used");
+                refused.get_or_insert((one, reason));
+            }
+        }
+    }
+    Err(refused.unwrap_or_default())
+}
+
 /// Loads `programs` with small tables.
 pub(crate) fn load(programs: &[&str]) -> Result<(libbpf_rs::Object, Tables), String> {
     load_with(programs, belonging().is_ok())

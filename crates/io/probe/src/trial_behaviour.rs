@@ -9,7 +9,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use crate::events::{Event, Events};
 use crate::object::{CAPABILITY_PROGRAMS, PTRACE_PROGRAMS};
 use crate::tables::CgroupRow;
-use crate::trial::{PROFILE, belonging, load};
+use crate::trial::{PROFILE, belonging, first, load};
 use crate::trial_files::{attach, own_cgroup};
 
 /// What can be told of suspicious behaviour here.
@@ -34,7 +34,7 @@ pub fn behaviour() -> BehaviourHooks {
     }
     match first(&CAPABILITY_PROGRAMS, fire) {
         Ok(program) => hooks.works.push(program),
-        Err(reason) => hooks.lost.push(format!(
+        Err((_, reason)) => hooks.lost.push(format!(
             "Mounts, namespaces, kernel modules, BPF programs and the rights of root that containers ask for are not \
              told: {reason}"
         )),
@@ -53,29 +53,11 @@ pub fn behaviour() -> BehaviourHooks {
             );
         }
         Ok(program) => hooks.works.push(program),
-        Err(reason) => {
+        Err((_, reason)) => {
             hooks.lost.push(format!("That a process takes hold of another one is not told: {reason}"));
         }
     }
     hooks
-}
-
-/// The first that works; else the reason of the last.
-fn first(
-    programs: &[&'static str],
-    mut attempt: impl FnMut(&str) -> Result<(), String>,
-) -> Result<&'static str, String> {
-    let mut refused = "there is none".to_owned();
-    for program in programs.iter().copied() {
-        match attempt(program) {
-            Ok(()) => return Ok(program),
-            Err(reason) => {
-                tracing::debug!(program, reason, "cannot be used");
-                refused = reason;
-            }
-        }
-    }
-    Err(refused)
 }
 
 /// Asks for a namespace of its own, and looks whether that is told.

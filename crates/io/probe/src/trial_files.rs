@@ -12,7 +12,7 @@ use crate::cgroup;
 use crate::file::{FileRow, Mounts, Rows, Tables, scope};
 use crate::object::{FILE_HOOKS, file_program};
 use crate::tables::{CgroupRow, ProfileRow};
-use crate::trial::{PROFILE, load};
+use crate::trial::{PROFILE, first, load};
 
 /// What BPF can do for file rules here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,16 +32,16 @@ pub struct FileHooks {
 pub fn files(mechanism: Mechanism) -> Result<FileHooks, String> {
     fire(mechanism)?;
     let mut hooks = FileHooks { mechanism, works: Vec::new(), lost: Vec::new() };
-    for hook in FILE_HOOKS {
-        match try_hook(hook, mechanism) {
-            Ok(()) => hooks.works.push(hook),
-            Err(reason) => hooks.lost.push((hook, reason)),
+    for hooks_for_one in FILE_HOOKS {
+        match first(hooks_for_one, |hook| try_hook(hook, mechanism)) {
+            Ok(hook) => hooks.works.push(hook),
+            Err(lost) => hooks.lost.push(lost),
         }
     }
     Ok(hooks)
 }
 
-fn try_hook(hook: &'static str, mechanism: Mechanism) -> Result<(), String> {
+fn try_hook(hook: &str, mechanism: Mechanism) -> Result<(), String> {
     let program = file_program(hook, mechanism).ok_or("it refuses nothing")?;
     let (object, _) = load(&[program.as_str()])?;
     attach(&object, &program).map(drop)

@@ -100,7 +100,7 @@ pub struct Exec {
     pub fileless: bool,
     /// On another mount than the container's root file system.
     pub other_mount: bool,
-    /// Whether it is from the image cannot be told on this kernel.
+    /// Whether it is from the image cannot be told: judged without BPF, not on an overlay.
     pub origin_unknown: bool,
     /// Its path may be of the container's own making: on a mount of its own, or in the host's file system.
     pub foreign: bool,

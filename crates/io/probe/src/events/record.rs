@@ -72,7 +72,7 @@ fn exec(record: &ExecRecord) -> Exec {
         drifted: has(exec_flag::CHANGED | exec_flag::FILELESS | exec_flag::OTHER_MOUNT),
         fileless: has(exec_flag::FILELESS),
         other_mount: has(exec_flag::OTHER_MOUNT),
-        origin_unknown: has(exec_flag::ORIGIN_UNKNOWN),
+        origin_unknown: false,
         foreign: has(exec_flag::FOREIGN),
         host_mounts: has(exec_flag::HOST_MOUNTS),
         runtime: has(exec_flag::RUNTIME),

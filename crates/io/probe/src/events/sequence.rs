@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The numbers that have come. The kernel gives one to each record of a CPU, also to one that finds the ring full.
+/// The numbers that have come. The kernel counts the records of a CPU, also those that find the ring full.
 #[derive(Debug, Default)]
 pub(super) struct Sequences {
     /// The number that comes next, by CPU.
@@ -19,7 +19,8 @@ impl Sequences {
             self.missing = self.missing.saturating_add(ahead.into());
             *next = sequence.wrapping_add(1);
         } else {
-            // A program was interrupted by another one between taking its number and its place in the ring.
+            // A program was interrupted by another one between being counted and its place in the ring. Where it was before
+            // it had its number, both have the later one and the earlier is nobody's.
             self.missing = self.missing.saturating_sub(1);
         }
     }
@@ -56,6 +57,7 @@ mod tests {
     #[test]
     fn a_record_that_comes_late_is_not_missing() {
         assert_eq!(missing(&[(0, 7), (0, 9), (0, 8), (0, 10)]), 0);
+        assert_eq!(missing(&[(0, 7), (0, 9), (0, 9), (0, 10)]), 0);
         assert_eq!(missing(&[(0, u32::MAX - 1), (0, 0), (0, u32::MAX), (0, 1)]), 0);
     }
 }

@@ -481,7 +481,7 @@ impl Bench {
             files: None,
             behaviour: behaviour().works.clone(),
             host_mount_namespace: cgroup::mount_namespace(None).unwrap(),
-            belonging: true,
+            belonging: nv_probe::trial::belonging().is_ok(),
             records_per_second: nv_probe::RECORDS_PER_SECOND,
         }
     }

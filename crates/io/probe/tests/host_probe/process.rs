@@ -23,7 +23,8 @@ fn the_trial_finds_what_stops_programs_here_and_says_why_not_better() {
     }
     let first = found.trials.iter().find(|trial| trial.works).unwrap();
     assert_eq!(first.mechanism, best);
-    assert_eq!(found.lost.is_empty(), found.tier == 1);
+    let whole = found.tier == 1 && nv_probe::trial::belonging().is_ok();
+    assert_eq!(found.lost.is_empty(), whole, "{:?}", found.lost);
     let left = std::fs::read_dir(cgroup::unified_root().unwrap()).unwrap().flatten();
     let ours = format!("nv-trial-{}-", std::process::id());
     let left = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours)).count();
