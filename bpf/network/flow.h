@@ -43,7 +43,10 @@ static __always_inline bool report(__u32 kind, const struct flow_key *key, const
 	event->endpoint = flow->endpoint;
 	event->ns = bpf_ktime_get_ns();
 	__builtin_memcpy(&event->key, key, sizeof(*key));
-	event->flags = flow->flags;
+	event->local_client = flow->local_client;
+	event->mid_stream = flow->mid_stream;
+	event->quarantined = flow->quarantined;
+	event->zero = 0;
 	event->client = flow->client;
 	event->server = flow->server;
 	event->rule = j->rule;
@@ -99,7 +102,7 @@ static __noinline void settle_peer(struct __sk_buff *skb, struct packet *p, stru
 				   const struct settings *set)
 {
 	struct service_key key = { .port = p->key.remote_port, .protocol = p->key.protocol };
-	bool assumed = flow->flags & ASSUMED, same = true;
+	bool assumed = flow->assumed, same = true;
 	bool translated = find_peer(skb, p);
 
 	flow->asked = translations;
@@ -119,7 +122,7 @@ static __noinline void settle_peer(struct __sk_buff *skb, struct packet *p, stru
 	}
 	same = same && flow->peer_port == p->peer_port;
 	flow->peer_port = p->peer_port;
-	__sync_fetch_and_and(&flow->flags, ~ASSUMED);
+	flow->assumed = false;
 	/* Judged by the identity that the last one had, or by another end: again, as after a change of the tables. */
 	if (!same || assumed)
 		flow->generation = set->generation - 1;
@@ -128,8 +131,7 @@ static __noinline void settle_peer(struct __sk_buff *skb, struct packet *p, stru
 static __always_inline void tally(struct flow *flow, struct __sk_buff *skb, const struct packet *p, bool from_pod,
 				  __u64 now)
 {
-	__u32 flags = flow->flags, add = 0;
-	bool from_client = !(flags & LOCAL_CLIENT) != from_pod;
+	bool from_client = !flow->local_client != from_pod;
 	__u64 bytes = p->bytes;
 	__u64 packets = skb->gso_segs ? skb->gso_segs : 1;
 
@@ -139,29 +141,25 @@ static __always_inline void tally(struct flow *flow, struct __sk_buff *skb, cons
 	} else {
 		__sync_fetch_and_add(&flow->bytes_to_client, bytes);
 		__sync_fetch_and_add(&flow->packets_to_client, packets);
-		add = REPLIED;
+		if (!flow->replied)
+			flow->replied = true;
 	}
 	flow->last_ns = now;
-	if (p->fin)
-		add |= from_client ? FIN_CLIENT : FIN_SERVER;
-	if (p->rst || (((flags | add) & FIN_CLIENT) && ((flags | add) & FIN_SERVER)))
-		add |= CLOSED;
-	if (add & ~flags)
-		__sync_fetch_and_or(&flow->flags, add);
+	if (p->fin && from_client)
+		flow->fin_client = true;
+	else if (p->fin)
+		flow->fin_server = true;
+	if (p->rst || (flow->fin_client && flow->fin_server))
+		flow->closed = true;
 }
 
 /* Judges the first packet of a flow, and says who opened it and how that is known. False when the interface is not ours.
- * Not inlined, like the others off the fast path: it runs once a flow. Not static, for the verifier as `judge`. */
-__noinline int judge_first(struct packet *p, bool from_pod, const struct settings *set)
+ * Not inlined, like the others off the fast path: it runs once a flow. */
+static __noinline int judge_first(struct packet *p, bool from_pod, const struct settings *set)
 {
 	__u64 begin = bpf_ktime_get_ns();
 	bool guessed;
-
-	if (!p || !set)
-		return false;
-	/* A key of its own: of a caller's memory Linux 6.1 takes none. */
-	__u32 interface = p->key.ifindex;
-	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &interface);
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &p->key.ifindex);
 	struct judgement *j = &p->first;
 
 	if (!endpoint) {
@@ -192,8 +190,9 @@ __noinline int judge_first(struct packet *p, bool from_pod, const struct setting
 		j->verdict = OPEN;
 		assumed = true;
 	}
-	p->flags = (local_client ? LOCAL_CLIENT : 0) | (guessed ? MID_STREAM : 0) | (assumed ? ASSUMED : 0) |
-		   (j->quarantined ? QUARANTINED : 0);
+	p->local_client = local_client;
+	p->guessed = guessed;
+	p->assumed = assumed;
 	p->endpoint = endpoint->number;
 	p->decision_ns = bpf_ktime_get_ns() - begin;
 	return true;
@@ -210,10 +209,13 @@ static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool fr
 		.rule = j->rule,
 		.client = j->client,
 		.server = j->server,
-		.flags = p->flags,
 		.sessions = 1,
 		.endpoint = p->endpoint,
 		.verdict = j->verdict,
+		.local_client = p->local_client,
+		.mid_stream = p->guessed,
+		.assumed = p->assumed,
+		.quarantined = j->quarantined,
 		.peer_port = p->peer_port,
 		.peer = { p->peer[0], p->peer[1], p->peer[2], p->peer[3] },
 	};
@@ -227,7 +229,7 @@ static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool fr
 	}
 	if (created && report(FLOW_NEW, &p->key, flow, j, NO_VERDICT, p->decision_ns,
 			      j->verdict != ALLOW && j->verdict != OPEN))
-		__sync_fetch_and_or(&flow->flags, REPORTED);
+		flow->reported = true;
 	tally(flow, skb, p, from_pod, now);
 	return answer(j->verdict);
 }
@@ -237,28 +239,23 @@ static __noinline bool judge_again(struct packet *p, struct flow *flow, const st
 {
 	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &p->key.ifindex);
 	struct judgement j = {};
-	__u32 generation = flow->generation;
 
 	if (!endpoint)
 		return false;
-	judge_ends(&p->key, flow->peer, flow->peer_port, flow->flags & LOCAL_CLIENT, endpoint, set, &j);
+	judge_ends(&p->key, flow->peer, flow->peer_port, flow->local_client, endpoint, set, &j);
 	__u8 previous = flow->verdict;
 	flow->client = j.client;
 	flow->server = j.server;
 	flow->rule = j.rule;
 	flow->endpoint = endpoint->number;
 	flow->verdict = j.verdict;
-	if (j.quarantined)
-		__sync_fetch_and_or(&flow->flags, QUARANTINED);
-	else if (flow->flags & QUARANTINED)
-		__sync_fetch_and_and(&flow->flags, ~QUARANTINED);
-	/* Of several CPUs one reports. */
-	if (__sync_val_compare_and_swap(&flow->generation, generation, set->generation) == generation) {
-		count(FLOWS_REEVALUATED);
-		__sync_fetch_and_and(&flow->flags, ~TURNED);
-		if (previous != j.verdict)
-			report(FLOW_CHANGED, &p->key, flow, &j, previous, 0, true);
-	}
+	flow->quarantined = j.quarantined;
+	flow->turned = false;
+	flow->generation = set->generation;
+	count(FLOWS_REEVALUATED);
+	/* Of two CPUs that come here at once the one behind finds the new verdict; side by side both tell. */
+	if (previous != j.verdict)
+		report(FLOW_CHANGED, &p->key, flow, &j, previous, 0, true);
 	return true;
 }
 
@@ -277,8 +274,9 @@ static __noinline bool judge_attempt(struct packet *p, struct flow *flow, const 
 	*verdict = j.verdict;
 	if (passes(&j))
 		return true;
-	if (!(__sync_fetch_and_or(&flow->flags, TURNED) & TURNED))
+	if (!flow->turned)
 		report(FLOW_TURNED, &p->key, flow, &j, NO_VERDICT, 0, true);
+	flow->turned = true;
 	return false;
 }
 
@@ -288,7 +286,7 @@ static __noinline void report_late(struct packet *p, struct flow *flow)
 	struct judgement j = { .rule = flow->rule, .verdict = flow->verdict };
 
 	if (report(FLOW_NEW, &p->key, flow, &j, NO_VERDICT, 0, true))
-		__sync_fetch_and_or(&flow->flags, REPORTED);
+		flow->reported = true;
 }
 
 /* A packet at `ifindex` whose network header begins at `at`, tags apart. With `tracked` the kernel is asked whether it
@@ -312,7 +310,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 		return TC_ACT_UNSPEC;
 
 	/* The exact time costs more than the rest of the packet; it is read once a flow. */
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = coarse_nanos();
 	struct flow *flow = bpf_map_lookup_elem(&flows, &p.key);
 	if (!flow) {
 		if (tracked && !from_pod)
@@ -320,22 +318,21 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 		goto first;
 	}
 	/* The server's first answer, or the second packet to a service that was not known. */
-	if (tracked && (flow->flags & (LOCAL_CLIENT | REPLIED)) == LOCAL_CLIENT &&
-	    (!from_pod || ((flow->flags & ASSUMED) && !is_set(flow->peer))))
+	if (tracked && flow->local_client && !flow->replied &&
+	    (!from_pod || (flow->assumed && !is_set(flow->peer))))
 		settle_peer(skb, &p, flow, set);
 
 	if (p.syn && !p.ack) {
-		__u32 flags = flow->flags;
-		bool same_roles = !(flags & LOCAL_CLIENT) != from_pod;
+		bool same_roles = !flow->local_client != from_pod;
 
 		if (same_roles) {
-			if (flags & (CLOSED | REPLIED)) {
+			if (flow->closed || flow->replied) {
 				/* The same ports again: another session of the flow. */
 				__sync_fetch_and_add(&flow->sessions, 1);
-				__sync_fetch_and_and(&flow->flags,
-						     ~(CLOSED | FIN_CLIENT | FIN_SERVER | REPLIED | MID_STREAM | INSPECTED));
+				flow->closed = flow->fin_client = flow->fin_server = false;
+				flow->replied = flow->mid_stream = flow->inspected = false;
 			}
-		} else if (flags & (CLOSED | MID_STREAM)) {
+		} else if (flow->closed || flow->mid_stream) {
 			bpf_map_delete_elem(&flows, &p.key);
 			goto first;
 		} else {
@@ -350,7 +347,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 		return TC_ACT_UNSPEC;
 	}
 	verdict = flow->verdict;
-	if (!(flow->flags & REPORTED) && verdict >= VIOLATE)
+	if (!flow->reported && verdict >= VIOLATE)
 		report_late(&p, flow);
 	tally(flow, skb, &p, from_pod, now);
 	if (at && verdict != DENY)

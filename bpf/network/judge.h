@@ -68,12 +68,9 @@ static __always_inline __u32 between(__u32 one, __u32 other, bool strict)
 	return (one < other) == strict ? other : one;
 }
 
-/* Not static, so that the verifier looks at it once and not for each of its callers. */
-__noinline int judge(bool local_client, const struct endpoint *endpoint, const struct settings *set,
+static __noinline void judge(bool local_client, const struct endpoint *endpoint, const struct settings *set,
 		     struct judgement *j)
 {
-	if (!endpoint || !set || !j)
-		return 0;
 	j->client = local_client ? endpoint->identity : j->remote;
 	j->server = local_client ? j->remote : endpoint->identity;
 	j->rule = 0;
@@ -81,11 +78,11 @@ __noinline int judge(bool local_client, const struct endpoint *endpoint, const s
 	j->quarantined = endpoint->quarantined;
 	if (endpoint->quarantined) {
 		j->verdict = DENY;
-		return 0;
+		return;
 	}
 	j->verdict = OPEN;
 	if (set->disabled || j->protocol == IPPROTO_ICMP || j->protocol == IPPROTO_ICMPV6)
-		return 0;
+		return;
 
 	__u32 client_mode = mode_of(j->client), server_mode = mode_of(j->server);
 	__u32 mode = between(client_mode, server_mode, set->strict);
@@ -117,7 +114,6 @@ __noinline int judge(bool local_client, const struct endpoint *endpoint, const s
 		j->verdict = DENY;
 	if (j->verdict == DENY && ((client_mode | server_mode) & NEVER_BLOCK))
 		j->verdict = VIOLATE;
-	return 0;
 }
 
 static __always_inline bool is_set(const __u32 address[4])

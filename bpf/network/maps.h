@@ -15,6 +15,7 @@
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "../include/since.h"
 
 #define EXTENSIONS 6
 #define EXTERNAL 1 /* identity of an address without a row */
@@ -26,21 +27,6 @@
 enum verdict { OPEN = 0, LEARN = 1, ALLOW = 2, VIOLATE = 3, DENY = 4, NO_VERDICT = 0xff };
 enum mode { NO_MODE = 0, DISCOVER = 1, MONITOR = 2, PROTECT = 3 };
 enum action { ACTION_ALLOW = 1, ACTION_DENY = 2, ACTION_LEARNED = 3 };
-
-enum flag {
-	LOCAL_CLIENT = 1 << 0, /* the pod opened it */
-	MID_STREAM = 1 << 1,   /* its first packet was not seen: the roles are a guess */
-	CLOSED = 1 << 2,
-	REPORTED = 1 << 3, /* its record is in the ring */
-	FIN_CLIENT = 1 << 4,
-	FIN_SERVER = 1 << 5,
-	REPLIED = 1 << 6, /* the server has sent something */
-	QUARANTINED = 1 << 7,
-	TURNED = 1 << 8, /* an attempt to open it the other way was reported */
-	ASSUMED = 1 << 9, /* its peer is that of the service's last connection, and not yet its own */
-	INSPECTED = 1 << 10, /* its bytes tell inspection nothing more */
-	ELSEWHERE = 1 << 11, /* the other end's interface, on this node, hands its packets to inspection */
-};
 
 enum counter {
 	DENIED_PACKETS,
@@ -125,11 +111,24 @@ struct flow {
 	__u32 rule;
 	__u32 client;
 	__u32 server;
-	__u32 flags;
 	__u32 sessions;
 	__u32 endpoint;
 	__u8 verdict;
-	__u8 asked; /* the kernel was asked who the other end is, after the server's first answer */
+	/* Yes or no, each in a byte of its own: processors that have packets of one flow at once set different ones, and bits
+	 * are changed by no atomic operation before Linux 5.12. */
+	__u8 asked;	   /* the kernel was asked who the other end is, after the server's first answer */
+	__u8 local_client; /* the pod opened it */
+	__u8 mid_stream;   /* its first packet was not seen: the roles are a guess */
+	__u8 closed;
+	__u8 reported; /* its record is in the ring */
+	__u8 fin_client;
+	__u8 fin_server;
+	__u8 replied; /* the server has sent something */
+	__u8 quarantined;
+	__u8 turned;	/* an attempt to open it the other way was reported */
+	__u8 assumed;	/* its peer is that of the service's last connection, and not yet its own */
+	__u8 inspected; /* its bytes tell inspection nothing more */
+	__u8 elsewhere; /* the other end's interface, on this node, hands its packets to inspection */
 	__be16 peer_port;
 	__u32 peer[4]; /* the other end behind a translation of addresses; zero where there is none */
 };
@@ -172,7 +171,10 @@ struct flow_event {
 	__u32 endpoint;
 	__u64 ns;
 	struct flow_key key;
-	__u32 flags;
+	__u8 local_client;
+	__u8 mid_stream;
+	__u8 quarantined;
+	__u8 zero;
 	__u32 client;
 	__u32 server;
 	__u32 rule;

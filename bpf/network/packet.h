@@ -26,7 +26,7 @@ struct packet {
 	bool echo_reply;
 	/* Of a flow's first packet. */
 	struct judgement first;
-	__u32 flags;
+	bool local_client, guessed, assumed;
 	__u32 endpoint;
 	__u32 decision_ns;
 };
@@ -160,11 +160,9 @@ static __always_inline bool is_extension(__u8 header)
 	       header == IPPROTO_FRAGMENT || header == IPPROTO_AH;
 }
 
-/* Reads over extension headers; 0 when it came to their end. A global function: the verifier looks at it once. */
-__noinline int walk_extensions(struct __sk_buff *skb, struct walk *walk)
+/* Reads over extension headers; 0 when it came to their end. */
+static __noinline int walk_extensions(struct __sk_buff *skb, struct walk *walk)
 {
-	if (!walk)
-		return -1;
 	for (int i = 0; i < EXTENSIONS; i++) {
 		__u8 extension[8];
 

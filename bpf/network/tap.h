@@ -25,8 +25,8 @@ static __noinline void find_other_end(struct __sk_buff *skb, const struct packet
 	__builtin_memcpy(key.remote, p->key.local, 16);
 	__builtin_memcpy(key.vlan, p->key.vlan, 3);
 	struct flow *there = bpf_map_lookup_elem(&flows, &key);
-	if (there && !(there->flags & ELSEWHERE))
-		__sync_fetch_and_or(&here->flags, ELSEWHERE);
+	if (there && !there->elsewhere)
+		here->elsewhere = true;
 }
 
 /* Whether inspection has said that it knows enough of the flow, since it began. */
@@ -45,7 +45,7 @@ static __always_inline bool is_inspected(const struct packet *p, struct flow *fl
 	bool is_ours = *said > flow->first_ns;
 	bpf_map_delete_elem(&inspected, &key);
 	if (is_ours)
-		__sync_fetch_and_or(&flow->flags, INSPECTED);
+		flow->inspected = true;
 	return is_ours;
 }
 
@@ -53,14 +53,14 @@ static __always_inline bool is_inspected(const struct packet *p, struct flow *fl
 static __noinline void tap(struct __sk_buff *skb, const struct packet *p, struct flow *flow, __u64 now)
 {
 	bool is_end = p->syn || p->fin || p->rst;
-	__u32 zero = 0, flags = flow->flags;
+	__u32 zero = 0;
 
-	if ((flags & ELSEWHERE) || ((flags & INSPECTED) && !is_end))
+	if (flow->elsewhere || (flow->inspected && !is_end))
 		return;
 	struct tap *to = bpf_map_lookup_elem(&taps, &zero);
 	if (!to || to->until_ns < now)
 		return;
-	if (!(flags & INSPECTED) && is_inspected(p, flow) && !is_end)
+	if (!flow->inspected && is_inspected(p, flow) && !is_end)
 		return;
 	count(bpf_clone_redirect(skb, to->ifindex, 0) ? TAP_FAILED : TAPPED);
 }

@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../../bpf/network.bpf.c");
     println!("cargo:rerun-if-changed={}", source.display());
     println!("cargo:rerun-if-changed={}", source.with_file_name("network").display());
+    println!("cargo:rerun-if-changed={}", source.with_file_name("include").display());
     println!("cargo:rerun-if-env-changed=CLANG");
     let object = PathBuf::from(env::var("OUT_DIR")?).join("network.bpf.o");
     let architecture = env::var("CARGO_CFG_TARGET_ARCH")?;
@@ -18,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .source(&source)
         .obj(&object)
         .clang(find_clang()?)
-        // v3: the atomic operations that flows are counted with. The folder is where Debian keeps <asm/types.h>.
+        // v3: 32 bits as wide as registers, and jumps by them (Linux 5.1). The folder is where Debian keeps <asm/types.h>.
         .clang_args(["-mcpu=v3", "-Wall", "-Werror", &format!("-I/usr/include/{architecture}-linux-gnu")])
         .build()?;
     Ok(())

@@ -17,7 +17,7 @@ use crate::clock::Anchor;
 use crate::flows::{Ends, verdict};
 use crate::map::{self, TableError, name};
 use crate::ring::Ring;
-use crate::rows::{ConnectRecord, FlowRecord, address, flag};
+use crate::rows::{ConnectRecord, FlowRecord, address};
 
 /// One record of the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,11 +189,12 @@ fn parse(record: &[u8], anchor: Anchor) -> Option<Event> {
         _ => return None,
     };
     let peer = (record.peer, record.peer_port);
-    let mut ends = Ends::new(&record.key, record.flags, peer);
+    let is_client = record.local_client != 0;
+    let mut ends = Ends::new(&record.key, is_client, peer);
     let (mut client, mut server) = (IdentityId(record.client), IdentityId(record.server));
     if change == FlowChange::Turned {
         // Told as the attempt was: from the server of the live connection to its client.
-        ends = Ends::new(&record.key, record.flags ^ flag::LOCAL_CLIENT, peer);
+        ends = Ends::new(&record.key, !is_client, peer);
         std::mem::swap(&mut client, &mut server);
     }
     Some(Event::Flow(FlowEvent {
@@ -206,8 +207,8 @@ fn parse(record: &[u8], anchor: Anchor) -> Option<Event> {
         verdict: verdict(record.verdict),
         rule: RuleId(record.rule),
         generation: record.generation,
-        mid_stream: record.flags & flag::MID_STREAM != 0,
-        quarantined: record.flags & flag::QUARANTINED != 0,
+        mid_stream: record.mid_stream != 0,
+        quarantined: record.quarantined != 0,
         decision_nanos: record.decision_nanos,
     }))
 }
@@ -229,7 +230,7 @@ mod tests {
                 protocol: 6,
                 ..FlowKey::new_zeroed()
             },
-            flags: flag::LOCAL_CLIENT,
+            local_client: 1,
             client: 16,
             server: 17,
             verdict: 4,

@@ -16,7 +16,7 @@ use zerocopy::network_endian::U16;
 
 use crate::clock::{Anchor, monotonic_nanos};
 use crate::map::{Map, TableError, name};
-use crate::rows::{FlowKey, FlowRow, address, flag};
+use crate::rows::{FlowKey, FlowRow, address};
 
 /// A connection as the host end of one pod's veth sees it. A connection between two pods of the node is two flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,15 +43,14 @@ pub struct Ends {
 }
 
 impl Ends {
-    pub(crate) fn new(key: &FlowKey, flags: u32, peer: ([u8; 16], U16)) -> Self {
+    pub(crate) fn new(key: &FlowKey, is_client: bool, peer: ([u8; 16], U16)) -> Self {
         let local = (address(key.local), key.local_port.get());
         let said = (address(key.remote), key.remote_port.get());
         let (remote, translated) = match peer {
             ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], _) => (said, None),
             (peer, port) => ((address(peer), port.get()), Some(said)),
         };
-        let ingress = flags & flag::LOCAL_CLIENT == 0;
-        let (client, server) = if ingress { (remote, local) } else { (local, remote) };
+        let (client, server) = if is_client { (local, remote) } else { (remote, local) };
         Self {
             ifindex: key.ifindex,
             client: client.0,
@@ -60,7 +59,7 @@ impl Ends {
             server_port: server.1,
             protocol: Protocol::from_number(key.protocol),
             protocol_number: key.protocol,
-            ingress,
+            ingress: !is_client,
             translated,
         }
     }
@@ -287,10 +286,10 @@ fn session(key: &FlowKey, row: &FlowRow, anchor: Anchor, now: u64) -> Option<Ses
 
 fn is_idle(key: &FlowKey, row: &FlowRow, now: u64, limits: &IdleLimits) -> bool {
     let established = key.protocol == Protocol::Tcp.number()
-        && row.flags & flag::REPLIED != 0
+        && row.is.replied != 0
         && row.verdict != verdict_number(Verdict::Deny);
     let limit = match () {
-        () if row.flags & flag::CLOSED != 0 => limits.closed,
+        () if row.is.closed != 0 => limits.closed,
         () if established => limits.established,
         () => limits.other,
     };
@@ -308,7 +307,7 @@ fn since(key: &FlowKey, row: &FlowRow, earlier: Option<&FlowRow>, anchor: Anchor
     let base = earlier.filter(|earlier| earlier.first_ns == row.first_ns);
     let less = |now: u64, then: fn(&FlowRow) -> u64| now.saturating_sub(base.map_or(0, then));
     let flow = Flow {
-        ends: Ends::new(key, row.flags, (row.peer, row.peer_port)),
+        ends: Ends::new(key, row.is.local_client != 0, (row.peer, row.peer_port)),
         endpoint: row.endpoint,
         client: IdentityId(row.client),
         server: IdentityId(row.server),
@@ -321,11 +320,11 @@ fn since(key: &FlowKey, row: &FlowRow, earlier: Option<&FlowRow>, anchor: Anchor
         sessions: row.sessions.saturating_sub(base.map_or(0, |row| row.sessions)),
         first: anchor.wall(row.first_ns),
         last: anchor.wall(last(row)),
-        closed: row.flags & flag::CLOSED != 0,
-        mid_stream: row.flags & flag::MID_STREAM != 0,
-        quarantined: row.flags & flag::QUARANTINED != 0,
+        closed: row.is.closed != 0,
+        mid_stream: row.is.mid_stream != 0,
+        quarantined: row.is.quarantined != 0,
     };
-    let still = base.is_some_and(|base| (base.verdict, base.flags) == (row.verdict, row.flags))
+    let still = base.is_some_and(|base| (base.verdict, base.is) == (row.verdict, row.is))
         && flow.packets_to_server == 0
         && flow.packets_to_client == 0
         && flow.sessions == 0;
@@ -356,7 +355,7 @@ fn verdict_number(verdict: Verdict) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::octets;
+    use crate::rows::{FlowFlags, octets};
 
     fn key() -> FlowKey {
         FlowKey {
@@ -375,7 +374,7 @@ mod tests {
             packets_to_server: 2,
             first_ns: 5,
             last_ns: 50,
-            flags: flag::LOCAL_CLIENT,
+            is: FlowFlags { local_client: 1, ..FlowFlags::default() },
             sessions: 1,
             verdict: 2,
             ..FlowRow::new_zeroed()
@@ -384,10 +383,10 @@ mod tests {
 
     #[test]
     fn the_ends_are_turned_so_that_the_client_comes_first() {
-        let out = Ends::new(&key(), flag::LOCAL_CLIENT, ([0; 16], 0.into()));
+        let out = Ends::new(&key(), true, ([0; 16], 0.into()));
         assert_eq!((out.client_port, out.server_port, out.ingress), (40_000, 80, false));
         assert_eq!(out.client.to_string(), "10.0.0.2");
-        let into = Ends::new(&key(), 0, ([0; 16], 0.into()));
+        let into = Ends::new(&key(), false, ([0; 16], 0.into()));
         assert_eq!((into.client_port, into.server_port, into.ingress), (80, 40_000, true));
         assert_eq!(into.translated, None);
     }
@@ -395,7 +394,7 @@ mod tests {
     #[test]
     fn the_other_end_is_who_is_behind_a_translated_address() {
         let peer = (octets("10.0.0.9".parse().unwrap()), 8080.into());
-        let out = Ends::new(&key(), flag::LOCAL_CLIENT, peer);
+        let out = Ends::new(&key(), true, peer);
         assert_eq!((out.server.to_string(), out.server_port), ("10.0.0.9".to_owned(), 8080));
         assert_eq!(out.translated, Some(("10.0.0.3".parse().unwrap(), 80)));
     }
@@ -426,7 +425,7 @@ mod tests {
         assert_eq!(open.id, number(&key()));
         assert!(open.id < 1 << 48);
         assert_ne!(open.id, number(&FlowKey { local_port: 40_001.into(), ..key() }));
-        let closed = FlowRow { flags: flag::CLOSED, ..row() };
+        let closed = FlowRow { is: FlowFlags { closed: 1, ..row().is }, ..row() };
         assert_eq!(session(&key(), &closed, Anchor::now(), 60), None);
     }
 
@@ -434,12 +433,14 @@ mod tests {
     fn a_flow_is_idle_by_its_own_limit() {
         let limits = IdleLimits::default();
         let second = 1_000_000_000;
-        let at = |flags, seconds: u64| {
-            is_idle(&key(), &FlowRow { flags, first_ns: 0, last_ns: 0, ..row() }, seconds * second, &limits)
+        let at = |is, seconds: u64| {
+            is_idle(&key(), &FlowRow { is, first_ns: 0, last_ns: 0, ..row() }, seconds * second, &limits)
         };
-        assert!(!at(flag::CLOSED, 5) && at(flag::CLOSED, 6));
-        assert!(!at(0, 180) && at(0, 181));
-        assert!(!at(flag::REPLIED, 7200) && at(flag::REPLIED, 7201));
+        let none = FlowFlags::default();
+        let (closed, replied) = (FlowFlags { closed: 1, ..none }, FlowFlags { replied: 1, ..none });
+        assert!(!at(closed, 5) && at(closed, 6));
+        assert!(!at(none, 180) && at(none, 181));
+        assert!(!at(replied, 7200) && at(replied, 7201));
     }
 
     #[test]

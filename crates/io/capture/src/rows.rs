@@ -245,14 +245,32 @@ pub(crate) struct FlowRow {
     pub(crate) rule: u32,
     pub(crate) client: u32,
     pub(crate) server: u32,
-    pub(crate) flags: u32,
     pub(crate) sessions: u32,
     pub(crate) endpoint: u32,
     pub(crate) verdict: u8,
-    /// The kernel was asked who the other end is; else `peer` says nothing.
-    pub(crate) asked: u8,
+    pub(crate) is: FlowFlags,
     pub(crate) peer_port: U16,
     pub(crate) peer: [u8; 16],
+}
+
+/// What is so of a flow: 0 or 1 each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct FlowFlags {
+    /// The kernel was asked who the other end is; else `peer` says nothing.
+    pub(crate) asked: u8,
+    pub(crate) local_client: u8,
+    pub(crate) mid_stream: u8,
+    pub(crate) closed: u8,
+    pub(crate) reported: u8,
+    pub(crate) fin_client: u8,
+    pub(crate) fin_server: u8,
+    pub(crate) replied: u8,
+    pub(crate) quarantined: u8,
+    pub(crate) turned: u8,
+    pub(crate) assumed: u8,
+    pub(crate) inspected: u8,
+    pub(crate) elsewhere: u8,
 }
 
 /// The one row of `taps`.
@@ -276,15 +294,6 @@ pub(crate) struct InspectedKey {
     pub(crate) zero: [u8; 3],
 }
 
-/// Bits of a flow's flags that are told outside.
-pub(crate) mod flag {
-    pub(crate) const LOCAL_CLIENT: u32 = 1;
-    pub(crate) const MID_STREAM: u32 = 1 << 1;
-    pub(crate) const CLOSED: u32 = 1 << 2;
-    pub(crate) const REPLIED: u32 = 1 << 6;
-    pub(crate) const QUARANTINED: u32 = 1 << 7;
-}
-
 /// Record of a flow in the ring.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -293,7 +302,10 @@ pub(crate) struct FlowRecord {
     pub(crate) endpoint: u32,
     pub(crate) ns: u64,
     pub(crate) key: FlowKey,
-    pub(crate) flags: u32,
+    pub(crate) local_client: u8,
+    pub(crate) mid_stream: u8,
+    pub(crate) quarantined: u8,
+    pub(crate) zero: u8,
     pub(crate) client: u32,
     pub(crate) server: u32,
     pub(crate) rule: u32,
@@ -348,7 +360,7 @@ mod tests {
         assert_eq!(size_of::<RuleKey>(), 16);
         assert_eq!(size_of::<RuleRow>(), 8);
         assert_eq!(size_of::<FlowKey>(), 44);
-        assert_eq!(size_of::<FlowRow>(), 96);
+        assert_eq!(size_of::<FlowRow>(), 104);
         assert_eq!(size_of::<FlowRecord>(), 104);
         assert_eq!(size_of::<ConnectRecord>(), 72);
         assert_eq!(size_of::<TapRow>(), 16);

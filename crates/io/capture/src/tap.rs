@@ -16,7 +16,7 @@ use crate::frames;
 use crate::map::{Map, TableError, name};
 use crate::netlink::{RTM_DELLINK, RTM_NEWLINK, Request, Socket, link_header, put_attribute};
 use crate::netns;
-use crate::rows::{FlowKey, FlowRow, InspectedKey, TapRow, address, flag, octets};
+use crate::rows::{FlowKey, FlowRow, InspectedKey, TapRow, address, octets};
 
 // Attributes of linux/if_link.h and linux/veth.h.
 const IFLA_IFNAME: u16 = 3;
@@ -212,7 +212,7 @@ impl Tap {
             protocol: protocol.number(),
             vlan: [0; 3],
         };
-        let row = self.flows.get(&key)?.filter(|row| row.asked != 0 && row.flags & flag::LOCAL_CLIENT != 0);
+        let row = self.flows.get(&key)?.filter(|row| row.is.asked != 0 && row.is.local_client != 0);
         Ok(row.map(|row| Served {
             identity: IdentityId(row.server),
             address: if row.peer == [0; 16] { server.ip() } else { address(row.peer) },
