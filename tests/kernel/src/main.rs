@@ -47,8 +47,19 @@ enum Has {
     BpfLsm,
     /// It is not: the second tier is the best.
     Trampolines,
-    /// None of the programs loads: the last tier.
-    NoBpf,
+    /// `bpf` is among its security modules, and the kernel is the oldest on which the programs load: nothing is kept by task,
+    /// and its connection tracking cannot be asked.
+    OldBpfLsm,
+}
+
+impl Has {
+    /// The best tier on it, which its table of capabilities must name.
+    fn tier(self) -> u8 {
+        match self {
+            Self::BpfLsm | Self::OldBpfLsm => 1,
+            Self::Trampolines => 2,
+        }
+    }
 }
 
 /// A kernel series with its package, and the suite that has it where the machine's own has not.
@@ -57,7 +68,7 @@ const GUESTS: [(&str, &str, Option<&str>, Has); 5] = [
     ("6.1 without BPF LSM", "linux-image-cloud-amd64", None, Has::Trampolines),
     ("6.12 with BPF LSM", "linux-image-6.12-cloud-amd64", None, Has::BpfLsm),
     ("6.12 without BPF LSM", "linux-image-6.12-cloud-amd64", None, Has::Trampolines),
-    ("5.10 without BPF", "linux-image-cloud-amd64", Some("bullseye"), Has::NoBpf),
+    ("5.10 with BPF LSM", "linux-image-cloud-amd64", Some("bullseye"), Has::OldBpfLsm),
 ];
 
 fn main() -> Result<ExitCode> {

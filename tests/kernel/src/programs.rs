@@ -19,11 +19,14 @@ pub(crate) struct Program {
 impl Program {
     /// Tests of it to run, as arguments of the harness; none for all. Emulation is some twenty times slower, so of the
     /// network's tests those run that touch the kernel's interfaces most (attaching, adoption, verdicts) and count no
-    /// packets by time, without BPF LSM those in which another mechanism stops something, and without BPF those that need
-    /// none.
+    /// packets by time, without BPF LSM those in which another mechanism stops something, and on the oldest kernel one of each
+    /// kind that it has.
     pub(crate) fn arguments(&self, has: Has) -> Vec<&'static str> {
         let some: &[&str] = match (self.name.as_str(), has) {
             ("nv-cost", _) => return Vec::new(),
+            ("host_network", Has::OldBpfLsm) => {
+                &["enforcement_goes_on", "a_denied", "places::a_", "what_goes_out"]
+            }
             ("host_network", _) => &[
                 "enforcement_goes_on",
                 "interface",
@@ -35,9 +38,19 @@ impl Program {
                 "places::a_",
                 "translation::both",
             ],
-            ("host_trial", Has::NoBpf) => &["the_trial_of_the_queue"],
             // What is done on an overlay is not told by so old a kernel.
-            ("host_fanotify", Has::NoBpf) => &["asked_about", "whoever_waits", "the_trial"],
+            ("host_fanotify", Has::OldBpfLsm) => &["asked_about", "whoever_waits", "the_trial"],
+            ("host_probe", Has::OldBpfLsm) => &[
+                "the_trial_finds_what",
+                "no_unlisted",
+                "zero_drift_runs",
+                "many_containers",
+                "conditions::arguments",
+                "pins::enforcement",
+                "scripts::a_stopped",
+                "files::what_a_rule",
+                "files::no_other_name",
+            ],
             ("host_probe", Has::Trampolines) => &[
                 "the_trial",
                 "no_unlisted",
@@ -59,9 +72,8 @@ impl Program {
     /// Whether it says something on a kernel that has this: another way to stop programs makes a difference to some alone.
     pub(crate) fn runs_where(&self, has: Has) -> bool {
         match has {
-            Has::BpfLsm => true,
+            Has::BpfLsm | Has::OldBpfLsm => true,
             Has::Trampolines => self.name == "host_probe",
-            Has::NoBpf => ["host_fanotify", "host_trial"].contains(&self.name.as_str()),
         }
     }
 }
