@@ -80,6 +80,7 @@ fn a_full_table_lets_go_of_unanswered_connections_before_open_ones() {
         assert!(engine.flows() <= 8);
     }
     assert_eq!(engine.counters().flows_evicted, 501 - 8);
+    assert_eq!(told.closed.len(), 501 - 8);
     assert!(told.closed.iter().all(|closed| closed.endpoints.server.port != 80), "the open one stayed");
 }
 
