@@ -88,11 +88,7 @@ async fn measure(lab: &Lab, folder: &Path, bpf: &Path) -> Result<(u64, u64)> {
     let runtime = ["--containerd-socket", &socket, "--runtime-state-dir", &state];
     let enforcer = role("enforcer", folder, &[&["run"], &ports[..], &own, &runtime].concat())?;
     let pid = enforcer.id().context("the enforcer does not run")?;
-    api.wait_for("/v1/enforcer", Duration::from_secs(60), |answer| {
-        let first = answer.get("enforcers")?.as_array()?.first()?;
-        (first.get("connection_state")?.as_str()? == "connected").then_some(())
-    })
-    .await?;
+    api.wait_linked().await?;
     tokio::time::sleep(Duration::from_secs(6)).await;
     let idle = resident(pid);
 

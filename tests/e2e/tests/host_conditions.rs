@@ -35,7 +35,6 @@ async fn a_learned_program_is_stopped_with_some_arguments_and_out_of_some_progra
     ]}});
     scene.api.patch(&format!("/v1/process_profile/{CLIENT_GROUP}"), &change).await?;
     scene.set_mode("Protect").await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
 
     // The runtime runs it: no shell is its parent.
     ensure!(scene.run(&[TOOL, "write", "/tmp/public"]).await?.exit_code == 0);

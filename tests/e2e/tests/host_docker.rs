@@ -162,7 +162,7 @@ async fn dockers_containers_are_learned_and_protected_and_stay_so_when_the_daemo
     stage.api.wait_for(&format!("/v1/process_profile/{GROUP}"), SOON, learned).await?;
     stage.api.set_modes(&["cart"], "Protect").await?;
     stage.workload("cart-1", |one| text(one, "policy_mode") == "Protect").await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.api.wait_enforced().await?;
     ensure!(!stage.intrude("/tmp/in-protect").await, "an unlisted program ran");
     stage.docker.run(&["exec", &stage.cart.id, "/bin/cat", "/etc/passwd"]).await?;
     ensure!(stage.stopped_in(1).await? == [stage.cart.id.clone()]);
@@ -253,7 +253,7 @@ async fn connections_on_a_network_of_dockers_are_learned_and_those_that_were_not
     }
     stage.api.set_modes(&["cart", "web"], "Protect").await?;
     stage.workload("client", |one| text(one, "policy_mode") == "Protect").await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.api.wait_enforced().await?;
     ensure!(connect("80").await, "a learned connection is stopped");
     ensure!(!connect("81").await, "a connection that was not learned came through");
     let denied = |answer: &Value| {

@@ -75,11 +75,11 @@ async fn a_program_is_its_cgroups_whatever_namespaces_it_unshares_changes_or_joi
     // A cgroup that is made below the container's, and a process that is moved there while it runs.
     let inner = cgroup.join("inner");
     std::fs::create_dir(&inner).with_context(|| inner.display().to_string())?;
-    let script = format!("sleep 3; {TOOL} write /tmp/moved-listed; {UNLISTED} write /tmp/moved; true");
+    let script = format!("sleep 1; {TOOL} write /tmp/moved-listed; {UNLISTED} write /tmp/moved; true");
     let command = ["/bin/sh", "-c", &script];
     let waits = scene.lab.exec(container, &command);
     let moves = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let members = std::fs::read_to_string(cgroup.join("cgroup.procs"))?;
         let mut moved = 0;
         for pid in members.lines().filter(|pid| *pid != container.pid.to_string()) {

@@ -81,25 +81,6 @@ async fn told(scene: &Scene, name: &str, action: &str, server: IpAddr) -> Result
         .map(drop)
 }
 
-/// A counter of the only enforcer.
-async fn counter(scene: &Scene, name: &str) -> Result<u64> {
-    let listed = scene.api.get("/v1/enforcer").await?;
-    let id = listed.pointer("/enforcers/0/id").and_then(Value::as_str).context("no enforcer")?.to_owned();
-    let answer = scene.api.get(&format!("/v1/enforcer/{id}/counter")).await?;
-    let found = answer.pointer("/counter/counters").and_then(|counters| counters.get(name));
-    found.and_then(Value::as_u64).with_context(|| format!("no counter {name} in {answer}"))
-}
-
-/// Waits until a number of queues is there.
-async fn wait_queues(scene: &Scene, queues: u64) -> Result<()> {
-    let start = Instant::now();
-    while counter(scene, "inspection.queues").await? != queues {
-        ensure!(start.elapsed() < Duration::from_secs(20), "there are not {queues} queues");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attacks_are_stopped_in_protect_and_reported_in_monitor_in_both_families() -> Result<()> {
     let scene = Scene::start("inline").await?;
@@ -118,7 +99,7 @@ async fn attacks_are_stopped_in_protect_and_reported_in_monitor_in_both_families
     }
 
     set_mode(&scene, "Protect", "open").await?;
-    wait_queues(&scene, 3).await?;
+    scene.wait_queues(3).await?;
     for six in [false, true] {
         let ordinary = get(&scene, six, "/index.html", None).await?;
         ensure!(ordinary.exit_code == 0 && ordinary.stdout.contains("shop"), "{}", ordinary.stderr);
@@ -135,7 +116,7 @@ async fn attacks_are_stopped_in_protect_and_reported_in_monitor_in_both_families
     }
 
     set_mode(&scene, "Monitor", "open").await?;
-    wait_queues(&scene, 0).await?;
+    scene.wait_queues(0).await?;
     let [injected, ..] = attack(&scene, false).await?;
     ensure!(injected.contains("404"), "the injection: {injected}");
     scene.stop().await
@@ -160,7 +141,7 @@ async fn without_an_inspector_traffic_goes_on_or_does_not_as_the_group_says() ->
     let process = Pid::from_raw(launcher.cast_signed()).context("no launcher")?;
     for (fail_mode, passes) in [("open", true), ("closed", false)] {
         set_mode(&scene, "Protect", fail_mode).await?;
-        wait_queues(&scene, 3).await?;
+        scene.wait_queues(3).await?;
         for signal in [Signal::STOP, Signal::KILL] {
             let before = get(&scene, false, "/index.html", None).await?;
             ensure!(before.exit_code == 0, "{fail_mode}: {}", before.stderr);
@@ -187,12 +168,12 @@ async fn without_an_inspector_traffic_goes_on_or_does_not_as_the_group_says() ->
                 || get(&scene, false, "/index.html", None).await?.exit_code != 0
             {
                 ensure!(start.elapsed() < Duration::from_secs(40), "{fail_mode}: inspection is not back");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
     set_mode(&scene, "Discover", "open").await?;
-    wait_queues(&scene, 0).await?;
+    scene.wait_queues(0).await?;
     scene.stop().await
 }
 
@@ -202,16 +183,17 @@ async fn a_connection_of_which_nothing_more_is_to_be_known_waits_no_more() -> Re
     scene.operate().await?;
     scene.wait_learned().await?;
     set_mode(&scene, "Protect", "closed").await?;
-    wait_queues(&scene, 3).await?;
+    scene.wait_queues(3).await?;
     let echo = format!("{}:7", scene.echo_address()?);
-    let before = counter(&scene, "inspection.queue_packets").await?;
-    let output = scene.run(&["/bin/attacker", "talk", &echo, "3000"]).await?;
+    let before = scene.counter("inspection.queue_packets").await?;
+    let output = scene.run(&["/bin/attacker", "talk", &echo, "1500"]).await?;
     ensure!(output.exit_code == 0, "{}", output.stderr);
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let asked = counter(&scene, "inspection.queue_packets").await?.saturating_sub(before);
+    // The inspector tells its counts once a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = scene.counter("inspection.queue_packets").await?.saturating_sub(before);
     ensure!(asked > 2, "nothing waited");
-    ensure!(asked < 600, "{asked} packets of 3,000 questions and answers waited");
-    ensure!(counter(&scene, "inspection.queue_clean").await? > 0, "no connection is clean");
+    ensure!(asked < 300, "{asked} packets of 1,500 questions and answers waited");
+    ensure!(scene.counter("inspection.queue_clean").await? > 0, "no connection is clean");
     scene.stop().await
 }
 
@@ -319,10 +301,9 @@ async fn another_application_than_the_allowed_one_and_another_client_behind_a_pr
         behind("behind-3", "deny"),
     ];
     scene.api.patch("/v1/policy/rule", &json!({"rules": rules})).await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
     for (mode, stopped) in [("Monitor", false), ("Protect", true)] {
         set_mode(&scene, mode, "open").await?;
-        wait_queues(&scene, if stopped { 3 } else { 0 }).await?;
+        scene.wait_queues(if stopped { 3 } else { 0 }).await?;
         for six in [false, true] {
             let answer = say(&scene, six, http).await?;
             ensure!(

@@ -192,8 +192,7 @@ impl Stage {
     async fn mode(&self, mode: &str) -> Result<()> {
         let body = json!({"config": {"services": ["client.shop"], "policy_mode": mode}});
         self.scene.api.patch("/v1/service/config", &body).await?;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        Ok(())
+        self.scene.wait_inspected().await
     }
 
     /// Asks the DNS for both kinds of addresses.

@@ -28,17 +28,6 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Modes of the network alone: programs are not what these tests are about.
-async fn set_mode(scene: &Scene, mode: &str) -> Result<()> {
-    let services = ["web.shop", "echo.shop", "client.shop"];
-    let config = json!({"config": {"services": services, "policy_mode": mode}});
-    scene.api.patch("/v1/service/config", &config).await?;
-    scene.wait_mode(mode).await?;
-    // The rules are with the inspector, and what was clean is asked about again.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    Ok(())
-}
-
 async fn connects(scene: &Scene, target: &str) -> Result<bool> {
     Ok(scene.run(&["/bin/attacker", "connect", target]).await?.exit_code == 0)
 }
@@ -77,7 +66,7 @@ async fn a_connection_never_seen_is_told_in_monitor_and_blocked_in_protect_in_bo
     scene.operate().await?;
     scene.wait_learned().await?;
 
-    set_mode(&scene, "Monitor").await?;
+    scene.set_network_mode("Monitor").await?;
     for (six, port) in [false, true].into_iter().zip(TOLD) {
         let web = address(&scene.web, six)?;
         ensure!(
@@ -88,7 +77,7 @@ async fn a_connection_never_seen_is_told_in_monitor_and_blocked_in_protect_in_bo
         told(&scene, web, port, 6, "violate").await?;
     }
 
-    set_mode(&scene, "Protect").await?;
+    scene.set_network_mode("Protect").await?;
     for (six, port) in [false, true].into_iter().zip(TOLD) {
         let web = address(&scene.web, six)?;
         ensure!(!connects(&scene, &target(&scene.web, six, UNSEEN)?).await?, "a connection to {web} passes");
@@ -112,7 +101,7 @@ async fn a_connection_never_seen_is_told_in_monitor_and_blocked_in_protect_in_bo
     // Back in Monitor it passes, and a connection that is open outlives the change.
     let echo = target(&scene.echo, true, 7)?;
     let talk = async { scene.run(&["/bin/attacker", "talk", &echo, "2500"]).await };
-    let (talk, changed) = tokio::join!(talk, set_mode(&scene, "Monitor"));
+    let (talk, changed) = tokio::join!(talk, scene.set_network_mode("Monitor"));
     changed?;
     ensure!(talk?.exit_code == 0, "an allowed connection ends with a change of mode");
     ensure!(connects(&scene, &target(&scene.web, true, UNSEEN)?).await?, "Monitor stops a connection");
@@ -133,7 +122,7 @@ async fn a_workload_in_quarantine_talks_to_nobody_also_while_the_inspector_is_go
     let echo = target(&scene.echo, false, 7)?;
     let talk = async { scene.run(&["/bin/attacker", "talk", &echo, "4000"]).await };
     let cut = async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         quarantine(true).await
     };
     let (talk, cut) = tokio::join!(talk, cut);
@@ -156,11 +145,11 @@ async fn a_workload_in_quarantine_talks_to_nobody_also_while_the_inspector_is_go
     ensure!(!connects(&scene, &web).await?, "the quarantine ends with the inspector");
 
     quarantine(false).await?;
-    for _ in 0..20 {
+    for _ in 0..100 {
         if connects(&scene, &web).await? {
             return scene.stop().await;
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     anyhow::bail!("the workload is still cut off after the end of the quarantine")
 }

@@ -120,7 +120,7 @@ async fn containers_outside_of_pods_are_judged_from_their_first_program_too() ->
         })
         .await?;
     scene.api.set_modes(&[&service], "Protect").await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    scene.api.wait_enforced().await?;
 
     let load = Load::new();
     for round in 0..4 {

@@ -34,7 +34,7 @@ async fn with_the_hook_a_container_waits_for_its_policy_and_does_not_start_witho
     let again = loop {
         match scene.lab.run_pod(&intruder("fffff").hooked()).await {
             Err(error) if Instant::now() > end => return Err(error).context("the enforcer is back"),
-            Err(_not_yet) => tokio::time::sleep(Duration::from_millis(500)).await,
+            Err(_not_yet) => tokio::time::sleep(Duration::from_millis(100)).await,
             Ok(pod) => break pod,
         }
     };

@@ -119,16 +119,16 @@ async fn a_pod_on_the_hosts_network_is_judged_both_ways_and_the_host_is_not() ->
         scene.api.patch(&format!("/v1/workload/{id}"), &json!({"config": {"quarantine": on}})).await
     };
     quarantine(true).await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    scene.api.wait_enforced().await?;
     ensure!(!reaches(&scene, &scene.client, &to_gate).await?, "something came in through the quarantine");
     ensure!(!host_reaches(host, port) && !host_reaches([127, 0, 0, 1].into(), port), "so did the host");
     ensure!(!reaches(&scene, &gate, &web).await?, "something went out through the quarantine");
     quarantine(false).await?;
-    for _ in 0..20 {
+    for _ in 0..100 {
         if reaches(&scene, &scene.client, &to_gate).await? {
             return scene.stop().await;
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     anyhow::bail!("the workload is still cut off after the end of the quarantine")
 }

@@ -66,11 +66,7 @@ async fn agent_and_keeper_hold_only_what_they_use() -> Result<()> {
     })
     .await?;
     let api = product.login("Privileges-1").await?;
-    api.wait_for("/v1/enforcer", Duration::from_secs(30), |answer| {
-        let first = answer.get("enforcers")?.as_array()?.first()?;
-        (first.get("connection_state")?.as_str()? == "connected").then_some(())
-    })
-    .await?;
+    api.wait_linked().await?;
     let agent = product.pid().context("no product")?;
     let launcher = product.children().first().copied().context("no launcher")?;
     let keeper = nv_product::children(launcher).first().copied().context("no keeper")?;

@@ -88,7 +88,7 @@ async fn what_was_learned_goes_on_and_what_was_not_is_reported_then_stopped() ->
             &serde_json::json!({"config": {"services": ["client.shop"], "baseline_profile": "zero-drift"}}),
         )
         .await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.api.wait_enforced().await?;
     ensure!(
         scene.run(&[TOOL, "write", "/tmp/before"]).await?.exit_code == 0 && scene.has_file("/tmp/before")
     );

@@ -2,69 +2,43 @@
 //! hands, and a newer database names what it makes vulnerable, images and a running container, without a request to the
 //! registry.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nv_lab::{Image, Lab, LabOptions, Registry};
-use nv_product::{Client, Options, Product, Scanner, build_database, update_database};
-use reqwest::{Method, StatusCode};
+use nv_lab::{Image, Registry};
+use nv_scene::debian::{self, Debian, OPENSSL, SOON, ZLIB, scanner_in};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-/// How soon what was asked for is done, on a busy machine.
-const SOON: Duration = Duration::from_secs(120);
 /// How soon a newer database has named a running container.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// Images that the registry has.
 const IMAGES: usize = 12;
-
-const RELEASE: &str =
-    "PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n";
-const OPENSSL: &str =
-    "[29 Mar 2023] DSA-5380-1 openssl - security update\n\t{CVE-2023-1}\n\t[bookworm] - openssl 3.0.9-1\n";
-const ZLIB: &str =
-    "[30 Mar 2023] DSA-5381-1 zlib - security update\n\t{CVE-2023-2}\n\t[bookworm] - zlib 1:1.2.13-2\n";
-/// What runs, and lies in the registry, too.
-const RUNNING: &str = "docker.io/shop/running:1";
-
 /// User and password by which Harbor shows itself.
 const HARBOR: (&str, &str) = ("harbor", "Harbor-Password-1");
-
-/// dpkg's list: openssl in this version, and a zlib that the newer database knows as vulnerable.
-fn installed(openssl: &str) -> String {
-    format!(
-        "Package: openssl\nStatus: install ok installed\nVersion: {openssl}\nArchitecture: amd64\n\n\
-         Package: zlib1g\nStatus: install ok installed\nSource: zlib\nVersion: 1:1.2.13-1\nArchitecture: amd64\n\n"
-    )
-}
 
 /// openssl's version in an image: of every second one the vulnerable one.
 fn openssl(number: usize) -> &'static str {
     if number.is_multiple_of(2) { "3.0.8-1" } else { "3.0.9-1" }
 }
 
+/// A registry with its images beside a running container.
 struct Stage {
-    lab: Lab,
+    debian: Debian,
     registry: Registry,
-    product: Product,
-    api: Client,
-    container: String,
     harbor_port: u16,
-    token: PathBuf,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Stage {
-    /// A registry with its images, the product, and a container of one of the images.
     async fn start() -> Result<Self> {
         let folder = tempfile::tempdir_in("/var/tmp")?;
-        let lab = Lab::start(LabOptions::fresh()?).await?;
         let place = folder.path().join("registry");
         std::fs::create_dir(&place)?;
         let registry = Registry::start(&place, true).await?;
-        let base = Image::empty("base").file("/etc/os-release", RELEASE, 0o644);
+        let base = debian::release(Image::empty("base"));
         for number in 0..IMAGES {
-            let status = installed(openssl(number));
+            let status = debian::installed(openssl(number));
             // No two have the same configuration or layers: each is an image of its own.
             let top = Image::empty("top")
                 .file("/var/lib/dpkg/status", status, 0o644)
@@ -73,23 +47,12 @@ impl Stage {
             registry.push(&format!("shop/web{number}"), "1.0", &[&base, &top]).await?;
         }
         registry.push("private/other", "1.0", &[&base]).await?;
-        let running = Image::busybox(RUNNING)?
-            .file("/etc/os-release", RELEASE, 0o644)
-            .file("/var/lib/dpkg/status", installed("3.0.8-1"), 0o644)
-            .command(&["/bin/sleep", "1000000"]);
-        lab.import(&running).await?;
 
-        let token = folder.path().join("token");
-        let (runtime_dir, token_file) = (lab.state_dir().display().to_string(), token.display().to_string());
         let harbor_port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let password_file = folder.path().join("harbor-password");
         std::fs::write(&password_file, format!("{}\n", HARBOR.1))?;
         let (password_file, harbor_listens) = (password_file.display().to_string(), harbor_port.to_string());
         let arguments = [
-            "--runtime-state-dir",
-            &runtime_dir,
-            "--scanner-token-file",
-            &token_file,
             "--harbor-user",
             HARBOR.0,
             "--harbor-password-file",
@@ -97,40 +60,13 @@ impl Stage {
             "--harbor-port",
             &harbor_listens,
         ];
-        let product = Product::start(Options {
-            binary: nv_product::binary()?,
-            state_dir: folder.path().join("state"),
-            bpf_dir: PathBuf::from(format!("/sys/fs/bpf/nv-registry-scan-{}", std::process::id())),
-            containerd_socket: Some(lab.socket().to_owned()),
-            arguments: arguments.map(str::to_owned).to_vec(),
-            user: None,
-        })
-        .await?;
-        let api = product.login("Scan-Password-1").await?;
-        let pod = lab.pod("web-5f6d8b7c9-q8w7r", "shop", &[], RUNNING, &[]).await?;
-        let container = pod.container().id.clone();
-        let path = format!("/v1/workload/{container}");
-        api.wait_for(&path, SOON, |answer| answer.pointer("/workload/running")?.as_bool().filter(|on| *on))
-            .await?;
-        Ok(Self { lab, registry, product, api, container, harbor_port, token, folder })
-    }
-
-    /// A scanner that takes two tasks at a time, once it is linked.
-    async fn scanner(&self, name: &str, database: &std::path::Path) -> Result<Scanner> {
-        let scanner = Scanner::start(&self.product, &self.token, self.folder.path(), name, database, 2)?;
-        self.api.wait_for("/v1/scan/scanner", SOON, |answer| listed(answer, name).map(drop)).await?;
-        Ok(scanner)
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Result<()> {
-        let (status, answer) = self.api.call(Method::POST, path, Some(&body)).await?;
-        ensure!(status == StatusCode::OK, "POST {path}: {status} {answer}");
-        Ok(())
+        let debian = Debian::start("registry-scan", &arguments, |image| image).await?;
+        Ok(Self { debian, registry, harbor_port, _folder: folder })
     }
 
     /// Waits until the summary of the registry is as wanted.
     async fn registry_is(&self, wanted: impl Fn(&Summary) -> bool) -> Result<Summary> {
-        let found = self.api.wait_for("/v1/scan/registry/hub", SOON, |answer| {
+        let found = self.debian.api.wait_for("/v1/scan/registry/hub", SOON, |answer| {
             Summary::of(answer).filter(|summary| wanted(summary))
         });
         Ok(found.await?.0)
@@ -138,14 +74,14 @@ impl Stage {
 
     /// The registry's images by repository.
     async fn images(&self) -> Result<Vec<Value>> {
-        let mut answer = self.api.get("/v1/scan/registry/hub/images").await?;
+        let mut answer = self.debian.api.get("/v1/scan/registry/hub/images").await?;
         let images = answer.get_mut("images").and_then(Value::as_array_mut).map(std::mem::take);
         images.context("a list of images")
     }
 
     /// Has an image scanned as Harbor does, and gives the vulnerabilities that it is told.
     async fn scan_for_harbor(&self, repository: &str, digest: &str) -> Result<Vec<String>> {
-        let root = reqwest::Certificate::from_pem(&std::fs::read(self.product.ca_file())?)?;
+        let root = reqwest::Certificate::from_pem(&std::fs::read(self.debian.product.ca_file())?)?;
         let builder = reqwest::Client::builder().tls_certs_only([root]);
         let client = builder.redirect(reqwest::redirect::Policy::none()).build()?;
         let base = format!("https://127.0.0.1:{}/endpoint/api/v1/scan", self.harbor_port);
@@ -172,16 +108,6 @@ impl Stage {
             let found = told.get("vulnerabilities").and_then(Value::as_array).context("a list")?;
             return Ok(found.iter().map(|one| text(one, "id").to_owned()).collect());
         }
-    }
-
-    /// Waits until exactly these are what a report has, and says how long that took.
-    async fn report_has(&self, path: &str, wanted: &[&str], limit: Duration) -> Result<Duration> {
-        let are = |answer: &Value| {
-            let list = answer.pointer("/report/vulnerabilities")?.as_array()?;
-            let names: Vec<&str> = list.iter().filter_map(|found| found.get("name")?.as_str()).collect();
-            (names == wanted).then_some(())
-        };
-        Ok(self.api.wait_for(path, limit, are).await?.1)
     }
 }
 
@@ -212,12 +138,6 @@ impl Summary {
     }
 }
 
-/// A scanner in the list of them.
-fn listed(answer: &Value, name: &str) -> Option<Value> {
-    let list = answer.get("scanners")?.as_array()?;
-    list.iter().find(|scanner| scanner.get("server").and_then(Value::as_str) == Some(name)).cloned()
-}
-
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
@@ -226,17 +146,18 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 async fn a_killed_scanners_images_are_done_by_another_and_a_newer_database_asks_the_registry_nothing()
 -> Result<()> {
     let stage = Stage::start().await?;
-    let older = build_database(stage.folder.path(), "1.001", OPENSSL).await?;
-    let newer = build_database(stage.folder.path(), "1.002", &format!("{ZLIB}\n{OPENSSL}")).await?;
-    let mut first = stage.scanner("first", &older).await?;
-    let _second = stage.scanner("second", &older).await?;
+    let debian = &stage.debian;
+    let older = debian.database("1.001", OPENSSL).await?;
+    let newer = debian.database("1.002", &format!("{ZLIB}\n{OPENSSL}")).await?;
+    let mut first = debian.scanner("first", &older, 2).await?;
+    let _second = debian.scanner("second", &older, 2).await?;
 
     let (user, password) = Registry::USER;
     let config = json!({"name": "hub", "registry_type": "Docker Registry", "registry": stage.registry.url(),
         "filters": ["shop/*"], "auth": {"username": user, "password": password},
         "scan": {"scan_layers": true, "rescan_after_db_update": true}});
-    stage.post("/v2/scan/registry", json!({ "config": config })).await?;
-    stage.post("/v1/scan/registry/hub/scan", json!({})).await?;
+    debian.post("/v2/scan/registry", &json!({ "config": config })).await?;
+    debian.post("/v1/scan/registry/hub/scan", &json!({})).await?;
     // Both are at it; then one stands still with two images in its hands, and is killed.
     stage.registry_is(|now| now.scanned >= 1).await?;
     first.hold()?;
@@ -257,8 +178,8 @@ async fn a_killed_scanners_images_are_done_by_another_and_a_newer_database_asks_
         ensure!(text(image, "status") == "finished" && text(image, "base_os") == "debian:12", "{image}");
         let id = text(image, "image_id");
         let wanted: &[&str] = if openssl(number) == "3.0.8-1" { &["CVE-2023-1"] } else { &[] };
-        stage.report_has(&format!("/v1/scan/registry/hub/image/{id}"), wanted, Duration::ZERO).await?;
-        let layers = stage.api.get(&format!("/v1/scan/registry/hub/layers/{id}")).await?;
+        debian.report_has(&format!("/v1/scan/registry/hub/image/{id}"), wanted, Duration::ZERO).await?;
+        let layers = debian.api.get(&format!("/v1/scan/registry/hub/layers/{id}")).await?;
         let layers = layers.pointer("/report/layers").and_then(Value::as_array).context("layers")?;
         let counts: Vec<usize> = layers
             .iter()
@@ -266,11 +187,11 @@ async fn a_killed_scanners_images_are_done_by_another_and_a_newer_database_asks_
             .collect();
         ensure!(counts == [0, wanted.len()], "{repository}: {layers:?}");
     }
-    let scanners = stage.api.get("/v1/scan/scanner").await?;
-    ensure!(listed(&scanners, "first").is_none(), "{scanners}");
-    let second = listed(&scanners, "second").context("the second scanner")?;
+    let scanners = debian.api.get("/v1/scan/scanner").await?;
+    ensure!(scanner_in(&scanners, "first").is_none(), "{scanners}");
+    let second = scanner_in(&scanners, "second").context("the second scanner")?;
     ensure!(second.get("scanned_images").and_then(Value::as_u64) >= Some(2), "{second}");
-    let summary = stage.api.get("/v1/scan/registry/hub").await?.to_string();
+    let summary = debian.api.get("/v1/scan/registry/hub").await?.to_string();
     ensure!(!summary.contains(password), "an answer has no password");
 
     // Harbor has one of them scanned, by its own interface.
@@ -280,16 +201,16 @@ async fn a_killed_scanners_images_are_done_by_another_and_a_newer_database_asks_
     ensure!(told == ["CVE-2023-1"], "{told:?}");
 
     // What runs is listed once by its node.
-    let workload = format!("/v1/scan/workload/{}", stage.container);
-    stage.post(&workload, Value::Null).await?;
-    stage.report_has(&workload, &["CVE-2023-1"], SOON).await?;
+    let workload = debian.scan_path();
+    debian.post(&workload, &Value::Null).await?;
+    debian.report_has(&workload, &["CVE-2023-1"], SOON).await?;
 
     // A newer database: zlib became vulnerable. What everything has is known: the registry is asked nothing.
     let asked = stage.registry.requests()?;
     ensure!(asked > IMAGES, "its log tells of requests: {asked}");
-    let updated = update_database(&stage.product, &stage.token, stage.folder.path(), &newer).await?;
+    let updated = debian.update(&newer).await?;
     ensure!(updated.status.success(), "{}", String::from_utf8_lossy(&updated.stderr));
-    let took = stage.report_has(&workload, &["CVE-2023-1", "CVE-2023-2"], AT_ONCE).await?;
+    let took = debian.report_has(&workload, &["CVE-2023-1", "CVE-2023-2"], AT_ONCE).await?;
     eprintln!("a newer database named the container after {took:?}");
     let images = stage.images().await?;
     for image in &images {
@@ -298,15 +219,16 @@ async fn a_killed_scanners_images_are_done_by_another_and_a_newer_database_asks_
             let list = answer.pointer("/report/vulnerabilities")?.as_array()?;
             list.iter().any(|found| text(found, "name") == "CVE-2023-2").then_some(())
         };
-        stage.api.wait_for(&path, SOON, has).await?;
+        debian.api.wait_for(&path, SOON, has).await?;
     }
     ensure!(stage.registry.requests()? == asked, "the registry was asked something");
 
     // What was found outlives the controller.
-    let Stage { lab, mut product, registry, .. } = stage;
+    let Stage { debian, registry, .. } = stage;
+    let Debian { lab, mut product, .. } = debian;
     product.kill().await?;
     product.restart().await?;
-    let api = product.login("Scan-Password-1").await?;
+    let api = product.login(debian::PASSWORD).await?;
     let known = Summary::of(&api.get("/v1/scan/registry/hub").await?).context("a summary")?;
     ensure!(known.scanned == all && known.failed == 0, "{known:?}");
     ensure!(registry.requests()? == asked, "the registry was asked something");

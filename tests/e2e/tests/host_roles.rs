@@ -59,12 +59,7 @@ async fn controller_enforcer_and_manager_work_as_processes_of_their_own() -> Res
         ]
         .concat(),
     )?;
-    client
-        .wait_for("/v1/enforcer", Duration::from_secs(30), |answer| {
-            let first = answer.get("enforcers")?.as_array()?.first()?;
-            (first.get("connection_state")?.as_str()? == "connected").then_some(())
-        })
-        .await?;
+    client.wait_linked().await?;
 
     let _manager = role("manager", folder.path(), &[&ports[..], &["--controller-ca", &root]].concat())?;
     let own_root = at("manager/manager/ca.pem");

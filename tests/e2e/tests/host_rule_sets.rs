@@ -75,13 +75,14 @@ async fn requests_are_judged_by_a_groups_rule_set_told_with_rule_and_variable_an
     scene.api.patch(&format!("/v1/waf/group/{WEB_GROUP}"), &used).await?;
 
     scene.set_mode("Monitor").await?;
+    scene.wait_inspected().await?;
+    // The inspector makes them ready beside its work.
     let begin = Instant::now();
-    while told(&scene.api.get("/v1/log/threat").await?, "949110", "alert", address(&scene.web, false)?)
-        .is_none()
-    {
+    let server = address(&scene.web, false)?;
+    while told(&scene.api.get("/v1/log/threat").await?, "949110", "alert", server).is_none() {
         ensure!(begin.elapsed() < Duration::from_secs(180), "the rule set is not made ready");
         get(&scene, false, ATTACK.0, ATTACK.1).await?;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     for six in [false, true] {
         let server = address(&scene.web, six)?;
@@ -103,7 +104,7 @@ async fn requests_are_judged_by_a_groups_rule_set_told_with_rule_and_variable_an
     }
 
     scene.set_mode("Protect").await?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.wait_queues(3).await?;
     for six in [false, true] {
         let server = address(&scene.web, six)?;
         for (path, agent) in [ORDINARY, SUSPECT] {
@@ -119,7 +120,7 @@ async fn requests_are_judged_by_a_groups_rule_set_told_with_rule_and_variable_an
     for replace in [json!([{"name": "crs", "action": "allow"}]), json!([])] {
         let used = json!({"config": {"name": WEB_GROUP, "replace": replace}});
         scene.api.patch(&format!("/v1/waf/group/{WEB_GROUP}"), &used).await?;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        scene.wait_inspected().await?;
         let output = get(&scene, false, ATTACK.0, ATTACK.1).await?;
         ensure!(output.stdout.contains("shop"), "{used}: {}", output.stderr);
     }

@@ -1,160 +1,65 @@
 //! Scans of a running container by scanners of their own: one is lost in the middle, and a newer database names what it
 //! makes vulnerable without looking into the container again. The node itself is scanned, too.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nv_lab::{Image, Lab, LabOptions};
-use nv_product::{Client, Options, Product, Scanner, build_database, update_database};
+use nv_product::{Options, Product, build_database};
+use nv_scene::debian::{Debian, OPENSSL, SOON, ZLIB};
 use serde_json::Value;
 
-/// How soon a scan that was asked for has its report, on a busy machine.
-const SOON: Duration = Duration::from_secs(120);
 /// How soon all that is on this machine's disk is looked at, with the least claim on its CPU.
 const WHOLE_DISK: Duration = Duration::from_secs(600);
 /// How soon a newer database has named what it makes vulnerable.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-const STATUS: &str = "Package: openssl\nStatus: install ok installed\nVersion: 3.0.8-1\nArchitecture: amd64\n\n\
-    Package: zlib1g\nStatus: install ok installed\nSource: zlib\nVersion: 1:1.2.13-1\nArchitecture: amd64\n\n";
-const RELEASE: &str =
-    "PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n";
-const OPENSSL: &str =
-    "[29 Mar 2023] DSA-5380-1 openssl - security update\n\t{CVE-2023-1}\n\t[bookworm] - openssl 3.0.9-1\n";
-const ZLIB: &str =
-    "[30 Mar 2023] DSA-5381-1 zlib - security update\n\t{CVE-2023-2}\n\t[bookworm] - zlib 1:1.2.13-2\n";
-
 /// Made up: no key of anybody's.
 const PRIVATE: &str = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA1qazZ2wsxEdcRfvTgbYhnUjmIkolP0p9Zq3W5e7R9t1Y3u5I\n-----END RSA PRIVATE KEY-----\n";
 
-struct Stage {
-    lab: Lab,
-    product: Product,
-    api: Client,
-    container: String,
-    token: PathBuf,
-    folder: tempfile::TempDir,
-}
-
-impl Stage {
-    async fn start() -> Result<Self> {
-        let folder = tempfile::tempdir_in("/var/tmp")?;
-        let lab = Lab::start(LabOptions::fresh()?).await?;
-        let image = Image::busybox("docker.io/scan/debian:12")?
-            .file("/etc/os-release", RELEASE, 0o644)
-            .file("/var/lib/dpkg/status", STATUS, 0o644)
-            .file("/srv/private.pem", PRIVATE, 0o600)
-            .command(&["/bin/sleep", "1000000"]);
-        lab.import(&image).await?;
-        let token = folder.path().join("token");
-        let arguments = [
-            "--runtime-state-dir",
-            &lab.state_dir().display().to_string(),
-            "--scanner-token-file",
-            &token.display().to_string(),
-            "--log",
-            "info,nv_role_enforcer=debug",
-        ];
-        let product = Product::start(Options {
-            binary: nv_product::binary()?,
-            state_dir: folder.path().join("state"),
-            bpf_dir: PathBuf::from(format!("/sys/fs/bpf/nv-scan-{}", std::process::id())),
-            containerd_socket: Some(lab.socket().to_owned()),
-            arguments: arguments.map(str::to_owned).to_vec(),
-            user: None,
-        })
-        .await?;
-        let api = product.login("Scan-Password-1").await?;
-        let pod = lab.pod("app-5f6d8b7c9-q8w7r", "shop", &[], "docker.io/scan/debian:12", &[]).await?;
-        let container = pod.container().id.clone();
-        let path = format!("/v1/workload/{container}");
-        api.wait_for(&path, SOON, |answer| answer.pointer("/workload/running")?.as_bool().filter(|on| *on))
-            .await?;
-        Ok(Self { lab, product, api, container, token, folder })
-    }
-
-    /// A scanner that takes one task at a time.
-    fn scanner(&self, name: &str, database: &Path) -> Result<Scanner> {
-        Scanner::start(&self.product, &self.token, self.folder.path(), name, database, 1)
-    }
-
-    async fn linked(&self, name: &str, version: &str) -> Result<()> {
-        let is = |answer: &Value| {
-            let list = answer.get("scanners")?.as_array()?;
-            let found =
-                list.iter().find(|scanner| scanner.get("server").and_then(Value::as_str) == Some(name))?;
-            (found.get("cvedb_version")?.as_str()? == version).then_some(())
-        };
-        self.api.wait_for("/v1/scan/scanner", SOON, is).await?;
-        Ok(())
-    }
-
-    async fn begin(&self) -> Result<()> {
-        let path = format!("/v1/scan/workload/{}", self.container);
-        let (status, answer) = self.api.call(reqwest::Method::POST, &path, None).await?;
-        ensure!(status == reqwest::StatusCode::OK, "{status} {answer}");
-        Ok(())
-    }
-
-    /// Waits for a state of the container's scan.
-    async fn scan_is(&self, state: &str) -> Result<Value> {
-        let path = format!("/v1/workload/{}", self.container);
-        let is = |answer: &Value| {
-            let brief = answer.pointer("/workload/scan_summary")?;
-            (brief.get("status")?.as_str()? == state).then(|| brief.clone())
-        };
-        Ok(self.api.wait_for(&path, SOON, is).await?.0)
-    }
-
-    /// Waits until exactly these are what the container is vulnerable to, and says how long that took.
-    async fn vulnerable_to(&self, wanted: &[&str], limit: Duration) -> Result<Duration> {
-        let path = format!("/v1/scan/workload/{}", self.container);
-        let are = |answer: &Value| {
-            let list = answer.pointer("/report/vulnerabilities")?.as_array()?;
-            let names: Vec<&str> = list.iter().filter_map(|found| found.get("name")?.as_str()).collect();
-            (names == wanted).then_some(())
-        };
-        Ok(self.api.wait_for(&path, limit, are).await?.1)
-    }
-
-    /// Hands the controller a database, as an updater does.
-    async fn update(&self, database: &Path) -> Result<std::process::Output> {
-        update_database(&self.product, &self.token, self.folder.path(), database).await
-    }
+/// Waits for a state of the container's scan.
+async fn scan_is(stage: &Debian, state: &str) -> Result<Value> {
+    let path = format!("/v1/workload/{}", stage.container);
+    let is = |answer: &Value| {
+        let brief = answer.pointer("/workload/scan_summary")?;
+        (brief.get("status")?.as_str()? == state).then(|| brief.clone())
+    };
+    Ok(stage.api.wait_for(&path, SOON, is).await?.0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_scanners_task_is_done_by_another_and_a_newer_database_names_what_runs_without_a_pull()
 -> Result<()> {
-    let stage = Stage::start().await?;
-    let older = build_database(stage.folder.path(), "1.001", OPENSSL).await?;
-    let newer = build_database(stage.folder.path(), "1.002", &format!("{ZLIB}\n{OPENSSL}")).await?;
+    let key = |image: nv_lab::Image| image.file("/srv/private.pem", PRIVATE, 0o600);
+    let stage = Debian::start("scan", &[], key).await?;
+    let older = stage.database("1.001", OPENSSL).await?;
+    let newer = stage.database("1.002", &format!("{ZLIB}\n{OPENSSL}")).await?;
+    let path = stage.scan_path();
 
     // The only scanner stands still with the task in its hands.
-    let mut first = stage.scanner("first", &older)?;
-    stage.linked("first", "1.001").await?;
+    let mut first = stage.scanner("first", &older, 1).await?;
     first.hold()?;
-    stage.begin().await?;
-    stage.scan_is("scanning").await?;
-    let _second = stage.scanner("second", &older)?;
-    stage.linked("second", "1.001").await?;
-    ensure!(stage.scan_is("scanning").await.is_ok(), "the task is still the first one's");
+    stage.post(&path, &Value::Null).await?;
+    scan_is(&stage, "scanning").await?;
+    let _second = stage.scanner("second", &older, 1).await?;
+    let workload = stage.api.get(&format!("/v1/workload/{}", stage.container)).await?;
+    let status = workload.pointer("/workload/scan_summary/status").and_then(Value::as_str);
+    ensure!(status == Some("scanning"), "the task is still the first one's: {workload}");
     first.kill().await?;
-    stage.vulnerable_to(&["CVE-2023-1"], SOON).await?;
+    stage.report_has(&path, &["CVE-2023-1"], SOON).await?;
     // A process that may do nothing else has read the container's files, and told of the key in one of them.
-    let report = stage.api.get(&format!("/v1/scan/workload/{}", stage.container)).await?;
+    let report = stage.api.get(&path).await?;
     let secrets = report.pointer("/report/secrets").and_then(Value::as_array).context("secrets")?;
     let text = serde_json::to_string(secrets)?;
     ensure!(text.contains("srv/private.pem") && !text.contains("MIIEowIBAAKCAQEA1qaz"), "{text}");
-    let brief = stage.scan_is("finished").await?;
+    let brief = scan_is(&stage, "finished").await?;
     ensure!(brief.get("base_os").and_then(Value::as_str) == Some("debian:12"), "{brief}");
     ensure!(brief.get("scanner_version").and_then(Value::as_str) == Some("1.001"), "{brief}");
 
     // A newer database: zlib became vulnerable. What the container has is known; nothing is read again.
     let updated = stage.update(&newer).await?;
     ensure!(updated.status.success(), "{}", String::from_utf8_lossy(&updated.stderr));
-    let took = stage.vulnerable_to(&["CVE-2023-1", "CVE-2023-2"], AT_ONCE).await?;
+    let took = stage.report_has(&path, &["CVE-2023-1", "CVE-2023-2"], AT_ONCE).await?;
     eprintln!("a newer database named the container after {took:?}");
     let told = |answer: &Value| {
         let list = answer.get("audits")?.as_array()?;

@@ -55,7 +55,7 @@ async fn denied_path_and_new_script(scene: Scene) -> Result<()> {
     // What is not from the image is no program under zero-drift, and no script either.
     scene.run(&["/bin/sh", "-c", &format!("printf '#!{TOOL} write\\n' > /srv/listed")]).await?;
     scene.api.patch("/v1/service/config", &body("zero-drift")).await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.api.wait_enforced().await?;
     drop(scene.run(&["/srv/listed"]).await);
     ensure!(!touched("/srv/listed"), "a script that is not from the image ran");
     scene

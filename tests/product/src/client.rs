@@ -165,6 +165,30 @@ impl Client {
         }
     }
 
+    /// Waits until the only enforcer is linked, which it is once the kernel's programs are in place.
+    ///
+    /// # Errors
+    /// When it is not within a minute.
+    pub async fn wait_linked(&self) -> Result<()> {
+        let linked = |answer: &Value| {
+            let state = answer.pointer("/enforcers/0/connection_state")?.as_str()?;
+            (state == "connected").then_some(())
+        };
+        let waited = self.wait_for("/v1/enforcer", Duration::from_secs(60), linked).await;
+        waited.map(drop).context("the enforcer is not linked")
+    }
+
+    /// Waits until the only node enforces all that the API shows.
+    ///
+    /// # Errors
+    /// When it does not within 20 seconds.
+    pub async fn wait_enforced(&self) -> Result<()> {
+        let enforced =
+            |answer: &Value| answer.pointer("/enforcers/0/policy/enforced")?.as_bool().filter(|is| *is);
+        let waited = self.wait_for("/v1/enforcer", Duration::from_secs(20), enforced).await;
+        waited.map(drop).context("the node does not enforce its policy")
+    }
+
     /// Sets both modes of services (`nv.` left out), as `PATCH /v1/service/config` takes them.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //!        ──tcp/81─▶ web                        never seen before the attack
 //! ```
 
+pub mod debian;
 mod intruder;
 mod newcomer;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use nv_lab::{ContainerSpec, Image, Lab, LabOptions, Output, Pod, PodSpec};
 use nv_product::{Client, Options, Product};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use intruder::{intruder, intruder_ran};
 pub use newcomer::{Counted, Load, client_pod};
@@ -197,12 +198,7 @@ impl Scene {
         .await?;
         let api = product.login(PASSWORD).await?;
         // The kernel's programs are in place when the enforcer is linked.
-        api.wait_for("/v1/enforcer", Duration::from_secs(30), |answer| {
-            let first = answer.get("enforcers")?.as_array()?.first()?;
-            (first.get("connection_state")?.as_str()? == "connected").then_some(())
-        })
-        .await
-        .context("the enforcer is not linked")?;
+        api.wait_linked().await?;
         let web = pod(&lab, "web-7d9c5b8f6-x2x5z", WEB_IMAGE).await?;
         let echo = pod(&lab, "echo-6b8d7c9f5-k4j8m", ECHO_IMAGE).await?;
         let client = pod(&lab, "client-5f6d8b7c9-q8w7r", CLIENT_IMAGE).await?;
@@ -302,7 +298,20 @@ impl Scene {
         self.wait_mode(mode).await
     }
 
-    /// Waits until the workloads of the scene are shown in a mode.
+    /// Puts the network of all three services in a mode, programs as they are, and waits as [`Self::set_mode`] does, and
+    /// until packets are inspected by the rules of that mode.
+    ///
+    /// # Errors
+    /// As for [`Self::set_mode`].
+    pub async fn set_network_mode(&self, mode: &str) -> Result<()> {
+        let services = ["web.shop", "echo.shop", "client.shop"];
+        let config = json!({"config": {"services": services, "policy_mode": mode}});
+        self.api.patch("/v1/service/config", &config).await?;
+        self.wait_mode(mode).await?;
+        self.wait_inspected().await
+    }
+
+    /// Waits until the workloads of the scene are shown in a mode, and the node enforces it.
     ///
     /// # Errors
     /// When they are not within ten seconds.
@@ -314,9 +323,57 @@ impl Scene {
                 shown.filter(|shown| *shown == mode).map(drop)
             })
             .await?;
-        // The API shows the mode when it is stored; the node has it a moment later.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        Ok(())
+        self.api.wait_enforced().await
+    }
+
+    /// Waits until packets are inspected by the policy that the node enforces.
+    ///
+    /// # Errors
+    /// When they are not within half a minute.
+    pub async fn wait_inspected(&self) -> Result<()> {
+        self.api.wait_enforced().await?;
+        self.wait_counter("inspection.rules_behind", Duration::from_secs(30), |behind| behind == 0)
+            .await
+            .map(drop)
+    }
+
+    /// Waits until the packets of a number of pods wait for inspection, by the policy that the node enforces.
+    ///
+    /// # Errors
+    /// When there are not as many queues within 20 seconds.
+    pub async fn wait_queues(&self, pods: u64) -> Result<()> {
+        self.wait_inspected().await?;
+        let limit = Duration::from_secs(20);
+        self.wait_counter("inspection.queues", limit, |queues| queues == pods).await.map(drop)
+    }
+
+    /// A counter of the only enforcer.
+    ///
+    /// # Errors
+    /// When it has none of this name.
+    pub async fn counter(&self, name: &str) -> Result<u64> {
+        self.wait_counter(name, Duration::ZERO, |_any| true).await
+    }
+
+    /// Waits until a counter of the only enforcer is as wanted, and gives it.
+    ///
+    /// # Errors
+    /// When it is not within `limit`.
+    pub async fn wait_counter(
+        &self,
+        name: &str,
+        limit: Duration,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<u64> {
+        let listed = self.api.get("/v1/enforcer").await?;
+        let id = listed.pointer("/enforcers/0/id").and_then(Value::as_str).context("no enforcer")?;
+        let path = format!("/v1/enforcer/{id}/counter");
+        let found = |answer: &Value| {
+            let counters = answer.pointer("/counter/counters")?;
+            counters.get(name)?.as_u64().filter(|count| wanted(*count))
+        };
+        let waited = self.api.wait_for(&path, limit, found).await;
+        Ok(waited.with_context(|| format!("counter {name}"))?.0)
     }
 
     /// Whether a file is in the client's container, seen from outside of it.
