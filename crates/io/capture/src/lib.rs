@@ -42,7 +42,7 @@ mod tap;
 pub mod trial;
 
 pub use attach::{AttachError, Hook};
-pub use clock::{monotonic_nanos, wall_nanos};
+pub use clock::{Skew, monotonic_nanos, steady_nanos, wall_nanos};
 pub use counters::{Counters, Totals};
 pub use events::{ConnectEvent, Event, Events, FlowChange, FlowEvent};
 pub use flows::{Ends, Flow, Flows, IdleLimits, Session, Sweep};

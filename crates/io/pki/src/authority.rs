@@ -25,8 +25,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const AUTHORITY_DAYS: u32 = 3650;
 /// Life of every other certificate, in days.
 const LEAF_DAYS: u32 = 365;
-/// Certificates are valid from this long before now, for clocks that are behind.
-const BACKDATE: Duration = Duration::from_secs(60 * 60);
+/// Certificates are valid from this long before now, for clocks that are behind, or are set back.
+const BACKDATE: Duration = Duration::from_secs(48 * 60 * 60);
 /// File in the state folder.
 const FILE: &str = "ca.pem";
 

@@ -30,6 +30,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// Unused groups are looked for this often.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// What wall time and time that passed may differ by in that time, before the wall clock counts as set.
+const WITHOUT_JUMP: Duration = Duration::from_secs(5);
 /// Groups removed in one transaction.
 const MAX_PRUNED: usize = 256;
 
@@ -124,7 +126,9 @@ impl Hub {
         self.measure_groups();
         let ticks = self.parts.clock.monotonic();
         if ticks.saturating_sub(self.pruned) >= PRUNE_EVERY {
+            let passed = ticks.saturating_sub(self.pruned);
             self.pruned = ticks;
+            self.follow_wall_clock(passed);
             self.prune();
         }
         let bytes = self.journal.as_ref().map_or(0, crate::journal::Journal::bytes);
@@ -164,6 +168,21 @@ impl Hub {
                 }
             }
             Err(error) => tracing::error!(%error, "the checkpoint's task failed"),
+        }
+    }
+
+    /// Where somebody has set the wall clock, groups are unused for no longer and no shorter than before.
+    fn follow_wall_clock(&mut self, passed: Duration) {
+        let now = self.parts.clock.now();
+        let expected = self.pruned_at.after(passed);
+        self.pruned_at = now;
+        let set_by = now.nanos().saturating_sub(expected.nanos());
+        if set_by.unsigned_abs() < WITHOUT_JUMP.as_nanos().try_into().unwrap_or(u64::MAX) {
+            return;
+        }
+        tracing::warn!(seconds = set_by / 1_000_000_000, "the wall clock was set");
+        for since in self.unused_since.values_mut() {
+            *since = Timestamp::from_nanos(since.nanos().saturating_add(set_by));
         }
     }
 

@@ -122,6 +122,8 @@ pub(crate) struct Hub {
     pushed: Option<Instant>,
     checkpointed: Instant,
     pruned: Duration,
+    /// The same by the wall clock.
+    pruned_at: nv_model::time::Timestamp,
 }
 
 impl Hub {
@@ -168,6 +170,7 @@ impl Hub {
             pushed: None,
             checkpointed: now,
             pruned: parts.clock.monotonic(),
+            pruned_at: parts.clock.now(),
             parts,
         }
     }

@@ -264,7 +264,7 @@ impl Agent {
     pub(crate) fn new(setup: Setup) -> Self {
         let hashes = Hashes::start(setup.later.clone());
         let captures = Captures::new(setup.held_path.with_file_name("captures"), Arc::clone(&setup.clock));
-        let names = names::HostNames::load(setup.held_path.with_file_name("names.json"));
+        let names = names::HostNames::load(setup.held_path.with_file_name("names.json"), &*setup.clock);
         let installed = Installed::new(Arc::clone(&setup.launcher), setup.secrets);
         let mut agent = Self {
             setup,

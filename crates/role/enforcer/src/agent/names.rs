@@ -12,6 +12,7 @@ use nv_model::policy::NodePolicy;
 use nv_policy::address::host_net;
 use nv_policy::layer7::{Judgement, Layer7, Seen};
 use nv_policy::names::{NamedIdentities, Names, Wanted, expand, host};
+use nv_telemetry::Clock;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
@@ -38,12 +39,43 @@ const MAX_FILE: u64 = 32 * 1024 * 1024;
 struct Kept {
     names: Names,
     identities: NamedIdentities,
+    /// When it was written, by the time of the names and by the wall clock, in nanoseconds since 1970.
+    #[serde(default)]
+    written: (u64, u64),
+}
+
+/// The time of names, in nanoseconds since 1970: the wall clock's when the agent began, and what has passed since. When
+/// somebody sets the wall clock, no name is over sooner for it, and none holds longer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steady {
+    began: u64,
+    /// By the clock that never jumps.
+    monotonic: Duration,
+}
+
+impl Steady {
+    /// Goes on where the time of names was when they were written, after what the wall clock says has passed since.
+    fn after(written: (u64, u64), clock: &dyn Clock) -> Self {
+        let wall = wall(clock);
+        let (at, at_wall) = written;
+        let began = if at == 0 { wall } else { at.saturating_add(wall.saturating_sub(at_wall)) };
+        Self { began, monotonic: clock.monotonic() }
+    }
+    fn now(self, clock: &dyn Clock) -> u64 {
+        let passed = clock.monotonic().saturating_sub(self.monotonic).as_nanos();
+        self.began.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+}
+
+fn wall(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.now().nanos()).unwrap_or(0)
 }
 
 /// Names of addresses, and what was made of them.
 #[derive(Debug, Default)]
 pub(super) struct HostNames {
     kept: Kept,
+    steady: Steady,
     wanted: Wanted,
     /// The policy that holds, without rows for names; empty while no rule is by name.
     policy: NodePolicy,
@@ -60,7 +92,7 @@ pub(super) struct HostNames {
 
 impl HostNames {
     /// With the names that were known before a restart.
-    pub(super) fn load(path: PathBuf) -> Self {
+    pub(super) fn load(path: PathBuf, clock: &dyn Clock) -> Self {
         let kept = match read(&path) {
             Ok(kept) => kept,
             Err(error) => {
@@ -68,7 +100,8 @@ impl HostNames {
                 Kept::default()
             }
         };
-        Self { kept, path, ..Self::default() }
+        let steady = Steady::after(kept.written, clock);
+        Self { kept, steady, path, ..Self::default() }
     }
     /// The policy with rows for the addresses that have names.
     pub(super) fn expand(&mut self, policy: &NodePolicy, at: u64) -> NodePolicy {
@@ -87,10 +120,11 @@ impl HostNames {
             ("names.excused", self.excused),
         ]
     }
-    fn store(&mut self) {
+    fn store(&mut self, clock: &dyn Clock) {
         if !std::mem::take(&mut self.changed) {
             return;
         }
+        self.kept.written = (self.steady.now(clock), wall(clock));
         let next = self.path.with_extension("next");
         let written = serde_json::to_vec(&self.kept)
             .map_err(std::io::Error::from)
@@ -111,13 +145,13 @@ fn read(path: &Path) -> std::io::Result<Kept> {
 }
 
 impl Agent {
-    fn wall_nanos(&self) -> u64 {
-        u64::try_from(self.setup.clock.now().nanos()).unwrap_or(0)
+    fn time_of_names(&self) -> u64 {
+        self.names.steady.now(&*self.setup.clock)
     }
 
     /// Gives the kernel a policy that this node has completed, with rows for names.
     pub(super) fn apply(&mut self, completed: &NodePolicy) -> Result<(), KernelError> {
-        let at = self.wall_nanos();
+        let at = self.time_of_names();
         let expanded = self.names.expand(completed, at);
         if let Some(kernel) = &mut self.setup.kernel {
             kernel.apply(&expanded, &mut self.setup.held.numbers)?;
@@ -141,7 +175,7 @@ impl Agent {
             names.strange = names.strange.saturating_add(1);
             return;
         };
-        let at = self.wall_nanos();
+        let at = self.time_of_names();
         let names = &mut self.names;
         let wanted = names.wanted.means(&name);
         let mut anew = Vec::new();
@@ -232,7 +266,7 @@ impl Agent {
 
     /// Every five seconds: names whose time is over go, but for those of addresses that somebody talks to.
     pub(super) fn forget_names(&mut self) {
-        let at = self.wall_nanos();
+        let at = self.time_of_names();
         if self.names.kept.names.is_due(at) {
             let in_use: HashSet<IpAddr> = self
                 .open_flows()
@@ -245,6 +279,50 @@ impl Agent {
                 self.place_all_names(at);
             }
         }
-        self.names.store();
+        self.names.store(&*self.setup.clock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_model::time::Timestamp;
+    use nv_telemetry::ManualClock;
+
+    use super::*;
+
+    const NOON: i64 = 1_800_000_000;
+    const HOUR: u64 = 3600;
+
+    fn server() -> IpAddr {
+        [10, 0, 0, 7].into()
+    }
+    fn named(names: &HostNames, clock: &ManualClock) -> bool {
+        let at = names.steady.now(clock);
+        names.kept.names.of(server(), at).next().is_some() && !names.kept.names.is_due(at)
+    }
+
+    #[test]
+    fn a_set_clock_ends_no_name_and_lets_none_hold_longer_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names.json");
+        for set in [0, NOON - 7200, NOON + 7200, 4_000_000_000] {
+            let clock = ManualClock::new(Timestamp::from_seconds(NOON));
+            let mut names = HostNames::load(path.clone(), &clock);
+            let at = names.steady.now(&clock);
+            names.kept.names.learn("shop.example", server(), at, HOUR, true);
+            clock.set_wall(Timestamp::from_seconds(set));
+            assert!(named(&names, &clock), "the clock is set to {set}");
+            clock.advance(Duration::from_secs(HOUR / 2));
+            assert!(named(&names, &clock), "half of its time is over, set to {set}");
+            names.changed = true;
+            names.store(&clock);
+
+            let names = HostNames::load(path.clone(), &clock);
+            clock.advance(Duration::from_secs(HOUR / 4));
+            assert!(named(&names, &clock), "after a restart, set to {set}");
+            clock.advance(Duration::from_secs(HOUR / 2));
+            assert!(!named(&names, &clock), "its time is over, set to {set}");
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }

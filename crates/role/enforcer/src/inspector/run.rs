@@ -5,8 +5,8 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-use nv_capture::Frames;
 use nv_capture::queue::Fate;
+use nv_capture::{Frames, Skew};
 use nv_dpi::OverlapPolicy;
 use nv_dpi::content::Content;
 use nv_dpi::engine::Engine;
@@ -82,7 +82,7 @@ pub fn inspector_main() -> Result<(), String> {
     let seed = std::hash::RandomState::new().build_hasher().finish();
     let engine = Engine::new(&LIMITS, OverlapPolicy::First, seed);
     // The first look at the clock asks the kernel where it is, which is no more possible afterwards.
-    let begun = nv_capture::wall_nanos();
+    let begun = nv_capture::steady_nanos();
     let compiler = Compiler::start()?;
     confine(Some(relay.as_fd())).map_err(|error| nv_telemetry::chain(&error))?;
     let mouth = Mouth { socket, waiting: VecDeque::new(), unsent: 0 };
@@ -185,13 +185,14 @@ impl Inspection<'_> {
             }
             // Those that wait go first.
             came |= queues.read(|waiting| self.answer(waiting))?;
+            let skew = Skew::now();
             let read = frames.drain(|at, frame| {
                 if !queues.has(frame) {
-                    self.look(at, Link::Ethernet, frame, false);
+                    self.look(skew.steady(at), Link::Ethernet, frame, false);
                 }
             });
             count = count.saturating_add(read as u64);
-            let now = nv_capture::wall_nanos();
+            let now = nv_capture::steady_nanos();
             queues.speak(now)?;
             if !came && read == 0 {
                 // Nothing is on its way: time alone ends what is over.
@@ -248,7 +249,7 @@ impl Inspection<'_> {
 
     /// Judges a packet that waits: by its ends where nobody else does, then by what it says, unless another queue reads it.
     fn answer(&mut self, waiting: Waiting<'_>) -> Fate {
-        let now = nv_capture::wall_nanos();
+        let now = nv_capture::steady_nanos();
         let Judged { denied, told } = self.ends.judge(self.rulings.rules(), &waiting, now);
         if let Some(opened) = told {
             let (connection, ingress) = (opened.connection, opened.ingress);
@@ -402,7 +403,7 @@ impl Inspection<'_> {
                 packet_bytes,
                 stopped,
                 count: 1,
-                at,
+                at: Skew::now().wall(at),
             });
             if let Some(told) = told {
                 self.mouth.say(told);
@@ -441,7 +442,7 @@ impl Inspection<'_> {
                 packet_bytes,
                 stopped,
                 count: 1,
-                at: hit.at,
+                at: Skew::now().wall(hit.at),
             });
             if let Some(told) = told {
                 self.mouth.say(told);
