@@ -10,6 +10,7 @@ mod guard;
 mod handle;
 mod kept;
 mod launcher;
+mod mounts;
 mod protocol;
 mod questions;
 mod queues;

@@ -466,7 +466,8 @@ fn try_files(capabilities: &mut Capabilities) -> Option<FileHooks> {
         capabilities.file = Some(Mechanism::Fanotify);
         capabilities.lost.push(
             "Of a protected file only the open is refused: that it was deleted, renamed, linked, cut or given other \
-             attributes is reported after the fact, and a mount over it is not seen."
+             attributes is reported after the fact, and a mount over it is not seen. Nothing is refused on FUSE or an \
+             overlay that a container has mounted itself."
                 .to_owned(),
         );
         if let Err(reason) = nv_probe::fanotify::tells_of_overlay() {

@@ -11,9 +11,9 @@ use nv_policy::decide::{self, Arguments, Call, Caller, ProgramFacts};
 use nv_probe::events::Exec;
 use nv_probe::fanotify::Inode;
 
+use super::super::mounts::Mounts;
 use super::kin::{Kin, Proc};
 use super::look::{self, Program, Runner};
-use super::mounts::Mounts;
 use super::seats::{self, Found, Seats};
 use super::{First, Rows, Warden, held};
 

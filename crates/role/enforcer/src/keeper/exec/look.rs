@@ -5,14 +5,13 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::OnceLock;
 
 use nv_model::behaviour::Stdio;
 use nv_probe::fanotify::Inode;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use super::super::guard::who;
-use super::mounts::{Mount, Mounts};
+use super::super::mounts::{Mount, Mounts, host};
 
 /// Deepest cgroup that is looked at.
 const MAX_DEPTH: usize = 32;
@@ -22,13 +21,6 @@ const MAX_INTERPRETER: usize = 256;
 const MAX_HEADERS: usize = 64;
 /// Most bytes of a table of sockets that are read.
 const MAX_SOCKETS: u64 = 1024 * 1024;
-
-/// A process in the host's mount namespace: process 1, or this one where that may not be looked at.
-pub(super) fn host() -> u32 {
-    static HOST: OnceLock<u32> = OnceLock::new();
-    let found = || if nv_probe::cgroup::mount_namespace(Some(1)).is_ok() { 1 } else { std::process::id() };
-    *HOST.get_or_init(found)
-}
 
 /// Who runs a program.
 #[derive(Debug, Default)]

@@ -17,9 +17,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::{Mode, OFlags};
 
+use super::super::mounts::{Mount, Mounts, host};
 use super::held;
-use super::look;
-use super::mounts::{Mount, Mounts};
 
 /// How often the host's mounts are looked at when the kernel says nothing.
 const SECOND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -66,7 +65,7 @@ impl Marks {
     /// The host's mounts have changed: every container's root is marked. No lock is held meanwhile, as what is started
     /// in it does not wait.
     fn host(&self, asking: &Asking) {
-        let Ok(text) = Mounts::text(look::host()) else { return };
+        let Ok(text) = Mounts::text(host()) else { return };
         let mounts = Mounts::parse(&text);
         let devices = |roots: bool| {
             mounts.all().filter(move |mount| is_root(mount) == roots).map(|mount| mount.device).collect()
@@ -74,7 +73,7 @@ impl Marks {
         *held(&self.roots) = devices(true);
         *held(&self.hosts) = devices(false);
         for mount in mounts.all().filter(|mount| is_root(mount)) {
-            mark(asking, (look::host(), self.host_mounts), &mounts, mount, Whole::FileSystem);
+            mark(asking, (host(), self.host_mounts), &mounts, mount, Whole::FileSystem);
         }
     }
 
@@ -161,7 +160,7 @@ impl Marks {
 
 /// Keeps the marks of containers' roots as they come and go. On a thread of its own.
 pub(super) fn keep(asking: &Asking, marks: &Marks) {
-    let watched = match File::open(format!("/proc/{}/mountinfo", look::host())) {
+    let watched = match File::open(format!("/proc/{}/mountinfo", host())) {
         Ok(watched) => watched,
         Err(error) => {
             return tracing::error!(%error, "the host's mounts cannot be watched: programs of new containers are judged late");

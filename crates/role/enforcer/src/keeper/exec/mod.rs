@@ -18,7 +18,6 @@ mod kin;
 mod life;
 mod look;
 mod marks;
-mod mounts;
 mod seats;
 mod tell;
 

@@ -13,6 +13,7 @@
 //! the rules came, so that a file of the same name is not enough. A protected file that is made or replaced later is looked
 //! up anew (names).
 
+mod apart;
 mod ask;
 mod listing;
 mod names;

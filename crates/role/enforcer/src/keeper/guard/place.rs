@@ -9,6 +9,8 @@ use nv_model::name::WorkloadId;
 use nv_probe::fanotify::{Ask, Handle, Inode, handle_of};
 use rustix::fs::{Mode, OFlags};
 
+use super::super::mounts::{Mounts, host};
+use super::apart::Apart;
 use super::listing::{Kept, Listing};
 use super::names::{Heard, Key};
 use super::resolve::{self, Found, Names};
@@ -43,16 +45,17 @@ struct Held {
 /// What is watched now.
 pub(super) struct Placed {
     heard: Arc<Heard>,
+    apart: Apart,
     held: HashMap<Key, Held>,
 }
 
 impl Placed {
     pub(super) fn new(heard: Arc<Heard>) -> Self {
-        Self { heard, held: HashMap::new() }
+        Self { heard, apart: Apart::default(), held: HashMap::new() }
     }
 
     /// Brings marks to what `watch` says. A place whose root is gone is left out, and its marks went with it.
-    pub(super) fn place(&mut self, groups: &Groups, watch: &Watch) -> (Tables, Watched) {
+    pub(super) fn place(&mut self, groups: &Arc<Groups>, watch: &Watch) -> (Tables, Watched) {
         let mut watched = Watched::default();
         let profiles: Vec<Arc<Rules>> = watch.profiles.iter().cloned().map(Arc::new).collect();
         let mut before = std::mem::take(&mut self.held);
@@ -72,17 +75,16 @@ impl Placed {
                 watched.gone += 1;
                 continue;
             };
-            let held = mark(groups, &self.heard, place, rules, root.as_fd(), None);
-            if let Some(old) = old.filter(|old| old.ward.place.pid == place.pid) {
-                self.unmark(groups, root.as_fd(), &old.marks, Some(&held.marks));
-            }
+            let old = old.filter(|old| old.ward.place.pid == place.pid);
+            let held = self.mark(groups, place, rules, root, None, old.map(|old| old.marks));
             self.held.insert(place.workload.clone(), held);
         }
         // Containers that are gone took their marks along; one that is only not watched any more has a root.
         for (key, gone) in before {
             self.heard.forget(&key);
             if let Some(root) = root(gone.ward.place.pid) {
-                self.unmark(groups, root.as_fd(), &gone.marks, None);
+                let (groups, useless) = (Arc::clone(groups), self.useless(gone.marks));
+                self.apart.look(move || unmark(&groups, root.as_fd(), &useless, None));
             }
         }
         self.heard.sweep();
@@ -95,16 +97,14 @@ impl Placed {
     }
 
     /// Marks what has the names of the rules by now in these places. Applications stay what they were.
-    pub(super) fn renew(&mut self, groups: &Groups, places: &HashSet<Key>) -> Tables {
+    pub(super) fn renew(&mut self, groups: &Arc<Groups>, places: &HashSet<Key>) -> Tables {
         for key in places {
             let Some(old) = self.held.remove(key) else { continue };
             let (place, rules) = (&old.ward.place, Arc::clone(&old.ward.rules));
             let held = match root(place.pid).filter(|_| lives(place)) {
                 Some(root) => {
                     let applications = Some(old.ward.applications.clone());
-                    let held = mark(groups, &self.heard, place, rules, root.as_fd(), applications);
-                    self.unmark(groups, root.as_fd(), &old.marks, Some(&held.marks));
-                    held
+                    self.mark(groups, place, rules, root, applications, Some(old.marks))
                 }
                 // Its end is on the way.
                 None => old,
@@ -129,34 +129,75 @@ impl Placed {
         Tables::new(self.held.values().map(|held| Arc::clone(&held.ward)).collect())
     }
 
-    /// Takes marks off that are not in `kept` and that no other place has.
-    fn unmark(&self, groups: &Groups, root: BorrowedFd<'_>, marks: &Marks, kept: Option<&Marks>) {
-        let shared_file = |inode: &Inode| self.held.values().any(|held| held.marks.asked.contains_key(inode));
-        let shared_folder =
-            |handle: &Handle| self.held.values().any(|held| held.marks.told.contains_key(handle));
-        for (inode, path) in &marks.asked {
-            if kept.is_some_and(|kept| kept.asked.contains_key(inode)) || shared_file(inode) {
-                continue;
+    /// Marks what the rules of a place mean, and takes off what was marked before and is not any more.
+    fn mark(
+        &self,
+        groups: &Arc<Groups>,
+        place: &Place,
+        rules: Arc<Rules>,
+        root: OwnedFd,
+        known: Option<HashMap<usize, HashSet<Inode>>>,
+        old: Option<Marks>,
+    ) -> Held {
+        let useless = old.map(|old| self.useless(old));
+        let (groups, heard) = (Arc::clone(groups), Arc::clone(&self.heard));
+        let (at, by, applications) = (place.clone(), Arc::clone(&rules), known.clone());
+        let look = move || {
+            let held = mark(&groups, &heard, &at, by, root.as_fd(), applications);
+            if let Some(useless) = useless {
+                unmark(&groups, root.as_fd(), &useless, Some(&held.marks));
             }
-            // Another file may have this name by now, and a mark of its own; the one that is meant is of no use then.
-            if let Some(target) = resolve::open_in(root, path, OFlags::PATH)
-                && Inode::of(&target).is_ok_and(|now| now == *inode)
-                && let Err(error) = groups.asking.remove(Ask::Open, target.as_fd())
-            {
-                tracing::debug!(%error, path, "no such mark");
+            held
+        };
+        self.apart.look(look).unwrap_or_else(|| {
+            tracing::error!(workload = ?place.workload, "its files are not kept: a file system in it does not answer");
+            Held {
+                ward: Arc::new(Ward {
+                    place: place.clone(),
+                    rules,
+                    files: HashMap::new(),
+                    applications: known.unwrap_or_default(),
+                    folders: HashMap::new(),
+                }),
+                marks: Marks::default(),
+                refused: 1,
             }
+        })
+    }
+
+    /// Those that no other place has.
+    fn useless(&self, mut marks: Marks) -> Marks {
+        let held = || self.held.values().map(|held| &held.marks);
+        marks.asked.retain(|inode, _| !held().any(|marks| marks.asked.contains_key(inode)));
+        marks.told.retain(|handle, _| !held().any(|marks| marks.told.contains_key(handle)));
+        marks
+    }
+}
+
+/// Takes marks off that are not in `kept`.
+fn unmark(groups: &Groups, root: BorrowedFd<'_>, marks: &Marks, kept: Option<&Marks>) {
+    for (inode, path) in &marks.asked {
+        if kept.is_some_and(|kept| kept.asked.contains_key(inode)) {
+            continue;
         }
-        for (handle, path) in &marks.told {
-            if kept.is_some_and(|kept| kept.told.contains_key(handle)) || shared_folder(handle) {
-                continue;
-            }
-            if let Some(telling) = &groups.telling
-                && let Some(target) = resolve::open_in(root, path, OFlags::PATH)
-                && handle_of(target.as_fd()).is_ok_and(|now| now == *handle)
-                && let Err(error) = telling.remove(target.as_fd())
-            {
-                tracing::debug!(%error, path, "no such mark");
-            }
+        // Another file may have this name by now, and a mark of its own; the one that is meant is of no use then.
+        if let Some(target) = resolve::open_in(root, path, OFlags::PATH)
+            && Inode::of(&target).is_ok_and(|now| now == *inode)
+            && let Err(error) = groups.asking.remove(Ask::Open, target.as_fd())
+        {
+            tracing::debug!(%error, path, "no such mark");
+        }
+    }
+    for (handle, path) in &marks.told {
+        if kept.is_some_and(|kept| kept.told.contains_key(handle)) {
+            continue;
+        }
+        if let Some(telling) = &groups.telling
+            && let Some(target) = resolve::open_in(root, path, OFlags::PATH)
+            && handle_of(target.as_fd()).is_ok_and(|now| now == *handle)
+            && let Err(error) = telling.remove(target.as_fd())
+        {
+            tracing::debug!(%error, path, "no such mark");
         }
     }
 }
@@ -191,6 +232,7 @@ fn mark(
 ) -> Held {
     heard.forget(&place.workload);
     let mut marker = Marker {
+        mounts: Served::of(place.pid),
         groups,
         heard,
         place: &place.workload,
@@ -233,8 +275,34 @@ fn mark(
     }
 }
 
+/// Mounts of a container, and the devices that the host has mounted. What the container serves itself is not asked about:
+/// the kernel opens a file for whoever reads a question about it, and may have to wait for the container for that.
+struct Served {
+    pid: u32,
+    mounts: Mounts,
+    hosts: HashSet<u32>,
+}
+
+impl Served {
+    fn of(pid: u32) -> Self {
+        let (hosts, mounts) = (Mounts::of(host()).unwrap_or_default(), Mounts::of(pid).unwrap_or_default());
+        // A runtime may mount a container's root where the host does not see it.
+        let root = mounts.all().filter(|mount| mount.point == "/" && mount.kind == "overlay");
+        let hosts = hosts.all().chain(root).map(|mount| mount.device).collect();
+        Self { pid, mounts, hosts }
+    }
+    fn serve(&mut self, target: BorrowedFd<'_>) -> bool {
+        if self.mounts.on(target).is_none() {
+            // It was mounted since.
+            self.mounts = Mounts::of(self.pid).unwrap_or_default();
+        }
+        self.mounts.is_served(target, &self.hosts)
+    }
+}
+
 /// Sets marks on what the rules mean, one rule after the other: the first keeps a file.
 struct Marker<'a> {
+    mounts: Served,
     groups: &'a Groups,
     heard: &'a Heard,
     place: &'a Key,
@@ -264,6 +332,10 @@ impl Marker<'_> {
 
     fn ask(&mut self, target: BorrowedFd<'_>, folder: bool) -> Option<Inode> {
         let inode = Inode::of(target).ok()?;
+        if self.container && self.mounts.serve(target) {
+            self.refused += 1;
+            return None;
+        }
         if self.marks.asked.contains_key(&inode) {
             return Some(inode);
         }

@@ -9,6 +9,7 @@ use nv_model::name::WorkloadId;
 use nv_probe::file::{FileRow, KernelInode, Mounts, Rows, Tables, scope};
 use rustix::fs::OFlags;
 
+use super::apart::Apart;
 use super::listing::{Kept, Listing};
 use super::names::{Heard, Key};
 use super::place::{MAX_MARKS, lives, root, same};
@@ -19,6 +20,7 @@ use super::{Place, Rules, Watch, Watched};
 pub(crate) struct RowGuard {
     tables: Tables,
     heard: Arc<Heard>,
+    apart: Apart,
     held: HashMap<Key, Held>,
     /// The order of the places, in which they are given rows.
     order: Vec<Key>,
@@ -55,7 +57,7 @@ struct PlaceRows<'a> {
 impl RowGuard {
     pub(super) fn new(descriptors: Vec<(String, OwnedFd)>, heard: Arc<Heard>) -> Result<Self, String> {
         let tables = Tables::from_descriptors(descriptors).map_err(|error| nv_telemetry::chain(&error))?;
-        Ok(Self { tables, heard, held: HashMap::new(), order: Vec::new() })
+        Ok(Self { tables, heard, apart: Apart::default(), held: HashMap::new(), order: Vec::new() })
     }
 
     /// Looks up what is new, and makes the tables say just what is wanted.
@@ -68,7 +70,7 @@ impl RowGuard {
             let Some(rules) = profiles.get(place.profile) else { continue };
             let held = match before.remove(&place.workload) {
                 Some(held) if same(&held.place, place) && *held.rules == **rules => held,
-                _ => match look_up(&self.heard, place, rules, None) {
+                _ => match self.look_up(place, rules, None) {
                     Some(found) => Held { place: place.clone(), rules: Arc::clone(rules), found },
                     None => {
                         gone += 1;
@@ -88,10 +90,9 @@ impl RowGuard {
     /// Looks up what has the names of the rules by now in these places. Applications stay what they were.
     pub(super) fn renew(&mut self, places: &HashSet<Key>) -> Result<(), String> {
         for key in places {
-            if let Some(held) = self.held.get_mut(key).filter(|held| lives(&held.place))
-                && let Some(found) =
-                    look_up(&self.heard, &held.place, &held.rules, Some(&held.found.applications))
-            {
+            let Some(held) = self.held.get(key).filter(|held| lives(&held.place)) else { continue };
+            let found = self.look_up(&held.place, &held.rules, Some(held.found.applications.clone()));
+            if let (Some(held), Some(found)) = (self.held.get_mut(key), found) {
                 held.found = found;
             }
         }
@@ -106,6 +107,21 @@ impl RowGuard {
             let inodes = held.found.files.iter().map(|(inode, _)| *inode).collect();
             listing.add(&held.place, &held.rules, &HeldRows { mounts, inodes });
         }
+    }
+
+    /// `None` when the place's root is gone.
+    fn look_up(
+        &self,
+        place: &Place,
+        rules: &Arc<Rules>,
+        known: Option<Vec<(u32, KernelInode)>>,
+    ) -> Option<Rowed> {
+        let (heard, at, by) = (Arc::clone(&self.heard), place.clone(), Arc::clone(rules));
+        let applications = known.clone();
+        self.apart.look(move || look_up(&heard, &at, &by, applications)).unwrap_or_else(|| {
+            tracing::error!(workload = ?place.workload, "its files are not kept: a file system in it does not answer");
+            Some(Rowed { files: Vec::new(), applications: known.unwrap_or_default(), refused: 1 })
+        })
     }
 
     fn write(&mut self) -> Result<Watched, String> {
@@ -149,7 +165,7 @@ fn look_up(
     heard: &Heard,
     place: &Place,
     rules: &Rules,
-    known: Option<&Vec<(u32, KernelInode)>>,
+    known: Option<Vec<(u32, KernelInode)>>,
 ) -> Option<Rowed> {
     let (root, mounts) = (root(place.pid)?, Mounts::of(place.pid).ok()?);
     heard.forget(&place.workload);
@@ -182,7 +198,7 @@ fn look_up(
             }
         }
     }
-    let applications = known.cloned().unwrap_or(found.applications);
+    let applications = known.unwrap_or(found.applications);
     Some(Rowed { files: found.files, applications, refused: found.refused })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::OnceLock;
 
 /// Most bytes of `mountinfo` that are read: some 20,000 mounts.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -22,6 +23,13 @@ const WITHOUT_PROGRAMS: [&str; 13] = [
     "binfmt_misc",
     "nsfs",
 ];
+
+/// A process in the host's mount namespace: process 1, or this one where that may not be looked at.
+pub(super) fn host() -> u32 {
+    static HOST: OnceLock<u32> = OnceLock::new();
+    let found = || if nv_probe::cgroup::mount_namespace(Some(1)).is_ok() { 1 } else { std::process::id() };
+    *HOST.get_or_init(found)
+}
 
 /// One line of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +76,18 @@ impl Mounts {
         self.0.get(&number.trim().parse().ok()?)
     }
 
+    /// Whether a process of a container may serve what is open, as [`Self::with_programs`] has it; also where its mount is not
+    /// among these any more.
+    pub(super) fn is_served(&self, file: BorrowedFd<'_>, hosts: &HashSet<u32>) -> bool {
+        let Some(mount) = self.on(file) else { return true };
+        self.served(hosts).any(|point| lies_in(&mount.point, point))
+    }
+
+    fn served(&self, hosts: &HashSet<u32>) -> impl Iterator<Item = &str> {
+        let served = |mount: &&Mount| mount.may_be_served() && !hosts.contains(&mount.device);
+        self.all().filter(served).map(|mount| mount.point.as_str())
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Mount> {
         self.0.values()
     }
@@ -76,8 +96,7 @@ impl Mounts {
     /// question about it, and one that a process of a container serves (FUSE, or an overlay over it) may let him wait for
     /// ever, even when he is killed. What the host has mounted, by its devices, is served by the host.
     pub(super) fn with_programs(&self, hosts: &HashSet<u32>) -> impl Iterator<Item = &Mount> {
-        let served = |mount: &&Mount| mount.may_be_served() && !hosts.contains(&mount.device);
-        let served: Vec<&str> = self.all().filter(served).map(|mount| mount.point.as_str()).collect();
+        let served: Vec<&str> = self.served(hosts).collect();
         self.all()
             .filter(|mount| mount.runs && !WITHOUT_PROGRAMS.contains(&mount.kind.as_str()))
             .filter(move |mount| !served.iter().any(|point| lies_in(&mount.point, point)))
