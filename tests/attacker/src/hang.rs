@@ -1,4 +1,5 @@
-//! A file system by FUSE (`include/uapi/linux/fuse.h`, version 7.31) that lets whoever opens its one file wait for ever.
+//! A file system by FUSE (`include/uapi/linux/fuse.h`, version 7.31) that lets whoever opens its one file wait for ever, and
+//! whoever asks whether there is a file `never`.
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -22,7 +23,7 @@ const PROGRAM: u64 = 2;
 /// Seconds for which the kernel may keep what it was told.
 const VALID: u64 = 3600;
 
-/// Mounts it and answers everything but opens.
+/// Mounts it and answers everything else.
 pub(crate) fn serve(folder: &str) -> io::Result<()> {
     let mut device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
@@ -37,6 +38,8 @@ pub(crate) fn serve(folder: &str) -> io::Result<()> {
         let Some((node, _)) = rest.split_first_chunk::<8>() else { continue };
         let answer = match u32::from_ne_bytes([*o0, *o1, *o2, *o3]) {
             INIT => Ok(init()),
+            // Behind the head, `struct fuse_in_header`, is the name.
+            LOOKUP if request.get(40..) == Some(b"never\0") => continue,
             LOOKUP => Ok(entry()),
             GETATTR => Ok(attributes(u64::from_ne_bytes(*node))),
             STATFS => Ok(system()),

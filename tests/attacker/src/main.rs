@@ -7,7 +7,8 @@
 //! - `in-memory …`: the same, with any arguments.
 //! - `repeat COUNT MILLIS PROGRAM …`: runs the program so often, with these pauses and without a shell, and writes how each
 //!   went: `y` when it could, `n` when it ran and could not, `x` when it did not run; at last the longest time in milliseconds.
-//! - `hang FOLDER`: mounts a file system there that holds a program `x`, and never answers who opens it; until it is killed.
+//! - `hang FOLDER`: mounts a file system there that holds a program `x`, and never answers who opens it, nor
+//!   who looks for `never`; until it is killed.
 //! - `connect HOST:PORT`: opens a TCP connection within 3 seconds; ends with 0 if it could, with 2 if not.
 //! - `dial HOST:PORT MILLIS`: sends datagrams and asks for TCP connections, from its first moment on and until it gets
 //!   through or the time is over; ends with 0 if it got through, with 2 if not.

@@ -2,10 +2,11 @@
 //! answers, and that nobody waits for ever.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use nv_lab::{ContainerSpec, PodSpec};
+use nv_lab::{Container, ContainerSpec, PodSpec};
 use nv_scene::{CLIENT_GROUP, CLIENT_IMAGE, NAMESPACE, SECRET, Scene, TOOL};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -14,6 +15,8 @@ use serde_json::json;
 const SCRIPT: &str = "/srv/listed";
 /// Longest time that somebody may wait while a keeper is replaced, on a busy machine.
 const LONGEST: Duration = Duration::from_secs(2);
+/// The same when all of the keeper's threads hang, which it is replaced for.
+const LONGEST_FOR_ALL: Duration = Duration::from_secs(6);
 
 fn signal(pid: u32, signal: Signal) -> Result<()> {
     let pid = Pid::from_raw(pid.cast_signed()).context("no process")?;
@@ -43,14 +46,42 @@ async fn protected(name: &str, tier: u8) -> Result<Scene> {
     scene.run(&["/bin/attacker", "repeat", "1", "0", TOOL, "read", SECRET]).await?;
     scene.operate().await?;
     scene.wait_learned_programs().await?;
-    let profile = format!("/v1/file_monitor/{CLIENT_GROUP}");
-    let rule = json!({"config": {"add_filters": [{"filter": SECRET, "behavior": "block_access", "applications": [TOOL]}]}});
-    scene.api.patch(&profile, &rule).await?;
+    block(&scene, SECRET).await?;
     let baseline = json!({"config": {"services": ["client.shop"], "baseline_profile": "basic"}});
     scene.api.patch("/v1/service/config", &baseline).await?;
     scene.set_mode("Protect").await?;
     keeps(&scene).await?;
     Ok(scene)
+}
+
+/// A file of the client's service is for its tool alone.
+async fn block(scene: &Scene, path: &str) -> Result<()> {
+    let profile = format!("/v1/file_monitor/{CLIENT_GROUP}");
+    let rule = json!({"config": {"add_filters": [{"filter": path, "behavior": "block_access", "applications": [TOOL]}]}});
+    scene.api.patch(&profile, &rule).await.map(drop)
+}
+
+/// Waits until the rule for a file holds.
+async fn is_kept(scene: &Scene, path: &str) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(20);
+    while scene.run(&["/bin/attacker", "read", path]).await?.exit_code == 0 {
+        ensure!(Instant::now() < end, "a stranger reads {path}");
+    }
+    ensure!(scene.run(&[TOOL, "read", path]).await?.exit_code == 0, "the tool is kept from {path}");
+    Ok(())
+}
+
+/// Waits until a line with all these words is in the product's log.
+async fn wait_for_log(scene: &Scene, words: &[&str]) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let log = std::fs::read_to_string(scene.product.log_path())?;
+        if log.lines().any(|line| words.iter().all(|word| line.contains(word))) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "the log has no line with {words:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Who may, may, and who may not, may not.
@@ -77,11 +108,11 @@ async fn keeps_again(scene: &Scene) -> Result<()> {
     }
 }
 
-/// Processes of the client's container that wait in the kernel without being interruptible.
-fn waiting(scene: &Scene) -> HashSet<u32> {
+/// Processes of a container that wait in the kernel without being interruptible.
+fn waiting(container: &Container) -> HashSet<u32> {
     let read =
         |pid: u32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let own = read(scene.client.container().pid, "cgroup");
+    let own = read(container.pid, "cgroup");
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| read(*pid, "cgroup") == own)
@@ -92,30 +123,40 @@ fn waiting(scene: &Scene) -> HashSet<u32> {
         .collect()
 }
 
+/// Waits until so many of them do; those that do.
+async fn wait_for_waiting(container: &Container, count: usize) -> Result<HashSet<u32>> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let waited = waiting(container);
+        if waited.len() >= count {
+            return Ok(waited);
+        }
+        ensure!(Instant::now() < end, "only {waited:?} wait for an answer");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Six that open the secret or run a script, again and again for some seconds.
-const GANG: &str = "for one in 1 2 3; do /bin/attacker repeat 60 100 /usr/bin/report read /etc/shadow & \
-                    /bin/attacker repeat 60 100 /srv/listed & done; wait";
+const GANG: &str = "for one in 1 2 3; do /bin/attacker repeat 25 100 /usr/bin/report read /etc/shadow & \
+                    /bin/attacker repeat 25 100 /srv/listed & done; wait";
 
 /// Kills keeper and launcher while openers and execs wait for them, in one order or the other.
 async fn killed_together(scene: &Scene, keeper_first: bool) -> Result<()> {
     let launcher = launcher_of(scene)?;
     let keeper = keeper_of(launcher)?;
+    let client = scene.client.container();
     let kills = async {
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
         // Nobody answers, and nobody is there to see that.
         signal(launcher, Signal::STOP)?;
         signal(keeper, Signal::STOP)?;
-        let end = Instant::now() + Duration::from_secs(10);
-        while waiting(scene).len() < 6 && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let waited = waiting(scene);
+        let waited = wait_for_waiting(client, 6).await;
         for pid in if keeper_first { [keeper, launcher] } else { [launcher, keeper] } {
             signal(pid, Signal::KILL)?;
         }
-        ensure!(waited.len() >= 6, "only {waited:?} wait for an answer");
+        let waited = waited?;
         let end = Instant::now() + LONGEST;
-        while waiting(scene).intersection(&waited).next().is_some() {
+        while waiting(client).intersection(&waited).next().is_some() {
             ensure!(Instant::now() < end, "{waited:?} still wait, and nobody is there to answer");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -126,137 +167,207 @@ async fn killed_together(scene: &Scene, keeper_first: bool) -> Result<()> {
     let (went, killed) = tokio::join!(limited, kills);
     killed?;
     let went = went.context("the gang does not end")??.stdout;
-    ensure!(went.matches('y').count() == 360, "who waited did not go on: {went}");
+    ensure!(went.matches('y').count() == 150, "who waited did not go on: {went}");
     Ok(())
 }
 
-async fn nobody_waits_for_the_dead(name: &str, tier: u8) -> Result<()> {
-    let mut scene = protected(name, tier).await?;
-    // Which of several groups would be ended first is left to chance, so once is not enough.
-    for round in 0..4 {
-        killed_together(&scene, round % 2 == 0).await.with_context(|| format!("round {round}"))?;
+async fn nobody_waits_for_the_dead(scene: &mut Scene) -> Result<()> {
+    for keeper_first in [true, false] {
+        killed_together(scene, keeper_first)
+            .await
+            .with_context(|| format!("the keeper first: {keeper_first}"))?;
         scene.product.kill().await?;
         scene.product.restart().await?;
         scene.api = scene.product.login(nv_scene::PASSWORD).await?;
-        keeps_again(&scene).await.with_context(|| format!("after the new start of round {round}"))?;
+        keeps_again(scene).await.with_context(|| format!("after the new start, {keeper_first}"))?;
     }
-    scene.stop().await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_keeper_and_launcher_die_at_one_moment_whoever_waits_goes_on() -> Result<()> {
-    Box::pin(nobody_waits_for_the_dead("dead", 3)).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_holds_without_bpf() -> Result<()> {
-    Box::pin(nobody_waits_for_the_dead("dead-no-bpf", 4)).await
-}
-
-/// How it goes for one that runs the command again and again while the keeper is hurt.
-async fn around(scene: &Scene, hurt: Signal, command: &[&str]) -> Result<String> {
-    let repeat = [&["/bin/attacker", "repeat", "150", "40"], command].concat();
-    let keeper = keeper_of(launcher_of(scene)?)?;
-    let hurts = async {
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        signal(keeper, hurt)
-    };
-    let (output, hurt) = tokio::join!(scene.run(&repeat), hurts);
-    hurt?;
-    let output = output?.stdout;
-    let (went, longest) = output.split_once(' ').with_context(|| format!("no end: {output:?}"))?;
-    ensure!(went.starts_with("yyyyy"), "{command:?} is refused while the keeper runs: {went}");
-    let longest = Duration::from_millis(longest.parse()?);
-    ensure!(longest < LONGEST, "{command:?} waited for {longest:?}: {went}");
-    Ok(went.to_owned())
+    Ok(())
 }
 
 /// What is asked about: an open of the secret, a script, and without BPF a program.
-fn asked(tier: u8) -> Vec<Vec<&'static str>> {
-    let mut asked = vec![vec![TOOL, "read", SECRET], vec![SCRIPT]];
-    if tier == 4 {
-        asked.push(vec![TOOL, "read", "/etc/passwd"]);
-    }
-    asked
+fn asked(tier: u8) -> &'static [&'static [&'static str]] {
+    let all: &[&[&str]] = &[&[TOOL, "read", SECRET], &[SCRIPT], &[TOOL, "read", "/etc/passwd"]];
+    if tier == 4 { all } else { all.get(..2).unwrap_or(all) }
 }
 
-async fn fails_as_its_group_says(name: &str, tier: u8) -> Result<()> {
-    let scene = protected(name, tier).await?;
+/// Runs each of the commands again and again while the keeper is hurt. How it went for each.
+async fn around(scene: &Scene, hurt: Signal, commands: &[&[&str]]) -> Result<Vec<String>> {
+    let keeper = keeper_of(launcher_of(scene)?)?;
+    let hurts = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        signal(keeper, hurt)
+    };
+    let runs = futures::future::try_join_all(commands.iter().map(|command| async move {
+        let repeat = [&["/bin/attacker", "repeat", "70", "40"], *command].concat();
+        let output = scene.run(&repeat).await?.stdout;
+        let (went, longest) = output.split_once(' ').with_context(|| format!("no end: {output:?}"))?;
+        ensure!(went.starts_with("yyy"), "{command:?} is refused while the keeper runs: {went}");
+        let longest = Duration::from_millis(longest.parse()?);
+        ensure!(longest < LONGEST, "{command:?} waited for {longest:?}: {went}");
+        Ok(went.to_owned())
+    }));
+    let (went, hurt) = tokio::join!(runs, hurts);
+    hurt?;
+    went
+}
+
+/// Waits until the launcher has been told that somebody fails closed, of each kind that is asked about.
+async fn closed_is_known(scene: &Scene, tier: u8) -> Result<()> {
+    for kind in ["Files", if tier == 4 { "Programs" } else { "Scripts" }] {
+        let words = ["who fails closed is known", &format!("asked={kind}"), "any_closed=true"];
+        wait_for_log(scene, &words).await.context("the launcher does not know what fails closed")?;
+    }
+    Ok(())
+}
+
+async fn fails_as_its_group_says(scene: &Scene, tier: u8) -> Result<()> {
     for fail_mode in ["open", "closed"] {
         let config = json!({"config": {"services": ["client.shop"], "fail_mode": fail_mode}});
         scene.api.patch("/v1/service/config", &config).await?;
-        // The keeper has it, and says so to the launcher, a moment later.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        if fail_mode == "closed" {
+            closed_is_known(scene, tier).await?;
+        }
         for hurt in [Signal::STOP, Signal::KILL] {
-            for command in asked(tier) {
-                let went = around(&scene, hurt, &command).await?;
+            for (command, went) in asked(tier).iter().zip(around(scene, hurt, asked(tier)).await?) {
                 let refused = went.contains(['n', 'x']);
                 ensure!(
                     refused == (fail_mode == "closed"),
                     "{command:?} of one who fails {fail_mode}, {hurt:?}: {went}"
                 );
-                keeps_again(&scene).await.context("with the next keeper")?;
             }
+            keeps_again(scene).await.context("with the next keeper")?;
         }
     }
-    scene.stop().await
+    let config = json!({"config": {"services": ["client.shop"], "fail_mode": "open"}});
+    scene.api.patch("/v1/service/config", &config).await.map(drop)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_keeper_files_and_scripts_fail_as_their_group_says() -> Result<()> {
-    Box::pin(fails_as_its_group_says("fails", 3)).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_bpf_and_a_keeper_programs_do_too() -> Result<()> {
-    Box::pin(fails_as_its_group_says("fails-no-bpf", 4)).await
+/// How others fare meanwhile: nobody is refused or killed. The longest time that one of them waited.
+async fn others(scene: &Scene) -> Result<Duration> {
+    let output = scene.run(&["/bin/attacker", "repeat", "60", "30", SCRIPT]).await?.stdout;
+    let (went, longest) = output.split_once(' ').with_context(|| format!("no end: {output:?}"))?;
+    ensure!(!went.contains(['n', 'x']), "others are stopped: {went}");
+    Ok(Duration::from_millis(longest.parse()?))
 }
 
 /// Forty programs on a file system that never answers who opens one, and on an overlay over it: whoever looks at them hangs,
 /// too, and not even his end ends that.
-const HANGING: &str = "mkdir -p /h /o; /bin/attacker hang /h & all=$!; sleep 3; \
-    mount -t overlay -o lowerdir=/h:/srv o /o || echo no overlay; i=0; \
-    while [ $i -lt 20 ]; do /h/x & all=\"$all $!\"; /o/x & all=\"$all $!\"; i=$((i+1)); done; sleep 10; kill -9 $all; wait";
+const HANGING: &str = "mkdir -p /h /o; /bin/attacker hang /h & all=$!; until [ -e /h/x ]; do :; done; \
+    mount -t overlay -o lowerdir=/h:/srv o /o || echo no overlay; i=0; until [ -e /tmp/begin ]; do sleep 1; done; \
+    while [ $i -lt 20 ]; do /h/x & all=\"$all $!\"; /o/x & all=\"$all $!\"; i=$((i+1)); done; \
+    until [ -e /tmp/over ]; do sleep 1; done; kill -9 $all; wait";
 
-async fn beside_hanging(name: &str, tier: u8) -> Result<()> {
-    let scene = protected(name, tier).await?;
+async fn beside_hanging(scene: &Scene) -> Result<()> {
     let spec = PodSpec::new("client-5f6d8b7c9-hangs", NAMESPACE)
         .container(ContainerSpec::new("main", CLIENT_IMAGE, &[]).privileged());
     let pod = scene.lab.run_pod(&spec).await?;
     let command = ["/bin/sh", "-c", HANGING];
+    let touch = async |path| scene.lab.exec(pod.container(), &["/bin/touch", path]).await;
     let measured = async {
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        scene.run(&["/bin/attacker", "repeat", "100", "40", SCRIPT]).await
+        let end = Instant::now() + Duration::from_secs(10);
+        while !Path::new(&format!("/proc/{}/root/o/x", pod.container().pid)).exists() {
+            ensure!(Instant::now() < end, "it is not mounted");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        block(scene, "/h/x").await?;
+        // What the container serves itself is not asked about, and that is said.
+        wait_for_log(scene, &["not every file of the rules is watched", &pod.container().id]).await?;
+        // Who looks for a file there hangs as well, and is left behind: the rules of others are kept up to date.
+        block(scene, "/h/never").await?;
+        wait_for_log(scene, &["its files are not kept", &pod.container().id]).await?;
+        block(scene, "/srv/vault/key").await?;
+        is_kept(scene, "/srv/vault/key").await?;
+        touch("/tmp/begin").await?;
+        wait_for_waiting(pod.container(), 40).await?;
+        let longest = others(scene).await;
+        touch("/tmp/over").await?;
+        longest
     };
     let (hung, measured) = tokio::join!(scene.lab.exec(pod.container(), &command), measured);
     let hung = hung?;
     ensure!(!hung.stdout.contains("no overlay"), "{hung:?}");
-    let output = measured?.stdout;
-    let (went, longest) = output.split_once(' ').with_context(|| format!("no end: {output:?}"))?;
-    let longest = Duration::from_millis(longest.parse()?);
-    ensure!(!went.contains(['n', 'x']) && longest < LONGEST, "others hang as well: {longest:?} {went}");
-    keeps(&scene).await?;
+    let longest = measured?;
+    ensure!(longest < LONGEST, "others hang as well: {longest:?}");
+    keeps(scene).await
+}
+
+/// A file system that the host has mounted and that hangs; it ends with this.
+struct Volume {
+    folder: tempfile::TempDir,
+    server: std::process::Child,
+}
+
+impl Volume {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let server =
+            std::process::Command::new(nv_scene::attacker()?).arg("hang").arg(folder.path()).spawn()?;
+        let volume = Self { folder, server };
+        let end = Instant::now() + Duration::from_secs(10);
+        while !volume.folder.path().join("x").exists() {
+            ensure!(Instant::now() < end, "it is not mounted");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(volume)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
+        let _gone = rustix::mount::unmount(self.folder.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// Without BPF programs on the host's volumes are asked about, and the kernel opens them for whoever reads the question.
+async fn sixteen_at_once(scene: &Scene) -> Result<()> {
+    let volume = Volume::new()?;
+    let main = ContainerSpec::new("main", CLIENT_IMAGE, &[]).volume(volume.folder.path(), "/volume");
+    let pod = scene.lab.run_pod(&PodSpec::new("client-5f6d8b7c9-waits", NAMESPACE).container(main)).await?;
+    let runs = "i=0; while [ $i -lt 20 ]; do /volume/x & i=$((i+1)); done; wait";
+    let keeper = keeper_of(launcher_of(scene)?)?;
+    let measured = async {
+        wait_for_waiting(pod.container(), 20).await?;
+        let longest = others(scene).await;
+        drop(volume);
+        longest
+    };
+    let command = ["/bin/sh", "-c", runs];
+    let (hung, measured) = tokio::join!(scene.lab.exec(pod.container(), &command), measured);
+    let longest = measured?;
+    hung.context("the programs on the volume do not end with it")?;
+    eprintln!("longest {longest:?} keeper {keeper} now {:?}", keeper_of(launcher_of(scene)?));
+    ensure!(longest < LONGEST_FOR_ALL, "others hang as well: {longest:?}");
+    keeps_again(scene).await.context("when nobody hangs any more")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_goes_on_as_his_group_says_whatever_becomes_of_keeper_and_launcher() -> Result<()> {
+    let mut scene = protected("waiters", 3).await?;
+    fails_as_its_group_says(&scene, 3).await?;
+    beside_hanging(&scene).await.context("beside a file system that hangs")?;
+    nobody_waits_for_the_dead(&mut scene).await?;
+    a_stopped_launcher_holds_nobody_up(&scene).await?;
     scene.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_system_of_a_container_that_hangs_holds_up_nobody_else() -> Result<()> {
-    Box::pin(beside_hanging("hangs", 3)).await
+async fn the_same_holds_without_bpf_and_beside_more_questions_that_hang_than_there_are_threads() -> Result<()>
+{
+    let mut scene = protected("waiters-no-bpf", 4).await?;
+    fails_as_its_group_says(&scene, 4).await?;
+    beside_hanging(&scene).await.context("beside a file system that hangs")?;
+    sixteen_at_once(&scene).await.context("beside a volume that hangs")?;
+    nobody_waits_for_the_dead(&mut scene).await?;
+    scene.stop().await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_bpf_it_holds_up_nobody_either() -> Result<()> {
-    Box::pin(beside_hanging("hangs-no-bpf", 4)).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_launcher_holds_nobody_up_while_the_keeper_lives() -> Result<()> {
-    let scene = protected("launcher", 3).await?;
-    let launcher = launcher_of(&scene)?;
+async fn a_stopped_launcher_holds_nobody_up(scene: &Scene) -> Result<()> {
+    let launcher = launcher_of(scene)?;
     signal(launcher, Signal::STOP)?;
-    keeps(&scene).await?;
+    keeps(scene).await.context("while the launcher is stopped")?;
     signal(launcher, Signal::CONT)?;
     signal(launcher, Signal::KILL)?;
-    keeps(&scene).await.context("after the launcher's end")?;
-    scene.stop().await
+    keeps(scene).await.context("after the launcher's end")
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest,
     ImageSpec, KeyValue, LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
+    LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
     PodSandboxStatusRequest, RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
     StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
 };
@@ -31,6 +32,8 @@ pub struct ContainerSpec {
     pub privileged: bool,
     /// Memory limit in bytes, 0 for none.
     pub memory_limit: i64,
+    /// Folders of the host, and where they are mounted.
+    pub volumes: Vec<(PathBuf, String)>,
 }
 
 impl ContainerSpec {
@@ -44,7 +47,14 @@ impl ContainerSpec {
             environment: BTreeMap::new(),
             privileged: false,
             memory_limit: 0,
+            volumes: Vec::new(),
         }
+    }
+    /// Mounts a folder of the host in it.
+    #[must_use]
+    pub fn volume(mut self, host: &Path, path: &str) -> Self {
+        self.volumes.push((host.to_owned(), path.to_owned()));
+        self
     }
     /// Gives it all privileges.
     #[must_use]
@@ -278,7 +288,13 @@ impl Lab {
         };
         let envs =
             spec.environment.iter().map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() });
+        let mounts = spec.volumes.iter().map(|(host, path)| Mount {
+            container_path: path.clone(),
+            host_path: host.display().to_string(),
+            ..Default::default()
+        });
         let config = ContainerConfig {
+            mounts: mounts.collect(),
             metadata: Some(ContainerMetadata { name: spec.name.clone(), attempt: 0 }),
             image: Some(ImageSpec { image: spec.image.clone(), ..Default::default() }),
             command: spec.command.clone(),

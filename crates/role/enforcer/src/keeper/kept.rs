@@ -86,11 +86,11 @@ impl Kept {
             };
             self.heard = Some(Instant::now());
             match (sign, file, stand_in) {
-                (Sign::Places(asked), Some(file), Some(stand_in)) => {
-                    if let Err(error) = stand_in.tell(asked, file) {
-                        tracing::error!(%error, "what fails closed is not understood");
-                    }
-                }
+                (Sign::Places(asked), Some(file), Some(stand_in)) => match stand_in.tell(asked, file) {
+                    Ok(Some(any_closed)) => tracing::info!(?asked, any_closed, "who fails closed is known"),
+                    Ok(None) => {}
+                    Err(error) => tracing::error!(%error, "what fails closed is not understood"),
+                },
                 (Sign::Ready, ..) if self.stage == Stage::Starts => self.stage = Stage::Ready,
                 (Sign::Alive | Sign::Places(_) | Sign::Ready, ..) => {}
             }

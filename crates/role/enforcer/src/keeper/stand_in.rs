@@ -83,15 +83,16 @@ impl StandIn {
         self.shared.asking.as_fd()
     }
 
-    /// Takes a keeper's word on who fails closed.
+    /// Takes a keeper's word on who fails closed. Whether anybody does, where that is new.
     ///
     /// # Errors
     /// The file is not understood; what was said before holds.
-    pub(super) fn tell(&self, asked: Asked, file: OwnedFd) -> serde_json::Result<()> {
+    pub(super) fn tell(&self, asked: Asked, file: OwnedFd) -> serde_json::Result<Option<bool>> {
         let limited = std::io::BufReader::new(std::fs::File::from(file).take(MAX_PLACES));
-        let places = serde_json::from_reader(limited)?;
-        held(&self.shared.places).insert(asked, Arc::new(places));
-        Ok(())
+        let places: Places = serde_json::from_reader(limited)?;
+        let any_closed = places.any_closed();
+        let before = held(&self.shared.places).insert(asked, Arc::new(places));
+        Ok((before.is_some_and(|before| before.any_closed()) != any_closed).then_some(any_closed))
     }
 
     /// Answers no more, when it returns: a keeper does.
