@@ -108,19 +108,36 @@ async fn keeps_again(scene: &Scene) -> Result<()> {
     }
 }
 
-/// Processes of a container that wait in the kernel without being interruptible.
-fn waiting(container: &Container) -> HashSet<u32> {
-    let read =
-        |pid: u32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let own = read(container.pid, "cgroup");
+fn of_process(pid: u32, file: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+}
+
+fn processes(container: &Container) -> impl Iterator<Item = u32> {
+    let own = of_process(container.pid, "cgroup");
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| read(*pid, "cgroup") == own)
-        .filter(|pid| {
-            let stat = read(*pid, "stat");
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
-        })
-        .collect()
+        .filter(move |pid| of_process(*pid, "cgroup") == own)
+}
+
+/// Processes of a container that wait in the kernel without being interruptible.
+fn waiting(container: &Container) -> HashSet<u32> {
+    let waits = |pid: &u32| {
+        let stat = of_process(*pid, "stat");
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
+    };
+    processes(container).filter(waits).collect()
+}
+
+/// Waits until so many processes of the client repeat something, and have done so for half a second.
+async fn wait_for_repeating(scene: &Scene, count: usize) -> Result<()> {
+    let repeats = |pid: &u32| of_process(*pid, "cmdline").starts_with("/bin/attacker\0repeat");
+    let end = Instant::now() + Duration::from_secs(20);
+    while processes(scene.client.container()).filter(repeats).count() < count {
+        ensure!(Instant::now() < end, "nothing is repeated");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    Ok(())
 }
 
 /// Waits until so many of them do; those that do.
@@ -137,8 +154,8 @@ async fn wait_for_waiting(container: &Container, count: usize) -> Result<HashSet
 }
 
 /// Six that open the secret or run a script, again and again for some seconds.
-const GANG: &str = "for one in 1 2 3; do /bin/attacker repeat 25 100 /usr/bin/report read /etc/shadow & \
-                    /bin/attacker repeat 25 100 /srv/listed & done; wait";
+const GANG: &str = "for one in 1 2 3; do /bin/attacker repeat 30 100 /usr/bin/report read /etc/shadow & \
+                    /bin/attacker repeat 30 100 /srv/listed & done; wait";
 
 /// Kills keeper and launcher while openers and execs wait for them, in one order or the other.
 async fn killed_together(scene: &Scene, keeper_first: bool) -> Result<()> {
@@ -146,7 +163,7 @@ async fn killed_together(scene: &Scene, keeper_first: bool) -> Result<()> {
     let keeper = keeper_of(launcher)?;
     let client = scene.client.container();
     let kills = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        wait_for_repeating(scene, 6).await?;
         // Nobody answers, and nobody is there to see that.
         signal(launcher, Signal::STOP)?;
         signal(keeper, Signal::STOP)?;
@@ -167,7 +184,7 @@ async fn killed_together(scene: &Scene, keeper_first: bool) -> Result<()> {
     let (went, killed) = tokio::join!(limited, kills);
     killed?;
     let went = went.context("the gang does not end")??.stdout;
-    ensure!(went.matches('y').count() == 150, "who waited did not go on: {went}");
+    ensure!(went.matches('y').count() == 180, "who waited did not go on: {went}");
     Ok(())
 }
 
@@ -194,14 +211,14 @@ fn asked(tier: u8) -> &'static [&'static [&'static str]] {
 async fn around(scene: &Scene, hurt: Signal, commands: &[&[&str]]) -> Result<Vec<String>> {
     let keeper = keeper_of(launcher_of(scene)?)?;
     let hurts = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        wait_for_repeating(scene, commands.len()).await?;
         signal(keeper, hurt)
     };
     let runs = futures::future::try_join_all(commands.iter().map(|command| async move {
         let repeat = [&["/bin/attacker", "repeat", "70", "40"], *command].concat();
         let output = scene.run(&repeat).await?.stdout;
         let (went, longest) = output.split_once(' ').with_context(|| format!("no end: {output:?}"))?;
-        ensure!(went.starts_with("yyy"), "{command:?} is refused while the keeper runs: {went}");
+        ensure!(went.starts_with('y'), "{command:?} is refused while the keeper runs: {went}");
         let longest = Duration::from_millis(longest.parse()?);
         ensure!(longest < LONGEST, "{command:?} waited for {longest:?}: {went}");
         Ok(went.to_owned())
@@ -258,12 +275,12 @@ const HANGING: &str = "mkdir -p /h /o; /bin/attacker hang /h & all=$!; until [ -
     until [ -e /tmp/over ]; do sleep 1; done; kill -9 $all; wait";
 
 async fn beside_hanging(scene: &Scene) -> Result<()> {
-    let spec = PodSpec::new("client-5f6d8b7c9-hangs", NAMESPACE)
+    let spec = PodSpec::new("client-5f6d8b7c9-h4n6s", NAMESPACE)
         .container(ContainerSpec::new("main", CLIENT_IMAGE, &[]).privileged());
     let pod = scene.lab.run_pod(&spec).await?;
     let command = ["/bin/sh", "-c", HANGING];
     let touch = async |path| scene.lab.exec(pod.container(), &["/bin/touch", path]).await;
-    let measured = async {
+    let measures = async {
         let end = Instant::now() + Duration::from_secs(10);
         while !Path::new(&format!("/proc/{}/root/o/x", pod.container().pid)).exists() {
             ensure!(Instant::now() < end, "it is not mounted");
@@ -278,10 +295,20 @@ async fn beside_hanging(scene: &Scene) -> Result<()> {
         block(scene, "/srv/vault/key").await?;
         is_kept(scene, "/srv/vault/key").await?;
         touch("/tmp/begin").await?;
-        wait_for_waiting(pod.container(), 40).await?;
-        let longest = others(scene).await;
+        // Who waits for such a file system can be interrupted: there are as many as were started.
+        let end = Instant::now() + Duration::from_secs(20);
+        while processes(pod.container()).count() < 42 {
+            ensure!(Instant::now() < end, "they do not hang");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        others(scene).await
+    };
+    let measured = async {
+        let measured = measures.await;
+        // Whatever came of it.
+        touch("/tmp/begin").await?;
         touch("/tmp/over").await?;
-        longest
+        measured
     };
     let (hung, measured) = tokio::join!(scene.lab.exec(pod.container(), &command), measured);
     let hung = hung?;
@@ -324,9 +351,8 @@ impl Drop for Volume {
 async fn sixteen_at_once(scene: &Scene) -> Result<()> {
     let volume = Volume::new()?;
     let main = ContainerSpec::new("main", CLIENT_IMAGE, &[]).volume(volume.folder.path(), "/volume");
-    let pod = scene.lab.run_pod(&PodSpec::new("client-5f6d8b7c9-waits", NAMESPACE).container(main)).await?;
+    let pod = scene.lab.run_pod(&PodSpec::new("client-5f6d8b7c9-w4t6s", NAMESPACE).container(main)).await?;
     let runs = "i=0; while [ $i -lt 20 ]; do /volume/x & i=$((i+1)); done; wait";
-    let keeper = keeper_of(launcher_of(scene)?)?;
     let measured = async {
         wait_for_waiting(pod.container(), 20).await?;
         let longest = others(scene).await;
@@ -337,7 +363,6 @@ async fn sixteen_at_once(scene: &Scene) -> Result<()> {
     let (hung, measured) = tokio::join!(scene.lab.exec(pod.container(), &command), measured);
     let longest = measured?;
     hung.context("the programs on the volume do not end with it")?;
-    eprintln!("longest {longest:?} keeper {keeper} now {:?}", keeper_of(launcher_of(scene)?));
     ensure!(longest < LONGEST_FOR_ALL, "others hang as well: {longest:?}");
     keeps_again(scene).await.context("when nobody hangs any more")
 }
