@@ -388,6 +388,22 @@ pub struct Metry {
     pub byte_out: u64,
 }
 
+impl Metry {
+    /// Both together.
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu + other.cpu,
+            memory: self.memory.saturating_add(other.memory),
+            session_in: self.session_in.saturating_add(other.session_in),
+            session_out: self.session_out.saturating_add(other.session_out),
+            packet_in: self.packet_in.saturating_add(other.packet_in),
+            packet_out: self.packet_out.saturating_add(other.packet_out),
+            byte_in: self.byte_in.saturating_add(other.byte_in),
+            byte_out: self.byte_out.saturating_add(other.byte_out),
+        }
+    }
+}
+
 /// Use over the last sample, minute and five minutes.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct Stats {
@@ -401,6 +417,31 @@ pub struct Stats {
     pub span_12: Metry,
     /// The last five minutes.
     pub span_60: Metry,
+}
+
+impl Stats {
+    /// Both together; the samples are as far apart as the other's.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            interval: other.interval,
+            total: self.total.plus(other.total),
+            span_1: self.span_1.plus(other.span_1),
+            span_12: self.span_12.plus(other.span_12),
+            span_60: self.span_60.plus(other.span_60),
+        }
+    }
+}
+
+/// Use of a group's workloads together.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct GroupStatsData {
+    /// The group.
+    pub name: String,
+    /// When it was read.
+    pub read_at: String,
+    /// How much.
+    pub stats: Stats,
 }
 
 /// Use of one node or workload.

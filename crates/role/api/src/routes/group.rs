@@ -15,7 +15,7 @@ use nv_policy::state::{is_host, plain_group};
 use nv_policy::validate::kind_of;
 use nv_role_controller::{Change, ChangeError, Edit, Planner, View};
 
-use crate::answer::{Either, Empty, List, One};
+use crate::answer::{Either, Empty, Json, List, One};
 use crate::call::Call;
 use crate::change::{baseline, fault, mode};
 use crate::dto::Config;
@@ -23,6 +23,7 @@ use crate::dto::group::{
     CriteriaEntry, Group, GroupBrief, GroupConfig, GroupDetail, Service, ServiceBatchConfig, ServiceConfig,
     rules_of,
 };
+use crate::dto::infrastructure::{GroupStatsData, Stats};
 use crate::dto::workload::WorkloadBrief;
 use crate::error::{ApiError, Code};
 use crate::route::Route;
@@ -36,6 +37,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/v1/group/:name", G, "Show a group", get),
         Route::patch("/v1/group/:name", G, "Change a group", update),
         Route::delete("/v1/group/:name", G, "Delete a group", delete),
+        Route::get("/v1/group/:name/stats", G, "Show what the workloads of a group use together", stats),
         Route::get("/v1/service", G, "List services", services),
         Route::post("/v1/service", G, "Create a service", create_service),
         Route::get("/v1/service/:name", G, "Show a service", service),
@@ -128,6 +130,17 @@ async fn get(call: Call) -> Result<One<GroupDetail>, ApiError> {
         policy_rules: rules_of(&view, &seen.rules),
         response_rules: Vec::new(),
     }))
+}
+
+/// Members that have reported nothing yet count for nothing.
+async fn stats(call: Call) -> Result<Json<GroupStatsData>, ApiError> {
+    let view = call.app.controller.view();
+    let group = find(&call, &view, Operation::Read)?;
+    let members = view.members().get(&group.name).map(Vec::as_slice).unwrap_or_default();
+    let history = call.app.history();
+    let used = members.iter().filter_map(|id| history.of_workload(&view, id));
+    let stats = used.fold(Stats::default(), Stats::plus);
+    Ok(Json(GroupStatsData { name: group.name.to_string(), read_at: call.app.clock.now().rfc3339(), stats }))
 }
 
 fn read_criteria(given: &[CriteriaEntry]) -> Result<Vec<Criterion>, ApiError> {

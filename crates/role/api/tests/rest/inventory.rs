@@ -207,6 +207,14 @@ async fn use_of_nodes_and_workloads_is_shown_once_it_was_reported() {
         );
         assert_eq!(answer["stats"]["span_60"]["cpu"], 0.25);
     }
+    // A group's workloads use it together.
+    let group = fixture.get("/v1/group/nv.db.shop/stats", &admin).await;
+    assert_eq!(
+        (&group["name"], &group["stats"]["span_1"]["memory"], &group["stats"]["span_60"]["cpu"]),
+        (&json!("nv.db.shop"), &json!(4096), &json!(0.25))
+    );
+    let nobody = fixture.get("/v1/group/external/stats", &admin).await;
+    assert_eq!(nobody["stats"]["span_1"]["memory"], 0);
 }
 
 #[tokio::test]
