@@ -312,9 +312,11 @@ struct {
 	__type(value, __u64);
 } connects SEC(".maps");
 
+/* Where copies of the packets of each place go; crates/io/capture/src/share.rs counts the places too. */
+#define PLACES 16
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, PLACES);
 	__type(key, __u32);
 	__type(value, struct tap);
 } taps SEC(".maps");

@@ -282,19 +282,24 @@ async fn an_inspector_that_is_killed_is_followed_by_another_and_packets_pass_mea
         })
     };
     let first = inspectors().next().context("no inspector")?;
+    let others: Vec<u32> = inspectors().skip(1).collect();
     let pid =
         i32::try_from(first).ok().and_then(rustix::process::Pid::from_raw).context("no such process")?;
     rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
     shop.operate(false).await?;
     let mut second = None;
     for _ in 0..100 {
-        second = inspectors().find(|pid| *pid != first);
+        second = inspectors().find(|pid| *pid != first && !others.contains(pid));
         if second.is_some() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     ensure!(second.is_some(), "there is no other inspector");
+    ensure!(
+        others.iter().all(|other| inspectors().any(|pid| pid == *other)),
+        "inspectors of other shares ended"
+    );
     tokio::time::sleep(Duration::from_secs(1)).await;
     for _ in 0..3 {
         shop.operate(false).await?;

@@ -93,6 +93,8 @@ options! {
     enforcer_memory_mb: u64, "NV_ENFORCER_MEMORY_MB", "MB";
     /// First of the four tiers of mechanisms that the enforcer may use (1 BPF LSM, 2 fmod_ret, 3 tracepoints, 4 no BPF); the best that works from there on is used [default: 1]
     enforcer_tier: u8, "NV_ENFORCER_TIER", "1-4";
+    /// Processes that inspect packets, each for a share of the pods, 1 to 16 [default: one a CPU that the enforcer may use, at most 4]
+    enforcer_inspectors: u8, "NV_ENFORCER_INSPECTORS", "1-16";
     /// Do not look for secrets in files of running containers [default: off]
     no_secret_scans: OnOff, "ENF_NO_SECRET_SCANS", "on|off";
     /// What is logged: error, warn, info, debug, trace, also by module (info,nv_policy=debug) [default: info]

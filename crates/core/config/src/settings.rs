@@ -88,6 +88,8 @@ pub struct Settings {
     pub enforcer_memory_bytes: u64,
     /// First tier of mechanisms that may be used, 1 to 4.
     pub enforcer_tier: u8,
+    /// Processes that inspect packets, 1 to 16; `None`: by the CPUs.
+    pub enforcer_inspectors: Option<u8>,
     /// Files of running containers are searched for secrets.
     pub secret_scans: bool,
     /// Log filter.
@@ -197,6 +199,16 @@ impl Settings {
                         setting: "--enforcer-tier",
                         value: other.to_string(),
                         expected: "expected 1, 2, 3 or 4",
+                    });
+                }
+            },
+            enforcer_inspectors: match given.enforcer_inspectors {
+                count @ (None | Some(1..=16)) => count,
+                Some(other) => {
+                    return Err(ConfigError::Value {
+                        setting: "--enforcer-inspectors",
+                        value: other.to_string(),
+                        expected: "expected a number from 1 to 16",
                     });
                 }
             },

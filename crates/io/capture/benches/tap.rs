@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nv_capture::{Frames, Tap, TapInterface};
+use nv_capture::{Frames, Share, Tap, TapInterface};
 use nv_model::mode::Mode::Discover;
 
 #[path = "../tests/host_network/lab.rs"]
@@ -64,7 +64,7 @@ fn run(lab: &Lab, address: IpAddr, megabytes: usize) -> (f64, Read) {
     let tap = Tap::from_descriptors(&descriptors).unwrap();
     let interface = TapInterface::make("nvtap-b").unwrap();
     let frames = Frames::map(interface.open().unwrap()).unwrap();
-    tap.copy_to(interface.ifindex, Duration::from_secs(600)).unwrap();
+    tap.copy_to(Share::WHOLE, interface.ifindex, Duration::from_secs(600)).unwrap();
     let stop = AtomicBool::new(false);
     let (moved, read) = std::thread::scope(|scope| {
         let reading = scope.spawn(|| read(frames, &stop));
@@ -72,7 +72,7 @@ fn run(lab: &Lab, address: IpAddr, megabytes: usize) -> (f64, Read) {
         stop.store(true, Ordering::Relaxed);
         (moved, reading.join().unwrap())
     });
-    tap.stop().unwrap();
+    tap.stop(Share::WHOLE).unwrap();
     interface.remove().unwrap();
     // A frame is of at most 64 KiB with its headers.
     assert!(

@@ -35,6 +35,7 @@ mod places;
 pub mod queue;
 mod ring;
 mod rows;
+mod share;
 mod sockets;
 mod sys;
 mod tables;
@@ -55,6 +56,7 @@ pub use places::Places;
 pub use rows::{
     AddressKey, Endpoint, ModeRow, Place, Prefix, RuleAction, RuleKey, RuleRow, sockets_endpoint,
 };
+pub use share::{MAX_SHARES, Share};
 pub use sockets::SocketsError;
 pub use tables::{Applied, Rows, Tables};
 pub use tap::{Served, Tap, TapError, TapInterface};

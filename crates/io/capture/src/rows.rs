@@ -273,7 +273,7 @@ pub(crate) struct FlowFlags {
     pub(crate) elsewhere: u8,
 }
 
-/// The one row of `taps`.
+/// A row of `taps`, by the place of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct TapRow {

@@ -17,6 +17,7 @@ use crate::map::{Map, TableError, name};
 use crate::netlink::{RTM_DELLINK, RTM_NEWLINK, Request, Socket, link_header, put_attribute};
 use crate::netns;
 use crate::rows::{FlowKey, FlowRow, InspectedKey, TapRow, address, octets};
+use crate::share::Share;
 
 // Attributes of linux/if_link.h and linux/veth.h.
 const IFLA_IFNAME: u16 = 3;
@@ -181,15 +182,15 @@ impl Tap {
             flows: Map::find(name::FLOWS, descriptors)?,
         })
     }
-    /// Has copies put into an interface ([`TapInterface::ifindex`]) for some time from now on. To be said again while
-    /// somebody inspects: when it is not, the copies end by themselves.
+    /// Has copies of what passes at the pods of a share put into an interface ([`TapInterface::ifindex`]) for some time from
+    /// now on. To be said again while somebody inspects: when it is not, the copies end by themselves.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn copy_to(&self, ifindex: u32, time: Duration) -> Result<(), TableError> {
+    pub fn copy_to(&self, share: Share, ifindex: u32, time: Duration) -> Result<(), TableError> {
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let row = TapRow { until_ns: monotonic_nanos().saturating_add(time), ifindex, zero: 0 };
-        self.taps.put(&0, &row)
+        share.places().try_for_each(|place| self.taps.put(&place, &row))
     }
     /// Who serves a connection that a pod, at the interface `ifindex`, has opened to `server`. `None` before the server's
     /// first answer, where the kernel has no such connection, and where it cannot be asked whom it has chosen.
@@ -218,12 +219,13 @@ impl Tap {
             address: if row.peer == [0; 16] { server.ip() } else { address(row.peer) },
         }))
     }
-    /// Ends the copies.
+    /// Ends the copies of a share.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn stop(&self) -> Result<(), TableError> {
-        self.taps.put(&0, &TapRow { until_ns: 0, ifindex: 0, zero: 0 })
+    pub fn stop(&self, share: Share) -> Result<(), TableError> {
+        let none = TapRow { until_ns: 0, ifindex: 0, zero: 0 };
+        share.places().try_for_each(|place| self.taps.put(&place, &none))
     }
     /// No more copies of the packets between two ends, as long as the connection that they have now lasts, but for those
     /// that begin or end it.

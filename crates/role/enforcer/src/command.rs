@@ -179,6 +179,7 @@ pub fn config(settings: &Settings, launcher: Arc<Launcher>) -> EnforcerConfig {
             cpu: f64::from(settings.enforcer_cpu_percent) / 100.0,
             memory: settings.enforcer_memory_bytes,
         },
+        inspectors: settings.enforcer_inspectors,
         log_level: settings.log.clone(),
         secrets: settings.secret_scans,
         launcher,

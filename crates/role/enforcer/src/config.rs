@@ -31,6 +31,8 @@ pub struct EnforcerConfig {
     pub service_ranges: Vec<ipnet::IpNet>,
     /// What starts keepers.
     pub launcher: Arc<Launcher>,
+    /// Processes that inspect packets; `None`: by the CPUs.
+    pub inspectors: Option<u8>,
     /// Files of containers are searched for secrets when what is installed in them is read.
     pub secrets: bool,
     /// What the enforcer may use before it leaves out what is least worth.

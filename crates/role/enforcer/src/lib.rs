@@ -157,6 +157,7 @@ pub async fn run(
         file_records,
         bpf_dir: config.bpf_dir.clone(),
         budget: config.budget,
+        inspectors: config.inspectors,
         secrets: config.secrets,
         log_level: config.log_level.clone(),
         tally,

@@ -34,6 +34,7 @@ pub(crate) fn agent(clock: Arc<dyn Clock>) -> Agent {
         file_records,
         bpf_dir: "/nowhere".into(),
         budget: Budget { cpu: 64.0, memory: u64::MAX },
+        inspectors: Some(1),
         secrets: true,
         log_level: "info".to_owned(),
         tally: Default::default(),

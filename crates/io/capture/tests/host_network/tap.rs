@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use nv_capture::{Frames, Tap, TapInterface};
+use nv_capture::{Frames, MAX_SHARES, Share, Tap, TapInterface};
 use nv_model::mode::Mode::{Discover, Protect};
 use nv_model::port::Protocol::Tcp;
 
@@ -26,7 +26,7 @@ impl Watch {
         Self { tap: Tap::from_descriptors(&descriptors).unwrap(), interface, frames }
     }
     fn live(&self) {
-        self.tap.copy_to(self.interface.ifindex, Duration::from_secs(60)).unwrap();
+        self.tap.copy_to(Share::WHOLE, self.interface.ifindex, Duration::from_secs(60)).unwrap();
     }
     /// TCP segments that were copied until none comes any more: flags and length of the payload.
     fn segments(&mut self) -> Vec<(u8, usize)> {
@@ -107,14 +107,21 @@ fn nothing_is_copied_for_nobody() {
         let mut watch = Watch::new(lab);
         Conversation::begin(lab, lab.b.v4).say(10);
         assert_eq!(watch.segments(), []);
-        watch.tap.copy_to(watch.interface.ifindex, Duration::from_millis(1)).unwrap();
+        watch.tap.copy_to(Share::WHOLE, watch.interface.ifindex, Duration::from_millis(1)).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         Conversation::begin(lab, lab.b.v4).say(10);
         assert_eq!(watch.segments(), [], "who said that he lives has to say so again");
         watch.live();
-        watch.tap.stop().unwrap();
+        watch.tap.stop(Share::WHOLE).unwrap();
         Conversation::begin(lab, lab.b.v4).say(10);
         assert_eq!((watch.segments(), lab.counters.read().unwrap().tapped), (vec![], 0));
+        // Of several readers the one has it whose share the pod is in that begins.
+        for share in Share::each(MAX_SHARES) {
+            watch.tap.copy_to(share, watch.interface.ifindex, Duration::from_secs(60)).unwrap();
+            Conversation::begin(lab, lab.b.v4).say(10);
+            assert_eq!(!watch.segments().is_empty(), share.has(lab.a.ifindex), "{share:?}");
+            watch.tap.stop(share).unwrap();
+        }
     });
 }
 

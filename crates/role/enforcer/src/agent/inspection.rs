@@ -1,8 +1,6 @@
 //! What inspection says: which application a connection is, and which attacks there were.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use nv_capture::Share;
 use nv_dpi::threat::Threat;
 use nv_model::application::ApplicationId;
 use nv_model::name::SensorName;
@@ -12,16 +10,9 @@ use nv_model::threat::{MAX_MESSAGE_BYTES, MAX_PACKET_BYTES, Sensed, Severity, Th
 use nv_model::time::Timestamp;
 use nv_model::verdict::Verdict;
 
-use super::rules::Told;
-use super::{Agent, Later};
-use crate::activity::applications::Applications;
-use crate::inspector::{self, Connection, Counts, Heard, Inspector, Sums};
+use super::Agent;
+use crate::inspector::{self, Connection, Heard};
 use crate::policy::kernel;
-
-/// How long it is until an inspector is started in the place of one that has ended.
-const PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause, when one after the other ends.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a threat is.
 struct What {
@@ -42,132 +33,19 @@ struct Proof {
     at: u64,
 }
 
-/// The inspector and what it said.
-#[derive(Debug, Default)]
-pub(super) struct Inspection {
-    running: Option<Inspector>,
-    starting: bool,
-    /// When the next one may be started, as a monotonic time.
-    due: Duration,
-    pause: Duration,
-    pub(super) sums: Sums,
-    /// Words of earlier inspectors that found the queue full.
-    lost: u64,
-    pub(super) applications: Applications,
-    pub(super) rules: Told,
-}
-
-impl Inspection {
-    /// Its process.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(Inspector::pid)
-    }
-    /// The one that runs.
-    pub(super) fn running(&self) -> Option<&Inspector> {
-        self.running.as_ref()
-    }
-    /// What is counted, by name.
-    pub(super) fn counters(&self) -> [(&'static str, u64); 20] {
-        let sums = self.sums.total();
-        let Counts { frames, dropped, unsent, flows, evicted, .. } = sums;
-        let lost = self.running.as_ref().map_or(0, Inspector::lost);
-        [
-            ("inspection.frames", frames),
-            ("inspection.frames_dropped", dropped),
-            ("inspection.flows", flows),
-            ("inspection.flows_evicted", evicted),
-            ("inspection.queue_packets", sums.queued),
-            ("inspection.queue_clean", sums.queue_clean),
-            ("inspection.queue_dropped", sums.queue_dropped),
-            ("inspection.queue_cut", sums.queue_cut),
-            ("inspection.queue_full", sums.queue_lost),
-            ("inspection.words_dropped", unsent.saturating_add(lost).saturating_add(self.lost)),
-            ("inspection.words_strange", self.sums.strange),
-            ("inspection.restarts", self.sums.restarts),
-            ("inspection.flows_for_sensors", sums.kept),
-            ("inspection.sensors_overflow", sums.unmatched),
-            ("inspection.rule_set_requests", sums.exchanges),
-            ("inspection.rule_set_unjudged", sums.unjudged),
-            ("inspection.rule_set_cut", sums.cut),
-            ("inspection.rules_refused", self.rules.refused),
-            ("inspection.applications", u64::try_from(self.applications.len()).unwrap_or(u64::MAX)),
-            ("inspection.applications_overflow", self.applications.overflow()),
-        ]
-    }
-}
-
 impl Agent {
-    /// Every second: starts an inspector where none runs.
-    pub(super) fn look_after_inspector(&mut self) {
-        let now = self.setup.clock.monotonic();
-        let inspection = &self.inspection;
-        if inspection.starting || inspection.running.is_some() || inspection.due > now {
-            return;
-        }
-        let tap = self.setup.kernel.as_ref().map(|kernel| Arc::clone(&kernel.tap));
-        let Some(keeper) = self.setup.keeper.clone().filter(|_| tap.is_some() || self.by_queue()) else {
-            return;
-        };
-        self.inspection.starting = true;
-        let launcher = Arc::clone(&self.setup.launcher);
-        let (later, heard) = (self.setup.later.clone(), self.setup.heard.clone());
-        tokio::task::spawn_blocking(move || {
-            let started = Inspector::start(&launcher, &keeper, tap, heard).map_err(|error| error.to_string());
-            drop(later.blocking_send(Later::Inspector(started)));
-        });
-    }
-
-    pub(super) fn inspector(&mut self, started: Result<Inspector, String>) {
-        self.inspection.starting = false;
-        match started {
-            Ok(inspector) => {
-                tracing::info!(inspector = inspector.pid(), "packets are inspected");
-                self.inspection.running = Some(inspector);
-                self.inspection.rules.forget();
-                self.tell_rules();
-            }
-            Err(reason) => {
-                tracing::error!(reason, "no packet is inspected");
-                self.pause_inspection();
-            }
-        }
-    }
-
-    fn pause_inspection(&mut self) {
-        let inspection = &mut self.inspection;
-        inspection.pause = (inspection.pause * 2).clamp(PAUSE, LONGEST_PAUSE);
-        inspection.due = self.setup.clock.monotonic().saturating_add(inspection.pause);
-    }
-
-    /// The inspector of a kernel that is no more ours is none any more.
-    pub(super) fn end_inspection(&mut self) {
-        if let Some(inspector) = self.inspection.running.take() {
-            self.inspection.lost = self.inspection.lost.saturating_add(inspector.lost());
-            self.inspection.sums.ended();
-            self.spoken.forget();
-            self.opened.forget();
-        }
-    }
-
-    /// What the inspector's reader has heard.
+    /// What the reader of an inspector has heard.
     pub(crate) fn heard(&mut self, heard: Heard) {
         match heard {
-            Heard::Told(words) => words.into_iter().for_each(|word| self.told(word)),
-            Heard::Ended(reason) => {
-                tracing::error!(reason, "the inspector is gone; another one is started");
-                self.end_inspection();
-                self.pause_inspection();
-            }
+            Heard::Told(share, words) => words.into_iter().for_each(|word| self.told(share, word)),
+            Heard::Ended(share, reason) => self.inspector_ended(share, &reason),
         }
         self.pump();
     }
 
-    fn told(&mut self, word: inspector::Told) {
+    fn told(&mut self, share: Share, word: inspector::Told) {
         match word {
-            inspector::Told::Alive(counts) => {
-                self.inspection.pause = Duration::ZERO;
-                self.inspection.sums.take(counts);
-            }
+            inspector::Told::Alive(counts) => self.inspection.lives(share, counts),
             inspector::Told::Application { connection, application } => {
                 let application = ApplicationId(application);
                 if application == ApplicationId::ANY || application.name().is_none() {
@@ -277,7 +155,7 @@ impl Agent {
                 }
             }
             inspector::Told::Rules { revision, refused } => {
-                if !self.inspection.rules.answered(revision, refused.as_deref()) {
+                if !self.inspection.answered(share, revision, refused.as_deref()) {
                     return self.strange();
                 }
                 // They may have changed meanwhile.
@@ -324,7 +202,7 @@ impl Agent {
     }
 
     fn strange(&mut self) {
-        self.inspection.sums.strange = self.inspection.sums.strange.saturating_add(1);
+        self.inspection.strange = self.inspection.strange.saturating_add(1);
     }
 
     /// Who a connection is between, and whether it was seen at the server's end: as the kernel knows it, since a sender

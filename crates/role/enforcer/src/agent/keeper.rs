@@ -77,7 +77,7 @@ impl Agent {
         self.queues.forget();
         if let Some(kernel) = renewed.kernel {
             self.setup.kernel = Some(*kernel);
-            self.end_inspection();
+            self.end_inspection(None);
             self.guarded.clear();
             self.sockets.clear();
             if let Err(error) = self.enforce() {

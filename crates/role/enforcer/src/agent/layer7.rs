@@ -136,9 +136,9 @@ impl Spoken {
             said.refused = true;
         }
     }
-    /// Whoever heard it is gone: what goes on is heard anew.
-    pub(super) fn forget(&mut self) {
-        self.said.clear();
+    /// Whoever heard what these ends say is gone: what goes on is heard anew.
+    pub(super) fn forget(&mut self, is_over: impl Fn(IpAddr) -> bool) {
+        self.said.retain(|ends, _| !is_over(ends.client.ip()) && !is_over(ends.server.ip()));
     }
     /// Another policy holds: what was said is judged again.
     pub(super) fn judge_anew(&mut self, rules: Layer7) {

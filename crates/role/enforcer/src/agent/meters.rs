@@ -1,5 +1,6 @@
 //! Questions about what the meters of inspection count.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,7 +15,7 @@ const MAX_WAITING: usize = 32;
 /// After which time a question is not answered any more; who asked does not wait longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Questions that wait for the inspector, by their number.
+/// Questions that wait for the inspectors, by their number.
 #[derive(Debug, Default)]
 pub(super) struct Metering(BTreeMap<u64, Waiting>);
 
@@ -22,11 +23,13 @@ pub(super) struct Metering(BTreeMap<u64, Waiting>);
 struct Waiting {
     workload: Option<WorkloadId>,
     since: Duration,
+    /// Inspectors that have not answered yet.
+    asked: usize,
     meters: Vec<MeterEntry>,
 }
 
 impl Agent {
-    /// Asks the inspector; `None` when it is to answer.
+    /// Asks the inspectors, each of which has the meters of its share of the pods; `None` when they are to answer.
     pub(super) fn meters(
         &mut self,
         id: u64,
@@ -36,18 +39,21 @@ impl Agent {
             return Some(Err(AnswerError::UnknownWorkload));
         }
         let refused = |why: &str| Some(Err(AnswerError::Failed(why.to_owned())));
-        let Some(inspector) = self.inspection.running() else { return refused("no packet is inspected") };
         let since = self.setup.clock.monotonic();
         let waiting = &mut self.metering.0;
         waiting.retain(|_, one| since.saturating_sub(one.since) < PATIENCE);
-        if waiting.len() >= MAX_WAITING || !inspector.ask_meters(id) {
-            return refused("the inspector has not answered what it was asked before");
+        if waiting.len() >= MAX_WAITING {
+            return refused("the inspectors have not answered what they were asked before");
         }
-        waiting.insert(id, Waiting { workload, since, meters: Vec::new() });
+        let asked = self.inspection.running().filter(|inspector| inspector.ask_meters(id)).count();
+        if asked == 0 {
+            return refused("no packet is inspected, or what was asked before is not answered");
+        }
+        waiting.insert(id, Waiting { workload, since, asked, meters: Vec::new() });
         None
     }
 
-    /// A piece of an answer. False when nobody has asked for it, or it is too long.
+    /// A piece of an answer. False when nobody has asked for it.
     #[must_use]
     pub(super) fn metered(&mut self, ask: u64, meters: Vec<(IpAddr, MeterEntry)>, more: bool) -> bool {
         let Some(mut waiting) = self.metering.0.remove(&ask) else { return false };
@@ -57,10 +63,12 @@ impl Agent {
                 waiting.meters.push(MeterEntry { workload, tap: !self.waits(target), ..meter });
             }
         }
-        if waiting.meters.len() > MAX_METERS {
-            return false;
-        }
-        if more {
+        // Those nearest to their limit, in thousandths of it.
+        let near = |meter: &MeterEntry| u64::from(meter.count) * 1000 / u64::from(meter.upper.max(1));
+        waiting.meters.sort_by_key(|meter| Reverse(near(meter)));
+        waiting.meters.truncate(MAX_METERS);
+        waiting.asked = waiting.asked.saturating_sub(usize::from(!more));
+        if waiting.asked > 0 {
             self.metering.0.insert(ask, waiting);
         } else {
             self.answer(ask, Ok(Answer::Meters(waiting.meters)));

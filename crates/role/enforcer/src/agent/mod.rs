@@ -13,6 +13,7 @@ mod captures;
 mod early;
 mod files;
 mod inspection;
+mod inspectors;
 mod interfaces;
 mod introductions;
 mod keeper;
@@ -112,6 +113,8 @@ pub(crate) struct Setup {
     /// `None` while a new one is started.
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) launcher: Arc<Launcher>,
+    /// How many inspectors there are; `None`: by the CPUs.
+    pub(crate) inspectors: Option<u8>,
     /// Files of containers are searched for secrets.
     pub(crate) secrets: bool,
     /// Where the reader of the keeper's reports on files hands them on.
@@ -177,8 +180,8 @@ pub(crate) enum Later {
     Packets(u64, Box<Plan>, Result<OwnedFd, String>),
     /// The programs of sockets are on a cgroup of the workload, or not.
     Sockets(WorkloadId, u64, Result<(), String>),
-    /// An inspector was started, or not.
-    Inspector(Result<Inspector, String>),
+    /// The inspector of a share was started, or not.
+    Inspector(nv_capture::Share, Result<Inspector, String>),
     /// The keeper was asked for queues; its counts.
     Queues(Vec<queues::Asked>, Option<QueueCounts>),
     /// The network programs are on an interface, or not.
@@ -199,7 +202,7 @@ pub(crate) struct Agent {
     installed: Installed,
     attribution: Attribution,
     connections: Connections,
-    inspection: inspection::Inspection,
+    inspection: inspectors::Inspection,
     metering: meters::Metering,
     queues: queues::Queues,
     spoken: layer7::Spoken,
@@ -266,6 +269,7 @@ impl Agent {
         let captures = Captures::new(setup.held_path.with_file_name("captures"), Arc::clone(&setup.clock));
         let names = names::HostNames::load(setup.held_path.with_file_name("names.json"), &*setup.clock);
         let installed = Installed::new(Arc::clone(&setup.launcher), setup.secrets);
+        let inspectors = inspectors::count(setup.inspectors, setup.node.cpus);
         let mut agent = Self {
             setup,
             inventory: Inventory::default(),
@@ -276,7 +280,7 @@ impl Agent {
             installed,
             attribution: Attribution::default(),
             connections: Connections::default(),
-            inspection: inspection::Inspection::default(),
+            inspection: inspectors::Inspection::new(inspectors),
             metering: meters::Metering::default(),
             queues: queues::Queues::default(),
             spoken: layer7::Spoken::default(),

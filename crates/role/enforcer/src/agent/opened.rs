@@ -56,9 +56,12 @@ impl Opened {
     pub(super) fn over(&mut self, connection: Connection) {
         self.open.remove(&connection.sorted());
     }
-    /// Whoever has told of them is gone: what goes on is told anew.
-    pub(super) fn forget(&mut self) {
-        self.open.clear();
+    /// Whoever has told of those at these interfaces is gone: what goes on is told anew.
+    pub(super) fn forget(&mut self, is_over: impl Fn(u32) -> bool) {
+        self.open.retain(|_, flows| {
+            flows.retain(|flow| !is_over(flow.ends.ifindex));
+            !flows.is_empty()
+        });
     }
     /// Those that began since the last sweep.
     pub(super) fn take(&mut self) -> Vec<Flow> {

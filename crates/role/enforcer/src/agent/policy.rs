@@ -60,7 +60,7 @@ impl Agent {
             }
             Ok(next) => {
                 self.keep_what_runs(&before, &next);
-                self.inspection.rules.changed(&before.policy, &next);
+                self.inspection.changed(&before.policy, &next);
                 self.setup.held.policy = next;
                 if let Err(error) = self.enforce() {
                     ack.error = error.to_string();

@@ -172,7 +172,7 @@ impl Agent {
                 closed: stops && self.fails_closed(id),
                 stops,
                 sealed: everywhere && self.endpoint_row(id).quarantined != 0,
-                judging: self.inspection.rules.judging(),
+                judging: self.inspection.judging(queue),
             });
             wanted.insert(queue, (pid, want));
         }

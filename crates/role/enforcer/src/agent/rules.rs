@@ -1,28 +1,28 @@
-//! What the inspector judges by, out of the policy and of what runs here; it is told whenever that changes.
+//! What inspectors judge by, out of the policy and of what runs here; they are told whenever that changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use nv_model::mode::Mode;
 use nv_model::policy::{IdentityId, NodePolicy};
 use nv_policy::layer7::Layer7;
 
 use super::Agent;
+use super::inspectors::{Inspection, Post};
 use crate::identity::inventory::Inventory;
 use crate::inspector::{Rules, Using, Watched};
 
-/// What the inspector was told of rules, and what it said to it.
+/// What an inspector was told of rules, and what it said to it.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// The last that it was handed.
-    rules: Rules,
+    rules: Arc<Rules>,
     /// It has not answered yet.
     waiting: bool,
     /// Sets that it refused.
     pub(super) refused: u64,
-    /// Counts changes of the policy by which what passed once may not pass any more.
-    generation: u64,
-    /// The one of the rules that it was handed last, and of those that it judges by.
+    /// The generation of the rules that it was handed last, and of those that it judges by.
     handed: u64,
     judging: u64,
 }
@@ -30,16 +30,14 @@ pub(super) struct Told {
 impl Told {
     /// Another inspector begins with no rules.
     pub(super) fn forget(&mut self) {
-        (self.rules, self.waiting) = (Rules { revision: self.rules.revision, ..Rules::default() }, false);
+        let none = Rules { revision: self.rules.revision, ..Rules::default() };
+        (self.rules, self.waiting) = (Arc::new(none), false);
     }
-    /// Another policy holds.
-    pub(super) fn changed(&mut self, before: &NodePolicy, next: &NodePolicy) {
-        let same = before.rules == next.rules
-            && before.settings == next.settings
-            && before.identities == next.identities
-            && before.sensors == next.sensors
-            && before.sensor_groups == next.sensor_groups;
-        self.generation = self.generation.saturating_add(u64::from(!same));
+    /// Whether it was handed these, under the present generation of the policy.
+    fn has(&self, rules: &Rules, layer7: &Layer7, generation: u64) -> bool {
+        (self.handed, self.rules.by_ends) == (generation, rules.by_ends)
+            && *layer7 == self.rules.layer7
+            && rules.has_sensors_of(&self.rules)
     }
     /// Which policy connections are judged by: with another one, those that were clean have to be looked at again.
     pub(super) fn judging(&self) -> u64 {
@@ -69,34 +67,53 @@ impl Told {
     }
 }
 
+impl Inspection {
+    /// Another policy holds.
+    pub(super) fn changed(&mut self, before: &NodePolicy, next: &NodePolicy) {
+        let same = before.rules == next.rules
+            && before.settings == next.settings
+            && before.identities == next.identities
+            && before.sensors == next.sensors
+            && before.sensor_groups == next.sensor_groups;
+        self.generation = self.generation.saturating_add(u64::from(!same));
+    }
+}
+
 impl Agent {
-    /// Hands the inspector its rules when they have changed, and it has taken those before.
+    /// Hands each inspector its rules when they have changed, and it has taken those before. All judge by the same.
     pub(super) fn tell_rules(&mut self) {
-        let told = &self.inspection.rules;
-        if told.waiting {
+        if !self.inspection.posts().any(|post| !post.rules.waiting && post.running().is_some()) {
             return;
         }
-        let Some(inspector) = self.inspection.running() else { return };
         let mut rules = rules(&self.setup.held.policy, &self.inventory);
-        rules.revision = told.rules.revision;
         let nothing = Layer7::default();
         rules.by_ends = self.by_queue();
         let asks = rules.by_ends || self.spoken.rules.asks();
         let layer7 = if asks { &self.spoken.rules } else { &nothing };
-        if (told.handed, told.rules.by_ends) == (told.generation, rules.by_ends)
-            && *layer7 == told.rules.layer7
-            && rules.has_sensors_of(&told.rules)
-        {
-            return;
-        }
+        let generation = self.inspection.generation;
+        let is_due = |post: &Post| {
+            let told = &post.rules;
+            !told.waiting && post.running().is_some() && !told.has(&rules, layer7, generation)
+        };
+        let due: Vec<&mut Post> = self.inspection.posts().filter(|post| is_due(post)).collect();
+        let Some(last) = due.iter().map(|post| post.rules.rules.revision).max() else { return };
         rules.layer7 = layer7.clone();
-        rules.revision = rules.revision.saturating_add(1);
-        match inspector.hand(&rules) {
-            Ok(()) => {
-                let told = &mut self.inspection.rules;
-                (told.rules, told.waiting, told.handed) = (rules, true, told.generation);
+        rules.revision = last.saturating_add(1);
+        let file = match rules.sealed() {
+            Ok(file) => file,
+            Err(error) => return tracing::error!(%error, "inspectors are not told their rules"),
+        };
+        let rules = Arc::new(rules);
+        for post in due {
+            let handed = post.running().map(|inspector| inspector.hand(rules.revision, &file));
+            match handed {
+                Some(Ok(())) => {
+                    let told = &mut post.rules;
+                    (told.rules, told.waiting, told.handed) = (Arc::clone(&rules), true, generation);
+                }
+                Some(Err(error)) => tracing::debug!(error, "an inspector is not told its rules yet"),
+                None => {}
             }
-            Err(error) => tracing::debug!(error, "the inspector is not told its rules yet"),
         }
     }
 }
@@ -202,7 +219,7 @@ mod tests {
     fn an_answer_to_rules_that_were_not_handed_over_is_strange() {
         let mut told = Told::default();
         assert!(!told.answered(1, None));
-        (told.rules.revision, told.waiting) = (3, true);
+        (told.rules, told.waiting) = (Arc::new(Rules { revision: 3, ..Rules::default() }), true);
         assert!(!told.answered(2, None) && told.answered(3, Some("too large")) && told.refused == 1);
         assert!(!told.answered(3, None), "answered already");
     }

@@ -13,7 +13,7 @@ impl Agent {
         self.let_go();
         self.greet();
         self.look_after_keeper();
-        self.look_after_inspector();
+        self.look_after_inspectors();
         self.tell_rules();
         self.look_after_queues();
         self.seat_starters();

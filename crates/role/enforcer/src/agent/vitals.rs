@@ -43,7 +43,7 @@ impl Agent {
         let now = self.setup.clock.monotonic();
         let keeper = self.setup.keeper.as_ref().map(|keeper| keeper.pid());
         let Some(own) = ProcessUse::of(None) else { return };
-        let others = [keeper, self.inspection.pid()].into_iter().flatten();
+        let others = keeper.into_iter().chain(self.inspection.pids());
         let both = others.filter_map(|pid| ProcessUse::of(Some(pid))).fold(own, ProcessUse::plus);
         let (cpu, then, last) = self.own_use;
         let passed = now.saturating_sub(then).as_secs_f64();

@@ -218,7 +218,7 @@ impl Agent {
                 );
                 self.keeper_due = true;
             }
-            Later::Inspector(started) => self.inspector(started),
+            Later::Inspector(share, started) => self.inspector_started(share, started),
             Later::Queues(asked, counts) => self.queues_asked(asked, counts),
             Later::Sockets(id, cgroup, done) => self.sockets_attached(&id, cgroup, done),
             Later::Attached(id, ifindex, Ok(())) => {

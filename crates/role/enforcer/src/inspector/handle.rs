@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nv_capture::{TableError, Tap};
+use nv_capture::{Share, TableError, Tap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 
-use super::rules::{FromAgent, Rules};
+use super::rules::FromAgent;
 use super::{Connection, Counts, Told};
 use crate::keeper::{Keeper, KeeperError, Launcher, ProtocolError, pair, receive, send};
 
@@ -20,13 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the reader waits at a time.
 const WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// What comes out of an inspector.
+/// What comes out of the inspector of a share.
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// What it said.
-    Told(Vec<Told>),
+    Told(Share, Vec<Told>),
     /// It has ended, or says nothing any more.
-    Ended(String),
+    Ended(Share, String),
 }
 
 /// A running inspector.
@@ -41,17 +41,19 @@ pub(crate) struct Inspector {
 }
 
 impl Inspector {
-    /// Has the launcher start one, the keeper give it its ring, and a thread listen to it. Blocks for some milliseconds.
+    /// Has the launcher start the one of a share, the keeper give it its ring, and a thread listen to it. Blocks for some
+    /// milliseconds.
     pub(crate) fn start(
+        share: Share,
         launcher: &Launcher,
         keeper: &Keeper,
         tap: Option<Arc<Tap>>,
         heard: mpsc::Sender<Heard>,
     ) -> Result<Self, KeeperError> {
         let (ours, theirs) = pair()?;
-        let pid = launcher.inspector(&theirs)?;
+        let pid = launcher.inspector(share, &theirs)?;
         drop(theirs);
-        let ifindex = keeper.inspect(&ours)?;
+        let ifindex = keeper.inspect(share, &ours)?;
         let ours = Arc::new(ours);
         let inspector = Self {
             pid,
@@ -60,6 +62,7 @@ impl Inspector {
             lost: Arc::new(AtomicU64::new(0)),
         };
         let ear = Ear {
+            share,
             socket: ours,
             tap,
             ifindex,
@@ -77,13 +80,12 @@ impl Inspector {
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
-    /// Hands it rules, without waiting for it.
-    pub(crate) fn hand(&self, rules: &Rules) -> Result<(), String> {
-        let file = rules.sealed().map_err(|error| error.to_string())?;
+    /// Hands it rules, [sealed](Rules::sealed), without waiting for it.
+    pub(crate) fn hand(&self, revision: u64, file: &OwnedFd) -> Result<(), String> {
         if !has_room(&self.socket) {
             return Err("it has not taken what it was told before".to_owned());
         }
-        let word = FromAgent::Rules { revision: rules.revision };
+        let word = FromAgent::Rules { revision };
         match send((*self.socket).as_fd(), &word, &[file.as_fd()]) {
             // One that has ended is replaced, and told then.
             Ok(()) | Err(ProtocolError::Closed) => Ok(()),
@@ -114,6 +116,7 @@ fn has_room(socket: &OwnedFd) -> bool {
 
 /// Hears one inspector. When it ends, its socket closes, and the inspector with it.
 struct Ear {
+    share: Share,
     socket: Arc<OwnedFd>,
     /// `None` where no BPF program makes copies.
     tap: Option<Arc<Tap>>,
@@ -126,12 +129,12 @@ struct Ear {
 impl Ear {
     fn listen(self) {
         let reason = self.hear();
-        if let Err(error) = self.with_tap(Tap::stop) {
+        if let Err(error) = self.with_tap(|tap| tap.stop(self.share)) {
             tracing::warn!(%error, "packets are copied for nobody for some seconds");
         }
         if self.alive.load(Ordering::Relaxed) {
             // The agent is gone when nobody takes it.
-            drop(self.heard.blocking_send(Heard::Ended(reason)));
+            drop(self.heard.blocking_send(Heard::Ended(self.share, reason)));
         }
     }
 
@@ -196,7 +199,7 @@ impl Ear {
                     rest.push(Told::Settled(connection));
                 }
                 Told::Alive(counts) => {
-                    self.with_tap(|tap| tap.copy_to(self.ifindex, GRACE))
+                    self.with_tap(|tap| tap.copy_to(self.share, self.ifindex, GRACE))
                         .map_err(|error| error.to_string())?;
                     rest.push(Told::Alive(counts));
                 }
@@ -208,14 +211,14 @@ impl Ear {
             return Ok(());
         }
         let count = rest.len() as u64;
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.heard.try_send(Heard::Told(rest)) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.heard.try_send(Heard::Told(self.share, rest)) {
             self.lost.fetch_add(count, Ordering::Relaxed);
         }
         Ok(())
     }
 }
 
-/// What inspection has done since the agent's start, over all inspectors.
+/// What inspection of a share has done since the agent's start, over all its inspectors.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sums {
     /// Of inspectors that have ended.
@@ -224,8 +227,6 @@ pub(crate) struct Sums {
     now: Counts,
     /// Inspectors started in the place of one that had ended.
     pub(crate) restarts: u64,
-    /// Words that made no sense: an application or attack that there is none of.
-    pub(crate) strange: u64,
 }
 
 impl Sums {
@@ -241,23 +242,6 @@ impl Sums {
     }
     /// All of them.
     pub(crate) fn total(&self) -> Counts {
-        let (before, now) = (&self.before, &self.now);
-        Counts {
-            frames: before.frames.saturating_add(now.frames),
-            dropped: before.dropped.saturating_add(now.dropped),
-            unsent: before.unsent.saturating_add(now.unsent),
-            flows: now.flows,
-            evicted: before.evicted.saturating_add(now.evicted),
-            kept: now.kept,
-            unmatched: before.unmatched.saturating_add(now.unmatched),
-            exchanges: before.exchanges.saturating_add(now.exchanges),
-            unjudged: before.unjudged.saturating_add(now.unjudged),
-            cut: before.cut.saturating_add(now.cut),
-            queued: before.queued.saturating_add(now.queued),
-            queue_clean: before.queue_clean.saturating_add(now.queue_clean),
-            queue_dropped: before.queue_dropped.saturating_add(now.queue_dropped),
-            queue_cut: before.queue_cut.saturating_add(now.queue_cut),
-            queue_lost: before.queue_lost.saturating_add(now.queue_lost),
-        }
+        self.before.plus(&self.now)
     }
 }

@@ -10,6 +10,9 @@
 //! the answers go to the keeper, which passes them on. Where no BPF program judges connections, packets of every pod do, and
 //! their ends are judged here ([`ends`]).
 //!
+//! There are several, each with a share of the pods ([`nv_capture::Share`]), its own flows, ring, relay and socket: what one
+//! does takes nothing from the others, and when one ends, packets of its share alone go by their groups' fail mode.
+//!
 //! What it says is taken as the word of a stranger, since packets may have made it say anything: it names connections
 //! and numbers of applications and attacks, and each is looked up. It writes to no table. That it lives is said to the
 //! kernel by the reader, as often as it hears from it; without, no packet is copied.
@@ -36,6 +39,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use ends::by_ends;
 pub(crate) use handle::{Heard, Inspector, Sums};
+use nv_capture::Share;
 use nv_model::name::GroupName;
 use nv_model::port::Protocol;
 use nv_model::question::MeterEntry;
@@ -47,7 +51,10 @@ use serde::{Deserialize, Serialize};
 
 /// What the keeper says to a new inspector; the ring's socket comes along, and the inspector's end of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Begin;
+pub(crate) struct Begin {
+    /// The pods that it inspects.
+    pub(crate) share: Share,
+}
 
 /// A connection by its addresses and ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -247,4 +254,28 @@ pub(crate) struct Counts {
     pub(crate) queue_cut: u64,
     /// Times that a queue had no room.
     pub(crate) queue_lost: u64,
+}
+
+impl Counts {
+    /// Both together.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        let sum = |of: fn(&Self) -> u64| of(self).saturating_add(of(other));
+        Self {
+            frames: sum(|counts| counts.frames),
+            dropped: sum(|counts| counts.dropped),
+            unsent: sum(|counts| counts.unsent),
+            flows: sum(|counts| counts.flows),
+            evicted: sum(|counts| counts.evicted),
+            kept: sum(|counts| counts.kept),
+            unmatched: sum(|counts| counts.unmatched),
+            queued: sum(|counts| counts.queued),
+            exchanges: sum(|counts| counts.exchanges),
+            unjudged: sum(|counts| counts.unjudged),
+            cut: sum(|counts| counts.cut),
+            queue_clean: sum(|counts| counts.queue_clean),
+            queue_dropped: sum(|counts| counts.queue_dropped),
+            queue_cut: sum(|counts| counts.queue_cut),
+            queue_lost: sum(|counts| counts.queue_lost),
+        }
+    }
 }

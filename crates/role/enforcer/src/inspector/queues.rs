@@ -130,13 +130,16 @@ impl Queues {
     pub(super) fn hear(&mut self) -> Result<(), ProtocolError> {
         let (word, mut descriptors) = receive::<ToInspector>(self.relay.as_fd())?;
         match (word, descriptors.pop()) {
-            (ToInspector::Read { queue, addresses, closed, stops }, Some(socket)) => {
+            (ToInspector::Read { queue, addresses, closed, stops }, socket) => {
                 self.leave(queue);
                 let owner = Owner { queue, closed, stops };
                 self.by_address.extend(addresses.iter().map(|address| (*address, owner)));
-                self.open.insert(queue, Open { reader: QueueReader::new(socket), addresses, stops });
+                // Without one, another inspector reads it.
+                if let Some(socket) = socket {
+                    self.open.insert(queue, Open { reader: QueueReader::new(socket), addresses, stops });
+                }
             }
-            (ToInspector::Leave { queue } | ToInspector::Read { queue, .. }, _) => self.leave(queue),
+            (ToInspector::Leave { queue }, _) => self.leave(queue),
         }
         Ok(())
     }

@@ -94,7 +94,7 @@ impl Rules {
     }
 
     /// In a file in memory that nobody can change any more.
-    pub(super) fn sealed(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn sealed(&self) -> io::Result<OwnedFd> {
         let bytes = serde_json::to_vec(self)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(io::Error::other(format!("rules have {} bytes, {MAX_BYTES} at most", bytes.len())));

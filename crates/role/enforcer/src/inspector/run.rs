@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use nv_capture::queue::Fate;
-use nv_capture::{Frames, Skew};
+use nv_capture::{Frames, Share, Skew};
 use nv_dpi::OverlapPolicy;
 use nv_dpi::content::Content;
 use nv_dpi::engine::Engine;
@@ -33,7 +33,7 @@ use super::sensing::{Hit, Outcome, Sensing};
 use super::{Begin, Connection, Counts, Told};
 use crate::keeper::{ProtocolError, receive, send};
 
-/// What one engine may use: about 30 MiB when all of it is in use.
+/// What the engines of all shares may use together: about 30 MiB when all of it is in use.
 const LIMITS: Limits = Limits {
     flows: 1 << 15,
     parsers: 1 << 13,
@@ -70,7 +70,7 @@ const MAX_BYTES: usize = 24 * 1024;
 pub fn inspector_main() -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
-    let (Begin, mut descriptors) = match receive::<Begin>(socket) {
+    let (Begin { share }, mut descriptors) = match receive::<Begin>(socket) {
         Ok(begun) => begun,
         Err(ProtocolError::Closed) => return Ok(()),
         Err(error) => return Err(error.to_string()),
@@ -80,7 +80,7 @@ pub fn inspector_main() -> Result<(), String> {
     rustix::io::ioctl_fionbio(socket, true).map_err(|error| format!("the socket: {error}"))?;
     // Who sends packets must not know where flows are kept.
     let seed = std::hash::RandomState::new().build_hasher().finish();
-    let engine = Engine::new(&LIMITS, OverlapPolicy::First, seed);
+    let engine = Engine::new(&limits(share), OverlapPolicy::First, seed);
     // The first look at the clock asks the kernel where it is, which is no more possible afterwards.
     let begun = nv_capture::steady_nanos();
     let compiler = Compiler::start()?;
@@ -101,6 +101,19 @@ pub fn inspector_main() -> Result<(), String> {
     match inspection.run(frames, &mut Queues::new(relay), begun) {
         Ok(()) | Err(InspectError::Told(ProtocolError::Closed)) => Ok(()),
         Err(error) => Err(nv_telemetry::chain(&error)),
+    }
+}
+
+/// What the engine of a share may use. What one connection may, and the senders that are watched of a few pods as of many,
+/// stays.
+fn limits(share: Share) -> Limits {
+    let part = |whole: u32| whole.div_ceil(u32::from(share.of()).max(1));
+    Limits {
+        flows: part(LIMITS.flows),
+        parsers: part(LIMITS.parsers),
+        pages: part(LIMITS.pages),
+        carries: part(LIMITS.carries),
+        ..LIMITS
     }
 }
 

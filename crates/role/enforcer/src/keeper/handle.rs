@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use nv_capture::Share;
 use nv_capture::netns::Interface;
 use nv_model::name::WorkloadId;
 use nv_model::node::Capabilities;
@@ -161,10 +162,10 @@ impl Keeper {
         let file = std::fs::File::from(file).take(MAX_LISTED_BYTES);
         serde_json::from_reader(std::io::BufReader::new(file)).map_err(|error| fail(&error))
     }
-    /// Has the inspector at the other end of a socket given its ring. Answers with the interface that copies of packets
+    /// Has the inspector of a share, at the other end of a socket, given its ring. Answers with the interface that copies of packets
     /// are to go to.
-    pub(crate) fn inspect(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
-        match self.ask_with(&Request::Inspect, &[socket.as_fd()])?.0 {
+    pub(crate) fn inspect(&self, share: Share, socket: &OwnedFd) -> Result<u32, KeeperError> {
+        match self.ask_with(&Request::Inspect { share }, &[socket.as_fd()])?.0 {
             Reply::Tapped { ifindex } => Ok(ifindex),
             Reply::Failed { reason } => Err(KeeperError::Failed(reason)),
             other => Err(KeeperError::Talk(format!("{other:?} is no answer to inspecting"))),

@@ -1,19 +1,21 @@
 //! The launcher: starts keepers for an agent that has given its own privileges away.
 //!
 //! It is started first of all, while the process still has them, and does one thing: for each packet with a socket in it
-//! it starts a keeper, or an inspector, on that socket. It takes no path, no argument and no number from the agent, and
-//! ends with it. There is one inspector and one reader of files at a time: a new one ends the one before, which may hang. A keeper that gives no
-//! sign of life is ended ([`super::kept`]), and what fails closed is refused until there is another one
+//! it starts a keeper, or an inspector, on that socket. It takes no path and no argument from the agent, no number but that
+//! of an inspector's share, and ends with it. There is one inspector of a share and one reader of files at a time: a new one
+//! ends the one before, which may hang. A keeper that gives no sign of life is ended ([`super::kept`]), and what fails closed is refused until there is another one
 //! ([`super::stand_in`]).
 //!
 //! Whoever waits for an answer waits by one fanotify group, which is made here. So the end of keeper and launcher at one
 //! moment ends the group, and with it every wait; of several groups each could wait for another one's answers.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use nv_capture::{MAX_SHARES, Share};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,14 @@ pub(crate) const READER: &str = "reader";
 const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// How often keepers are looked after.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+
+/// What is to be started.
+#[derive(Debug, Serialize, Deserialize)]
+struct Wish {
+    what: String,
+    /// Which of several, from 0 on.
+    number: u8,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,19 +86,20 @@ impl Launcher {
 
     /// Has a keeper started on its end of a socket pair; its process id.
     pub(super) fn keeper(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
-        self.start_one(KEEPER, socket)
+        self.start_one(KEEPER, 0, socket)
     }
-    /// Has an inspector started on its end of a socket pair; its process id.
-    pub(crate) fn inspector(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
-        self.start_one(INSPECTOR, socket)
+    /// Has the inspector of a share started on its end of a socket pair; its process id.
+    pub(crate) fn inspector(&self, share: Share, socket: &OwnedFd) -> Result<u32, KeeperError> {
+        self.start_one(INSPECTOR, share.number(), socket)
     }
     /// Has a reader of files started on its end of a socket pair; its process id.
     pub(crate) fn reader(&self, socket: &OwnedFd) -> Result<u32, KeeperError> {
-        self.start_one(READER, socket)
+        self.start_one(READER, 0, socket)
     }
-    fn start_one(&self, what: &str, socket: &OwnedFd) -> Result<u32, KeeperError> {
+    fn start_one(&self, what: &str, number: u8, socket: &OwnedFd) -> Result<u32, KeeperError> {
         let ours = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        protocol::send(ours.as_fd(), &what, &[socket.as_fd()])?;
+        let wish = Wish { what: what.to_owned(), number };
+        protocol::send(ours.as_fd(), &wish, &[socket.as_fd()])?;
         match protocol::receive::<Started>(ours.as_fd())?.0 {
             Started::Running { pid } => Ok(pid),
             Started::Failed { reason } => Err(KeeperError::Failed(reason)),
@@ -128,7 +139,8 @@ pub(super) fn spawn(
 #[derive(Default)]
 struct Running {
     keepers: Vec<Kept>,
-    inspector: Option<Child>,
+    /// By their shares.
+    inspectors: BTreeMap<u8, Child>,
     reader: Option<Child>,
     /// `None` where the kernel asks nobody.
     stand_in: Option<StandIn>,
@@ -151,7 +163,7 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
         if !asked {
             continue;
         }
-        let (what, mut sockets) = match protocol::receive::<String>(socket) {
+        let (Wish { what, number }, mut sockets) = match protocol::receive::<Wish>(socket) {
             Ok(received) => received,
             Err(ProtocolError::Closed) => break,
             Err(error) => return Err(error.to_string()),
@@ -162,11 +174,11 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
                 running.keepers.push(keeper);
                 pid
             }),
-            (INSPECTOR, Some(socket)) => {
-                end(running.inspector.take())?;
+            (INSPECTOR, Some(socket)) if number < MAX_SHARES => {
+                end(running.inspectors.remove(&number))?;
                 spawn(INSPECTOR, None, socket, None).map_err(|error| error.to_string()).map(|inspector| {
                     let pid = inspector.id();
-                    running.inspector = Some(inspector);
+                    running.inspectors.insert(number, inspector);
                     pid
                 })
             }
@@ -178,7 +190,7 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
                     pid
                 })
             }
-            _ => Err(format!("{what:?} with {} sockets is not understood", sockets.len())),
+            _ => Err(format!("{what:?} {number} with {} sockets is not understood", sockets.len())),
         };
         let answer = match started {
             Ok(pid) => Started::Running { pid },
@@ -190,7 +202,7 @@ pub fn launcher_main(from_tier: u8) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
-    end(running.inspector)?;
+    running.inspectors.into_values().try_for_each(|inspector| end(Some(inspector)))?;
     end(running.reader)?;
     // Their own sockets are closed too, so they end.
     running.keepers.into_iter().try_for_each(Kept::end).map_err(|error| error.to_string())
@@ -221,11 +233,9 @@ impl Running {
     /// Takes what keepers have told, ends one that is stopped or hangs, and has one answer at a time: the keeper that is
     /// ready, when those before it are gone, else the stand-in.
     fn look_after(&mut self) {
-        let runs = |child: Option<Child>| {
-            child.and_then(|mut one| matches!(one.try_wait(), Ok(None)).then_some(one))
-        };
-        self.inspector = runs(self.inspector.take());
-        self.reader = runs(self.reader.take());
+        let runs = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        self.inspectors.retain(|_, inspector| runs(inspector));
+        self.reader = self.reader.take().and_then(|mut reader| runs(&mut reader).then_some(reader));
         if let Some(stand_in) = &mut self.stand_in {
             stand_in.tend();
         }

@@ -7,6 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use nv_capture::Share;
 use nv_capture::netns::Interface;
 use nv_model::name::WorkloadId;
 use nv_model::node::Capabilities;
@@ -72,9 +73,12 @@ pub(crate) enum Request {
         /// Which process.
         pid: u32,
     },
-    /// Give an inspector its ring. The packet carries the agent's end of the inspector's socket, through which the keeper
+    /// Give the inspector of a share its ring. The packet carries the agent's end of the inspector's socket, through which the keeper
     /// hands it on: no packet of a pod comes to the agent. Answered with [`Reply::Tapped`].
-    Inspect,
+    Inspect {
+        /// The pods that it inspects.
+        share: Share,
+    },
     /// Have packets of a pod wait until an inspector has looked at them, or change what holds for them: what was clean is
     /// asked about again.
     Queue(Wanted),

@@ -6,14 +6,18 @@
 //!                                        │ the inspector is late: the group's answer, again and again
 //!                                        │ it has ended: the queue is paused, which is the group's answer by the rules
 //! ```
+//!
+//! Each inspector has the queues of its share of the pods, and a relay and a thread of its own; it is told of the others'
+//! queues as well, so that it leaves to them what they read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSliceMut;
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nv_capture::Share;
 use nv_capture::queue::{ANSWER_BYTES, Answer, OnFault, Queue};
 use nv_telemetry::chain;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,7 +40,8 @@ pub(crate) const ALIVE: &[u8] = b"!";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToInspector {
-    /// Read this queue; its descriptor comes along. One of the same number is to be read no more.
+    /// Read this queue; its descriptor comes along. One of the same number is to be read no more. Without a descriptor, another
+    /// inspector reads it: what it is to be known by.
     Read {
         /// Its number: that of the pod's interface.
         queue: u32,
@@ -47,7 +52,7 @@ pub(crate) enum ToInspector {
         /// What inspection finds is stopped; else it is told alone.
         stops: bool,
     },
-    /// Read it no more.
+    /// Read it no more; it is over.
     Leave {
         /// Its number.
         queue: u32,
@@ -91,17 +96,34 @@ struct Held {
     queue: Queue,
     addresses: Vec<IpAddr>,
     stops: bool,
-    /// The inspector has it; else it is paused.
+    /// The inspector of its share has it; else it is paused.
     handed: bool,
+}
+
+/// The socket to the inspector of a share.
+#[derive(Debug)]
+struct Relay {
+    share: Share,
+    socket: Arc<OwnedFd>,
+    /// It has said that it lives: it is confined, and reads.
+    hears: bool,
+    /// Queues that others read, which it knows of.
+    knows: BTreeSet<u32>,
+}
+
+impl Held {
+    /// As inspectors are told of it.
+    fn described(&self, queue: u32) -> ToInspector {
+        let closed = self.queue.on_fault() == OnFault::Drop;
+        ToInspector::Read { queue, addresses: self.addresses.clone(), closed, stops: self.stops }
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     queues: BTreeMap<u32, Held>,
-    /// The socket to the inspector that reads them.
-    relay: Option<Arc<OwnedFd>>,
-    /// It has said that it lives: it is confined, and reads.
-    hears: bool,
+    /// By the numbers of their shares.
+    relays: BTreeMap<u8, Relay>,
     counts: QueueCounts,
 }
 
@@ -110,19 +132,21 @@ struct State {
 pub(super) struct Queues(Arc<Mutex<State>>);
 
 impl Queues {
-    /// A new inspector is to read them: its end of the relay.
-    pub(super) fn connect(&self) -> Result<OwnedFd, String> {
+    /// A new inspector is to read those of a share: its end of the relay.
+    pub(super) fn connect(&self, share: Share) -> Result<OwnedFd, String> {
         let (ours, theirs) = protocol::pair().map_err(|error| error.to_string())?;
         // An inspector that does not read must not hold up the keeper.
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| error.to_string())?;
         let ours = Arc::new(ours);
         let mut state = lock(&self.0);
-        state.leave_relay();
-        state.relay = Some(Arc::clone(&ours));
+        state.leave_relay(share.number());
+        let socket = Arc::clone(&ours);
+        let relay = Relay { share, socket, hears: false, knows: BTreeSet::new() };
+        state.relays.insert(share.number(), relay);
         let shared = Arc::clone(&self.0);
         std::thread::Builder::new()
             .name("relay".to_owned())
-            .spawn(move || pass_on(&shared, &ours))
+            .spawn(move || pass_on(&shared, share.number(), &ours))
             .map_err(|error| format!("no thread for answers: {error}"))?;
         Ok(theirs)
     }
@@ -136,6 +160,7 @@ impl Queues {
             held.queue.seal(wanted.sealed);
             held.queue.renew(on_fault).map_err(|error| chain(&error))?;
             (held.addresses, held.stops, held.handed) = (wanted.addresses, wanted.stops, false);
+            state.relays.values_mut().for_each(|relay| relay.knows.retain(|known| *known != number));
         } else {
             if state.queues.len() >= MAX_QUEUES {
                 return Err(format!("there are {MAX_QUEUES} queues already"));
@@ -148,7 +173,7 @@ impl Queues {
             // Packets come when somebody reads them, so that none is lost to a group that fails closed.
             if let Err(reason) = state.begin(number) {
                 state.queues.remove(&number);
-                state.say(&ToInspector::Leave { queue: number }, &[])?;
+                state.say_left(number)?;
                 return Err(reason);
             }
             return Ok(());
@@ -166,7 +191,7 @@ impl Queues {
             return nv_capture::queue::clear(pid).map(drop).map_err(|error| chain(&error));
         };
         let removed = held.queue.remove().map_err(|error| chain(&error));
-        state.say(&ToInspector::Leave { queue: number }, &[])?;
+        state.say_left(number)?;
         removed
     }
 
@@ -182,7 +207,8 @@ impl Drop for Queues {
     /// nobody can judge, until a new agent comes; so do those of pods that are cut off.
     fn drop(&mut self) {
         let mut state = lock(&self.0);
-        state.leave_relay();
+        let relays: Vec<u8> = state.relays.keys().copied().collect();
+        relays.into_iter().for_each(|share| state.leave_relay(share));
         for (number, held) in std::mem::take(&mut state.queues) {
             if held.queue.on_fault() == OnFault::Pass
                 && !held.queue.is_sealed()
@@ -199,17 +225,26 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
-    /// Gives the inspector what it has not got yet, as far as its socket takes it; the rest when it says something next.
+    /// Gives the inspectors what they have not got yet, as far as their sockets take it; the rest when one says something next.
     fn hand_over(&mut self) {
-        if !self.hears {
-            return;
-        }
         let missing: Vec<u32> =
             self.queues.iter().filter(|(_, held)| !held.handed).map(|(number, _)| *number).collect();
         for number in missing {
             if let Err(reason) = self.hand(number) {
                 tracing::warn!(number, reason, "packets of a pod are not inspected before they go on");
                 break;
+            }
+        }
+        for relay in self.relays.values_mut().filter(|relay| relay.hears) {
+            let unknown = |number: &u32| !relay.share.has(*number) && !relay.knows.contains(number);
+            let unknown: Vec<u32> = self.queues.keys().copied().filter(unknown).collect();
+            for number in unknown {
+                let Some(held) = self.queues.get(&number) else { continue };
+                // It is told again when it has read what it was told before.
+                if protocol::send(relay.socket.as_fd(), &held.described(number), &[]).is_err() {
+                    break;
+                }
+                relay.knows.insert(number);
             }
         }
     }
@@ -222,14 +257,12 @@ impl State {
         held.queue.put_rules().map_err(|error| chain(&error))
     }
     fn hand(&mut self, number: u32) -> Result<(), String> {
-        let relay = self.relay.clone();
+        let relay = self.relays.values().find(|relay| relay.hears && relay.share.has(number));
         let (Some(held), Some(relay)) = (self.queues.get_mut(&number), relay) else { return Ok(()) };
         held.queue.resume().map_err(|error| chain(&error))?;
-        let closed = held.queue.on_fault() == OnFault::Drop;
-        let (addresses, stops) = (held.addresses.clone(), held.stops);
-        let read = ToInspector::Read { queue: number, addresses, closed, stops };
         let descriptor = held.queue.reader().map_err(|error| error.to_string())?;
-        if let Err(error) = protocol::send(relay.as_fd(), &read, &[descriptor.as_fd()]) {
+        let read = held.described(number);
+        if let Err(error) = protocol::send(relay.socket.as_fd(), &read, &[descriptor.as_fd()]) {
             // Nobody reads it: nothing may wait in it.
             held.queue.pause().map_err(|error| error.to_string())?;
             return Err(error.to_string());
@@ -237,14 +270,23 @@ impl State {
         held.handed = true;
         Ok(())
     }
-    fn say(&self, word: &ToInspector, descriptors: &[BorrowedFd<'_>]) -> Result<(), String> {
-        let Some(relay) = &self.relay else { return Ok(()) };
-        protocol::send(relay.as_fd(), word, descriptors).map_err(|error| error.to_string())
+    /// A queue is over: who reads it has to know, and who knows of it.
+    fn say_left(&mut self, number: u32) -> Result<(), String> {
+        let mut said = Ok(());
+        for relay in self.relays.values_mut() {
+            if relay.knows.remove(&number) || relay.share.has(number) {
+                let word = ToInspector::Leave { queue: number };
+                said = protocol::send(relay.socket.as_fd(), &word, &[])
+                    .map_err(|error| error.to_string())
+                    .and(said);
+            }
+        }
+        said
     }
-    /// The inspector reads no more: what waits, and what comes, goes by policy.
-    fn leave_relay(&mut self) {
-        (self.relay, self.hears) = (None, false);
-        for (number, held) in &mut self.queues {
+    /// The inspector of a share reads no more: what waits, and what comes, goes by policy.
+    fn leave_relay(&mut self, share: u8) {
+        let Some(Relay { share, .. }) = self.relays.remove(&share) else { return };
+        for (number, held) in self.queues.iter_mut().filter(|(number, _)| share.has(**number)) {
             held.handed = false;
             if let Err(error) = held.queue.pause() {
                 tracing::warn!(number, %error, "a queue is not paused");
@@ -252,15 +294,16 @@ impl State {
             self.counts.by_policy = self.counts.by_policy.saturating_add(1);
         }
     }
-    /// Passes answers on; those of one queue that stand together as one.
-    fn answer(&mut self, bytes: &[u8]) {
+    /// Passes answers of the inspector of a share on; those of one queue that stand together as one.
+    fn answer(&mut self, share: Share, bytes: &[u8]) {
         let (records, rest) = bytes.as_chunks::<ANSWER_BYTES>();
         let answers: Vec<Answer> = records.iter().filter_map(Answer::from_bytes).collect();
         let unread =
             records.len().saturating_sub(answers.len()).saturating_add(usize::from(!rest.is_empty()));
         self.counts.strange = self.counts.strange.saturating_add(unread as u64);
         for run in answers.chunk_by(|one, next| one.queue == next.queue) {
-            let queue = run.first().and_then(|first| self.queues.get(&first.queue));
+            let queue = run.first().map(|first| first.queue).filter(|queue| share.has(*queue));
+            let queue = queue.and_then(|queue| self.queues.get(&queue));
             let counter = match queue.map(|held| held.queue.answer(run.iter().copied())) {
                 Some(Ok(())) => &mut self.counts.answers,
                 Some(Err(_)) | None => &mut self.counts.strange,
@@ -268,8 +311,8 @@ impl State {
             *counter = counter.saturating_add(run.len() as u64);
         }
     }
-    fn answer_all(&mut self) {
-        for (number, held) in self.queues.iter().filter(|(_, held)| held.handed) {
+    fn answer_all(&mut self, share: Share) {
+        for (number, held) in self.queues.iter().filter(|(number, held)| held.handed && share.has(**number)) {
             if let Err(error) = held.queue.answer_all() {
                 tracing::debug!(number, %error, "packets wait on");
             }
@@ -278,20 +321,22 @@ impl State {
     }
 }
 
-/// Hears one inspector until it ends.
-fn pass_on(shared: &Mutex<State>, relay: &Arc<OwnedFd>) {
+/// Hears the inspector of a share until it ends.
+fn pass_on(shared: &Mutex<State>, number: u8, socket: &Arc<OwnedFd>) {
     let mut bytes = vec![0_u8; MAX_ANSWERS_BYTES];
     let mut last = Instant::now();
     loop {
-        let is_ours = |state: &State| state.relay.as_ref().is_some_and(|held| Arc::ptr_eq(held, relay));
-        match poll(&mut [PollFd::new(relay.as_ref(), PollFlags::IN)], Some(&TICK)) {
+        // `None` when another one has its place.
+        let share = |state: &State| {
+            let relay = state.relays.get(&number).filter(|relay| Arc::ptr_eq(&relay.socket, socket));
+            relay.map(|relay| relay.share)
+        };
+        match poll(&mut [PollFd::new(socket.as_ref(), PollFlags::IN)], Some(&TICK)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {
                 let mut state = lock(shared);
-                if !is_ours(&state) {
-                    return;
-                }
+                let Some(share) = share(&state) else { return };
                 if last.elapsed() > LATE {
-                    state.answer_all();
+                    state.answer_all(share);
                 }
                 continue;
             }
@@ -299,25 +344,25 @@ fn pass_on(shared: &Mutex<State>, relay: &Arc<OwnedFd>) {
             Err(error) => tracing::error!(%error, "the relay cannot be waited for"),
         }
         let received = rustix::io::retry_on_intr(|| {
-            rustix::io::readv(relay.as_ref(), &mut [IoSliceMut::new(&mut bytes)])
+            rustix::io::readv(socket.as_ref(), &mut [IoSliceMut::new(&mut bytes)])
         });
         let mut state = lock(shared);
-        if !is_ours(&state) {
-            return;
-        }
+        let Some(share) = share(&state) else { return };
         match received {
-            Ok(0) => return state.leave_relay(),
+            Ok(0) => return state.leave_relay(number),
             Ok(length) => {
                 last = Instant::now();
                 let said = bytes.get(..length).unwrap_or_default();
                 if said != ALIVE {
-                    state.answer(said);
+                    state.answer(share, said);
                 }
-                state.hears = true;
+                if let Some(relay) = state.relays.get_mut(&number) {
+                    relay.hears = true;
+                }
                 state.hand_over();
             }
             Err(rustix::io::Errno::AGAIN) => {}
-            Err(_gone) => return state.leave_relay(),
+            Err(_gone) => return state.leave_relay(number),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The keeper's own side.
 
+use std::collections::BTreeMap;
 use std::io::Seek as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nv_capture::{MAX_SHARES, Share};
 use nv_model::node::Capabilities;
 use nv_model::verdict::Mechanism;
 use nv_probe::FileHooks;
@@ -28,28 +30,39 @@ struct Kernel {
     network: nv_capture::Loaded,
 }
 
-/// The interface for copies of packets, which goes with the keeper; one that is killed leaves it to the next.
+/// The interfaces for copies of packets, by their shares, which go with the keeper; one that is killed leaves them to the next.
 #[derive(Default)]
-struct Tapped(Option<nv_capture::TapInterface>);
+struct Tapped(BTreeMap<u8, nv_capture::TapInterface>);
 
-impl Drop for Tapped {
-    fn drop(&mut self) {
-        if let Some(interface) = self.0.take()
-            && let Err(error) = interface.remove()
-        {
-            tracing::warn!(error = chain(&error), "an interface for inspection stays behind");
+impl Tapped {
+    /// Those that an earlier keeper has left go with this one.
+    fn take_left(&mut self, kernel: Option<&Kernel>) {
+        for share in Share::each(MAX_SHARES) {
+            if let Some(left) = nv_capture::TapInterface::left(&tap_name(kernel, share)) {
+                self.0.insert(share.number(), left);
+            }
         }
     }
 }
 
-/// Name of the interface, by the folder of the pins, so that it is found again, and enforcers of other folders have others;
-/// without pins, by the launcher of the keepers.
-fn tap_name(kernel: Option<&Kernel>) -> String {
+impl Drop for Tapped {
+    fn drop(&mut self) {
+        for interface in std::mem::take(&mut self.0).into_values() {
+            if let Err(error) = interface.remove() {
+                tracing::warn!(error = chain(&error), "an interface for inspection stays behind");
+            }
+        }
+    }
+}
+
+/// Name of a share's interface, by the folder of the pins, so that it is found again, and enforcers of other folders have
+/// others; without pins, by the launcher of the keepers.
+fn tap_name(kernel: Option<&Kernel>, share: Share) -> String {
     let whose = match kernel.and_then(|kernel| kernel.pins.as_ref()) {
         Some((folder, _)) => folder.display().to_string(),
         None => format!("launcher {}", std::os::unix::process::parent_id()),
     };
-    format!("nvtap{:08x}", nv_probe::tables::name_hash(&whose) & 0xffff_ffff)
+    format!("nvtap{:08x}{:x}", nv_probe::tables::name_hash(&whose) & 0xffff_ffff, share.number())
 }
 
 /// Hands an inspector the ring of the interface, which is made if it is not there, and its end of the relay.
@@ -57,14 +70,15 @@ fn give_ring(
     kernel: Option<&Kernel>,
     tap: &mut Tapped,
     queues: &Queues,
-    inspector: &OwnedFd,
+    (share, inspector): (Share, &OwnedFd),
 ) -> Result<u32, String> {
-    let interface = nv_capture::TapInterface::make(&tap_name(kernel)).map_err(|error| chain(&error))?;
+    let name = tap_name(kernel, share);
+    let interface = nv_capture::TapInterface::make(&name).map_err(|error| chain(&error))?;
     let ring = interface.open().map_err(|error| chain(&error))?;
     let ifindex = interface.ifindex;
-    tap.0 = Some(interface);
-    let relay = queues.connect()?;
-    protocol::send(inspector.as_fd(), &Begin, &[ring.as_fd(), relay.as_fd()])
+    tap.0.insert(share.number(), interface);
+    let relay = queues.connect(share)?;
+    protocol::send(inspector.as_fd(), &Begin { share }, &[ring.as_fd(), relay.as_fd()])
         .map_err(|error| error.to_string())?;
     Ok(ifindex)
 }
@@ -134,8 +148,7 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 };
                 let pinned = loaded.as_ref().is_some_and(|(kernel, ..)| kernel.pins.is_some());
                 let handed = loaded.map(|(loaded, process, network)| {
-                    // That of a keeper that was killed goes with this one.
-                    tap.0 = nv_capture::TapInterface::left(&tap_name(Some(&loaded)));
+                    tap.take_left(Some(&loaded));
                     kernel = Some(loaded);
                     (process, network)
                 });
@@ -197,9 +210,9 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 Ok(packets) => protocol::send(socket, &Reply::Done, &[packets.as_fd()]),
                 Err(error) => protocol::send(socket, &Reply::Failed { reason: chain(&error) }, &[]),
             },
-            Request::Inspect => {
+            Request::Inspect { share } => {
                 let given = match descriptors.first() {
-                    Some(inspector) => give_ring(kernel.as_ref(), &mut tap, &queues, inspector),
+                    Some(inspector) => give_ring(kernel.as_ref(), &mut tap, &queues, (share, inspector)),
                     None => Err("no socket came along".to_owned()),
                 };
                 let reply = match given {
