@@ -63,7 +63,7 @@ fn run(lab: &Lab, address: IpAddr, megabytes: usize) -> (f64, Read) {
     let descriptors = lab.loaded.as_ref().unwrap().descriptors().unwrap();
     let tap = Tap::from_descriptors(&descriptors).unwrap();
     let interface = TapInterface::make("nvtap-b").unwrap();
-    let frames = Frames::map(interface.open().unwrap()).unwrap();
+    let frames = Frames::map(interface.open(Share::WHOLE).unwrap(), Share::WHOLE).unwrap();
     tap.copy_to(Share::WHOLE, interface.ifindex, Duration::from_secs(600)).unwrap();
     let stop = AtomicBool::new(false);
     let (moved, read) = std::thread::scope(|scope| {
@@ -83,6 +83,8 @@ fn run(lab: &Lab, address: IpAddr, megabytes: usize) -> (f64, Read) {
 }
 
 fn read(mut frames: Frames, stop: &AtomicBool) -> Read {
+    // As urgent as inspectors are. On Linux it is the thread's own.
+    rustix::process::setpriority_process(None, -(i32::try_from(number("URGENCY", 10)).unwrap())).unwrap();
     let mut done = Read::default();
     loop {
         let ends = stop.load(Ordering::Relaxed);

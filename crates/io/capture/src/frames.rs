@@ -15,10 +15,14 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::share::Share;
+
 /// Bytes of a block; the longest frame (64 KiB with its headers) fits many times.
 const BLOCK: usize = 1 << 19;
-/// Blocks of a ring.
-const BLOCKS: usize = 16;
+/// Most blocks of a ring: 8 MiB.
+const MAX_BLOCKS: usize = 16;
+/// Blocks of the rings of all shares together, which are memory of the node whether anything is in them or not.
+const ALL_BLOCKS: usize = 24;
 /// How old a block may be until it is handed over, in milliseconds.
 const RETIRE_MS: u32 = 10;
 /// `linux/if_packet.h`
@@ -31,11 +35,18 @@ const BLOCK_FIRST: usize = 16;
 /// Length of a frame's header (`struct tpacket3_hdr`) up to where the frame's place in it ends.
 const FRAME_HEADER: usize = 26;
 
-/// A socket with a ring that gets every frame that comes in at an interface of the calling thread's network namespace.
+/// Blocks of the ring of a share; two at least, so that one can be filled while the other is read.
+fn blocks(share: Share) -> usize {
+    ALL_BLOCKS.checked_div(usize::from(share.of())).unwrap_or(MAX_BLOCKS).clamp(2, MAX_BLOCKS)
+}
+
+/// A socket with a ring, of the size for a share, that gets every frame that comes in at an interface of the calling thread's
+/// network namespace.
 ///
 /// # Errors
 /// When the kernel refuses; it takes `CAP_NET_RAW`.
-pub(crate) fn open(ifindex: u32) -> io::Result<OwnedFd> {
+pub(crate) fn open(ifindex: u32, share: Share) -> io::Result<OwnedFd> {
+    let blocks = blocks(share);
     // Protocol 0: no frame comes before the ring is there and the socket is bound.
     // SAFETY: takes numbers alone.
     let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -48,9 +59,9 @@ pub(crate) fn open(ifindex: u32) -> io::Result<OwnedFd> {
     let number = |number: usize| u32::try_from(number).map_err(io::Error::other);
     let request = libc::tpacket_req3 {
         tp_block_size: number(BLOCK)?,
-        tp_block_nr: number(BLOCKS)?,
+        tp_block_nr: number(blocks)?,
         tp_frame_size: number(BLOCK)?,
-        tp_frame_nr: number(BLOCKS)?,
+        tp_frame_nr: number(blocks)?,
         tp_retire_blk_tov: RETIRE_MS,
         tp_sizeof_priv: 0,
         tp_feature_req_word: 0,
@@ -114,6 +125,7 @@ pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<u64> {
 pub struct Frames {
     socket: OwnedFd,
     start: NonNull<u8>,
+    blocks: usize,
     /// The block that comes next.
     next: usize,
     dropped: u64,
@@ -132,16 +144,17 @@ impl fmt::Debug for Frames {
 }
 
 impl Frames {
-    /// Maps the ring of a socket that was handed over.
+    /// Maps the ring of a share, whose socket was handed over.
     ///
     /// # Errors
     /// When the socket has no such ring.
-    pub fn map(socket: OwnedFd) -> io::Result<Self> {
+    pub fn map(socket: OwnedFd, share: Share) -> io::Result<Self> {
+        let blocks = blocks(share);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                BLOCK * BLOCKS,
+                BLOCK * blocks,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 socket.as_raw_fd(),
@@ -152,7 +165,7 @@ impl Frames {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
-        Ok(Self { socket, start, next: 0, dropped: 0 })
+        Ok(Self { socket, start, blocks, next: 0, dropped: 0 })
     }
 
     /// Whether a block is there.
@@ -196,7 +209,7 @@ impl Frames {
         let block = unsafe { std::slice::from_raw_parts(self.start.add(at * BLOCK).as_ptr(), BLOCK) };
         let count = walk(block, &mut each);
         self.status(at).store(0, Ordering::Release);
-        self.next = at.wrapping_add(1).checked_rem(BLOCKS).unwrap_or(0);
+        self.next = at.wrapping_add(1).checked_rem(self.blocks).unwrap_or(0);
         count
     }
 
@@ -225,7 +238,7 @@ impl AsFd for Frames {
 impl Drop for Frames {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours alone, and nothing of it is borrowed any more.
-        let code = unsafe { libc::munmap(self.start.as_ptr().cast(), BLOCK * BLOCKS) };
+        let code = unsafe { libc::munmap(self.start.as_ptr().cast(), BLOCK * self.blocks) };
         debug_assert_eq!(code, 0, "a mapping of our own can be unmapped");
     }
 }

@@ -108,13 +108,13 @@ impl TapInterface {
         Ok(Self { ifindex, other_end, names })
     }
 
-    /// A socket with a ring of what arrives, to be read with [`Frames`](crate::Frames).
+    /// A socket with a ring of what arrives, for the reader of a share, to be read with [`Frames`](crate::Frames).
     ///
     /// # Errors
     /// [`TapError::Socket`].
-    pub fn open(&self) -> Result<OwnedFd, TapError> {
+    pub fn open(&self, share: Share) -> Result<OwnedFd, TapError> {
         let [_, name] = &self.names;
-        frames::open(self.other_end).map_err(|source| TapError::Socket { name: name.clone(), source })
+        frames::open(self.other_end, share).map_err(|source| TapError::Socket { name: name.clone(), source })
     }
 
     /// Removes it.

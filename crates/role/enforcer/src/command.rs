@@ -41,6 +41,9 @@ pub enum Inner {
 /// Nice value of a keeper that programs wait for.
 const KEEPER_NICE: i32 = -15;
 
+/// Nice value of an inspector. It sleeps when there is nothing to read.
+const INSPECTOR_NICE: i32 = -10;
+
 /// Which mechanisms a keeper leaves out.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct FromTier {
@@ -55,10 +58,14 @@ pub fn inner(command: &Inner) -> ExitCode {
     match command {
         Inner::OciHook(line) => oci_hook::main(line),
         Inner::TrialChild => ExitCode::from(nv_probe::trial::child_main()),
-        Inner::Inspector => match crate::inspector_main() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => failed("inspector", &reason),
-        },
+        Inner::Inspector => {
+            // Packets wait for it, or go unread when its ring is full. Where it may not, it is as urgent as others.
+            let _kept = rustix::process::setpriority_process(None, INSPECTOR_NICE);
+            match crate::inspector_main() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => failed("inspector", &reason),
+            }
+        }
         Inner::Reader => match crate::reader_main() {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => failed("reader", &reason),

@@ -22,7 +22,7 @@ impl Watch {
     fn new(lab: &Lab) -> Self {
         let descriptors = lab.loaded.as_ref().unwrap().descriptors().unwrap();
         let interface = TapInterface::make("nvtap-t").unwrap();
-        let frames = Frames::map(interface.open().unwrap()).unwrap();
+        let frames = Frames::map(interface.open(Share::WHOLE).unwrap(), Share::WHOLE).unwrap();
         Self { tap: Tap::from_descriptors(&descriptors).unwrap(), interface, frames }
     }
     fn live(&self) {

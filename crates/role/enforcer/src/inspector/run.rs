@@ -76,7 +76,7 @@ pub fn inspector_main() -> Result<(), String> {
         Err(error) => return Err(error.to_string()),
     };
     let (relay, ring) = descriptors.pop().zip(descriptors.pop()).ok_or("no ring and relay came along")?;
-    let frames = Frames::map(ring).map_err(|error| format!("the ring: {error}"))?;
+    let frames = Frames::map(ring, share).map_err(|error| format!("the ring: {error}"))?;
     rustix::io::ioctl_fionbio(socket, true).map_err(|error| format!("the socket: {error}"))?;
     // Who sends packets must not know where flows are kept.
     let seed = std::hash::RandomState::new().build_hasher().finish();

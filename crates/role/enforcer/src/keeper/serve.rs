@@ -74,7 +74,7 @@ fn give_ring(
 ) -> Result<u32, String> {
     let name = tap_name(kernel, share);
     let interface = nv_capture::TapInterface::make(&name).map_err(|error| chain(&error))?;
-    let ring = interface.open().map_err(|error| chain(&error))?;
+    let ring = interface.open(share).map_err(|error| chain(&error))?;
     let ifindex = interface.ifindex;
     tap.0.insert(share.number(), interface);
     let relay = queues.connect(share)?;
