@@ -57,6 +57,17 @@ async fn attack(scene: &Scene, six: bool) -> Result<[String; 3]> {
     Ok([injected, looked_up, smuggled])
 }
 
+/// Whether an echo of so many bytes is answered.
+async fn ping(scene: &Scene, six: bool, bytes: &str) -> Result<bool> {
+    let server = address(&scene.web, six)?.to_string();
+    let family = if six { "-6" } else { "-4" };
+    let output = scene.run(&["/bin/ping", family, "-c", "1", "-W", "2", "-s", bytes, &server]).await?;
+    Ok(output.exit_code == 0)
+}
+
+/// An echo that is an attack by its length.
+const DEADLY: &str = "40000";
+
 /// The newest record of an attack by the client on the server that was dealt with so.
 fn threat(answer: &Value, name: &str, action: &str, server: IpAddr) -> Option<Value> {
     let threats = answer.get("threats")?.as_array()?;
@@ -93,7 +104,8 @@ async fn attacks_are_stopped_in_protect_and_reported_in_monitor_in_both_families
         ensure!(injected.contains("404"), "the injection: {injected}");
         ensure!(looked_up.contains("shop"), "the lookup: {looked_up}");
         ensure!(smuggled.contains("HTTP/1."), "the smuggled request: {smuggled}");
-        for name in ATTACKS {
+        ensure!(ping(&scene, six, DEADLY).await?, "a long echo is not answered");
+        for name in ATTACKS.into_iter().chain(["Ping.Death"]) {
             told(&scene, name, "alert", address(&scene.web, six)?).await?;
         }
     }
@@ -108,7 +120,9 @@ async fn attacks_are_stopped_in_protect_and_reported_in_monitor_in_both_families
             ensure!(answer.contains("reset"), "the attacker was not cut off: {answer}");
         }
         ensure!(!smuggled.contains("HTTP/1."), "the smuggled request: {smuggled}");
-        for name in ATTACKS {
+        ensure!(ping(&scene, six, "56").await?, "an ordinary echo is not answered");
+        ensure!(!ping(&scene, six, DEADLY).await?, "a deadly ping arrives");
+        for name in ATTACKS.into_iter().chain(["Ping.Death"]) {
             told(&scene, name, "deny", address(&scene.web, six)?).await?;
         }
         let again = get(&scene, six, "/index.html", None).await?;

@@ -4,7 +4,7 @@
 //! hook            chain     what it does
 //! output          wash      no mark of ours on it, which a program may have put there
 //! input, output   in, out   the connection is in the set of clean ones? go on · the loopback? go on · else: ask
-//!                 ask       begins anew? out of all sets · cut? refuse · marked by an answer? into a set · TCP, UDP, fragments → queue
+//!                 ask       begins anew? out of all sets · cut? refuse · marked by an answer? into a set · TCP, UDP, echoes, fragments → queue
 //!                 refuse    a reset, and no packet goes on
 //! ```
 //!
@@ -61,6 +61,9 @@ const REMEMBERED: u64 = 60_000;
 const LOOPBACK: u32 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// Echoes, by the types of a request and an answer: attacks by ICMP are in these. Others never wait, as addresses and paths
+/// are found by them.
+const ECHOES: [(Family, u8, [u8; 2]); 2] = [(Family::Four, 1, [8, 0]), (Family::Six, 58, [128, 129])];
 /// Where the word with the flags is in a TCP header, and two of them. The kernel is quicker with words than with bytes.
 const TCP_FLAGS: u32 = 12;
 const TCP_RST: [u8; 4] = [0, 4, 0, 0];
@@ -318,7 +321,11 @@ fn all_rules(wish: Wish, dialect: Dialect) -> Vec<(Request, u16)> {
     }
     let is = |protocol| new().meta(Meta::Layer4).compare(Compare::Equal, &[protocol]);
     // IPv6 puts fragments together behind this hook, and what one is of may stand in another one.
-    for asked in [is(TCP), is(UDP), new().fragment()] {
+    let echoes = ECHOES.into_iter().flat_map(|(family, protocol, kinds)| {
+        let is = |kind| new().of(family, Some(protocol)).transport(0, 1).compare(Compare::Equal, &[kind]);
+        kinds.map(is)
+    });
+    for asked in [is(TCP), is(UDP), new().fragment()].into_iter().chain(echoes) {
         let asked = match dialect.queue {
             true => asked.queue(queue, bypass),
             false => asked.queue_by_extension(queue, bypass),

@@ -21,9 +21,12 @@ pub(super) struct Findings {
 
 /// Same findings, same fate.
 ///
-/// A segment that is only dropped is sent again, so that a TCP connection is cut; of datagrams each stands for itself.
+/// A segment that is only dropped is sent again, so that a TCP connection is cut; of datagrams each stands for itself. Echoes
+/// have no ports by which the kernel could know their conversation again: each is dropped, or passes.
 pub(super) fn fate(found: Findings) -> Fate {
     match (found.transport, found.attack, found.denied) {
+        (Some(Transport::Icmp), false, false) if !found.flood => Fate::Pass,
+        (Some(Transport::Icmp), _, _) => Fate::Drop,
         (Some(Transport::Tcp), true, _) | (_, _, true) => Fate::Cut,
         (_, true, false) => Fate::Drop,
         (_, false, false) if found.flood => Fate::Drop,
@@ -32,8 +35,14 @@ pub(super) fn fate(found: Findings) -> Fate {
     }
 }
 
-/// Whether an attack is stopped where it can be: the contract's default for each. The others are told alone, as they are
-/// no more than a sign (a version, a refused login), or as what looks like them may be no attack.
+/// Whether the rest of the conversation ends as this packet does: what was cut, and echoes, of which an attack is told once.
+pub(super) fn is_cut(found: Findings, fate: Fate) -> bool {
+    fate == Fate::Cut || (fate == Fate::Drop && found.transport == Some(Transport::Icmp))
+}
+
+/// Whether an attack is stopped where it can be: the contract's default for each, and a tunnel in echoes, which no program
+/// that asks for its own words makes. The others are told alone, as they are no more than a sign (a version, a refused
+/// login), or as what looks like them may be no attack.
 pub(super) fn stops(threat: Threat) -> bool {
     match threat {
         Threat::SynFlood
@@ -41,6 +50,7 @@ pub(super) fn stops(threat: Threat) -> bool {
         | Threat::InvalidPacketFormat
         | Threat::FragmentTeardrop
         | Threat::PingDeath
+        | Threat::IcmpTunneling
         | Threat::DnsLoopPointer
         | Threat::SslHeartbleed
         | Threat::SslCipherOverflow
@@ -63,7 +73,6 @@ pub(super) fn stops(threat: Threat) -> bool {
         | Threat::TcpSmallWindow
         | Threat::DnsStackOverflow
         | Threat::MySqlAccessDeny
-        | Threat::IcmpTunneling
         | Threat::DnsTypeNull
         | Threat::DnsTunneling
         | Threat::CrossSiteScripting
@@ -83,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_attack_is_cut_in_a_stream_and_dropped_as_a_datagram_and_clean_is_only_what_is_settled() {
-        let (tcp, udp) = (Some(Transport::Tcp), Some(Transport::Udp));
+        let (tcp, udp, icmp) = (Some(Transport::Tcp), Some(Transport::Udp), Some(Transport::Icmp));
         for (transport, attack, denied, settled, want) in [
             (tcp, true, false, false, Fate::Cut),
             (tcp, true, false, true, Fate::Cut),
@@ -92,6 +101,9 @@ mod tests {
             (udp, true, true, false, Fate::Cut),
             (udp, false, true, false, Fate::Cut),
             (None, true, false, false, Fate::Drop),
+            (icmp, true, false, false, Fate::Drop),
+            (icmp, false, true, false, Fate::Drop),
+            (icmp, false, false, true, Fate::Pass),
             (tcp, false, false, true, Fate::Clean),
             (udp, false, false, true, Fate::Clean),
             (tcp, false, false, false, Fate::Pass),
@@ -100,7 +112,14 @@ mod tests {
             let found = Findings { transport, attack, denied, settled, flood: false };
             assert_eq!(fate(found), want, "{found:?}");
         }
-        let flood = Findings { transport: tcp, flood: true, ..Findings::default() };
-        assert_eq!(fate(flood), Fate::Drop);
+        for transport in [tcp, icmp] {
+            let flood = Findings { transport, flood: true, ..Findings::default() };
+            assert_eq!(fate(flood), Fate::Drop);
+            assert_eq!(
+                is_cut(flood, Fate::Drop),
+                transport == icmp,
+                "who invents senders cuts nobody's stream"
+            );
+        }
     }
 }

@@ -15,8 +15,6 @@ use crate::keeper::{ALIVE, MAX_ANSWERS_BYTES, ProtocolError, ToInspector, receiv
 
 /// Most packets that are read of one queue before the next one has its turn.
 const TURN: usize = 64;
-/// The protocol of IPv4 that does not wait.
-const ICMP: u8 = 1;
 /// Least time between two words to the relay, in nanoseconds.
 const SPEAK: u64 = 100_000_000;
 
@@ -41,8 +39,8 @@ pub(super) struct Waiting<'a> {
     pub(super) leaves: bool,
     /// What inspection finds is stopped; else it is told alone.
     pub(super) stops: bool,
-    /// Another queue of the node reads its connection.
-    pub(super) elsewhere: bool,
+    /// What becomes of it as another queue of the node reads its connection; `None` when none does.
+    pub(super) elsewhere: Option<Fate>,
     /// From its IP header on.
     pub(super) bytes: &'a [u8],
 }
@@ -165,7 +163,7 @@ impl Queues {
             let read = held.reader.drain(TURN, |queued| {
                 let (bytes, leaves) = (queued.bytes, queued.leaves);
                 let own = if bytes.first().is_some_and(|first| first >> 4 == 6) { six } else { four };
-                let elsewhere = is_read_elsewhere(queue, bytes, by_address);
+                let elsewhere = read_elsewhere(queue, bytes, by_address);
                 let fate = judge(Waiting { queue, own, leaves, stops, elsewhere, bytes });
                 done.count(fate);
                 let answer = Answer { queue, packet: queued.packet, mark: queued.mark, fate };
@@ -203,10 +201,10 @@ impl Queues {
         }
         let Ok(Decoded::Packet(packet)) = decode(Link::Ethernet, frame) else { return false };
         let is_queued = match packet.transport {
-            Transport::Tcp(_) | Transport::Udp(_) => true,
-            // All of IPv6 wait, as what one is of may stand in another one. Of IPv4 wait whole datagrams.
-            Transport::Fragment => packet.network.source.is_ipv6() || packet.network.protocol != ICMP,
-            _ => false,
+            // Of IPv6 fragments wait, as what one is of may stand in another one. Of IPv4 wait whole datagrams.
+            Transport::Tcp(_) | Transport::Udp(_) | Transport::Fragment => true,
+            Transport::Icmp(message) | Transport::Icmpv6(message) => is_echo(message.kind),
+            Transport::Other => false,
         };
         let (source, destination) = (packet.network.source, packet.network.destination);
         is_queued
@@ -215,25 +213,32 @@ impl Queues {
     }
 }
 
-/// Whether a packet of this queue passes another one, which reads its connection: of two pods of the node one is enough.
-/// It is the one of which nothing may pass that cannot be judged, or that is stopped by what is found; else the server's, by
-/// its lower port.
-fn is_read_elsewhere(queue: u32, bytes: &[u8], by_address: &HashMap<IpAddr, Owner>) -> bool {
+/// Whether a message of ICMP is an echo's request or answer: the others never wait.
+fn is_echo(kind: u8) -> bool {
+    matches!(kind, 0 | 8 | 128 | 129)
+}
+
+/// What becomes of a packet of this queue that passes another one, which reads its connection: of two pods of the node one is
+/// enough. `None` when it is read here. It is the one of which nothing may pass that cannot be judged, or that is stopped by
+/// what is found; else the server's, by its lower port.
+fn read_elsewhere(queue: u32, bytes: &[u8], by_address: &HashMap<IpAddr, Owner>) -> Option<Fate> {
     if by_address.len() < 2 {
-        return false;
+        return None;
     }
-    let Ok(Decoded::Packet(packet)) = decode(Link::Raw, bytes) else { return false };
-    let ports = match packet.transport {
-        Transport::Tcp(segment) => (segment.source_port, segment.destination_port),
-        Transport::Udp(datagram) => (datagram.source_port, datagram.destination_port),
-        _ => return false,
+    let Ok(Decoded::Packet(packet)) = decode(Link::Raw, bytes) else { return None };
+    let (ports, fate) = match packet.transport {
+        Transport::Tcp(segment) => ((segment.source_port, segment.destination_port), Fate::Clean),
+        Transport::Udp(datagram) => ((datagram.source_port, datagram.destination_port), Fate::Clean),
+        // No set knows echoes.
+        Transport::Icmp(_) | Transport::Icmpv6(_) => ((0, 0), Fate::Pass),
+        Transport::Fragment | Transport::Other => return None,
     };
     let (source, destination) = (packet.network.source, packet.network.destination);
     let (Some(one), Some(other)) = (by_address.get(&source), by_address.get(&destination)) else {
-        return false;
+        return None;
     };
     if packet.tunnels > 0 || one.queue == other.queue {
-        return false;
+        return None;
     }
     let is_first = match (one.closed, one.stops).cmp(&(other.closed, other.stops)) {
         std::cmp::Ordering::Greater => true,
@@ -241,7 +246,7 @@ fn is_read_elsewhere(queue: u32, bytes: &[u8], by_address: &HashMap<IpAddr, Owne
         std::cmp::Ordering::Equal => (ports.0, source) < (ports.1, destination),
     };
     let reads = if is_first { one.queue } else { other.queue };
-    reads != queue
+    (reads != queue).then_some(fate)
 }
 
 /// The keeper reads at once, and until it has nothing else is to be done: it is waited for.
@@ -287,13 +292,26 @@ mod tests {
             for bytes in [packet(a, b, ports), packet(b, a, (ports.1, ports.0))] {
                 for queue in [1, 2] {
                     assert_eq!(
-                        is_read_elsewhere(queue, &bytes, &held),
-                        queue != want,
+                        read_elsewhere(queue, &bytes, &held),
+                        (queue != want).then_some(Fate::Clean),
                         "{ports:?} at {queue}"
                     );
                 }
             }
-            assert!(!is_read_elsewhere(1, &packet(a, [10, 0, 0, 9], ports), &held), "nobody else reads it");
+            assert_eq!(
+                read_elsewhere(1, &packet(a, [10, 0, 0, 9], ports), &held),
+                None,
+                "nobody else reads it"
+            );
+            let echo = |source, destination, kind| {
+                let mut bytes = packet(source, destination, (0, 0));
+                (bytes[9], bytes[20]) = (1, kind);
+                bytes
+            };
+            for bytes in [echo(a, b, 8), echo(b, a, 0)] {
+                let fates = [1, 2].map(|queue| read_elsewhere(queue, &bytes, &held));
+                assert_eq!(fates.iter().flatten().collect::<Vec<_>>(), [&Fate::Pass], "an echo is read once");
+            }
         }
     }
 }

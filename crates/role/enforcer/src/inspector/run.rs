@@ -24,7 +24,7 @@ use super::confine::confine;
 use super::ends::{Ends, Judged};
 use super::fold::Fold;
 use super::heed::Heed;
-use super::judge::{Findings, fate, is_flood, stops};
+use super::judge::{Findings, fate, is_cut, is_flood, stops};
 use super::metered;
 use super::queues::{Queues, Waiting};
 use super::rules::FromAgent;
@@ -270,8 +270,8 @@ impl Inspection<'_> {
         }
         match (denied, waiting.elsewhere) {
             (true, _) => Fate::Drop,
-            (false, true) => Fate::Clean,
-            (false, false) => self.judge(now, &waiting),
+            (false, Some(fate)) => fate,
+            (false, None) => self.judge(now, &waiting),
         }
     }
 
@@ -296,7 +296,7 @@ impl Inspection<'_> {
             if ruling == Ruling::Denied && !known {
                 self.mouth.say(Told::Refused(Connection::of(&current.endpoints)));
             }
-            if fate(findings) == Fate::Cut && self.cut.len() < MAX_CUT {
+            if is_cut(findings, fate(findings)) && self.cut.len() < MAX_CUT {
                 self.cut.insert(current.session);
             }
         }

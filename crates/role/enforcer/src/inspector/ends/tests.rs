@@ -60,7 +60,7 @@ fn packet(from: [u8; 4], to: [u8; 4], ports: (u16, u16), flags: Option<u8>) -> V
 }
 
 fn waiting(bytes: &[u8], leaves: bool) -> Waiting<'_> {
-    Waiting { queue: 5, own: Some(IpAddr::from(POD)), leaves, stops: true, elsewhere: false, bytes }
+    Waiting { queue: 5, own: Some(IpAddr::from(POD)), leaves, stops: true, elsewhere: None, bytes }
 }
 
 fn ends() -> Ends {
