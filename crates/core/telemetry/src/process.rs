@@ -12,6 +12,8 @@ pub struct ProcessUse {
     pub cpu: Duration,
     /// Resident memory in bytes: `VmRSS` of `/proc/<pid>/status`.
     pub memory: u64,
+    /// Of these, bytes that are no part of a file and of no other process: `RssAnon`.
+    pub anonymous: u64,
 }
 
 impl ProcessUse {
@@ -20,13 +22,18 @@ impl ProcessUse {
     pub fn of(pid: Option<u32>) -> Option<Self> {
         let folder = pid.map_or_else(|| "/proc/self".to_owned(), |pid| format!("/proc/{pid}"));
         let cpu = cpu_time(&read(&format!("{folder}/stat"))?)?;
-        let memory = resident(&read(&format!("{folder}/status"))?)?;
-        Some(Self { cpu, memory })
+        let status = read(&format!("{folder}/status"))?;
+        let (memory, anonymous) = (bytes(&status, "VmRSS:")?, bytes(&status, "RssAnon:")?);
+        Some(Self { cpu, memory, anonymous })
     }
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self { cpu: self.cpu.saturating_add(other.cpu), memory: self.memory.saturating_add(other.memory) }
+        Self {
+            cpu: self.cpu.saturating_add(other.cpu),
+            memory: self.memory.saturating_add(other.memory),
+            anonymous: self.anonymous.saturating_add(other.anonymous),
+        }
     }
 }
 
@@ -43,8 +50,8 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(user.saturating_add(kernel).saturating_mul(10)))
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()?.saturating_mul(1024))
 }
 
@@ -56,7 +63,7 @@ mod tests {
     fn a_process_knows_what_it_uses() {
         let own = ProcessUse::of(None).unwrap();
         assert_eq!(ProcessUse::of(Some(std::process::id())).map(|found| found.memory > 0), Some(true));
-        assert!(own.memory > 100_000);
+        assert!(own.memory > own.anonymous && own.anonymous > 10_000);
         assert_eq!(ProcessUse::of(Some(u32::MAX)), None);
     }
 
@@ -64,7 +71,7 @@ mod tests {
     fn the_kernels_texts_are_read() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 123 45 0 0 20 0 1 0 5 1 1";
         assert_eq!(cpu_time(stat), Some(Duration::from_millis(1680)));
-        assert_eq!(resident("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12_288));
-        assert_eq!((cpu_time("nonsense"), resident("")), (None, None));
+        assert_eq!(bytes("Name:\tx\nVmRSS:\t    12 kB\n", "VmRSS:"), Some(12_288));
+        assert_eq!((cpu_time("nonsense"), bytes("", "VmRSS:")), (None, None));
     }
 }

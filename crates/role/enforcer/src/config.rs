@@ -46,7 +46,7 @@ pub struct EnforcerConfig {
 pub struct Budget {
     /// CPU time of agent and keeper, as a share of one CPU.
     pub cpu: f64,
-    /// Resident memory of the agent's process and the keeper, in bytes.
+    /// Resident memory of the agent's process, and what keeper and inspectors have of their own, in bytes.
     pub memory: u64,
 }
 

@@ -44,7 +44,10 @@ impl Agent {
         let keeper = self.setup.keeper.as_ref().map(|keeper| keeper.pid());
         let Some(own) = ProcessUse::of(None) else { return };
         let others = keeper.into_iter().chain(self.inspection.pids());
-        let both = others.filter_map(|pid| ProcessUse::of(Some(pid))).fold(own, ProcessUse::plus);
+        // They run the same program, whose pages are there once.
+        let both = (others.filter_map(|pid| ProcessUse::of(Some(pid))))
+            .map(|other| ProcessUse { memory: other.anonymous, ..other })
+            .fold(own, ProcessUse::plus);
         let (cpu, then, last) = self.own_use;
         let passed = now.saturating_sub(then).as_secs_f64();
         let first = then == Duration::ZERO;
