@@ -120,10 +120,11 @@ impl Inspection {
         post.map_or(0, |post| post.rules.judging())
     }
     /// What is counted, by name.
-    pub(super) fn counters(&self) -> [(&'static str, u64); 21] {
+    pub(super) fn counters(&self) -> [(&'static str, u64); 22] {
         let over = |of: fn(&Post) -> u64| self.posts.iter().map(of).fold(0, u64::saturating_add);
         let total = |sum: Counts, post: &Post| sum.plus(&post.sums.total());
         let sums = self.posts.iter().fold(Counts::default(), total);
+        let behind = |post: &&Post| post.rules.is_behind(self.generation);
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         [
             ("inspection.inspectors", count(self.pids().count())),
@@ -144,6 +145,7 @@ impl Inspection {
             ("inspection.rule_set_requests", sums.exchanges),
             ("inspection.rule_set_unjudged", sums.unjudged),
             ("inspection.rule_set_cut", sums.cut),
+            ("inspection.rules_behind", count(self.posts.iter().filter(behind).count())),
             ("inspection.rules_refused", over(|post| post.rules.refused)),
             ("inspection.applications", count(self.applications.len())),
             ("inspection.applications_overflow", self.applications.overflow()),

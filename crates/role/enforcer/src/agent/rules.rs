@@ -43,9 +43,9 @@ impl Told {
     pub(super) fn judging(&self) -> u64 {
         self.judging
     }
-    /// The inspector does not judge by the policy's rules yet.
-    pub(super) fn is_behind(&self) -> bool {
-        self.waiting || self.handed != self.generation
+    /// The inspector does not judge by the policy's rules yet, whose generation this is.
+    pub(super) fn is_behind(&self, generation: u64) -> bool {
+        self.waiting || self.handed != generation
     }
     /// What the inspector says to the rules that it was handed. False when it was handed none of that number.
     pub(super) fn answered(&mut self, revision: u64, refused: Option<&str>) -> bool {

@@ -144,7 +144,6 @@ impl Agent {
         let mut named: Vec<(&str, u64)> = vec![
             ("agent.hashes_skipped", self.hashes.skipped()),
             ("agent.scans_overflow", self.scans.overflow()),
-            ("inspection.rules_behind", self.inspection.rules.is_behind().into()),
         ];
         named.extend(self.inspection.counters());
         named.extend(self.queues.counters());
