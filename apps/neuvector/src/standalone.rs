@@ -78,6 +78,7 @@ async fn scanner(settings: &Settings, controller: &Controller) -> Result<Service
         server: start::reachable(settings.bind).to_string(),
         secrets: true,
         layer_process: true,
+        runtime_sockets: settings.containerd_socket.iter().cloned().collect(),
     })
 }
 

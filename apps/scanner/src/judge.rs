@@ -26,6 +26,9 @@ pub(crate) struct JudgeLine {
     /// The template of --format template, in Jinja's language over what --format json prints
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
+    /// What --format table shows besides: the commands that made the image, what is installed
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    show: Vec<Besides>,
     /// Write what --format json prints to this file too
     #[arg(long, value_name = "FILE")]
     json_file: Option<PathBuf>,
@@ -52,6 +55,13 @@ pub(crate) enum Shown {
     Spdx,
     Junit,
     Template,
+}
+
+/// What a table shows besides.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Besides {
+    Cmd,
+    Module,
 }
 
 fn severity(text: &str) -> Result<Severity, String> {
@@ -109,11 +119,17 @@ impl JudgeLine {
 
     fn output(&self) -> Result<OutputFormat> {
         let shown = self.format.unwrap_or(Shown::Table);
+        if shown != Shown::Table && !self.show.is_empty() {
+            bail!("--show is for --format table");
+        }
         if shown != Shown::Template && self.template.is_some() {
             bail!("--template needs --format template");
         }
         Ok(match shown {
-            Shown::Table => OutputFormat::Table,
+            Shown::Table => OutputFormat::Table {
+                commands: self.show.contains(&Besides::Cmd),
+                modules: self.show.contains(&Besides::Module),
+            },
             Shown::Json => OutputFormat::Json,
             Shown::Sarif => OutputFormat::Sarif,
             Shown::Cyclonedx => OutputFormat::CycloneDx,

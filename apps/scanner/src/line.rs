@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Match(MatchLine),
     /// Scan a root file system
     Fs(FsLine),
-    /// Scan an image on disk: an OCI layout, or an archive of docker save
+    /// Scan an image: on disk, of a runtime of this machine, or of a registry
     Image(Box<ImageLine>),
     /// Scan what a bill of materials lists
     Sbom(SbomLine),

@@ -9,7 +9,9 @@ mod packages;
 mod registry;
 mod sbom;
 mod service;
+mod source;
 mod standalone;
+mod submit;
 
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::source::sockets;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nv_config::LogStyle;
@@ -65,6 +66,9 @@ pub(crate) struct RunLine {
     /// How this scanner is called in lists [default: the host's name]
     #[arg(long, value_name = "NAME", env = "CLUSTER_ADVERTISED_ADDR")]
     advertise: Option<String>,
+    /// The socket of the runtime that is asked for images that are in no registry [default: those that are known and exist]
+    #[arg(long, value_name = "PATH", env = "SCANNER_DOCKER_URL")]
+    runtime_socket: Option<String>,
     /// Do not look for secrets in files
     #[arg(long)]
     no_secrets: bool,
@@ -115,6 +119,7 @@ pub(crate) fn run(line: &RunLine) -> Result<()> {
         server: line.advertise.clone().unwrap_or(host),
         secrets: !line.no_secrets,
         layer_process: true,
+        runtime_sockets: sockets(line.runtime_socket.as_deref())?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {

@@ -2,7 +2,8 @@
 //!
 //! `scanner -registry URL -repository NAME -tag TAG -d DIR`, with `SCANNER_REGISTRY`, `SCANNER_REPOSITORY`, `SCANNER_TAG`,
 //! `SCANNER_BASE_IMAGE` and `SCANNER_PROXY_URL` in their place, or `-image URL/NAME:TAG`, or `-pid NUMBER`, prints the table
-//! and writes the result as JSON to `/var/neuvector/scan_result.json`. `scanner -j CONTROLLER -d DIR` without any of them, with
+//! and writes the result as JSON to `/var/neuvector/scan_result.json`; where a controller to join is named and
+//! `SCANNER_CTRL_API_USERNAME` is set, the result is handed in there. `scanner -j CONTROLLER -d DIR` without any of them, with
 //! `CLUSTER_JOIN_ADDR` in its place, serves a controller.
 
 /// Where the result is written as JSON.
@@ -10,7 +11,7 @@ const RESULT: &str = "/var/neuvector/scan_result.json";
 /// The folder of the database where none is named.
 const FOLDER: &str = "/etc/neuvector/db/";
 /// Flags with a value behind them, as Go's flag package reads them.
-const WITH_VALUE: [&str; 17] = [
+const WITH_VALUE: [&str; 20] = [
     "registry",
     "repository",
     "tag",
@@ -18,6 +19,9 @@ const WITH_VALUE: [&str; 17] = [
     "pid",
     "base_image",
     "registry_username",
+    "ctrl_username",
+    "show",
+    "debug",
     "d",
     "proxy_url",
     "license",
@@ -54,7 +58,8 @@ pub(crate) fn translate(
             true
         }
         (None, Some((registry, name))) => {
-            command.extend(["image".to_owned(), name, "--registry".to_owned(), registry]);
+            command.extend(["image".to_owned(), name]);
+            command.extend(registry.into_iter().flat_map(|url| ["--registry".to_owned(), url]));
             true
         }
         (None, None) => false,
@@ -65,7 +70,16 @@ pub(crate) fn translate(
             options.push(("--base-image", value("base_image", "SCANNER_BASE_IMAGE")));
             options.push(("--registry-user", value("registry_username", "")));
             options.push(("--proxy", value("proxy_url", "SCANNER_PROXY_URL")));
+            options.push(("--runtime-socket", value("u", "")));
+            let user = value("ctrl_username", "SCANNER_CTRL_API_USERNAME");
+            if let (Some(user), Some(join)) = (user, value("j", "CLUSTER_JOIN_ADDR")) {
+                let port = value("join_port", "CLUSTER_JOIN_PORT").filter(|port| port != "0");
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                options.push(("--submit", Some(format!("{join}{port}"))));
+                options.push(("--submit-user", Some(user)));
+            }
         }
+        options.push(("--show", value("show", "")));
         return Some(with_options(command, options));
     }
     // The remaining variables are those of the command itself.
@@ -73,6 +87,7 @@ pub(crate) fn translate(
         ("--controller", Some(value("j", "CLUSTER_JOIN_ADDR")?)),
         ("--controller-port", value("join_port", "").filter(|port| port != "0")),
         ("--advertise", value("a", "")),
+        ("--runtime-socket", value("u", "")),
         ("--db", Some(folder)),
     ];
     Some(with_options(vec!["run".to_owned()], options))
@@ -110,21 +125,32 @@ fn flags(arguments: &[String]) -> Option<Vec<(&str, String)>> {
     Some(given)
 }
 
-/// The address of the registry, and the image's name there.
-fn image(value: &dyn Fn(&str, &str) -> Option<String>) -> Option<(String, String)> {
+/// The address of the registry, where one is named, and the image's name there. Without one it is looked for in the
+/// runtimes of this machine first.
+fn image(value: &dyn Fn(&str, &str) -> Option<String>) -> Option<(Option<String>, String)> {
     if let Some(image) = value("image", "") {
-        // Without a registry it is an image of a runtime of this machine, which is not looked into.
         let (scheme, rest) = image.split_once("://").unwrap_or(("https", &image));
         let is_host = |host: &&str| host.contains(['.', ':']) || *host == "localhost";
-        let (host, name) = rest.split_once('/').filter(|(host, name)| is_host(host) && !name.is_empty())?;
-        let last = name.rsplit('/').next().unwrap_or_default();
-        let name = if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") };
-        return Some((format!("{scheme}://{host}/"), name));
+        let of_registry = rest.split_once('/').filter(|(host, name)| is_host(host) && !name.is_empty());
+        return Some(match of_registry {
+            Some((host, name)) => (Some(format!("{scheme}://{host}/")), tagged(name)),
+            None => (None, tagged(rest)),
+        });
     }
     let repository = value("repository", "SCANNER_REPOSITORY")?;
-    let registry = value("registry", "SCANNER_REGISTRY")?;
+    let registry = value("registry", "SCANNER_REGISTRY")
+        .map(|registry| if registry.contains("://") { registry } else { format!("https://{registry}") });
     let tag = value("tag", "SCANNER_TAG").unwrap_or_else(|| "latest".to_owned());
-    Some((registry, format!("{repository}:{tag}")))
+    let sign = if tag.starts_with("sha256:") { '@' } else { ':' };
+    let hub = ["docker.io", "index.docker.io", "registry.hub.docker.com", "registry-1.docker.io"];
+    let of_hub = registry.as_ref().is_some_and(|url| hub.iter().any(|host| url.contains(host)));
+    let library = if of_hub && !repository.contains('/') { "library/" } else { "" };
+    Some((registry, format!("{library}{repository}{sign}{tag}")))
+}
+
+fn tagged(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
 }
 
 #[cfg(test)]
@@ -163,19 +189,46 @@ mod tests {
     }
 
     #[test]
+    fn a_result_is_handed_in_where_a_controller_and_a_user_are_named() {
+        let image = [("SCANNER_REPOSITORY", "web"), ("SCANNER_ON_DEMAND", "true")];
+        let want =
+            "image web:latest --db /etc/neuvector/db/cvedb --json-file /var/neuvector/scan_result.json";
+        for (flags, variables, more) in [
+            (
+                &[][..],
+                &[("CLUSTER_JOIN_ADDR", "c"), ("SCANNER_CTRL_API_USERNAME", "ci")][..],
+                " --submit c --submit-user ci",
+            ),
+            (
+                &["-j", "c", "--join_port", "443", "--ctrl_username", "ci", "-show", "cmd,module"],
+                &[],
+                " --submit c:443 --submit-user ci --show cmd,module",
+            ),
+            (
+                &["-u", "unix:///run/x.sock"],
+                &[("CLUSTER_JOIN_ADDR", "c")],
+                " --runtime-socket unix:///run/x.sock",
+            ),
+        ] {
+            let variables: Vec<(&str, &str)> = image.iter().chain(variables).copied().collect();
+            assert_eq!(translated(flags, &variables), Some(format!("{want}{more}")), "{flags:?}");
+        }
+    }
+
+    #[test]
     fn an_image_by_its_whole_name_and_a_process_are_scanned() {
         let rest = "--db /etc/neuvector/db/cvedb --json-file /var/neuvector/scan_result.json";
         for (name, want) in [
             ("r.example:5000/shop/web:1.0", "shop/web:1.0 --registry https://r.example:5000/"),
             ("http://localhost/web", "web:latest --registry http://localhost/"),
+            ("alpine:3.20", "alpine:3.20"),
+            ("bitnami/redis", "bitnami/redis:latest"),
         ] {
             let found = translated(&["-license", "on_demand", "-image", name], &[]);
             assert_eq!(found, Some(format!("image {want} {rest}")), "{name}");
         }
         assert_eq!(translated(&["-pid", "7"], &[]), Some(format!("fs /proc/7/root {rest}")));
-        for arguments in [["-pid", "7/../.."], ["-image", "alpine:3.20"], ["-image", "bitnami/redis"]] {
-            assert_eq!(translated(&arguments, &[]), None, "{arguments:?}");
-        }
+        assert_eq!(translated(&["-pid", "7/../.."], &[]), None);
     }
 
     #[test]
@@ -203,7 +256,7 @@ mod tests {
             (
                 &["-u", "unix:///run/x.sock", "-maxrec", "1000"],
                 &variables,
-                "run --controller controller.neuvector --db /etc/neuvector/db/",
+                "run --controller controller.neuvector --runtime-socket unix:///run/x.sock --db /etc/neuvector/db/",
             ),
         ] {
             assert_eq!(translated(arguments, variables).as_deref(), Some(want), "{arguments:?}");

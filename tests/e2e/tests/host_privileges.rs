@@ -90,6 +90,10 @@ async fn agent_and_keeper_hold_only_what_they_use() -> Result<()> {
     // Who reads packets holds nothing at all, and is nobody.
     let inspector = inspector(launcher).await?;
     holds(inspector, "the inspector", 0, "2")?;
+    for (what, pid) in [("the launcher", launcher), ("the keeper", keeper), ("the inspector", inspector)] {
+        let environment = std::fs::read(format!("/proc/{pid}/environ"))?;
+        ensure!(environment.is_empty(), "{what} has the environment of whoever started the product");
+    }
     for status in threads(inspector)? {
         for key in ["Uid", "Gid"] {
             let ids = status.get(key).map(|ids| ids.split_whitespace().collect::<Vec<_>>());

@@ -155,7 +155,7 @@ impl ScanPriority {
 /// How a registry is reached. `Debug` shows neither passwords nor tokens.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RegistryAccess {
-    /// `https://registry.example:5000/`.
+    /// `https://registry.example:5000/`; empty for a runtime of the scanner's machine.
     pub url: String,
     /// User name; empty for none.
     pub username: String,

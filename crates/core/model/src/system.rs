@@ -161,7 +161,7 @@ pub struct SystemConfig {
     pub no_telemetry_report: bool,
     /// Scanners.
     pub scanner_autoscale: ScannerAutoscale,
-    /// Servers' certificates are verified when we are the client.
+    /// Servers' certificates are verified when we are the client; they always are.
     pub enable_tls_verification: bool,
     /// Roots for that, PEM each.
     pub cacerts: Vec<String>,
@@ -292,7 +292,7 @@ impl Default for SystemConfig {
             mode_auto_m2p_duration: 43_200,
             no_telemetry_report: false,
             scanner_autoscale: ScannerAutoscale::default(),
-            enable_tls_verification: false,
+            enable_tls_verification: true,
             cacerts: Vec::new(),
             allow_ns_user_export_net_policy: false,
             csp_type: "none".to_owned(),

@@ -1,11 +1,13 @@
 //! Images as they lie on a disk: an OCI layout as a folder or archive, and archives of Docker.
 
+mod described;
 mod manifest;
 mod part;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use described::{Built, Description};
 use manifest::{Config, Descriptor, DockerImage, Document, parse};
 use part::Parts;
 pub use part::{Part, PartError};
@@ -112,6 +114,22 @@ pub struct ImageLayer {
     /// The command that made it.
     pub command: String,
     part: String,
+}
+
+impl Image {
+    /// An image as a Docker daemon describes it: `GET /images/NAME/json` and `/images/NAME/history` of the Engine API 1.24
+    /// and later. Its layers are known by the digests of their archives.
+    ///
+    /// # Errors
+    /// [`ImageError`] when that is no description, or names too many layers.
+    pub fn of_docker(description: &[u8], history: &[u8]) -> Result<Self, ImageError> {
+        let description: Description = parse("the description", description)?;
+        let history: Vec<Built> = parse("the history", history)?;
+        if description.layers().len() > MAX_IMAGES {
+            return Err(ImageError::Many);
+        }
+        Ok(description.image(history))
+    }
 }
 
 impl ImageLayer {

@@ -75,7 +75,7 @@ pub struct LayerEntry<'a> {
 }
 
 /// The digests that a layer must have; what is not known is empty.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayerDigests {
     /// Of the blob, as it lies there.
     pub blob: String,
@@ -84,7 +84,7 @@ pub struct LayerDigests {
 }
 
 /// Hands each entry of a layer to `take`, regular files with their content; entries whose path leads out of the root are
-/// handed to `refused`.
+/// handed to `refused`. The digests that it has.
 ///
 /// # Errors
 /// [`LayerError`] when the layer is damaged, too large, or not the one that the image names.
@@ -93,7 +93,7 @@ pub fn walk_layer(
     expected: &LayerDigests,
     take: &mut dyn FnMut(&LayerEntry<'_>, &mut dyn ReadFile),
     refused: &mut dyn FnMut(&str),
-) -> Result<(), LayerError> {
+) -> Result<LayerDigests, LayerError> {
     walk_within(blob, expected, SMALL, take, refused)
 }
 
@@ -103,7 +103,7 @@ fn walk_within(
     small: u64,
     take: &mut dyn FnMut(&LayerEntry<'_>, &mut dyn ReadFile),
     refused: &mut dyn FnMut(&str),
-) -> Result<(), LayerError> {
+) -> Result<LayerDigests, LayerError> {
     let mut entries = 0;
     let (blob, blob_sum) = Hashed::new(blob);
     let mut blob = BufReader::with_capacity(256 * 1024, blob);
@@ -122,12 +122,13 @@ fn walk_within(
     tar.finish().map_err(damaged(entries))?;
     // What is behind a compressed stream belongs to the blob.
     io::copy(&mut blob, &mut io::sink()).map_err(damaged(entries))?;
-    for (expected, sum) in [(&expected.blob, blob_sum), (&expected.archive, archive_sum)] {
-        if !expected.is_empty() && *expected != sum.digest() {
-            return Err(LayerError::Digest { expected: expected.clone(), found: sum.digest() });
+    let found = LayerDigests { blob: blob_sum.digest(), archive: archive_sum.digest() };
+    for (expected, found) in [(&expected.blob, &found.blob), (&expected.archive, &found.archive)] {
+        if !expected.is_empty() && expected != found {
+            return Err(LayerError::Digest { expected: expected.clone(), found: found.clone() });
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// gzip, zstd, or as it is, by its first bytes: media types lie.
@@ -250,7 +251,10 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    fn walked(blob: &[u8], expected: &LayerDigests) -> (Vec<String>, Vec<String>, Result<(), LayerError>) {
+    fn walked(
+        blob: &[u8],
+        expected: &LayerDigests,
+    ) -> (Vec<String>, Vec<String>, Result<LayerDigests, LayerError>) {
         let (mut seen, mut refused) = (Vec::new(), Vec::new());
         let mut take = |entry: &LayerEntry<'_>, file: &mut dyn ReadFile| {
             let content = String::from_utf8(file.whole(100).unwrap()).unwrap();
@@ -272,7 +276,7 @@ mod tests {
                 archive: crate::digest::digest_of(&plain),
             };
             let (seen, refused, result) = walked(&blob, &expected);
-            result.unwrap();
+            assert_eq!(result.unwrap(), expected);
             assert_eq!(
                 seen,
                 [

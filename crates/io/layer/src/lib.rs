@@ -7,6 +7,7 @@ mod digest;
 mod image;
 mod layer;
 mod mapped;
+mod members;
 mod tar;
 mod tree;
 
@@ -17,4 +18,5 @@ pub use image::{
 };
 pub use layer::{LayerChange, LayerDigests, LayerEntry, LayerError, walk_layer};
 pub use mapped::{MapError, MappedFile};
+pub use members::Members;
 pub use tree::{Entry, TreeError, Visit, walk_tree};

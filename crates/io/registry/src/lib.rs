@@ -21,6 +21,7 @@ mod list;
 mod name;
 mod referrer;
 mod request;
+mod roots;
 mod token;
 
 pub use aws::AwsKey;
@@ -33,3 +34,4 @@ pub use list::Pages;
 pub use name::{Digest, NameError, Reference, Repository};
 pub use referrer::Referrer;
 pub use request::{Credentials, Manifest, Options, Proxy, Registry};
+pub use roots::{RootsError, roots_of_pem};

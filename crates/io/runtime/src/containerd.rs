@@ -35,7 +35,7 @@ use crate::watch::{Hint, call, timestamp};
 use crate::{Host, docker, image};
 
 /// Namespaces of containerd that are looked at; a usual machine has one to three.
-const NAMESPACES: usize = 64;
+pub(crate) const NAMESPACES: usize = 64;
 /// The name that workloads carry.
 pub(crate) const NAME: &str = "containerd";
 
@@ -307,7 +307,7 @@ async fn next<T>(stream: &mut tonic::Streaming<T>) -> Result<tonic::Response<Opt
     stream.message().await.map(tonic::Response::new)
 }
 
-fn is_absent(error: &RuntimeError) -> bool {
+pub(crate) fn is_absent(error: &RuntimeError) -> bool {
     matches!(error, RuntimeError::Call { code: Code::NotFound, .. })
 }
 

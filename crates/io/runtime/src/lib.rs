@@ -20,6 +20,8 @@
 //!
 //! Who wants the runtime to wait for that answer has it ask, by [`nri`].
 //!
+//! [`LocalImages`] finds an image that lies on this machine and gives its bytes.
+//!
 //! Neither listens for ports nor looks at processes; that is the business of the crates that watch those.
 
 mod addresses;
@@ -35,6 +37,7 @@ mod event;
 mod host;
 mod identify;
 mod image;
+mod local;
 mod merge;
 pub mod nri;
 mod process;
@@ -49,5 +52,6 @@ pub use error::RuntimeError;
 pub use event::RuntimeEvent;
 pub use host::Host;
 pub use identify::{Identifier, Identifiers};
+pub use local::{DockerImage, LocalBytes, LocalImage, LocalImages, StoredImage};
 pub use merge::Merge;
 pub use watch::{Api, Counters, Watcher, WatcherConfig};

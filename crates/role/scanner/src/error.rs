@@ -175,6 +175,16 @@ pub enum ScannerError {
         /// Which.
         path: PathBuf,
     },
+    /// A result could not be handed in to a controller.
+    #[error("the result is not with the controller at {url}: to {doing} failed: {reason}")]
+    Submit {
+        /// Where.
+        url: String,
+        /// At which step.
+        doing: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// An argument that says nothing.
     #[error("{0}")]
     Argument(String),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nv_compliance::{ImageUnderTest, judge_image};
 use nv_layer::{
-    Image, ImageLayer, ImageStore, LayerChange, LayerDigests, LayerEntry, LayerError, ReadFile, walk_layer,
+    Image, ImageLayer, ImageStore, IndexEntry, LayerChange, LayerDigests, LayerEntry, ReadFile, walk_layer,
 };
 use nv_package::FileKind;
 use nv_secret::SecretRules;
@@ -142,6 +142,20 @@ pub(crate) fn own_platform() -> String {
     format!("linux/{architecture}")
 }
 
+/// The image of an index that is meant: that of the chosen platform or of this machine's, or the only one. The error says
+/// what there is.
+pub(crate) fn meant<'a>(images: &'a [IndexEntry], choice: &ImageChoice) -> Result<&'a IndexEntry, String> {
+    let own = own_platform();
+    let wanted = choice.platform.as_deref().unwrap_or(&own);
+    let meant = images.iter().find(|image| image.platform == wanted);
+    // One image alone needs no choice.
+    let alone = images.first().filter(|_| images.len() == 1 && choice.platform.is_none());
+    meant.or(alone).ok_or_else(|| {
+        let there: Vec<&str> = images.iter().map(|image| image.platform.as_str()).collect();
+        format!("is not there for {wanted}; there is {}", there.join(", "))
+    })
+}
+
 /// What is in an image. A layer that can not be read to its end is remarked, and the others are read nevertheless.
 pub fn read_image(
     store: &dyn Layers,
@@ -149,10 +163,20 @@ pub fn read_image(
     how: &ImageReading<'_>,
     remarks: &mut Remarks<'_>,
 ) -> Report {
+    lay_over(image, how, remarks, &mut |layer, remarks| read_layer(store, layer, how, remarks))
+}
+
+/// The layers of an image over one another. `read` gives each, and why it could not be read to its end.
+pub(crate) fn lay_over(
+    image: &Image,
+    how: &ImageReading<'_>,
+    remarks: &mut Remarks<'_>,
+    read: &mut dyn FnMut(&ImageLayer, &mut Remarks<'_>) -> (LayerRecord, String),
+) -> Report {
     let mut squashed: BTreeMap<String, (usize, FileRecord)> = BTreeMap::new();
     let mut facts = facts_of(image);
     for (place, layer) in image.layers.iter().enumerate() {
-        let (record, unread) = read_layer(store, layer, how, remarks);
+        let (record, unread) = read(layer, remarks);
         for fault in &record.records.faults {
             remarks.add(&format!("layer {}: {fault}", layer.digest()));
         }
@@ -259,44 +283,79 @@ fn facts_of(image: &Image) -> ImageFacts {
     }
 }
 
+/// A layer that was read.
+#[derive(Debug)]
+pub(crate) struct LayerRead {
+    pub(crate) record: LayerRecord,
+    /// Why it could not be read to its end; empty where it was.
+    pub(crate) unread: String,
+    /// The digest of its archive, once it was read to its end.
+    pub(crate) archive: String,
+}
+
 fn read_layer(
     store: &dyn Layers,
     layer: &ImageLayer,
     how: &ImageReading<'_>,
     remarks: &mut Remarks<'_>,
 ) -> (LayerRecord, String) {
-    if let Some(known) = how.cache.and_then(|cache| cache.get(layer.digest(), how.rules.is_some())) {
+    if let Some(known) = known(how, layer.digest()) {
         return (known, String::new());
     }
-    let mut tell = |why: &str| remarks.add(&format!("layer {}: {why}", layer.digest()));
-    let open = || store.open_layer(layer);
-    let read = match how.process {
-        Some(process) => process.read(layer, how.rules.is_some(), &open),
-        None => open().map(|blob| {
-            let (record, read) = walk(blob, &layer.digests, how.rules, open);
-            (record, read.err().map(|error| nv_telemetry::chain(&error)).unwrap_or_default())
-        }),
-    };
-    let (record, unread) = read.unwrap_or_else(|why| (LayerRecord::default(), why));
-    if unread.is_empty() {
-        let kept = how.cache.map(|cache| cache.put(layer.digest(), how.rules.is_some(), &record));
-        if let Some(Err(error)) = kept {
-            tell(&format!("could not be kept: {error}"));
+    match read_blob(how, &layer.digests, &|| store.open_layer(layer)) {
+        Ok(read) if read.unread.is_empty() => {
+            keep_layer(how, layer.digest(), &read.record, remarks);
+            (read.record, String::new())
         }
-    } else {
-        tell(&unread);
+        Ok(LayerRead { record, unread, .. }) => {
+            remarks.add(&format!("layer {}: {unread}", layer.digest()));
+            (record, unread)
+        }
+        Err(why) => {
+            remarks.add(&format!("layer {}: {why}", layer.digest()));
+            (LayerRecord::default(), why)
+        }
     }
-    (record, unread)
+}
+
+/// What is kept of a layer.
+pub(crate) fn known(how: &ImageReading<'_>, digest: &str) -> Option<LayerRecord> {
+    how.cache.and_then(|cache| cache.get(digest, how.rules.is_some()))
+}
+
+/// Keeps what a layer has.
+pub(crate) fn keep_layer(
+    how: &ImageReading<'_>,
+    digest: &str,
+    record: &LayerRecord,
+    remarks: &mut Remarks<'_>,
+) {
+    let kept = how.cache.map(|cache| cache.put(digest, how.rules.is_some(), record));
+    if let Some(Err(error)) = kept {
+        remarks.add(&format!("layer {digest}: could not be kept: {error}"));
+    }
+}
+
+/// Reads the blob that `open` gives, in the process for that where there is one.
+pub(crate) fn read_blob<'a>(
+    how: &ImageReading<'_>,
+    digests: &LayerDigests,
+    open: &dyn Fn() -> Result<Box<dyn Read + 'a>, String>,
+) -> Result<LayerRead, String> {
+    match how.process {
+        Some(process) => process.read(digests, how.rules.is_some(), open),
+        None => Ok(walk(open()?, digests, how.rules, open)),
+    }
 }
 
 /// Reads a layer. `again` opens it a second time, where a hard link gives a file that was passed over a name that makes
 /// it wanted.
-pub(crate) fn walk<R: std::io::Read>(
+pub(crate) fn walk<R: Read>(
     blob: R,
     digests: &LayerDigests,
     rules: Option<&SecretRules>,
     again: impl FnOnce() -> Result<R, String>,
-) -> (LayerRecord, Result<(), LayerError>) {
+) -> LayerRead {
     let mut record = LayerRecord::default();
     let mut later: Vec<(String, String, u32)> = Vec::new();
     let mut refused = Vec::new();
@@ -330,7 +389,10 @@ pub(crate) fn walk<R: std::io::Read>(
             Err(why) => record.records.fault(why),
         }
     }
-    (record, result)
+    match result {
+        Ok(found) => LayerRead { record, unread: String::new(), archive: found.archive },
+        Err(error) => LayerRead { record, unread: nv_telemetry::chain(&error), archive: String::new() },
+    }
 }
 
 impl LayerRecord {

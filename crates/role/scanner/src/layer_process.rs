@@ -17,12 +17,12 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use nv_confine::{Calls, ConfineError, Test, leave_all, leave_user_if_possible};
-use nv_layer::{ImageLayer, LayerDigests};
+use nv_layer::LayerDigests;
 use nv_secret::SecretRules;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::image::{LayerRecord, walk};
+use crate::image::{LayerRead, LayerRecord, walk};
 
 /// Name of the hidden subcommand of every binary that scans images.
 pub const LAYER_READER: &str = "layer-reader";
@@ -54,6 +54,8 @@ struct Done {
     record: LayerRecord,
     /// Why it could not be read to its end; empty where it was.
     unread: String,
+    /// The digest of its archive; empty where it could not be read to its end.
+    archive: String,
 }
 
 /// A process that reads layers, started when there is one to read.
@@ -77,16 +79,16 @@ impl Drop for Running {
 }
 
 impl LayerProcess {
-    /// Reads a layer; `open` gives its blob from the begin. Beside the record, why it could not be read to its end.
+    /// Reads a layer with these digests; `open` gives its blob from the begin.
     ///
     /// # Errors
     /// A sentence when the blob cannot be opened, or the process died.
     pub(crate) fn read<'a>(
         &self,
-        layer: &ImageLayer,
+        digests: &LayerDigests,
         secrets: bool,
         open: &dyn Fn() -> Result<Box<dyn Read + 'a>, String>,
-    ) -> Result<(LayerRecord, String), String> {
+    ) -> Result<LayerRead, String> {
         let mut slot = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut blob = open()?;
         // It goes back only when it has answered in order.
@@ -94,7 +96,7 @@ impl LayerProcess {
             Some(running) => running,
             None => Running::start().map_err(|error| format!("no process to read it: {error}"))?,
         };
-        let task = Task { blob: layer.digests.blob.clone(), archive: layer.digests.archive.clone(), secrets };
+        let task = Task { blob: digests.blob.clone(), archive: digests.archive.clone(), secrets };
         let died = |error: io::Error| format!("the process that reads it ended: {error}");
         running.task(&task).map_err(died)?;
         let mut answer = running.send(&mut *blob).map_err(died)?;
@@ -109,7 +111,7 @@ impl LayerProcess {
         }
         let done = running.record().map_err(died)?;
         *slot = Some(running);
-        Ok((done.record, done.unread))
+        Ok(LayerRead { record: done.record, unread: done.unread, archive: done.archive })
     }
 }
 
@@ -317,9 +319,9 @@ pub fn layer_reader_main() -> Result<(), String> {
             asked.map(|()| Frames::new(&link)).map_err(|error| error.to_string())
         };
         let rules = rules.as_ref().filter(|_| task.secrets);
-        let (record, read) = walk(Frames::new(&link), &digests, rules, again);
-        let unread = read.err().map(|error| nv_telemetry::chain(&error)).unwrap_or_default();
-        let done = serde_json::to_vec(&Done { record, unread }).map_err(|error| error.to_string())?;
+        let LayerRead { record, unread, archive } = walk(Frames::new(&link), &digests, rules, again);
+        let done =
+            serde_json::to_vec(&Done { record, unread, archive }).map_err(|error| error.to_string())?;
         let mut link = link.borrow_mut();
         let told = length(done.len()).and_then(|length| {
             link.to.write_all(&[END])?;
@@ -363,11 +365,11 @@ mod tests {
         let process = LayerProcess::default();
         for _layer in 0..2 {
             let open = || -> Result<Box<dyn Read>, String> { Ok(Box::new(io::repeat(7).take(10_000_000))) };
-            let read = process.read(&ImageLayer::default(), false, &open);
+            let read = process.read(&LayerDigests::default(), false, &open);
             let why = read.unwrap_err();
             assert!(why.contains("the process that reads it"), "{why}");
         }
-        let unopened = process.read(&ImageLayer::default(), false, &|| Err("no such blob".to_owned()));
+        let unopened = process.read(&LayerDigests::default(), false, &|| Err("no such blob".to_owned()));
         assert_eq!(unopened.unwrap_err(), "no such blob");
     }
 }

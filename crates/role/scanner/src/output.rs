@@ -24,7 +24,12 @@ pub enum OutputFormat {
     /// One JSON object in the REST contract's shapes.
     Json,
     /// Counts and a table.
-    Table,
+    Table {
+        /// The commands that made the image, too.
+        commands: bool,
+        /// What is installed, too.
+        modules: bool,
+    },
     /// SARIF 2.1.0.
     Sarif,
     /// CycloneDX 1.6, packages and vulnerabilities.
@@ -73,7 +78,13 @@ pub fn write_report(
     out: &mut dyn Write,
 ) -> Result<(), ScannerError> {
     match format {
-        OutputFormat::Table => table::write(database, report, out),
+        OutputFormat::Table { commands, modules } => {
+            table::write(database, report, out)?;
+            if *commands {
+                table::write_commands(report, out)?;
+            }
+            if *modules { table::write_modules(report, out) } else { Ok(()) }
+        }
         OutputFormat::Json => write_json(&contract::printed(database, report), out),
         OutputFormat::Sarif => write_json(&sarif::document(database, report), out),
         OutputFormat::CycloneDx => write_json(&cyclonedx::document(database, report), out),

@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use nv_layer::{Image, ImageLayer, Manifest};
 use nv_registry::{Blob, Digest, NameError, Reference, Registry, RegistryError, Repository};
-pub use nv_registry::{Credentials, Options as RegistryOptions, Proxy as RegistryProxy};
+pub use nv_registry::{Credentials, Options as RegistryOptions, Proxy as RegistryProxy, roots_of_pem};
 use tokio::runtime::Runtime;
 
 use crate::error::ScannerError;
-use crate::image::{ImageChoice, Layers, layers_of_base, own_platform};
+use crate::image::{ImageChoice, Layers, layers_of_base, meant};
 
 /// Largest configuration: it has the history of every layer.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
@@ -60,15 +60,7 @@ impl RegistryImages {
         let manifest = Manifest::parse(found.digest.as_str(), &found.bytes).map_err(ScannerError::Image)?;
         let manifest = match manifest {
             Manifest::Index(images) => {
-                let own = own_platform();
-                let wanted = choice.platform.as_deref().unwrap_or(&own);
-                let meant = images.iter().find(|image| image.platform == wanted);
-                // One image alone needs no choice.
-                let alone = images.first().filter(|_| images.len() == 1 && choice.platform.is_none());
-                let meant = meant.or(alone).ok_or_else(|| {
-                    let there: Vec<&str> = images.iter().map(|image| image.platform.as_str()).collect();
-                    fault(&format!("is not there for {wanted}; there is {}", there.join(", ")))
-                })?;
+                let meant = meant(&images, choice).map_err(|why| fault(&why))?;
                 let digest = Reference::Digest(parse_digest(&meant.digest)?);
                 let found = self.block_on(self.registry.manifest(repository, &digest))?;
                 Manifest::parse(found.digest.as_str(), &found.bytes).map_err(ScannerError::Image)?
@@ -88,6 +80,12 @@ impl RegistryImages {
         let mut image = manifest.image(&config).map_err(ScannerError::Image)?;
         image.names.push(name);
         Ok(image)
+    }
+
+    /// Repository, and tag or digest.
+    #[must_use]
+    pub fn place(&self) -> (String, String) {
+        (self.repository.to_string(), self.reference.to_string())
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -143,6 +141,21 @@ impl RegistryImages {
     }
 }
 
+/// The registry that a whole name means, and the name there: `registry.example/shop/web:1`, or Docker's where none is named.
+#[must_use]
+pub fn registry_of(name: &str) -> (String, String) {
+    let hub = ["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+    let (host, rest) = match name.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
+        _ => ("docker.io", name),
+    };
+    if hub.contains(&host) {
+        let library = if rest.contains('/') { "" } else { "library/" };
+        return ("https://registry-1.docker.io/".to_owned(), format!("{library}{rest}"));
+    }
+    (format!("https://{host}/"), rest.to_owned())
+}
+
 /// `repository`, `repository:tag` or `repository@digest`.
 fn parse_name(name: &str) -> Result<(Repository, Reference), ScannerError> {
     let argument = |error: NameError| ScannerError::Argument(error.to_string());
@@ -193,5 +206,24 @@ impl Read for Stream<'_> {
         }
         self.at += length;
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_registry_is_dockers() {
+        for (name, want) in [
+            ("alpine:3.20", ("https://registry-1.docker.io/", "library/alpine:3.20")),
+            ("shop/web", ("https://registry-1.docker.io/", "shop/web")),
+            ("docker.io/alpine", ("https://registry-1.docker.io/", "library/alpine")),
+            ("r.example:5000/a/b@sha256:00", ("https://r.example:5000/", "a/b@sha256:00")),
+            ("localhost/web", ("https://localhost/", "web")),
+        ] {
+            let (url, rest) = registry_of(name);
+            assert_eq!((url.as_str(), rest.as_str()), want, "{name}");
+        }
     }
 }

@@ -114,7 +114,8 @@ fn a_root_file_system_gives_vulnerabilities_in_the_contracts_shape() {
     }
     assert_eq!((found["score_v3"].as_f64(), report["modules"].as_array().unwrap().len()), (Some(9.8), 1));
     let mut table = Vec::new();
-    write_report(database, &scanned, &OutputFormat::Table, &mut table).unwrap();
+    write_report(database, &scanned, &OutputFormat::Table { commands: false, modules: false }, &mut table)
+        .unwrap();
     let table = String::from_utf8(table).unwrap();
     assert!(table.contains("Vulnerabilities: 1, CRITICAL: 1"), "{table}");
     assert!(table.contains("File: var/lib/dpkg/status\nPackage  Vulnerability"), "{table}");

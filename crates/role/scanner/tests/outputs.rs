@@ -90,7 +90,7 @@ fn vex_and_the_profile_take_findings_out_and_say_why() {
     let mut silenced = strings(&printed["silenced"], "reason");
     silenced.sort_unstable();
     assert_eq!(silenced, ["component_not_present", "no shell is reachable"]);
-    assert!(scan.text(&OutputFormat::Table).contains("accepted: 2"));
+    assert!(scan.text(&OutputFormat::Table { commands: false, modules: false }).contains("accepted: 2"));
     fs::write(scan.folder.path().join("vex.json"), "{}").unwrap();
     let error = read_rules(&[scan.folder.path().join("vex.json")], &[], &[]).unwrap_err();
     assert!(matches!(error, ScannerError::Vex { .. }), "{error}");
@@ -100,7 +100,7 @@ fn vex_and_the_profile_take_findings_out_and_say_why() {
 fn every_format_is_the_same_for_the_same_input() {
     let template = "{% for v in vulnerabilities %}{{ v.name }} {{ v.severity }}\n{% endfor %}".to_owned();
     for format in [
-        OutputFormat::Table,
+        OutputFormat::Table { commands: false, modules: false },
         OutputFormat::Json,
         OutputFormat::Sarif,
         OutputFormat::CycloneDx,

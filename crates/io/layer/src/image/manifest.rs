@@ -77,18 +77,18 @@ impl Document {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Config {
-    created: Option<String>,
-    author: Option<String>,
-    architecture: String,
-    os: String,
-    config: Option<Execution>,
+    pub(super) created: Option<String>,
+    pub(super) author: Option<String>,
+    pub(super) architecture: String,
+    pub(super) os: String,
+    pub(super) config: Option<Execution>,
     pub(super) rootfs: RootFs,
-    history: Option<Vec<Step>>,
+    pub(super) history: Option<Vec<Step>>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
-struct Execution {
+pub(super) struct Execution {
     user: String,
     env: Option<Vec<String>>,
     labels: Option<BTreeMap<String, String>>,
@@ -117,7 +117,7 @@ pub(super) struct RootFs {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Step {
+pub(super) struct Step {
     created_by: String,
     empty_layer: bool,
 }

@@ -113,8 +113,19 @@ impl Client {
 
     /// A GET whose answer does not end by itself.
     pub(crate) async fn stream(&self, doing: &'static str, path: &str) -> Result<Stream, RuntimeError> {
-        let asked = timeout(CALL, self.ask(doing, path)).await;
-        let (answer, _connection) = asked.map_err(|_elapsed| late(doing))??;
+        self.stream_within(doing, path, CALL).await
+    }
+
+    /// A GET whose answer is long, and begins within this time.
+    pub(crate) async fn stream_within(
+        &self,
+        doing: &'static str,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Stream, RuntimeError> {
+        let asked = timeout(patience, self.ask(doing, path)).await;
+        let late = |_elapsed| RuntimeError::Timeout { doing, seconds: patience.as_secs() };
+        let (answer, _connection) = asked.map_err(late)??;
         Ok(Stream { body: answer.into_body(), _connection })
     }
 

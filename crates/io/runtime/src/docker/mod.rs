@@ -19,8 +19,8 @@ use nv_model::workload::Workload;
 pub(crate) use self::answer::Named;
 use self::answer::{Container, Image, Info, Listed, Version};
 pub(crate) use self::events::follow;
-pub(crate) use self::http::Client;
-use self::http::{LIST_BYTES, ONE_BYTES};
+use self::http::LIST_BYTES;
+pub(crate) use self::http::{Client, ONE_BYTES, Stream};
 pub(crate) use self::looks::{Found, Looks};
 use crate::assemble::{Parts, PodIdentity, Task, assemble};
 use crate::error::RuntimeError;
@@ -34,7 +34,7 @@ pub(crate) const NAMESPACE: &str = "moby";
 /// Most containers of a list that are looked at; as many as are followed.
 const CONTAINERS: usize = 10_000;
 /// Longest answer of `_ping` and `version` that is read, in bytes.
-const SHORT_BYTES: usize = 64 * 1024;
+pub(crate) const SHORT_BYTES: usize = 64 * 1024;
 /// How the shim of Kubernetes begins the names of its containers, and what it calls a pod's sandbox (`k8s_POD_…`).
 const POD_PREFIX: &str = "k8s_";
 const SANDBOX: &str = "POD";

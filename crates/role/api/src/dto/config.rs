@@ -317,6 +317,50 @@ pub struct SystemConfigConfig {
     /// Who is asked at log-in; only `local` is offered yet.
     #[serde(default)]
     pub auth_order: Option<Vec<String>>,
+    /// Registries over plain HTTP are reached through their proxy.
+    #[serde(default)]
+    pub registry_http_proxy_status: Option<bool>,
+    /// Registries over TLS are reached through their proxy.
+    #[serde(default)]
+    pub registry_https_proxy_status: Option<bool>,
+    /// The proxy to registries over plain HTTP.
+    #[serde(default)]
+    pub registry_http_proxy: Option<Proxy>,
+    /// The proxy to registries over TLS.
+    #[serde(default)]
+    pub registry_https_proxy: Option<Proxy>,
+    /// What of the proxy to registries over plain HTTP is changed.
+    #[serde(default)]
+    pub registry_http_proxy_cfg: Option<ProxyConfig>,
+    /// What of the proxy to registries over TLS is changed.
+    #[serde(default)]
+    pub registry_https_proxy_cfg: Option<ProxyConfig>,
+    /// Certificates of registries are verified. They always are: `false` is refused.
+    #[serde(default)]
+    pub enable_tls_verification: Option<bool>,
+    /// Authorities that registries' certificates may be of besides the usual ones, PEM each.
+    #[serde(default)]
+    pub cacerts: Option<Vec<String>>,
+}
+
+/// Changes to a proxy. What is not given stays as it is.
+#[derive(Clone, Default, Deserialize, ToSchema)]
+pub struct ProxyConfig {
+    /// Its address.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// User name.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password, a secret.
+    #[serde(default)]
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for ProxyConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProxyConfig").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// Changes to network policy as a whole.
@@ -385,6 +429,12 @@ pub struct SystemConfigConfigV2 {
     /// Of several things.
     #[serde(default)]
     pub misc_cfg: Option<SystemConfigConfig>,
+    /// Of proxies to registries.
+    #[serde(default)]
+    pub proxy_cfg: Option<SystemConfigConfig>,
+    /// Of certificates.
+    #[serde(default)]
+    pub tls_cfg: Option<SystemConfigConfig>,
 }
 
 /// Changes to the configuration, in groups.

@@ -355,7 +355,7 @@ impl Named for WordList {
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ScanRepoReq {
-    /// Address of the registry.
+    /// Address of the registry; empty for an image of a runtime of a scanner's machine.
     pub registry: String,
     /// The user.
     pub username: String,
@@ -369,6 +369,8 @@ pub struct ScanRepoReq {
     pub scan_layers: bool,
     /// `repository:tag` in the same registry that it was built on.
     pub base_image: String,
+    /// No proxy on the way.
+    pub ignore_proxy: bool,
 }
 
 /// A body whose content stands under `request`.

@@ -25,6 +25,7 @@ use nv_model::scan::{
 };
 use nv_registry::{Options, Registry};
 use nv_role_controller::Controller;
+use nv_role_controller::registry::Reach;
 use nv_telemetry::Clock;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
@@ -306,8 +307,10 @@ fn source(id: &ScanId, authorization: &str, controller: &Controller) -> Result<R
         .map_err(|error| wrong("registry.url", &error))?;
     repository.parse::<nv_registry::Repository>().map_err(|error| wrong("artifact.repository", &error))?;
     digest.parse::<nv_registry::Digest>().map_err(|error| wrong("artifact.digest", &error))?;
+    let reach = Reach::of(&controller.view().config, url, false);
+    let access = RegistryAccess { url: url.clone(), username, password, token, ..RegistryAccess::default() };
     Ok(RegistryImage {
-        access: RegistryAccess { url: url.clone(), username, password, token, ..RegistryAccess::default() },
+        access: reach.access(access),
         repository: repository.clone(),
         reference: digest.clone(),
         layers: false,

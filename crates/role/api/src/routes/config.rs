@@ -4,13 +4,14 @@ use nv_identity::access::Scope;
 use nv_identity::permission::{Category, Operation};
 use nv_model::system::SystemConfig as Model;
 use nv_role_controller::Change;
+use nv_role_controller::registry::check_authorities;
 
 use crate::answer::{Empty, One};
 use crate::call::Call;
 use crate::change::{baseline, fault, mode};
 use crate::dto::config::{
-    SystemAtmoConfig, SystemConfig, SystemConfigConfig, SystemConfigData, SystemConfigDataV2, SystemConfigV2,
-    SystemNetConfig,
+    ProxyConfig, SystemAtmoConfig, SystemConfig, SystemConfigConfig, SystemConfigData, SystemConfigDataV2,
+    SystemConfigV2, SystemNetConfig,
 };
 use crate::error::{ApiError, Code};
 use crate::query::ScopeFilter;
@@ -54,6 +55,7 @@ fn not_yet<T: PartialEq>(what: &str, given: Option<&T>, held: &T) -> Result<(), 
 }
 
 fn over(config: &mut Model, given: SystemConfigConfig) -> Result<(), ApiError> {
+    over_registries(config, &given)?;
     let network = mode("new_service_policy_mode", given.new_service_policy_mode.as_deref())?;
     let profile = mode("new_service_profile_mode", given.new_service_profile_mode.as_deref())?;
     let baseline = baseline(given.new_service_profile_baseline.as_deref())?;
@@ -82,6 +84,51 @@ fn over(config: &mut Model, given: SystemConfigConfig) -> Result<(), ApiError> {
     not_yet("output_event_to_logs", given.output_event_to_logs.as_ref(), &config.output_event_to_logs)?;
     not_yet("auth_by_platform", given.auth_by_platform.as_ref(), &config.auth_by_platform)?;
     not_yet("auth_order", given.auth_order.as_ref(), &config.auth_order)
+}
+
+/// How registries are reached.
+fn over_registries(config: &mut Model, given: &SystemConfigConfig) -> Result<(), ApiError> {
+    if given.enable_tls_verification == Some(false) {
+        let why = "certificates are always verified; an authority of one's own belongs into cacerts";
+        return Err(ApiError::new(Code::NotAllowed, why));
+    }
+    if let Some(authorities) = &given.cacerts {
+        check_authorities(authorities).map_err(ApiError::format)?;
+        config.cacerts.clone_from(authorities);
+    }
+    let http = (&mut config.registry_http_proxy, &given.registry_http_proxy, &given.registry_http_proxy_cfg);
+    let https =
+        (&mut config.registry_https_proxy, &given.registry_https_proxy, &given.registry_https_proxy_cfg);
+    for (proxy, whole, parts) in [http, https] {
+        if let Some(whole) = whole {
+            proxy.clone_from(whole);
+        }
+        if let Some(ProxyConfig { url, username, password }) = parts {
+            for (held, given) in
+                [(&mut proxy.url, url), (&mut proxy.username, username), (&mut proxy.password, password)]
+            {
+                if let Some(given) = given {
+                    held.clone_from(given);
+                }
+            }
+        }
+        if !proxy.url.is_empty() {
+            let proxy = nv_registry::Proxy { url: proxy.url.clone(), credentials: None };
+            let options = nv_registry::Options {
+                url: "https://localhost".to_owned(),
+                proxy: Some(proxy),
+                ..nv_registry::Options::default()
+            };
+            nv_registry::Registry::new(options)
+                .map_err(|_no_address| ApiError::format("the proxy's address is none: http://host:port"))?;
+        }
+    }
+    let status = |given: Option<bool>, held: bool| given.unwrap_or(held);
+    config.registry_http_proxy_status =
+        status(given.registry_http_proxy_status, config.registry_http_proxy_status);
+    config.registry_https_proxy_status =
+        status(given.registry_https_proxy_status, config.registry_https_proxy_status);
+    Ok(())
 }
 
 fn over_net(config: &mut Model, given: &SystemNetConfig) -> Result<(), ApiError> {
@@ -129,6 +176,13 @@ async fn update(call: Call, body: SystemConfigData) -> Result<Empty, ApiError> {
 
 async fn update_v2(call: Call, body: SystemConfigDataV2) -> Result<Empty, ApiError> {
     let groups = body.config_v2.unwrap_or_default();
-    let parts = [groups.svc_cfg, groups.syslog_cfg, groups.auth_cfg, groups.misc_cfg];
+    let parts = [
+        groups.svc_cfg,
+        groups.syslog_cfg,
+        groups.auth_cfg,
+        groups.misc_cfg,
+        groups.proxy_cfg,
+        groups.tls_cfg,
+    ];
     store(&call, parts.into_iter().flatten().collect(), body.net_config, body.atmo_config).await
 }

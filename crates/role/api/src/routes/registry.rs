@@ -7,7 +7,7 @@ use nv_identity::permission::{Category, Operation};
 use nv_model::group::Origin;
 use nv_model::registry::{INTERVAL, MAX_REGISTRIES, RegistryConfig as Model, RegistrySchedule};
 use nv_registry::{Filter, JFrogMode, Kind, Options, Registry};
-use nv_role_controller::registry::{Held, try_registry};
+use nv_role_controller::registry::{Held, Reach, try_registry};
 
 use super::signature::{name_of, refused};
 use super::user::short;
@@ -301,7 +301,9 @@ async fn attempt(call: Call, given: RegistryConfig) -> Result<Json<RegistryTestR
         }
     };
     fill(&mut config, given)?;
-    let steps = try_registry(&config, call.app.clock.now()).await;
+    let system = Arc::clone(&call.app.controller.view().config);
+    let reach = Reach::of(&system, &config.url, config.ignore_proxy);
+    let steps = try_registry(&config, reach, call.app.clock.now()).await;
     let steps = steps.into_iter();
     Ok(Json(RegistryTestResult {
         steps: steps.map(|(step_type, step_content)| RegistryTestStep { step_type, step_content }).collect(),

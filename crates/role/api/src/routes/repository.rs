@@ -10,6 +10,7 @@ use nv_model::scan::{
     RegistryAccess, RegistryImage, ScanPriority, ScanRequest, ScanSource, ScanState, ScanSubject,
 };
 use nv_registry::{Options, Registry};
+use nv_role_controller::registry::Reach;
 
 use super::registry::MAX_TEXT;
 use super::registry_image::report_of;
@@ -34,7 +35,7 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-/// The place of an image as it is asked for.
+/// The place of an image as it is asked for; without a registry, in a runtime of a scanner's machine.
 fn place(request: &ScanRepoReq) -> Result<(ScanSubject, RegistryImage), ApiError> {
     if request.repository.is_empty() {
         return Err(ApiError::format("the request has no repository"));
@@ -45,10 +46,18 @@ fn place(request: &ScanRepoReq) -> Result<(ScanSubject, RegistryImage), ApiError
     let repository =
         if of_hub { format!("library/{}", request.repository) } else { request.repository.clone() };
     let wrong = |error: &dyn std::fmt::Display| ApiError::format(error.to_string());
-    repository.parse::<nv_registry::Repository>().map_err(|error| wrong(&error))?;
     reference.parse::<nv_registry::Reference>().map_err(|error| wrong(&error))?;
-    let options = Options { url: request.registry.clone(), ..Options::default() };
-    Registry::new(options).map_err(|error| wrong(&error))?;
+    if request.registry.is_empty() {
+        // A runtime of a scanner's machine has it, under a name that begins with a registry's.
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte);
+        if repository.len() > MAX_TEXT || !repository.bytes().all(known) {
+            return Err(ApiError::format("the repository is no name of an image"));
+        }
+    } else {
+        repository.parse::<nv_registry::Repository>().map_err(|error| wrong(&error))?;
+        let options = Options { url: request.registry.clone(), ..Options::default() };
+        Registry::new(options).map_err(|error| wrong(&error))?;
+    }
     let subject = ScanSubject::Repository {
         registry: request.registry.clone(),
         repository: repository.clone(),
@@ -77,6 +86,8 @@ async fn repository(call: Call, body: ScanRepoReqData) -> Result<Either<One<Scan
     let request = body.request.ok_or_else(|| ApiError::format("the body has no request"))?;
     let (subject, mut image) = place(&request)?;
     let controller = &call.app.controller;
+    let reach = Reach::of(&controller.view().config, &image.access.url, request.ignore_proxy);
+    image.access = reach.access(image.access);
     image.roots_of_trust = controller.registries().roots();
     let scans = controller.scans();
     let known = scans.status(&subject);

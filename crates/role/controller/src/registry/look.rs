@@ -14,6 +14,8 @@ use nv_registry::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::reach::Reach;
+
 /// Most tags of one repository that are looked at.
 const MAX_TAGS: usize = 4_096;
 /// Largest configuration of an image.
@@ -33,9 +35,9 @@ pub(super) struct Looked {
     pub(super) access: RegistryAccess,
 }
 
-/// A registry as its kind wants it.
+/// A registry as its kind wants it, reached so.
 #[must_use]
-pub fn kind_options(config: &RegistryConfig) -> KindOptions {
+pub fn kind_options(config: &RegistryConfig, reach: Reach) -> KindOptions {
     let secret = |text: &str| (!text.is_empty()).then(|| SecretString::from(text.to_owned()));
     let kind = Kind::from_name(&config.kind).unwrap_or_default();
     let credentials = if config.auth_with_token {
@@ -54,7 +56,7 @@ pub fn kind_options(config: &RegistryConfig) -> KindOptions {
     });
     KindOptions {
         kind,
-        options: Options { url: config.url.clone(), credentials, ..Options::default() },
+        options: reach.options(Options { url: config.url.clone(), credentials, ..Options::default() }),
         aws,
         json_key: secret(&config.gcr_json_key),
         jfrog: JFrogMode::from_name(&config.jfrog_mode).unwrap_or_default(),
@@ -67,7 +69,18 @@ pub fn kind_options(config: &RegistryConfig) -> KindOptions {
 
 /// How scanners reach a registry.
 fn access(options: &Options) -> RegistryAccess {
-    let mut access = RegistryAccess { url: options.url.clone(), ..RegistryAccess::default() };
+    let mut access = RegistryAccess {
+        url: options.url.clone(),
+        roots: options.roots.clone(),
+        ..RegistryAccess::default()
+    };
+    if let Some(proxy) = &options.proxy {
+        access.proxy.clone_from(&proxy.url);
+        if let Some((user, password)) = &proxy.credentials {
+            access.proxy_username.clone_from(user);
+            password.expose_secret().clone_into(&mut access.proxy_password);
+        }
+    }
     match &options.credentials {
         Some(Credentials::Password { user, password } | Credentials::Basic { user, password }) => {
             access.username.clone_from(user);
@@ -95,9 +108,9 @@ fn bound(limit: u32, most: usize) -> usize {
 }
 
 /// Asks a registry for what it has, and for nothing of it: steps with what came of each.
-pub async fn try_registry(config: &RegistryConfig, now: Timestamp) -> Vec<(String, String)> {
+pub async fn try_registry(config: &RegistryConfig, reach: Reach, now: Timestamp) -> Vec<(String, String)> {
     let mut steps = Vec::new();
-    let catalog = match Catalog::open(kind_options(config), &basic_time(now)).await {
+    let catalog = match Catalog::open(kind_options(config, reach), &basic_time(now)).await {
         Ok(catalog) => catalog,
         Err(error) => return vec![("credentials".to_owned(), nv_telemetry::chain(&error))],
     };
@@ -116,8 +129,12 @@ pub async fn try_registry(config: &RegistryConfig, now: Timestamp) -> Vec<(Strin
 }
 
 /// Looks at a registry.
-pub(super) async fn look(config: &RegistryConfig, now: Timestamp) -> Result<Looked, RegistryError> {
-    let catalog = Catalog::open(kind_options(config), &basic_time(now)).await?;
+pub(super) async fn look(
+    config: &RegistryConfig,
+    reach: Reach,
+    now: Timestamp,
+) -> Result<Looked, RegistryError> {
+    let catalog = Catalog::open(kind_options(config, reach), &basic_time(now)).await?;
     let filters = filters(config);
     let listed = catalog.repositories(&filters, bound(config.repo_limit, MAX_REPOSITORIES)).await?;
     let mut looked = Looked { images: Vec::new(), faults: Vec::new(), access: access(catalog.options()) };

@@ -10,6 +10,7 @@
 
 mod book;
 mod look;
+mod reach;
 mod schedule;
 
 use std::collections::{BTreeMap, HashSet};
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use book::{Book, BookError, Held};
 pub use look::{kind_options, try_registry};
+pub use reach::{Reach, check_authorities};
 
 use crate::scan::Scans;
 
@@ -227,9 +229,11 @@ impl Registries {
         }
         let registries = self.clone();
         tokio::spawn(async move {
+            let (config, system) = (&held.value, registries.inner.scans.config());
+            let reach = Reach::of(&system, &config.url, config.ignore_proxy);
             let outcome = tokio::select! {
                 () = token.cancelled() => None,
-                outcome = look::look(&held.value, registries.inner.clock.now()) => Some(outcome),
+                outcome = look::look(config, reach, registries.inner.clock.now()) => Some(outcome),
             };
             registries.seen(&held.value, &token, outcome, all);
         });

@@ -315,6 +315,11 @@ impl Scans {
         read.await.unwrap_or(Ok(None))
     }
 
+    /// The system's configuration.
+    pub(crate) fn config(&self) -> Arc<nv_model::system::SystemConfig> {
+        Arc::clone(&self.inner.view.load().config)
+    }
+
     /// Puts a list of what is installed where scans of [`ScanSource::Inventory`] find it.
     ///
     /// # Errors

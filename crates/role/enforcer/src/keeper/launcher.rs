@@ -132,7 +132,9 @@ pub(super) fn spawn(
 ) -> std::io::Result<Child> {
     let tier = from_tier.map(|tier| format!("--from-tier={tier}"));
     let told = told.map_or_else(Stdio::null, Stdio::from);
-    Command::new(own_binary()).arg(what).args(tier).stdin(Stdio::from(socket)).stdout(told).spawn()
+    // Nobody of them needs the environment, which may have passwords and tokens.
+    let mut child = Command::new(own_binary());
+    child.arg(what).args(tier).env_clear().stdin(Stdio::from(socket)).stdout(told).spawn()
 }
 
 /// What runs.

@@ -89,3 +89,29 @@ pub(super) fn write(
     }
     writeln!(out, "{}", lines.join("\n")).map_err(ScannerError::Output)
 }
+
+/// The first digits of a layer's digest, as many as are shown.
+const DIGITS: usize = 12;
+
+/// The commands that made an image, each beside the layer that it made, where it made one.
+pub(super) fn write_commands(report: &Report, out: &mut dyn Write) -> Result<(), ScannerError> {
+    let mut lines = vec!["\nHistory:".to_owned()];
+    if let Some(image) = &report.image {
+        let mut layers = image.layers.iter().peekable();
+        for command in &image.history {
+            let made = layers.next_if(|layer| layer.command == *command);
+            let digest = made.map_or("", |layer| layer.digest.trim_start_matches("sha256:"));
+            let digits: String = digest.chars().take(DIGITS).collect::<String>().to_uppercase();
+            lines.push(format!("{digits:>DIGITS$} {command}"));
+        }
+    }
+    writeln!(out, "{}", lines.join("\n")).map_err(ScannerError::Output)
+}
+
+/// What is installed.
+pub(super) fn write_modules(report: &Report, out: &mut dyn Write) -> Result<(), ScannerError> {
+    let packages = report.packages.iter().map(|installed| &installed.package);
+    let lines = packages.map(|package| format!("{} {}", package.name, package.version));
+    let lines: Vec<String> = std::iter::once("\nModules:".to_owned()).chain(lines).collect();
+    writeln!(out, "{}", lines.join("\n")).map_err(ScannerError::Output)
+}

@@ -34,6 +34,7 @@ use self::held::{Held, look};
 use self::work::Tools;
 use crate::cache::LayerCache;
 use crate::error::ScannerError;
+use crate::local::{LocalKind, LocalSearch};
 
 /// First and longest pause between attempts to join or to link.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -62,6 +63,8 @@ pub struct ServiceConfig {
     pub secrets: bool,
     /// Whether layers are read by a process of their own, which this binary must have as [`LAYER_READER`](crate::LAYER_READER).
     pub layer_process: bool,
+    /// Sockets of runtimes whose images are scanned where a task names no registry; empty for those that are known and exist.
+    pub runtime_sockets: Vec<PathBuf>,
 }
 
 /// Why a scanner does not serve.
@@ -136,6 +139,7 @@ pub async fn serve(
         cache: Some(LayerCache::open(&folder).map_err(fault)?),
         rules: rules.map_err(|error| ServiceError::Rules(error.to_string()))?,
         layer_process: config.layer_process,
+        local: LocalSearch { kind: LocalKind::Any, sockets: config.runtime_sockets.clone() },
     };
     let (changed, _) = broadcast::channel(16);
     let service = Arc::new(Service {

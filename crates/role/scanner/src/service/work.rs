@@ -13,9 +13,10 @@ use nv_telemetry::{Clock as _, SystemClock};
 use super::held::Verified;
 use crate::cache::LayerCache;
 use crate::error::ScannerError;
-use crate::image::{ImageChoice, ImageReading, read_image};
+use crate::image::{ImageChoice, ImageReading, layers_of_base, read_image};
 use crate::inventory::{inventory_document, parse_document};
 use crate::layer_process::LayerProcess;
+use crate::local::LocalSearch;
 use crate::registry::RegistryImages;
 use crate::remark::Remarks;
 use crate::report::Report;
@@ -31,6 +32,7 @@ pub(super) struct Tools {
     pub(super) cache: Option<LayerCache>,
     pub(super) rules: Option<SecretRules>,
     pub(super) layer_process: bool,
+    pub(super) local: LocalSearch,
 }
 
 /// What is to be looked at.
@@ -145,32 +147,21 @@ fn options(access: &RegistryAccess) -> Options {
     }
 }
 
-fn pull(tools: &Tools, wanted: &RegistryImage, remarks: &mut Remarks<'_>) -> Result<Report, ScanFailure> {
+/// The name of the image, with its tag or digest.
+fn name_of(wanted: &RegistryImage) -> String {
     let sign = if wanted.reference.contains(':') { '@' } else { ':' };
-    let name = format!("{}{sign}{}", wanted.repository, wanted.reference);
-    let images = RegistryImages::new(options(&wanted.access), &name).map_err(|error| failure(&error))?;
-    let choice = ImageChoice::default();
-    let image = images.image(&choice).map_err(|error| failure(&error))?;
-    let mut base_layers = None;
-    if !wanted.base_image.is_empty() {
-        let name = &wanted.base_image;
-        base_layers = images.base_layers(&image, name, &choice).map_err(|error| failure(&error))?;
-        if base_layers.is_none() {
-            remarks.add(&format!("the image was not built on {name}: its layers are not among its own"));
-        }
-    }
-    let mut signed = None;
-    if !wanted.roots_of_trust.is_empty() {
-        let (trust, faults) = Trust::new(&wanted.roots_of_trust);
-        faults.iter().for_each(|fault| remarks.add(fault));
-        let now = u64::try_from(SystemClock::new().now().seconds()).unwrap_or(0);
-        signed = Some(images.signed(&image, &trust, now).map_err(|error| failure(&error))?);
-    }
+    format!("{}{sign}{}", wanted.repository, wanted.reference)
+}
+
+fn pull(tools: &Tools, wanted: &RegistryImage, remarks: &mut Remarks<'_>) -> Result<Report, ScanFailure> {
     let process = tools.layer_process.then(LayerProcess::default);
     let how =
         ImageReading { cache: tools.cache.as_ref(), rules: tools.rules.as_ref(), process: process.as_ref() };
-    let mut report = read_image(&images, &image, &how, remarks);
-    report.signed = signed;
+    let (mut report, base_layers) = if wanted.access.url.is_empty() {
+        of_runtime(tools, wanted, &how, remarks)?
+    } else {
+        of_registry(wanted, &how, remarks)?
+    };
     if let Some(image) = &mut report.image {
         image.base_layers = base_layers;
     }
@@ -185,4 +176,63 @@ fn pull(tools: &Tools, wanted: &RegistryImage, remarks: &mut Remarks<'_>) -> Res
         }
     }
     Ok(report)
+}
+
+fn not_built_on(name: &str) -> String {
+    format!("the image was not built on {name}: its layers are not among its own")
+}
+
+/// An image that a runtime of this machine has.
+fn of_runtime(
+    tools: &Tools,
+    wanted: &RegistryImage,
+    how: &ImageReading<'_>,
+    remarks: &mut Remarks<'_>,
+) -> Result<(Report, Option<usize>), ScanFailure> {
+    let choice = ImageChoice::default();
+    let find = |name: &str| {
+        let found = tools.local.find(name, &choice);
+        found.map_err(|tried| ScanFailure {
+            message: format!("no registry is named, and on the scanner's machine: {}", tried.join("; ")),
+            retry: false,
+        })
+    };
+    let found = find(&name_of(wanted))?;
+    let mut base_layers = None;
+    if !wanted.base_image.is_empty() {
+        base_layers = layers_of_base(found.image(), find(&wanted.base_image)?.image());
+        if base_layers.is_none() {
+            remarks.add(&not_built_on(&wanted.base_image));
+        }
+    }
+    Ok((found.read(how, remarks), base_layers))
+}
+
+fn of_registry(
+    wanted: &RegistryImage,
+    how: &ImageReading<'_>,
+    remarks: &mut Remarks<'_>,
+) -> Result<(Report, Option<usize>), ScanFailure> {
+    let images =
+        RegistryImages::new(options(&wanted.access), &name_of(wanted)).map_err(|error| failure(&error))?;
+    let choice = ImageChoice::default();
+    let image = images.image(&choice).map_err(|error| failure(&error))?;
+    let mut base_layers = None;
+    if !wanted.base_image.is_empty() {
+        let name = &wanted.base_image;
+        base_layers = images.base_layers(&image, name, &choice).map_err(|error| failure(&error))?;
+        if base_layers.is_none() {
+            remarks.add(&not_built_on(name));
+        }
+    }
+    let mut signed = None;
+    if !wanted.roots_of_trust.is_empty() {
+        let (trust, faults) = Trust::new(&wanted.roots_of_trust);
+        faults.iter().for_each(|fault| remarks.add(fault));
+        let now = u64::try_from(SystemClock::new().now().seconds()).unwrap_or(0);
+        signed = Some(images.signed(&image, &trust, now).map_err(|error| failure(&error))?);
+    }
+    let mut report = read_image(&images, &image, how, remarks);
+    report.signed = signed;
+    Ok((report, base_layers))
 }
