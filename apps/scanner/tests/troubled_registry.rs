@@ -1,6 +1,10 @@
 //! The scanner's own program against registries that are broken, slow or hostile.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what a test cannot go on without fails it"
+)]
 
 mod served;
 
