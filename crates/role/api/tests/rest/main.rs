@@ -22,5 +22,4 @@ mod registry_scan;
 mod rights;
 mod scans;
 mod sensors;
-mod standalone;
 mod tls;
