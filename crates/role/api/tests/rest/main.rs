@@ -22,4 +22,5 @@ mod registry_scan;
 mod rights;
 mod scans;
 mod sensors;
+mod standalone;
 mod tls;

@@ -62,6 +62,32 @@ pub(crate) async fn serve(has: BTreeMap<String, Vec<u8>>) -> String {
     url
 }
 
+/// The same over TLS, with this certificate.
+pub(crate) async fn serve_over_tls(
+    has: BTreeMap<String, Vec<u8>>,
+    certificate: &nv_pki::Credential,
+) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(nv_pki::tls::web_server(certificate).unwrap()));
+    let router = Router::new().fallback(answer).with_state(Arc::new(has));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, router) = (acceptor.clone(), router.clone());
+            tokio::spawn(async move {
+                // Who does not trust the certificate goes away.
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = hyper_util::service::TowerToHyperService::new(router);
+                let _served = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(hyper_util::rt::TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    url
+}
+
 fn config(url: &str) -> Value {
     json!({"name": "hub", "registry_type": "Docker Registry", "registry": url, "filters": ["shop/*"],
         "auth": {"username": "reader", "password": "hunter2"},

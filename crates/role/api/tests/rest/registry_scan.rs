@@ -29,6 +29,12 @@ fn layer(path: &str, content: &str) -> Vec<u8> {
 
 /// A registry with `shop/web:1` of two layers, signed; its public key as PEM.
 pub(crate) async fn signed_registry() -> (String, String) {
+    let (has, pem) = signed_image();
+    (serve(has).await, pem)
+}
+
+/// What such a registry has.
+pub(crate) fn signed_image() -> (BTreeMap<String, Vec<u8>>, String) {
     let mut has = BTreeMap::new();
     let mut put = |path: &str, bytes: &[u8]| drop(has.insert(format!("/v2/shop/web/{path}"), bytes.to_vec()));
     let describe =
@@ -72,7 +78,7 @@ pub(crate) async fn signed_registry() -> (String, String) {
     put(&format!("manifests/{tag}"), signature.as_bytes());
     let info = BASE64_STANDARD.encode(key.public_key().as_der().unwrap().as_ref());
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{info}\n-----END PUBLIC KEY-----\n");
-    (serve(has).await, pem)
+    (has, pem)
 }
 
 /// A scanner with a database in which openssl before 3.0.9-1 and Kubernetes before 1.28.12 are vulnerable.

@@ -9,15 +9,15 @@ use serde_json::json;
 use crate::fixture::{Fixture, each};
 use crate::node::{Reporter, ran, workload};
 
-struct Server {
-    fixture: Fixture,
-    admin: String,
-    base: String,
+pub(crate) struct Server {
+    pub(crate) fixture: Fixture,
+    pub(crate) admin: String,
+    pub(crate) base: String,
     client: Client,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (mut fixture, admin) = Fixture::started().await;
         let api = fixture.api.take().unwrap();
         let base = format!("https://127.0.0.1:{}", api.address().port());
