@@ -41,13 +41,27 @@ struct Taker<'a, K> {
 }
 
 impl Listing {
-    /// Adds what of a place is kept. One whose root is gone has nothing.
-    pub(super) fn add<K: Kept>(&mut self, place: &Place, rules: &Rules, kept: &K) {
-        let Some(root) = super::place::root(place.pid) else { return };
+    /// What of a place is kept. One whose root is gone has nothing.
+    pub(super) fn of<K: Kept>(place: &Place, rules: &Rules, kept: &K) -> Self {
+        let mut listing = Self::default();
+        let Some(root) = super::place::root(place.pid) else { return listing };
         for (_, rule) in &rules.rules {
             let blocks = rule.behavior == FileBehavior::BlockAccess && place.workload.is_some();
-            let mut taker = Taker { listing: self, kept, place, blocks, folder: None };
+            let mut taker = Taker { listing: &mut listing, kept, place, blocks, folder: None };
             resolve::resolve(std::os::fd::AsFd::as_fd(&root), rule, &mut taker);
+        }
+        listing
+    }
+
+    /// Adds a place, `None` where a file system in it does not answer, until there are enough files and names.
+    pub(super) fn extend(&mut self, place: Option<Self>) {
+        for mut file in place.into_iter().flat_map(|place| place.files) {
+            if self.files.len() >= MAX_WATCHED {
+                return;
+            }
+            file.names.truncate(MAX_NAMES.saturating_sub(self.names));
+            self.names = self.names.saturating_add(file.names.len());
+            self.files.push(file);
         }
     }
 }

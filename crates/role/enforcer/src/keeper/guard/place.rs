@@ -21,7 +21,7 @@ use super::{Groups, Place, Rules, Watch, Watched, who};
 pub(super) const MAX_MARKS: usize = 32_768;
 
 /// Marks of a place, each with the path below its root by which it is found again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Marks {
     asked: HashMap<Inode, String>,
     told: HashMap<Handle, String>,
@@ -38,7 +38,7 @@ impl Kept for Marks {
 
 struct Held {
     ward: Arc<Ward>,
-    marks: Marks,
+    marks: Arc<Marks>,
     refused: u64,
 }
 
@@ -84,7 +84,7 @@ impl Placed {
             self.heard.forget(&key);
             if let Some(root) = root(gone.ward.place.pid) {
                 let (groups, useless) = (Arc::clone(groups), self.useless(gone.marks));
-                self.apart.look(move || unmark(&groups, root.as_fd(), &useless, None));
+                self.apart.look(&key, move || unmark(&groups, root.as_fd(), &useless, None));
             }
         }
         self.heard.sweep();
@@ -120,8 +120,9 @@ impl Placed {
         let mut places: Vec<_> =
             self.held.iter().filter(|(key, _)| workload.is_none() || key.as_ref() == workload).collect();
         places.sort_by_key(|(key, _)| *key);
-        for (_, held) in places {
-            listing.add(&held.ward.place, &held.ward.rules, &held.marks);
+        for (key, held) in places {
+            let (ward, marks) = (Arc::clone(&held.ward), Arc::clone(&held.marks));
+            listing.extend(self.apart.look(key, move || Listing::of(&ward.place, &ward.rules, &*marks)));
         }
     }
 
@@ -137,7 +138,7 @@ impl Placed {
         rules: Arc<Rules>,
         root: OwnedFd,
         known: Option<HashMap<usize, HashSet<Inode>>>,
-        old: Option<Marks>,
+        old: Option<Arc<Marks>>,
     ) -> Held {
         let useless = old.map(|old| self.useless(old));
         let (groups, heard) = (Arc::clone(groups), Arc::clone(&self.heard));
@@ -149,7 +150,7 @@ impl Placed {
             }
             held
         };
-        self.apart.look(look).unwrap_or_else(|| {
+        self.apart.look(&place.workload, look).unwrap_or_else(|| {
             tracing::error!(workload = ?place.workload, "its files are not kept: a file system in it does not answer");
             Held {
                 ward: Arc::new(Ward {
@@ -159,15 +160,16 @@ impl Placed {
                     applications: known.unwrap_or_default(),
                     folders: HashMap::new(),
                 }),
-                marks: Marks::default(),
+                marks: Arc::default(),
                 refused: 1,
             }
         })
     }
 
     /// Those that no other place has.
-    fn useless(&self, mut marks: Marks) -> Marks {
-        let held = || self.held.values().map(|held| &held.marks);
+    fn useless(&self, marks: Arc<Marks>) -> Marks {
+        let mut marks = Arc::unwrap_or_clone(marks);
+        let held = || self.held.values().map(|held| &*held.marks);
         marks.asked.retain(|inode, _| !held().any(|marks| marks.asked.contains_key(inode)));
         marks.told.retain(|handle, _| !held().any(|marks| marks.told.contains_key(handle)));
         marks
@@ -270,7 +272,7 @@ fn mark(
     }
     Held {
         ward: Arc::new(Ward { place: place.clone(), rules, files, applications, folders }),
-        marks,
+        marks: Arc::new(marks),
         refused,
     }
 }

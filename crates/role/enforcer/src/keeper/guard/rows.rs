@@ -103,9 +103,13 @@ impl RowGuard {
     pub(super) fn list(&self, workload: Option<&WorkloadId>, listing: &mut Listing) {
         for key in self.order.iter().filter(|key| workload.is_none() || key.as_ref() == workload) {
             let Some(held) = self.held.get(key) else { continue };
-            let Ok(mounts) = Mounts::of(held.place.pid) else { continue };
             let inodes = held.found.files.iter().map(|(inode, _)| *inode).collect();
-            listing.add(&held.place, &held.rules, &HeldRows { mounts, inodes });
+            let (place, rules) = (held.place.clone(), Arc::clone(&held.rules));
+            let look = move || {
+                let mounts = Mounts::of(place.pid).ok()?;
+                Some(Listing::of(&place, &rules, &HeldRows { mounts, inodes }))
+            };
+            listing.extend(self.apart.look(key, look).flatten());
         }
     }
 
@@ -118,7 +122,7 @@ impl RowGuard {
     ) -> Option<Rowed> {
         let (heard, at, by) = (Arc::clone(&self.heard), place.clone(), Arc::clone(rules));
         let applications = known.clone();
-        self.apart.look(move || look_up(&heard, &at, &by, applications)).unwrap_or_else(|| {
+        self.apart.look(&place.workload, move || look_up(&heard, &at, &by, applications)).unwrap_or_else(|| {
             tracing::error!(workload = ?place.workload, "its files are not kept: a file system in it does not answer");
             Some(Rowed { files: Vec::new(), applications: known.unwrap_or_default(), refused: 1 })
         })
