@@ -145,7 +145,13 @@ impl Tables {
     /// # Errors
     /// [`TableError::Full`], or the kernel refused.
     pub fn set_cgroup(&self, id: u64, row: CgroupRow) -> Result<(), TableError> {
-        self.cgroups.write(&id.to_ne_bytes(), cgroup_row(row, self.held_cgroup(id)?).as_bytes())
+        let held = self.held_cgroup(id)?;
+        // A row is written whole, and what the kernel's programs learn of a container between reading and writing is lost
+        // with that: one that says this already is left alone.
+        if held.is_some_and(|held| read_cgroup(held) == row) {
+            return Ok(());
+        }
+        self.cgroups.write(&id.to_ne_bytes(), cgroup_row(row, held).as_bytes())
     }
 
     /// Tells which device holds the root file system of a container that ran before the programs did, as
