@@ -13,7 +13,7 @@ use nv_model::time::Timestamp;
 use nv_wire::bounds::MAX_CACHE_RECORDS;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
-use crate::image::LayerRecord;
+use crate::layer::LayerRecord;
 
 /// Changes whenever the same layer would give another record: records of other versions are not read.
 const FORMAT: u32 = 6;

@@ -7,7 +7,8 @@ use std::io::{self, Read};
 
 use nv_layer::{Image, LayerDigests, Members};
 
-use crate::image::{ImageReading, LayerRecord, keep_layer, known, lay_over, read_blob};
+use crate::image::lay_over;
+use crate::layer::{ImageReading, LayerRecord, keep_layer, known, read_blob};
 use crate::remark::Remarks;
 use crate::report::Report;
 

@@ -22,7 +22,7 @@ use nv_secret::SecretRules;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::image::{LayerRead, LayerRecord, walk};
+use crate::layer::{LayerRead, LayerRecord, walk};
 
 /// Name of the hidden subcommand of every binary that scans images.
 pub const LAYER_READER: &str = "layer-reader";

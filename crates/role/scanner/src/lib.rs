@@ -11,6 +11,7 @@ mod exported;
 mod fetch;
 mod image;
 mod inventory;
+mod layer;
 mod layer_process;
 mod list;
 mod live;
@@ -35,8 +36,9 @@ pub use database::{
 };
 pub use error::ScannerError;
 pub use fetch::{FetchOptions, fetch_feeds, fetched_feeds};
-pub use image::{ImageChoice, ImageReading, Layers, layers_of_base, open_image, read_image};
+pub use image::{ImageChoice, layers_of_base, open_image, read_image};
 pub use inventory::{SeenProgram, program_inventory};
+pub use layer::{ImageReading, Layers};
 pub use layer_process::{LAYER_READER, LayerProcess, layer_reader_main};
 pub use list::{match_list, report_list};
 pub use live::{LiveFile, LiveReader, Take, live_inventory, walk_live};

@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 
 use crate::exported::read_exported;
-use crate::image::{ImageChoice, ImageReading, Layers, meant, read_image};
+use crate::image::{ImageChoice, meant, read_image};
+use crate::layer::{ImageReading, Layers};
 use crate::remark::Remarks;
 use crate::report::Report;
 

@@ -10,7 +10,8 @@ pub use nv_registry::{Credentials, Options as RegistryOptions, Proxy as Registry
 use tokio::runtime::Runtime;
 
 use crate::error::ScannerError;
-use crate::image::{ImageChoice, Layers, layers_of_base, meant};
+use crate::image::{ImageChoice, layers_of_base, meant};
+use crate::layer::Layers;
 
 /// Largest configuration: it has the history of every layer.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
