@@ -65,8 +65,11 @@ async fn secrets_are_in_the_clear_for_readers_and_watchers_and_nowhere_on_disk()
     let value = r#"{"list":[{"token":"hunter2"}],"name":"hub","password":"hunter1","token":""}"#;
     store.commit(Transaction::new().put("registry/hub", value).put("group/a", value)).await.unwrap();
     assert_eq!(store.get("registry/hub").await.unwrap().unwrap().value, value);
-    assert!(store.list("").await.unwrap().entries.iter().all(|entry| entry.value == value));
+    let listed = store.list("").await.unwrap().entries;
+    let held: Vec<_> = listed.iter().map(|entry| (entry.key.as_str(), entry.value == value)).collect();
+    assert_eq!(held, [("group/a", true), ("registry/hub", true)]);
     let batch = watch.next().await.unwrap().unwrap();
+    assert_eq!(batch.changes.len(), 2);
     assert!(batch.changes.iter().all(|change| matches!(change, Change::Put(entry) if entry.value == value)));
     let on_disk = raw.get("registry/hub").await.unwrap().unwrap().value;
     let on_disk = std::str::from_utf8(&on_disk).unwrap();

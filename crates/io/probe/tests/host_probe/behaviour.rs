@@ -252,6 +252,6 @@ fn what_the_host_does_is_not_told_and_a_flood_is_counted() {
     }
     assert!(deeds.iter().all(|did| did.deed.file_system == "nosuchfs"), "the host's: {deeds:?}");
     let counters = bench.tables.counters().unwrap();
-    assert!(deeds.len() <= 80, "{} were told", deeds.len());
+    assert!((1..=80).contains(&deeds.len()), "{} were told", deeds.len());
     assert_eq!(deeds.len() as u64 + counters.limited_deed, 200, "{counters:?}");
 }
