@@ -56,6 +56,12 @@ async fn a_lost_scanners_task_is_done_by_another_and_a_newer_database_names_what
     ensure!(brief.get("base_os").and_then(Value::as_str) == Some("debian:12"), "{brief}");
     ensure!(brief.get("scanner_version").and_then(Value::as_str) == Some("1.001"), "{brief}");
 
+    // The same image where it lies in containerd, by its name alone.
+    let asked = serde_json::json!({"request": {"repository": "docker.io/scan/debian", "tag": "12"}});
+    let (status, answer) = stage.api.call(reqwest::Method::POST, "/v1/scan/repository", Some(&asked)).await?;
+    let found = answer.pointer("/report/vulnerabilities/0/name").and_then(Value::as_str);
+    ensure!(status == reqwest::StatusCode::OK && found == Some("CVE-2023-1"), "{status} {answer}");
+
     // A newer database: zlib became vulnerable. What the container has is known; nothing is read again.
     let updated = stage.update(&newer).await?;
     ensure!(updated.status.success(), "{}", String::from_utf8_lossy(&updated.stderr));

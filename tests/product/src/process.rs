@@ -160,6 +160,12 @@ impl Product {
         Ok(())
     }
 
+    /// The socket of the runtime that it is told of.
+    #[must_use]
+    pub fn runtime_socket(&self) -> Option<&Path> {
+        self.options.containerd_socket.as_deref()
+    }
+
     /// Waits until `/readyz` answers 200.
     ///
     /// # Errors

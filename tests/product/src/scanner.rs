@@ -64,6 +64,8 @@ impl Scanner {
             .arg(folder.join(name))
             .arg("--db")
             .arg(database)
+            // Images of the same runtime are its own, too.
+            .args(product.runtime_socket().iter().flat_map(|socket| [Path::new("--runtime-socket"), *socket]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.join(format!("{name}.log")))?)
