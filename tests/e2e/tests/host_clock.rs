@@ -151,8 +151,8 @@ async fn whoever_sets_the_wall_clock_ends_no_session_rule_or_process_and_hides_n
     let before = standing(&scene).await?;
     let echo = format!("{}:7", scene.echo_address()?);
     for (name, seconds) in [("/tmp/forward", 30 * HOUR), ("/tmp/back", -7 * HOUR)] {
-        // A connection goes on meanwhile.
-        let words = ["/bin/attacker", "talk", &echo, "3000"];
+        // A connection goes on meanwhile, and for longer: a word takes two milliseconds at least.
+        let words = ["/bin/attacker", "talk", &echo, "5000"];
         let set = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             clock.set(seconds)?;
