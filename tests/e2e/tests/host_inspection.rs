@@ -154,33 +154,42 @@ async fn http_redis_and_postgresql_are_recognised_in_both_families_and_learned_a
         (REDIS_GROUP, "Redis", "tcp/6379", &shop.redis),
         (SQL_GROUP, "PostgreSQL", "tcp/5432", &shop.sql),
     ];
+    let shown = async {
+        for (to, application, port, pod) in expected {
+            api.wait_for("/v1/policy/rule", Duration::from_secs(20), |answer| {
+                has_rule(answer, to, application, port)
+            })
+            .await
+            .with_context(|| format!("{application} is no rule from {TOOLS_GROUP} to {to}"))?;
+            let path = format!("/v1/workload/{}", pod.container().id);
+            api.wait_for(&path, Duration::from_secs(10), |answer| {
+                list(answer.get("workload")?, "applications").contains(&application).then_some(())
+            })
+            .await
+            .with_context(|| format!("{application} is not shown at {to}"))?;
+            let path = format!("/v1/conversation/{}/{}", shop.tools.sandbox.id, pod.sandbox.id);
+            for six in [false, true] {
+                let server = address(pod, six)?;
+                api.wait_for(&path, Duration::from_secs(10), |answer| has_entry(answer, application, server))
+                    .await
+                    .with_context(|| format!("{application} at {server} is in no conversation"))?;
+            }
+        }
+        anyhow::Ok(())
+    };
     // A pod's very first connections may be before its veth is watched.
-    for _ in 0..3 {
-        for six in [false, true] {
-            shop.operate(six).await?;
+    let talk = async {
+        loop {
+            for six in [false, true] {
+                shop.operate(six).await?;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    for (to, application, port, pod) in expected {
-        api.wait_for("/v1/policy/rule", Duration::from_secs(20), |answer| {
-            has_rule(answer, to, application, port)
-        })
-        .await
-        .with_context(|| format!("{application} is no rule from {TOOLS_GROUP} to {to}"))?;
-        let path = format!("/v1/workload/{}", pod.container().id);
-        api.wait_for(&path, Duration::from_secs(10), |answer| {
-            list(answer.get("workload")?, "applications").contains(&application).then_some(())
-        })
-        .await
-        .with_context(|| format!("{application} is not shown at {to}"))?;
-        let path = format!("/v1/conversation/{}/{}", shop.tools.sandbox.id, pod.sandbox.id);
-        for six in [false, true] {
-            let server = address(pod, six)?;
-            api.wait_for(&path, Duration::from_secs(10), |answer| has_entry(answer, application, server))
-                .await
-                .with_context(|| format!("{application} at {server} is in no conversation"))?;
-        }
-    }
+    };
+    tokio::select! {
+        shown = shown => shown,
+        hurt = talk => hurt,
+    }?;
     Box::pin(shop.stop()).await
 }
 
