@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nv_model::mode::Mode;
 use nv_model::policy::Revision;
+use nv_pki::Credential;
 
 use super::sim::{Disk, Running, Sim, joined, node_id, workload};
 use crate::Change;
@@ -16,6 +17,16 @@ fn protect(group: &str) -> Change {
         baseline: None,
         fault: None,
     }
+}
+
+/// A node with one workload, of the group `nv.web.shop`, that enforces all that there is.
+async fn with_web(running: &Running, credential: &Credential) -> Sim {
+    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
+    let mut sim = Sim::open(running, credential, disk).await.unwrap();
+    sim.until("the workload", |policy| policy.workloads.len() == 1).await;
+    running.until("the group", |view| view.state.groups.contains_key("nv.web.shop")).await;
+    assert!(sim.stays_as_it_is().await);
+    sim
 }
 
 #[tokio::test]
@@ -55,11 +66,7 @@ async fn no_view_says_that_a_node_enforces_a_change_before_the_node_has_said_so(
     let folder = tempfile::tempdir().unwrap();
     let running = Running::start(folder.path()).await;
     let credential = joined(&running, "n1").await;
-    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
-    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
-    sim.until("the workload", |policy| policy.workloads.len() == 1).await;
-    running.until("the group", |view| view.state.groups.contains_key("nv.web.shop")).await;
-    assert!(sim.stays_as_it_is().await);
+    let mut sim = with_web(&running, &credential).await;
     running.until("all enforced", |view| view.is_enforced_on(&node_id("n1"))).await;
 
     let before = sim.disk.policy.revision;
@@ -77,11 +84,7 @@ async fn a_node_that_holds_the_right_policy_is_sent_nothing_and_one_with_another
     let folder = tempfile::tempdir().unwrap();
     let running = Running::start(folder.path()).await;
     let credential = joined(&running, "n1").await;
-    let disk = Disk::new("n1", vec![workload("n1", "w1", "web", 1)]);
-    let mut sim = Sim::open(&running, &credential, disk).await.unwrap();
-    sim.until("the workload", |policy| policy.workloads.len() == 1).await;
-    running.until("the group", |view| view.state.groups.contains_key("nv.web.shop")).await;
-    assert!(sim.stays_as_it_is().await);
+    let sim = with_web(&running, &credential).await;
     let disk = sim.disk.clone();
     drop(sim);
 
