@@ -1,11 +1,5 @@
 //! Names and ids. A value of one of these types is always valid: parse at the edge, trust inside.
 
-use std::borrow::Borrow;
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 /// Why a string is not a name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -32,10 +26,12 @@ pub enum NameError {
     },
 }
 
+/// Defines a type of names: a text of 1 to so many bytes, each of whose characters is accepted by its place and itself.
+#[macro_export]
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $max:literal, $accept:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $type(Box<str>);
 
@@ -48,22 +44,22 @@ macro_rules! name {
                 &self.0
             }
         }
-        impl FromStr for $type {
-            type Err = NameError;
-            fn from_str(raw: &str) -> Result<Self, NameError> {
+        impl std::str::FromStr for $type {
+            type Err = $crate::name::NameError;
+            fn from_str(raw: &str) -> Result<Self, $crate::name::NameError> {
                 if raw.is_empty() || raw.len() > Self::MAX_BYTES {
-                    return Err(NameError::Length { what: $what, bytes: raw.len(), max: Self::MAX_BYTES });
+                    return Err($crate::name::NameError::Length { what: $what, bytes: raw.len(), max: Self::MAX_BYTES });
                 }
-                let accept: fn(char) -> bool = $accept;
-                match raw.char_indices().find(|(_, c)| !accept(*c)) {
-                    Some((at, found)) => Err(NameError::Character { what: $what, at, found }),
+                let accept: fn(usize, char) -> bool = $accept;
+                match raw.char_indices().find(|&(at, c)| !accept(at, c)) {
+                    Some((at, found)) => Err($crate::name::NameError::Character { what: $what, at, found }),
                     None => Ok(Self(raw.into())),
                 }
             }
         }
         impl TryFrom<String> for $type {
-            type Error = NameError;
-            fn try_from(raw: String) -> Result<Self, NameError> {
+            type Error = $crate::name::NameError;
+            fn try_from(raw: String) -> Result<Self, $crate::name::NameError> {
                 raw.parse()
             }
         }
@@ -72,7 +68,7 @@ macro_rules! name {
                 name.0.into()
             }
         }
-        impl Borrow<str> for $type {
+        impl std::borrow::Borrow<str> for $type {
             fn borrow(&self) -> &str {
                 &self.0
             }
@@ -82,20 +78,20 @@ macro_rules! name {
                 &self.0
             }
         }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, f)
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(&self.0, f)
             }
         }
     };
 }
 
-fn printable(c: char) -> bool {
+fn printable(_at: usize, c: char) -> bool {
     !c.is_control()
 }
 
@@ -130,12 +126,12 @@ name!(
 );
 name!(
     /// A group of workloads: `[A-Za-z0-9._:/%@-]`, 1 to 256 bytes.
-    GroupName, "group name", 256, |c| c.is_ascii_alphanumeric() || "._:/-%@".contains(c)
+    GroupName, "group name", 256, |_, c| c.is_ascii_alphanumeric() || "._:/-%@".contains(c)
 );
 
 name!(
     /// A sensor, or one of its rules: `[A-Za-z0-9._:-]`, 1 to 256 bytes.
-    SensorName, "sensor name", 256, |c| c.is_ascii_alphanumeric() || "._:-".contains(c)
+    SensorName, "sensor name", 256, |_, c| c.is_ascii_alphanumeric() || "._:-".contains(c)
 );
 
 impl GroupName {

@@ -1,88 +1,10 @@
 //! Names of users, roles and API keys.
 
-use std::fmt;
 use std::str::FromStr;
 
+use nv_model::name;
+use nv_model::name::NameError;
 use serde::{Deserialize, Serialize};
-
-/// Why a text is not such a name.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NameError {
-    /// Too short or too long; lengths are in bytes.
-    #[error("{what} is {bytes} bytes long, expected 1 to {max}")]
-    Length {
-        /// Which kind of name.
-        what: &'static str,
-        /// How long the text is.
-        bytes: usize,
-        /// How long it may be.
-        max: usize,
-    },
-    /// A character that this kind of name does not take.
-    #[error("{what} has {found:?} at byte {at}")]
-    Character {
-        /// Which kind of name.
-        what: &'static str,
-        /// Byte offset of the character.
-        at: usize,
-        /// The character.
-        found: char,
-    },
-}
-
-macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $max:literal, $accept:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(Box<str>);
-
-        impl $type {
-            /// Longest accepted text, in bytes.
-            pub const MAX_BYTES: usize = $max;
-            /// The text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-        impl FromStr for $type {
-            type Err = NameError;
-            fn from_str(raw: &str) -> Result<Self, NameError> {
-                if raw.is_empty() || raw.len() > Self::MAX_BYTES {
-                    return Err(NameError::Length { what: $what, bytes: raw.len(), max: Self::MAX_BYTES });
-                }
-                let accept: fn(usize, char) -> bool = $accept;
-                match raw.char_indices().find(|&(at, c)| !accept(at, c)) {
-                    Some((at, found)) => Err(NameError::Character { what: $what, at, found }),
-                    None => Ok(Self(raw.into())),
-                }
-            }
-        }
-        impl TryFrom<String> for $type {
-            type Error = NameError;
-            fn try_from(raw: String) -> Result<Self, NameError> {
-                raw.parse()
-            }
-        }
-        impl From<$type> for String {
-            fn from(name: $type) -> Self {
-                name.0.into()
-            }
-        }
-        impl std::borrow::Borrow<str> for $type {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
 
 name!(
     /// Name of a local user. No `:` (it parts a server from a user in full names) and no `/` (it parts paths).

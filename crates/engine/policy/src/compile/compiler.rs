@@ -11,7 +11,8 @@ use nv_model::name::{GroupName, NodeId, WorkloadId};
 use nv_model::policy::{IdentityId, IdentityKind, NodePolicy, PolicyDelta, Revision};
 use nv_model::workload::Workload;
 
-use super::cluster::{Cluster, interface_nets, pod_groups};
+use super::cluster::{Cluster, pod_groups};
+use super::fixed::interface_nets;
 use super::plan::{AddressChange, Plan, by_node, is_empty};
 use crate::identity::Identities;
 use crate::membership::Membership;

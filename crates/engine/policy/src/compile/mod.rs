@@ -2,15 +2,16 @@
 
 mod cluster;
 mod compiler;
+mod fixed;
 pub(crate) mod nets;
 mod plan;
 
 use nv_model::name::NodeId;
 use nv_model::policy::NodePolicy;
 
-pub(crate) use cluster::interface_nets;
 pub use cluster::{BOUNDARY_RULE_BASE, is_boundary};
 pub use compiler::Compiler;
+pub(crate) use fixed::interface_nets;
 
 use crate::identity::Identities;
 use crate::membership::Membership;

@@ -1,4 +1,9 @@
+use nv_model::profile::ProcessProfile;
+use nv_model::rule::RuleId;
+use nv_model::verdict::Action;
+
 use super::*;
+use crate::state::State;
 use crate::testing::{group, name, process, rule as net, state, workload};
 
 fn shop() -> State {

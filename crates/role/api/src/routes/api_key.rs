@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use nv_identity::api_key::{ApiKey, Expiration, MAX_KEYS};
-use nv_identity::name::{KeyName, NameError};
+use nv_identity::name::KeyName;
 use nv_identity::permission::{Category, Operation};
+use nv_model::name::NameError;
 use secrecy::ExposeSecret as _;
 
 use super::user::{grantable, may, need, role_names, short};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nv_identity::access::{Access, Scope};
-use nv_identity::name::NameError;
 use nv_identity::permission::{Category, Operation, VISIBLE, Visible};
 use nv_identity::role::{Assignment, RESERVED, Role};
+use nv_model::name::NameError;
 
 use super::user::short;
 use crate::accounts::{Book, Held};

@@ -183,7 +183,7 @@ async fn create(call: Call, body: UserCreationData) -> Result<Empty, ApiError> {
     let raw = if given.fullname.is_empty() { &given.username } else { &given.fullname };
     let name: UserName = raw
         .parse()
-        .map_err(|error: nv_identity::name::NameError| ApiError::new(Code::Name, error.to_string()))?;
+        .map_err(|error: nv_model::name::NameError| ApiError::new(Code::Name, error.to_string()))?;
     let book = call.app.accounts.book();
     let roles = assignment(&given.role, &given.role_domains)?;
     grantable(&call, &book, &roles)?;

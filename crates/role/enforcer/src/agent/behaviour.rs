@@ -14,7 +14,7 @@ use nv_policy::behaviour::Finding;
 use super::{Agent, FOLD_INCIDENTS, MAX_FOLDED};
 use crate::activity::hashes::{Hashed, Job, hex};
 use crate::activity::processes::Process;
-use crate::identity::inventory::Owner;
+use crate::identity::workloads::Owner;
 
 /// Most scans whose process is waited for; beyond it they are told without.
 const MAX_SCANNERS: usize = 64;
@@ -59,7 +59,7 @@ impl Agent {
         self.hashes.ask(Job {
             workload: workload.clone(),
             pid: exec.pid,
-            first: self.inventory.get(workload).map_or(0, |local| local.workload.pid),
+            first: self.workloads.get(workload).map_or(0, |local| local.workload.pid),
             path: exec.path.clone(),
             of_image: !exec.drifted,
             seen: known.then(|| Box::new(seen.clone())),
@@ -126,7 +126,7 @@ impl Agent {
 
     /// A process of a container asked the kernel for something.
     pub(super) fn did(&mut self, did: &nv_probe::events::DeedEvent) {
-        let owner = self.inventory.owner(did.cgroup);
+        let owner = self.workloads.owner(did.cgroup);
         let who = Doer {
             pid: did.pid,
             parent: did.parent_pid,
@@ -148,7 +148,7 @@ impl Agent {
             ids: None,
             at: connect.at,
         };
-        let seen = self.doer(who, self.inventory.owner(connect.cgroup));
+        let seen = self.doer(who, self.workloads.owner(connect.cgroup));
         self.suspicious(finding, seen);
     }
 

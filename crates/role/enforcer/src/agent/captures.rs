@@ -72,13 +72,13 @@ impl Agent {
 
     /// A process in the workload's own network.
     fn process_in_network(&self, id: &WorkloadId) -> Result<u32, AnswerError> {
-        let local = self.inventory.get(id).ok_or(AnswerError::UnknownWorkload)?;
+        let local = self.workloads.get(id).ok_or(AnswerError::UnknownWorkload)?;
         if local.workload.host_network {
             let reason = "it is on the host's network, whose packets are not only its own";
             return Err(AnswerError::Failed(reason.to_owned()));
         }
         let network = local.workload.pod_sandbox.as_ref().unwrap_or(id);
-        match self.inventory.network_process(network) {
+        match self.workloads.network_process(network) {
             0 => Err(AnswerError::Failed("it does not run".to_owned())),
             pid => Ok(pid),
         }

@@ -10,7 +10,7 @@ use nv_policy::decide::{Call, ProgramFacts};
 use nv_probe::events::{DeedEvent, Exec};
 
 use super::Agent;
-use crate::identity::inventory::Owner;
+use crate::identity::workloads::Owner;
 
 /// Most that wait; what is beyond is told as the host's, like what nobody claims in time.
 const MAX_EARLY: usize = 1024;
@@ -40,12 +40,12 @@ impl Agent {
             && exec.profile != 0
             && exec.profile != self.profile_number(&GroupName::nodes())
             && self.early.len() < MAX_EARLY
-            && self.inventory.owner(exec.cgroup) == Owner::Host
+            && self.workloads.owner(exec.cgroup) == Owner::Host
     }
 
     /// Whether a deed is of a container that is not known. Only containers' deeds are recorded.
     pub(super) fn is_early_deed(&self, did: &DeedEvent) -> bool {
-        self.early.len() < MAX_EARLY && self.inventory.owner(did.cgroup) == Owner::Host
+        self.early.len() < MAX_EARLY && self.workloads.owner(did.cgroup) == Owner::Host
     }
 
     pub(super) fn hold(&mut self, early: Early) {
@@ -59,7 +59,7 @@ impl Agent {
         }
         let now = self.setup.clock.monotonic();
         let (told, waiting) = std::mem::take(&mut self.early).into_iter().partition(|(since, early)| {
-            now.saturating_sub(*since) >= PATIENCE || self.inventory.owner(early.cgroup()) != Owner::Host
+            now.saturating_sub(*since) >= PATIENCE || self.workloads.owner(early.cgroup()) != Owner::Host
         });
         self.early = waiting;
         let told: Vec<(Duration, Early)> = told;

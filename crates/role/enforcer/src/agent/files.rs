@@ -12,7 +12,7 @@ use nv_policy::file;
 
 use super::{Agent, FOLD_INCIDENTS, Later, MAX_FOLDED};
 use crate::activity::processes::Process;
-use crate::identity::inventory::Owner;
+use crate::identity::workloads::Owner;
 use crate::keeper::{Place, Rules, Seen, Watch, Watched};
 use crate::policy::kernel::{self, new_services};
 
@@ -56,7 +56,7 @@ impl Agent {
         id: u64,
         workload: Option<WorkloadId>,
     ) -> Option<Result<Answer, AnswerError>> {
-        if workload.as_ref().is_some_and(|wanted| self.inventory.get(wanted).is_none()) {
+        if workload.as_ref().is_some_and(|wanted| self.workloads.get(wanted).is_none()) {
             return Some(Err(AnswerError::UnknownWorkload));
         }
         let Some(keeper) = self.setup.keeper.clone() else {
@@ -73,7 +73,7 @@ impl Agent {
 
     /// Every container that runs, and the host.
     fn to_watch(&self) -> Watch {
-        let completed = kernel::complete(self.setup.held.policy.clone(), &self.inventory);
+        let completed = kernel::complete(self.setup.held.policy.clone(), &self.workloads);
         let mut watch = Watch::default();
         let mut numbers: std::collections::BTreeMap<GroupName, usize> = Default::default();
         let mut profile = |watch: &mut Watch, group: GroupName| -> Option<usize> {
@@ -95,13 +95,13 @@ impl Agent {
         if let Some(number) = profile(&mut watch, GroupName::nodes()) {
             watch.places.push(Place { workload: None, cgroup: "/".to_owned(), pid: 1, profile: number });
         }
-        for local in self.inventory.all() {
+        for local in self.workloads.all() {
             let workload = &local.workload;
             // A pod's sandbox has no files of its own.
             if !workload.running || workload.is_sandbox || workload.pid == 0 || workload.cgroup.is_empty() {
                 continue;
             }
-            let group = self.inventory.group(&workload.id).unwrap_or_else(new_services);
+            let group = self.workloads.group(&workload.id).unwrap_or_else(new_services);
             let Some(number) = profile(&mut watch, group) else { continue };
             watch.places.push(Place {
                 workload: Some(workload.id.clone()),
@@ -166,7 +166,7 @@ impl Agent {
             self.files.lost = self.files.lost.saturating_add(1);
             return;
         };
-        let workload = match self.inventory.owner(event.cgroup) {
+        let workload = match self.workloads.owner(event.cgroup) {
             Owner::Host => None,
             Owner::Workload(id) => Some(id),
         };

@@ -225,7 +225,7 @@ impl Agent {
 
     fn peer(&self, address: std::net::IpAddr) -> Peer {
         Peer {
-            workload: self.inventory.by_address(address).cloned(),
+            workload: self.workloads.by_address(address).cloned(),
             identity: kernel::identity_of(&self.setup.held.policy, address),
             address,
         }

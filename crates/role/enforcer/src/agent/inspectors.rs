@@ -11,7 +11,7 @@ use nv_capture::{MAX_SHARES, Share};
 use super::rules::Told;
 use super::{Agent, Later};
 use crate::activity::applications::Applications;
-use crate::identity::inventory::Local;
+use crate::identity::workloads::Local;
 use crate::inspector::{Counts, Inspector, Sums};
 
 /// How long it is until an inspector is started in the place of one that has ended.
@@ -226,7 +226,7 @@ impl Agent {
         // What others tell of goes on.
         let is_over = |ifindex: u32| ended.iter().any(|share| share.has(ifindex));
         let lost = |local: &&Local| local.attached.iter().any(|one| is_over(one.ifindex));
-        let addresses: HashSet<IpAddr> = (self.inventory.all().filter(lost))
+        let addresses: HashSet<IpAddr> = (self.workloads.all().filter(lost))
             .flat_map(|local| local.workload.interfaces.iter().map(|held| held.address.addr()))
             .collect();
         self.spoken.forget(|end| addresses.contains(&end));

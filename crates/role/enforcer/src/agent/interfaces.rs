@@ -5,17 +5,17 @@ use nv_model::observation::Observation;
 use nv_model::workload::ListeningPort;
 
 use super::{Agent, Later};
-use crate::identity::inventory::is_link_local;
+use crate::identity::workloads::is_link_local;
 
 impl Agent {
     /// Has the keeper look up the interfaces of a workload that has a network of its own: entering a namespace takes a
     /// privilege that the agent has not.
     pub(super) fn look_for_interfaces(&self, id: &WorkloadId) {
-        let Some(workload) = self.inventory.get(id).map(|local| &local.workload) else { return };
+        let Some(workload) = self.workloads.get(id).map(|local| &local.workload) else { return };
         // A pod without a process of its own can be looked into from when a member runs.
-        let is_without = |pod: &&WorkloadId| self.inventory.get(pod).is_some_and(|pod| pod.workload.pid == 0);
+        let is_without = |pod: &&WorkloadId| self.workloads.get(pod).is_some_and(|pod| pod.workload.pid == 0);
         let id = workload.pod_sandbox.as_ref().filter(is_without).unwrap_or(id);
-        let pid = self.inventory.network_process(id);
+        let pid = self.workloads.network_process(id);
         if pid == 0 || (self.setup.kernel.is_none() && !self.by_queue()) {
             return;
         }
@@ -30,7 +30,7 @@ impl Agent {
     }
 
     pub(super) fn interfaces(&mut self, id: &WorkloadId, interfaces: &[nv_capture::netns::Interface]) {
-        let Some(local) = self.inventory.get_mut(id) else { return };
+        let Some(local) = self.workloads.get_mut(id) else { return };
         let found = crate::node::addresses(interfaces);
         if !found.is_empty() && local.workload.interfaces != found {
             local.workload.interfaces = found;
@@ -43,7 +43,7 @@ impl Agent {
         }
         self.set_apart(id, interfaces);
         for peer in interfaces.iter().filter_map(|interface| interface.peer) {
-            let Some(attached) = self.inventory.attach(id, peer) else { continue };
+            let Some(attached) = self.workloads.attach(id, peer) else { continue };
             let row = nv_capture::Endpoint { number: attached.endpoint, ..self.endpoint_row(id) };
             if let Some(kernel) = &mut self.setup.kernel
                 && let Err(error) = kernel.network.set_endpoint(peer, row)
@@ -78,8 +78,8 @@ impl Agent {
 
     /// A pod's ports are those of all its containers: their sockets are in one namespace.
     pub(super) fn ports(&mut self, network: &WorkloadId, ports: &[ListeningPort]) {
-        for id in self.inventory.members(network) {
-            let Some(local) = self.inventory.get_mut(&id) else { continue };
+        for id in self.workloads.members(network) {
+            let Some(local) = self.workloads.get_mut(&id) else { continue };
             let ports = with_mapped(ports, &local.workload.ports);
             if local.provisional || local.workload.ports == ports {
                 continue;
@@ -93,11 +93,11 @@ impl Agent {
     /// Looks up who listens where, away from this task.
     pub(super) fn look_for_ports(&self) {
         let networks: Vec<(WorkloadId, u32)> = self
-            .inventory
+            .workloads
             .all()
             .map(|local| &local.workload)
             .filter(|workload| workload.running)
-            .map(|workload| (workload.id.clone(), self.inventory.network_process(&workload.id)))
+            .map(|workload| (workload.id.clone(), self.workloads.network_process(&workload.id)))
             .filter(|(_, pid)| *pid != 0)
             .collect();
         let later = self.setup.later.clone();

@@ -10,7 +10,7 @@ use crate::identity::placer::is_known;
 impl Agent {
     /// Tells of the workload that an observation accuses, if nobody has been told of that one yet.
     pub(super) fn introduce_accused(&mut self, observation: &Observation) {
-        let Some(local) = accused(observation).and_then(|id| self.inventory.get_mut(id)) else { return };
+        let Some(local) = accused(observation).and_then(|id| self.workloads.get_mut(id)) else { return };
         if local.is_told() || !is_known(&local.workload) {
             return;
         }

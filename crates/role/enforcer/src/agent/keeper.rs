@@ -7,7 +7,7 @@ use std::time::Duration;
 use nv_model::name::WorkloadId;
 
 use super::{Agent, Later, Renewed, Seating};
-use crate::identity::inventory::Attached;
+use crate::identity::workloads::Attached;
 use crate::intake::records::{self, Readers};
 use crate::keeper::Keeper;
 
@@ -99,7 +99,7 @@ impl Agent {
         self.files.watched = None;
         self.watch_files();
         let attached: Vec<(WorkloadId, Attached)> = self
-            .inventory
+            .workloads
             .all()
             .flat_map(|local| local.attached.iter().map(|one| (local.workload.id.clone(), *one)))
             .collect();
@@ -111,7 +111,7 @@ impl Agent {
         }
         // What was to be looked up while there was no keeper.
         let networks: Vec<WorkloadId> = self
-            .inventory
+            .workloads
             .all()
             .filter(|local| local.workload.running && local.attached.is_empty())
             .map(|local| local.workload.id.clone())
@@ -122,7 +122,7 @@ impl Agent {
     }
 
     pub(super) fn detach(&mut self, id: &WorkloadId) {
-        let Some(local) = self.inventory.get_mut(id) else { return };
+        let Some(local) = self.workloads.get_mut(id) else { return };
         let attached = std::mem::take(&mut local.attached);
         self.guarded.remove(id);
         for one in attached {

@@ -311,7 +311,7 @@ impl Agent {
                 verdict => verdict,
             };
             self.spoken.violations = self.spoken.violations.saturating_add(u64::from(verdict.is_violation()));
-            let workload = self.inventory.by_address(address).cloned();
+            let workload = self.workloads.by_address(address).cloned();
             self.tell(Observation::Connection(Box::new(ConnectionObservation {
                 client: Peer { workload, identity, address },
                 application,

@@ -53,7 +53,7 @@ impl Agent {
             held_revision: self.setup.held.policy.revision,
             held_digest: self.setup.held.policy.digest(),
             workloads: self
-                .inventory
+                .workloads
                 .all()
                 .filter(|local| local.is_told())
                 .map(|local| local.workload.clone())

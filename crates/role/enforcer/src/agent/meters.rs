@@ -35,7 +35,7 @@ impl Agent {
         id: u64,
         workload: Option<WorkloadId>,
     ) -> Option<Result<Answer, AnswerError>> {
-        if workload.as_ref().is_some_and(|wanted| self.inventory.get(wanted).is_none()) {
+        if workload.as_ref().is_some_and(|wanted| self.workloads.get(wanted).is_none()) {
             return Some(Err(AnswerError::UnknownWorkload));
         }
         let refused = |why: &str| Some(Err(AnswerError::Failed(why.to_owned())));
@@ -58,7 +58,7 @@ impl Agent {
     pub(super) fn metered(&mut self, ask: u64, meters: Vec<(IpAddr, MeterEntry)>, more: bool) -> bool {
         let Some(mut waiting) = self.metering.0.remove(&ask) else { return false };
         for (target, meter) in meters {
-            let workload = self.inventory.by_address(target).cloned();
+            let workload = self.workloads.by_address(target).cloned();
             if waiting.workload.is_none() || waiting.workload == workload {
                 waiting.meters.push(MeterEntry { workload, tap: !self.waits(target), ..meter });
             }

@@ -65,9 +65,9 @@ use crate::activity::installed::Installed;
 use crate::activity::processes::{History, Processes};
 use crate::activity::usage::UsageMeter;
 use crate::identity::attribution::Attribution;
-use crate::identity::inventory::Inventory;
 use crate::identity::leaving::Leaving;
 use crate::identity::placer::Placement;
+use crate::identity::workloads::Workloads;
 use crate::inspector::{Heard, Inspector};
 use crate::intake::backlog::Tally;
 use crate::intake::records::Readers;
@@ -194,7 +194,7 @@ type Offence = (Option<WorkloadId>, String, Verdict, Option<u32>);
 /// The node's state and its way in and out.
 pub(crate) struct Agent {
     setup: Setup,
-    inventory: Inventory,
+    workloads: Workloads,
     processes: Processes,
     history: History,
     hashes: Hashes,
@@ -272,7 +272,7 @@ impl Agent {
         let inspectors = inspectors::count(setup.inspectors, setup.node.cpus);
         let mut agent = Self {
             setup,
-            inventory: Inventory::default(),
+            workloads: Workloads::default(),
             processes: Processes::default(),
             history: History::default(),
             hashes,

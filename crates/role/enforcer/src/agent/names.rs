@@ -168,7 +168,7 @@ impl Agent {
             return;
         }
         let (client, server) = (connection.client, connection.server);
-        let asked = self.inventory.by_address(client.ip()).is_some()
+        let asked = self.workloads.by_address(client.ip()).is_some()
             && !server.ip().is_multicast()
             && !NOT_ASKED.contains(&server.port());
         let Some(name) = host(name).filter(|_| asked) else {

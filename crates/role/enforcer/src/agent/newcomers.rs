@@ -34,7 +34,7 @@ impl Agent {
                 return self.leaving.cgroup(id, self.setup.clock.monotonic());
             }
         };
-        self.inventory.cgroup_made(id, parent);
+        self.workloads.cgroup_made(id, parent);
         let Some(found) = found else {
             // What is made in it inherits, and may have its own row by now.
             if is_engines(&path) && path.matches('/').count() == 1 {
@@ -48,7 +48,7 @@ impl Agent {
             return; // Below a container: it has inherited.
         }
         // The runtime may have told of it when it was created, before it had a cgroup.
-        if let Some(local) = self.inventory.get(&found.id)
+        if let Some(local) = self.workloads.get(&found.id)
             && (asked || !local.provisional)
         {
             let (told, provisional) = (local.workload.clone(), local.provisional);
@@ -80,7 +80,7 @@ impl Agent {
             let folder = root.join(parent);
             let Ok(id) = nv_probe::cgroup::id(&folder) else { continue };
             let is_containers =
-                matches!(self.inventory.owner(id), crate::identity::inventory::Owner::Workload(_));
+                matches!(self.workloads.owner(id), crate::identity::workloads::Owner::Workload(_));
             if is_containers || self.parents.contains(&id) {
                 continue;
             }

@@ -109,7 +109,7 @@ impl Agent {
         ingress: bool,
         denied: bool,
     ) -> bool {
-        let mut all = self.inventory.all();
+        let mut all = self.workloads.all();
         let Some((id, endpoint)) = all.find_map(|local| {
             let attached = local.attached.iter().find(|one| one.ifindex == queue && one.cgroup.is_none())?;
             Some((local.workload.id.clone(), attached.endpoint))

@@ -9,8 +9,8 @@ use nv_telemetry::chain;
 
 use super::newcomers::is_engines;
 use super::{Agent, Place};
-use crate::identity::inventory::Owner;
 use crate::identity::placer::is_known;
+use crate::identity::workloads::Owner;
 use crate::policy::kernel::{identity_of_new, new_services};
 
 impl Agent {
@@ -110,7 +110,7 @@ impl Agent {
 
     /// Where a workload belongs by the policy held.
     pub(super) fn place_of(&self, id: &WorkloadId) -> Place {
-        let group = self.inventory.group(id).unwrap_or_else(new_services);
+        let group = self.workloads.group(id).unwrap_or_else(new_services);
         let row = self.endpoint_row(id);
         Place {
             profile: self.profile_number(&group),
@@ -122,7 +122,7 @@ impl Agent {
 
     /// Puts a workload's profile on its cgroup and, for a pod, on the pod's, so that what comes later inherits it.
     pub(super) fn place_workload(&mut self, id: &WorkloadId) {
-        let Some(local) = self.inventory.get(id) else { return };
+        let Some(local) = self.workloads.get(id) else { return };
         let workload = &local.workload;
         let place = self.place_of(id);
         let (profile, known) = (place.profile, place.known);
@@ -152,7 +152,7 @@ impl Agent {
         self.place_connects(id);
         self.look_at_sockets(id);
         let endpoint = self.endpoint_row(id);
-        let attached = self.inventory.get(id).map(|local| local.attached.clone()).unwrap_or_default();
+        let attached = self.workloads.get(id).map(|local| local.attached.clone()).unwrap_or_default();
         if let Some(kernel) = &mut self.setup.kernel {
             for one in &attached {
                 let row = nv_capture::Endpoint { number: one.endpoint, ..endpoint };
@@ -163,7 +163,7 @@ impl Agent {
         }
         self.placed.insert(id.clone(), place);
         if known
-            && let Some(local) = self.inventory.get_mut(id)
+            && let Some(local) = self.workloads.get_mut(id)
             && local.workload.secured == Timestamp::NEVER
             && !local.provisional
         {
@@ -175,13 +175,13 @@ impl Agent {
 
     /// What connects of a workload are judged by: its interface, once one is attached, else its cgroup.
     pub(super) fn place_connects(&self, id: &WorkloadId) {
-        let (Some(local), Some(kernel)) = (self.inventory.get(id), &self.setup.kernel) else { return };
+        let (Some(local), Some(kernel)) = (self.workloads.get(id), &self.setup.kernel) else { return };
         let cgroup = local.workload.cgroup_id;
         // A row for a cgroup that is gone would stay.
-        if cgroup == 0 || self.inventory.owner(cgroup) == Owner::Host {
+        if cgroup == 0 || self.workloads.owner(cgroup) == Owner::Host {
             return;
         }
-        let network = self.inventory.network_of(id);
+        let network = self.workloads.network_of(id);
         let row = self.endpoint_row(network.as_ref().unwrap_or(id));
         let own = self.endpoint_row(id);
         let at_interface = network.as_ref().is_some_and(|network| self.guarded.contains(network));
@@ -204,14 +204,14 @@ impl Agent {
         if !self.guarded.insert(network.clone()) {
             return;
         }
-        for id in self.inventory.members(network) {
+        for id in self.workloads.members(network) {
             self.place_connects(&id);
         }
     }
 
     /// A policy came: workloads whose profile or identity changed with it are placed again.
     pub(super) fn place_workloads(&mut self) {
-        let ids: Vec<WorkloadId> = self.inventory.all().map(|local| local.workload.id.clone()).collect();
+        let ids: Vec<WorkloadId> = self.workloads.all().map(|local| local.workload.id.clone()).collect();
         for id in ids {
             if self.placed.get(&id) != Some(&self.place_of(&id)) {
                 self.place_workload(&id);
@@ -245,7 +245,7 @@ impl Agent {
     pub(super) fn endpoint_row(&self, id: &WorkloadId) -> nv_capture::Endpoint {
         let held = &self.setup.held.policy;
         let policy = held.workloads.get(id);
-        let identity = match (policy, self.inventory.get(id)) {
+        let identity = match (policy, self.workloads.get(id)) {
             (Some(workload), _) => workload.identity,
             (None, Some(local)) => {
                 let workload = &local.workload;

@@ -32,7 +32,7 @@ impl Agent {
                 }
             }
         }
-        let completed = kernel::complete(policy, &self.inventory);
+        let completed = kernel::complete(policy, &self.workloads);
         if judges_connections {
             self.apply(&completed)?;
         }
@@ -97,7 +97,7 @@ impl Agent {
     /// only when the runtime tells of them. Their last profile stays then, else they would be judged by none.
     fn keep_what_runs(&mut self, before: &Held, next: &NodePolicy) {
         let mut running: BTreeSet<GroupName> =
-            self.inventory.all().map(|local| local.workload.learned_group()).collect();
+            self.workloads.all().map(|local| local.workload.learned_group()).collect();
         if !self.listed
             && let Some(kernel) = &self.setup.kernel
         {

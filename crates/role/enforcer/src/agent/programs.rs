@@ -12,7 +12,7 @@ use nv_policy::behaviour::Finding;
 use super::early::Early;
 use super::{Agent, LEARN_AGAIN, MAX_FOLDED, MAX_LEARNED};
 use crate::activity::processes::{Past, Process, Program, last_part};
-use crate::identity::inventory::Owner;
+use crate::identity::workloads::Owner;
 use crate::policy::kernel::new_services;
 
 impl Agent {
@@ -48,7 +48,7 @@ impl Agent {
             runtime = exec.runtime,
             "exec"
         );
-        let owner = self.inventory.owner(exec.cgroup);
+        let owner = self.workloads.owner(exec.cgroup);
         // A process whose parent has ended has another one now; where the parent lives, it is another process.
         let same = |before: &&Process| {
             before.parent == exec.parent_pid || self.processes.living_one(before.parent).is_none()
@@ -58,7 +58,7 @@ impl Agent {
         let inside = |before: &&Process| {
             matches!(owner, Owner::Workload(_))
                 && before.verdict.is_some()
-                && self.inventory.owner(before.origin) == owner
+                && self.workloads.owner(before.origin) == owner
         };
         let left = exec.host_mounts && !exec.runtime && matches!(owner, Owner::Workload(_));
         let escaped = left || exec.runtime && before.as_ref().is_some_and(inside);
@@ -84,7 +84,7 @@ impl Agent {
         }
         let mut findings = nv_policy::behaviour::of_exec(&nv_policy::behaviour::Exec {
             container: workload.is_some(),
-            entered: self.inventory.owner(exec.parent_cgroup) != self.inventory.owner(exec.cgroup),
+            entered: self.workloads.owner(exec.parent_cgroup) != self.workloads.owner(exec.cgroup),
             path: &exec.path,
             called: &exec.filename,
             command: &exec.command,
@@ -207,7 +207,7 @@ impl Agent {
         match owner {
             Owner::Host => (None, GroupName::nodes()),
             Owner::Workload(id) => {
-                let group = self.inventory.group(&id).unwrap_or_else(new_services);
+                let group = self.workloads.group(&id).unwrap_or_else(new_services);
                 (Some(id), group)
             }
         }
@@ -242,7 +242,7 @@ impl Agent {
     }
 
     fn past(&mut self, past: Past) {
-        let owner = match self.inventory.owner(past.process.cgroup) {
+        let owner = match self.workloads.owner(past.process.cgroup) {
             Owner::Workload(id) => Some(id),
             Owner::Host => None,
         };

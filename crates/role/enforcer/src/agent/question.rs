@@ -9,7 +9,7 @@ use nv_wire::enforcer::v1 as proto;
 
 use super::{Agent, Later};
 use crate::activity::processes::{Listing, list};
-use crate::identity::inventory::Owner;
+use crate::identity::workloads::Owner;
 
 /// Places of the link's queue that answers leave free for acknowledgements of policy and signs of life.
 const LEFT_FREE: usize = 4;
@@ -62,7 +62,7 @@ impl Agent {
     fn installed(&self, workload: &Option<WorkloadId>, position: u64) -> Result<Answer, AnswerError> {
         let root = match workload {
             Some(wanted) => {
-                let local = self.inventory.get(wanted).ok_or(AnswerError::UnknownWorkload)?;
+                let local = self.workloads.get(wanted).ok_or(AnswerError::UnknownWorkload)?;
                 match local.workload.pid {
                     0 => return Err(AnswerError::UnknownWorkload),
                     pid => PathBuf::from(format!("/proc/{pid}/root/")),
@@ -86,7 +86,7 @@ impl Agent {
     ) -> Option<Result<Answer, AnswerError>> {
         let (owner, folder) = match workload {
             Some(wanted) => {
-                let Some(local) = self.inventory.get(wanted) else {
+                let Some(local) = self.workloads.get(wanted) else {
                     return Some(Err(AnswerError::UnknownWorkload));
                 };
                 let below = local.workload.cgroup.trim_start_matches('/');
@@ -96,7 +96,7 @@ impl Agent {
             None => (Owner::Host, None),
         };
         let living = self.processes.living();
-        let living = living.filter(|(_, process)| self.inventory.owner(process.cgroup) == owner);
+        let living = living.filter(|(_, process)| self.workloads.owner(process.cgroup) == owner);
         let listing = Listing {
             living: living.map(|(pid, process)| (pid, process.clone())).collect(),
             past: if history { self.history.of(workload).cloned().collect() } else { Vec::new() },

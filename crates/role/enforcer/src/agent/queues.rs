@@ -13,7 +13,7 @@ use nv_model::policy::IdentityId;
 use nv_model::verdict::Mechanism;
 
 use super::{Agent, Later};
-use crate::identity::inventory::is_link_local;
+use crate::identity::workloads::is_link_local;
 use crate::keeper::{Keeper, QueueCounts, Wanted};
 
 /// What the keeper was asked for, by interface.
@@ -154,9 +154,9 @@ impl Agent {
     /// Each interface of a pod with a process of it, and what is wanted there.
     fn queues_wanted(&self) -> BTreeMap<u32, (u32, Option<Wanted>)> {
         let mut wanted = BTreeMap::new();
-        for local in self.inventory.all().filter(|local| local.workload.running) {
+        for local in self.workloads.all().filter(|local| local.workload.running) {
             let id = &local.workload.id;
-            let pid = self.inventory.network_process(id);
+            let pid = self.workloads.network_process(id);
             // One queue is in the way of all packets of a network, also where it has several veths.
             let interface =
                 local.attached.iter().filter(|one| one.cgroup.is_none()).map(|one| one.ifindex).min();
@@ -196,7 +196,7 @@ impl Agent {
     fn fails_closed(&self, id: &WorkloadId) -> bool {
         let held = &self.setup.held.policy;
         let told = held.workloads.get(id).map(|workload| workload.group.clone());
-        let Some(group) = told.or_else(|| self.inventory.group(id)) else { return false };
+        let Some(group) = told.or_else(|| self.workloads.group(id)) else { return false };
         let profile = held.profiles.get(&group).or_else(|| self.kept.get(&group));
         profile.map_or(held.settings.new_service.fault, |profile| profile.fault) == Fault::Closed
     }

@@ -10,7 +10,7 @@ use nv_policy::layer7::Layer7;
 
 use super::Agent;
 use super::inspectors::{Inspection, Post};
-use crate::identity::inventory::Inventory;
+use crate::identity::workloads::Workloads;
 use crate::inspector::{Rules, Using, Watched};
 
 /// What an inspector was told of rules, and what it said to it.
@@ -85,7 +85,7 @@ impl Agent {
         if !self.inspection.posts().any(|post| !post.rules.waiting && post.running().is_some()) {
             return;
         }
-        let mut rules = rules(&self.setup.held.policy, &self.inventory);
+        let mut rules = rules(&self.setup.held.policy, &self.workloads);
         let nothing = Layer7::default();
         rules.by_ends = self.by_queue();
         let asks = rules.by_ends || self.spoken.rules.asks();
@@ -119,7 +119,7 @@ impl Agent {
 }
 
 /// The rules of a policy for what runs here.
-fn rules(policy: &NodePolicy, inventory: &Inventory) -> Rules {
+fn rules(policy: &NodePolicy, workloads: &Workloads) -> Rules {
     let mut groups_of: BTreeMap<IdentityId, Vec<u16>> = BTreeMap::new();
     let mut groups = Vec::new();
     for (number, (group, using)) in (0_u16..).zip(&policy.sensor_groups) {
@@ -131,12 +131,12 @@ fn rules(policy: &NodePolicy, inventory: &Inventory) -> Rules {
     if groups_of.is_empty() {
         return Rules::default();
     }
-    let mut workloads = BTreeMap::new();
-    for (id, address) in inventory.addresses() {
+    let mut watched = BTreeMap::new();
+    for (id, address) in workloads.addresses() {
         let Some(placed) = policy.workloads.get(id) else { continue };
         let Some(groups) = groups_of.get(&placed.identity) else { continue };
         let mode = policy.identities.get(&placed.identity).and_then(|identity| identity.mode);
-        workloads.insert(
+        watched.insert(
             address,
             Watched {
                 address,
@@ -148,7 +148,7 @@ fn rules(policy: &NodePolicy, inventory: &Inventory) -> Rules {
     }
     let elsewhere = policy.addresses.iter().filter(|(net, _)| net.prefix_len() == net.max_prefix_len());
     let members: BTreeSet<(IpAddr, Vec<u16>)> = elsewhere
-        .filter(|(net, _)| !workloads.contains_key(&net.addr()))
+        .filter(|(net, _)| !watched.contains_key(&net.addr()))
         .filter_map(|(net, identity)| Some((net.addr(), groups_of.get(identity)?.clone())))
         .collect();
     Rules {
@@ -156,7 +156,7 @@ fn rules(policy: &NodePolicy, inventory: &Inventory) -> Rules {
         sensors: policy.sensors.values().cloned().collect(),
         rule_sets: policy.rule_sets.values().cloned().collect(),
         groups,
-        workloads: workloads.into_values().collect(),
+        workloads: watched.into_values().collect(),
         members: members.into_iter().collect(),
         layer7: Layer7::default(),
         by_ends: false,
@@ -200,15 +200,15 @@ mod tests {
             .collect(),
             ..NodePolicy::default()
         };
-        let mut inventory = Inventory::default();
-        inventory.put(here, false);
-        assert_eq!(rules(&policy, &inventory), Rules::default(), "nobody uses a sensor");
+        let mut workloads = Workloads::default();
+        workloads.put(here, false);
+        assert_eq!(rules(&policy, &workloads), Rules::default(), "nobody uses a sensor");
         let settings = vec![("dlp/sensor.ssn".parse().unwrap(), Action::Deny)];
         policy.sensor_groups.insert(
             "nv.web".parse().unwrap(),
             SensorGroup { settings: settings.clone(), members: vec![web] },
         );
-        let rules = rules(&policy, &inventory);
+        let rules = rules(&policy, &workloads);
         assert_eq!(rules.groups, [Using { group: "nv.web".parse().unwrap(), settings }]);
         let [watched] = rules.workloads.as_slice() else { panic!("{rules:?}") };
         assert_eq!((watched.address, watched.mode), ("10.0.0.1".parse().unwrap(), Mode::Protect));

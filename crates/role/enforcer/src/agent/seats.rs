@@ -182,7 +182,7 @@ impl Agent {
         let without = |workload: &&Workload| {
             workload.running && workload.pid != 0 && !seating.has_starter(workload.cgroup_id)
         };
-        let all = self.inventory.all().map(|local| &local.workload);
+        let all = self.workloads.all().map(|local| &local.workload);
         let found: Vec<(u64, (u64, u64))> = all
             .filter(without)
             .filter_map(|workload| Some((workload.cgroup_id, starter(workload.pid)?)))

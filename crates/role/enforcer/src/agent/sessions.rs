@@ -52,13 +52,13 @@ impl Agent {
     fn open_sessions(&self, workload: Option<&WorkloadId>) -> Result<Vec<Session>, AnswerError> {
         // Flows belong to the pod whose veth they pass, or to the container whose sockets they are of.
         let owners = match workload {
-            Some(id) if self.inventory.get(id).is_none() => return Err(AnswerError::UnknownWorkload),
-            Some(id) => Some([self.inventory.sender(id), id.clone()]),
+            Some(id) if self.workloads.get(id).is_none() => return Err(AnswerError::UnknownWorkload),
+            Some(id) => Some([self.workloads.sender(id), id.clone()]),
             None => None,
         };
         let of_network = |session: &Session| {
             owners.as_ref().is_none_or(|owners| {
-                owners.iter().any(|id| self.inventory.endpoint(session.flow.endpoint) == Some(id))
+                owners.iter().any(|id| self.workloads.endpoint(session.flow.endpoint) == Some(id))
             })
         };
         Ok(match &self.setup.kernel {
@@ -72,7 +72,7 @@ impl Agent {
         let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         SessionEntry {
             id: session.id,
-            workload: self.inventory.endpoint(flow.endpoint).cloned(),
+            workload: self.workloads.endpoint(flow.endpoint).cloned(),
             ingress: flow.ends.ingress,
             protocol: flow.ends.protocol,
             client: flow.ends.client,

@@ -10,9 +10,9 @@ use super::{Agent, Later};
 impl Agent {
     /// Has the sockets of a workload judged where its packets pass no veth and they are not yet.
     pub(super) fn look_at_sockets(&mut self, id: &WorkloadId) {
-        let Some(workload) = self.inventory.get(id).map(|local| &local.workload) else { return };
+        let Some(workload) = self.workloads.get(id).map(|local| &local.workload) else { return };
         let without_veth = workload.host_network
-            || self.inventory.network_of(id).is_some_and(|network| self.apart.contains_key(&network));
+            || self.workloads.network_of(id).is_some_and(|network| self.apart.contains_key(&network));
         // A sandbox holds the network and opens no socket.
         if !without_veth || workload.is_sandbox || workload.finished != Timestamp::NEVER {
             return;
@@ -21,7 +21,7 @@ impl Agent {
         if self.setup.kernel.is_none() {
             return;
         }
-        let Some(attached) = self.inventory.attach_sockets(id) else { return };
+        let Some(attached) = self.workloads.attach_sockets(id) else { return };
         let row = nv_capture::Endpoint { number: attached.endpoint, ..self.endpoint_row(id) };
         if let Some(kernel) = &mut self.setup.kernel
             && let Err(error) = kernel.network.set_endpoint(attached.ifindex, row)
@@ -60,7 +60,7 @@ impl Agent {
 
     /// Whether the connections of a workload are told as flows of its sockets.
     pub(super) fn is_seen_at_sockets(&self, id: &WorkloadId) -> bool {
-        let local = self.inventory.get(id);
+        let local = self.workloads.get(id);
         local.is_some_and(|local| self.sockets.contains(&local.workload.cgroup_id))
     }
 
@@ -71,7 +71,7 @@ impl Agent {
         if self.apart.insert(network.clone(), veths) == Some(veths) {
             return;
         }
-        for id in self.inventory.members(network) {
+        for id in self.workloads.members(network) {
             self.look_at_sockets(&id);
             self.place_connects(&id);
         }

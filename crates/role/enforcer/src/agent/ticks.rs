@@ -43,7 +43,7 @@ impl Agent {
     pub(crate) fn five_seconds(&mut self) {
         let (at, now) = (self.setup.clock.now(), self.setup.clock.monotonic());
         let running: Vec<(WorkloadId, String)> = self
-            .inventory
+            .workloads
             .all()
             .filter(|local| local.workload.running && !local.workload.cgroup.is_empty())
             .map(|local| (local.workload.id.clone(), local.workload.cgroup.clone()))

@@ -14,7 +14,7 @@ use nv_model::workload::InterfaceAddress;
 use super::Agent;
 use super::inspection::connection_of;
 use crate::identity::attribution::{Destination, Opener};
-use crate::identity::inventory::Owner;
+use crate::identity::workloads::Owner;
 use crate::policy::kernel;
 
 /// Most stopped connects of containers that are not told yet that wait for the next sweep.
@@ -66,8 +66,8 @@ impl Agent {
         identities: (IdentityId, IdentityId),
         verdict: Verdict,
     ) -> ConnectionObservation {
-        let local = self.inventory.endpoint(endpoint).cloned();
-        let other = |address: IpAddr| self.inventory.by_address(address).cloned();
+        let local = self.workloads.endpoint(endpoint).cloned();
+        let other = |address: IpAddr| self.workloads.by_address(address).cloned();
         let (client, server) =
             if ends.ingress { (other(ends.client), local) } else { (local, other(ends.server)) };
         // What the program asked for may be a service, and the server who is behind it.
@@ -79,7 +79,7 @@ impl Agent {
             .attribution
             .opener(
                 &Destination {
-                    from: client.as_ref().map(|id| self.inventory.sender(id)),
+                    from: client.as_ref().map(|id| self.workloads.sender(id)),
                     protocol: ends.protocol,
                     address: asked.0,
                     port: asked.1,
@@ -126,8 +126,8 @@ impl Agent {
 
     /// Whether the controller has heard of whose connection it is: a record of one that it does not know names nobody.
     fn is_sender_told(&self, connect: &nv_capture::ConnectEvent) -> bool {
-        let Owner::Workload(id) = self.inventory.owner(connect.cgroup) else { return false };
-        self.inventory.get(&self.inventory.sender(&id)).is_some_and(|local| !local.provisional)
+        let Owner::Workload(id) = self.workloads.owner(connect.cgroup) else { return false };
+        self.workloads.get(&self.workloads.sender(&id)).is_some_and(|local| !local.provisional)
     }
 
     /// Tells the stopped connects of containers that are told by now, those that have waited long enough, and those that no
@@ -135,7 +135,7 @@ impl Agent {
     fn connects_of_newcomers(&mut self) {
         let now = self.setup.clock.monotonic();
         for (since, connect) in std::mem::take(&mut self.early_connects) {
-            let is_containers = self.inventory.owner(connect.cgroup) != Owner::Host;
+            let is_containers = self.workloads.owner(connect.cgroup) != Owner::Host;
             if is_containers && now.saturating_sub(since) < PATIENCE && !self.is_sender_told(&connect) {
                 self.early_connects.push((since, connect));
             } else {
@@ -148,13 +148,13 @@ impl Agent {
         self.scanned(connect);
         let path =
             self.processes.get(connect.pid).map(|process| process.program.path.clone()).unwrap_or_default();
-        let workload = match self.inventory.owner(connect.cgroup) {
+        let workload = match self.workloads.owner(connect.cgroup) {
             Owner::Host => None,
             Owner::Workload(id) => Some(id),
         };
         let opener = Opener { name: connect.command.clone(), path, container: workload.clone() };
-        let network = workload.as_ref().and_then(|id| self.inventory.network_of(id));
-        let sender = workload.as_ref().map(|id| self.inventory.sender(id));
+        let network = workload.as_ref().and_then(|id| self.workloads.network_of(id));
+        let sender = workload.as_ref().map(|id| self.workloads.sender(id));
         let destination = Destination {
             from: sender.clone(),
             protocol: connect.protocol,
@@ -204,7 +204,7 @@ impl Agent {
     ) -> ConnectionObservation {
         let policy = &self.setup.held.policy;
         let server = Peer {
-            workload: self.inventory.by_address(connect.address).cloned(),
+            workload: self.workloads.by_address(connect.address).cloned(),
             identity: kernel::identity_of(policy, connect.address),
             address: connect.address,
         };
@@ -248,7 +248,7 @@ impl Agent {
 
     /// A workload's connect was against the rules where no packet of it passes an interface of ours.
     fn stopped_connect(&mut self, connect: &nv_capture::ConnectEvent, sender: &WorkloadId, opener: Opener) {
-        let own = self.inventory.get(sender).and_then(|local| {
+        let own = self.workloads.get(sender).and_then(|local| {
             if local.workload.host_network {
                 return self.own_address(connect.address);
             }
@@ -274,7 +274,7 @@ impl Agent {
         let mut open: HashMap<WorkloadId, u32> = HashMap::new();
         let asks = |flow: &nv_capture::Flow| flow.ends.ingress && flow.verdict != Verdict::Deny;
         for flow in self.open_flows().filter(asks) {
-            if let Some(id) = self.inventory.endpoint(flow.endpoint) {
+            if let Some(id) = self.workloads.endpoint(flow.endpoint) {
                 let count = open.entry(id.clone()).or_default();
                 *count = count.saturating_add(1);
             }

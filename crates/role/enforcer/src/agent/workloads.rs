@@ -21,7 +21,7 @@ impl Agent {
         match event {
             RuntimeEvent::Workload(workload) => self.workload(*workload, false),
             RuntimeEvent::Stopped { id, exit_code, at } => {
-                if let Some(local) = self.inventory.get_mut(&id) {
+                if let Some(local) = self.workloads.get_mut(&id) {
                     local.workload.running = false;
                     local.workload.exit_code = exit_code;
                     local.workload.finished = at;
@@ -42,7 +42,7 @@ impl Agent {
     pub(super) fn let_go(&mut self) {
         let (cgroups, workloads) = self.leaving.due(self.setup.clock.monotonic());
         for cgroup in cgroups {
-            self.inventory.cgroup_gone(cgroup);
+            self.workloads.cgroup_gone(cgroup);
         }
         for id in workloads {
             self.gone(id);
@@ -57,7 +57,7 @@ impl Agent {
         self.hashes.forget(&id);
         self.captures.end_of(&id);
         self.setup.placement.service(&id, None);
-        if self.inventory.remove(&id).is_some() {
+        if self.workloads.remove(&id).is_some() {
             self.usage.forget(&id);
             self.attribution.forget(&id);
             self.tell(Observation::WorkloadGone { id, at: self.setup.clock.now() });
@@ -70,7 +70,7 @@ impl Agent {
         workload.host_name.clone_from(&self.setup.node.name);
         let id = workload.id.clone();
         let running = workload.running;
-        let known = self.inventory.get(&id).map(|local| local.workload.clone());
+        let known = self.workloads.get(&id).map(|local| local.workload.clone());
         if let Some(known) = &known {
             // What this node found out itself is not in what the runtime tells.
             workload.ports = with_mapped(&known.ports, &workload.ports);
@@ -85,8 +85,8 @@ impl Agent {
             workload.secured = known.secured;
         }
         self.setup.placement.service(&id, Some(workload.learned_group()));
-        self.inventory.put(workload, provisional);
-        let Some(local) = self.inventory.get(&id) else { return };
+        self.workloads.put(workload, provisional);
+        let Some(local) = self.workloads.get(&id) else { return };
         let current = local.workload.clone();
         if provisional || known.is_none() {
             self.unscanned.insert(id.clone());

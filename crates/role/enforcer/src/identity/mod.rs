@@ -3,9 +3,9 @@
 
 pub(crate) mod attribution;
 pub(crate) mod desk;
-pub(crate) mod inventory;
 pub(crate) mod leaving;
 pub(crate) mod nri;
 pub(crate) mod oci_hook;
 pub(crate) mod placer;
 pub(crate) mod users;
+pub(crate) mod workloads;

@@ -11,7 +11,7 @@ use nv_model::policy::{Identity, IdentityId, IdentityKind, NodePolicy, WorkloadP
 use nv_model::profile::EffectiveProfile;
 use nv_policy::lower::{self, NetworkTables, ProcessTables, ProfileNumbers, RuleRef, TooManyRows};
 
-use crate::identity::inventory::Inventory;
+use crate::identity::workloads::Workloads;
 
 /// Rows of network rules that the kernel's table holds.
 const MAX_NETWORK_RULES: usize = 262_144;
@@ -104,7 +104,7 @@ impl Kernel {
 
 /// The policy with what only the node knows: a profile and an identity for new workloads, a profile for the host, and
 /// the addresses of workloads that the controllers have not told of yet.
-pub(crate) fn complete(policy: NodePolicy, inventory: &Inventory) -> NodePolicy {
+pub(crate) fn complete(policy: NodePolicy, workloads: &Workloads) -> NodePolicy {
     let mut completed = policy;
     let settings = completed.settings;
     let profile = |group: GroupName, modes: Modes| EffectiveProfile {
@@ -144,8 +144,8 @@ pub(crate) fn complete(policy: NodePolicy, inventory: &Inventory) -> NodePolicy 
         mode: None,
         names: Vec::new(),
     });
-    for (id, address) in inventory.addresses() {
-        let identity = match (completed.workloads.get(id), inventory.get(id)) {
+    for (id, address) in workloads.addresses() {
+        let identity = match (completed.workloads.get(id), workloads.get(id)) {
             (Some(workload), _) => workload.identity,
             (None, Some(local)) => identity_of_new(&completed.workloads, &local.workload.learned_group()),
             (None, None) => IdentityId::NEW,
@@ -275,7 +275,7 @@ mod tests {
     fn nothing_of_an_unidentified_container_runs_where_new_services_fail_closed() {
         let mut policy = NodePolicy::default();
         let unidentified = |policy: &NodePolicy| {
-            let completed = complete(policy.clone(), &Inventory::default());
+            let completed = complete(policy.clone(), &Workloads::default());
             let profile = completed.profiles.get(&GroupName::unidentified()).cloned().unwrap();
             let facts = nv_policy::decide::ProgramFacts::default();
             nv_policy::decide::process(&profile, "/bin/sh", facts).verdict

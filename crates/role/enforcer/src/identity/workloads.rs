@@ -49,18 +49,18 @@ impl Local {
 
 /// Everything that runs here.
 #[derive(Debug, Default)]
-pub(crate) struct Inventory {
-    workloads: BTreeMap<WorkloadId, Local>,
+pub(crate) struct Workloads {
+    locals: BTreeMap<WorkloadId, Local>,
     cgroups: HashMap<u64, WorkloadId>,
     endpoints: HashMap<u32, WorkloadId>,
     next_endpoint: u32,
     overflow: u64,
 }
 
-impl Inventory {
+impl Workloads {
     /// Takes in a workload, or what is new about one. What was set up for it stays.
     pub(crate) fn put(&mut self, workload: Workload, provisional: bool) {
-        if self.workloads.len() >= MAX_WORKLOADS && !self.workloads.contains_key(&workload.id) {
+        if self.locals.len() >= MAX_WORKLOADS && !self.locals.contains_key(&workload.id) {
             self.overflow += 1;
             return;
         }
@@ -68,7 +68,7 @@ impl Inventory {
         if workload.cgroup_id != 0 {
             self.cgroups.insert(workload.cgroup_id, id.clone());
         }
-        match self.workloads.get_mut(&id) {
+        match self.locals.get_mut(&id) {
             Some(local) => {
                 let secured = local.workload.secured;
                 local.workload = workload;
@@ -78,7 +78,7 @@ impl Inventory {
                 local.provisional &= provisional;
             }
             None => {
-                self.workloads
+                self.locals
                     .insert(id, Local { workload, attached: Vec::new(), provisional, introduced: false });
             }
         }
@@ -88,7 +88,7 @@ impl Inventory {
     pub(crate) fn remove(&mut self, id: &WorkloadId) -> Option<Local> {
         self.cgroups.retain(|_, owner| owner != id);
         self.endpoints.retain(|_, owner| owner != id);
-        self.workloads.remove(id)
+        self.locals.remove(id)
     }
 
     /// A cgroup below `parent` was made: it belongs to whom its parent belongs.
@@ -110,15 +110,15 @@ impl Inventory {
 
     /// The workload with this id.
     pub(crate) fn get(&self, id: &WorkloadId) -> Option<&Local> {
-        self.workloads.get(id)
+        self.locals.get(id)
     }
     /// The workload with this id.
     pub(crate) fn get_mut(&mut self, id: &WorkloadId) -> Option<&mut Local> {
-        self.workloads.get_mut(id)
+        self.locals.get_mut(id)
     }
     /// All of them.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Local> {
-        self.workloads.values()
+        self.locals.values()
     }
 
     /// Those that share a network: the one that holds it, and the containers of its pod.
@@ -144,7 +144,7 @@ impl Inventory {
 
     /// A number for the sockets of the cgroup of `id`, when they have none yet.
     pub(crate) fn attach_sockets(&mut self, id: &WorkloadId) -> Option<Attached> {
-        let local = self.workloads.get(id)?;
+        let local = self.locals.get(id)?;
         let cgroup = local.workload.cgroup_id;
         if cgroup == 0 || local.attached.iter().any(|attached| attached.cgroup == Some(cgroup)) {
             return None;
@@ -153,7 +153,7 @@ impl Inventory {
     }
 
     fn attach_as(&mut self, id: &WorkloadId, ifindex: u32, cgroup: Option<u64>) -> Option<Attached> {
-        let local = self.workloads.get_mut(id)?;
+        let local = self.locals.get_mut(id)?;
         if let Some(attached) = local.attached.iter().find(|attached| attached.ifindex == ifindex) {
             return Some(*attached);
         }
@@ -167,12 +167,12 @@ impl Inventory {
     /// A process in a workload's own network, 0 when there is none: its first one, or of a pod without a process of its own
     /// (as CRI-O makes them) a member's.
     pub(crate) fn network_process(&self, id: &WorkloadId) -> u32 {
-        let own = self.workloads.get(id).filter(|local| owns_network(&local.workload));
+        let own = self.locals.get(id).filter(|local| owns_network(&local.workload));
         let Some(own) = own.map(|local| &local.workload) else { return 0 };
         if own.pid != 0 || !own.is_sandbox {
             return own.pid;
         }
-        let members = self.workloads.values().map(|local| &local.workload);
+        let members = self.locals.values().map(|local| &local.workload);
         members
             .filter(|member| {
                 member.running && !member.host_network && member.pod_sandbox.as_ref() == Some(id)
@@ -184,7 +184,7 @@ impl Inventory {
 
     /// Addresses of workloads that have a network of their own.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (&WorkloadId, IpAddr)> {
-        self.workloads.values().filter(|local| owns_network(&local.workload)).flat_map(|local| {
+        self.locals.values().filter(|local| owns_network(&local.workload)).flat_map(|local| {
             local
                 .workload
                 .interfaces
@@ -202,7 +202,7 @@ impl Inventory {
 
     /// The workload whose network `id` uses: its pod's sandbox or itself; `None` for the host's.
     pub(crate) fn network_of(&self, id: &WorkloadId) -> Option<WorkloadId> {
-        let workload = &self.workloads.get(id)?.workload;
+        let workload = &self.locals.get(id)?.workload;
         if workload.host_network {
             return None;
         }
@@ -216,7 +216,7 @@ impl Inventory {
 
     /// The learned group of a workload.
     pub(crate) fn group(&self, id: &WorkloadId) -> Option<GroupName> {
-        self.workloads.get(id).map(|local| local.workload.learned_group())
+        self.locals.get(id).map(|local| local.workload.learned_group())
     }
 }
 
@@ -247,44 +247,44 @@ mod tests {
 
     #[test]
     fn a_cgroup_below_a_container_belongs_to_it() {
-        let mut inventory = Inventory::default();
-        inventory.put(workload("a", 10, "10.0.0.1/24"), false);
-        inventory.cgroup_made(11, 10);
-        inventory.cgroup_made(21, 20);
-        assert_eq!(inventory.owner(11), Owner::Workload("a".parse().unwrap()));
-        assert_eq!(inventory.owner(21), Owner::Host);
-        inventory.remove(&"a".parse().unwrap());
-        assert_eq!(inventory.owner(11), Owner::Host);
+        let mut workloads = Workloads::default();
+        workloads.put(workload("a", 10, "10.0.0.1/24"), false);
+        workloads.cgroup_made(11, 10);
+        workloads.cgroup_made(21, 20);
+        assert_eq!(workloads.owner(11), Owner::Workload("a".parse().unwrap()));
+        assert_eq!(workloads.owner(21), Owner::Host);
+        workloads.remove(&"a".parse().unwrap());
+        assert_eq!(workloads.owner(11), Owner::Host);
     }
 
     #[test]
     fn a_pod_without_a_process_is_looked_into_through_a_member() {
-        let mut inventory = Inventory::default();
+        let mut workloads = Workloads::default();
         let pod: WorkloadId = "p".parse().unwrap();
-        inventory
+        workloads
             .put(Workload { is_sandbox: true, running: true, ..workload("p", 10, "10.0.0.1/24") }, false);
-        assert_eq!(inventory.network_process(&pod), 0);
+        assert_eq!(workloads.network_process(&pod), 0);
         let member = Workload {
             pod_sandbox: Some(pod.clone()),
             running: true,
             pid: 7,
             ..workload("m", 11, "10.0.0.1/24")
         };
-        inventory.put(member, false);
-        assert_eq!(inventory.network_process(&pod), 7);
-        assert_eq!(inventory.network_process(&"m".parse().unwrap()), 0, "it is the pod's network");
+        workloads.put(member, false);
+        assert_eq!(workloads.network_process(&pod), 7);
+        assert_eq!(workloads.network_process(&"m".parse().unwrap()), 0, "it is the pod's network");
     }
 
     #[test]
     fn an_interface_keeps_its_number_and_an_address_leads_back() {
-        let mut inventory = Inventory::default();
+        let mut workloads = Workloads::default();
         let id = "a".parse().unwrap();
-        inventory.put(workload("a", 10, "10.0.0.1/24"), false);
-        let first = inventory.attach(&id, 7).unwrap();
-        inventory.put(workload("a", 10, "10.0.0.1/24"), false);
-        assert_eq!(inventory.attach(&id, 7), Some(first));
-        assert_eq!(inventory.endpoint(first.endpoint), Some(&id));
-        assert_eq!(inventory.by_address("10.0.0.1".parse().unwrap()), Some(&id));
-        assert_eq!(inventory.by_address("10.0.0.2".parse().unwrap()), None);
+        workloads.put(workload("a", 10, "10.0.0.1/24"), false);
+        let first = workloads.attach(&id, 7).unwrap();
+        workloads.put(workload("a", 10, "10.0.0.1/24"), false);
+        assert_eq!(workloads.attach(&id, 7), Some(first));
+        assert_eq!(workloads.endpoint(first.endpoint), Some(&id));
+        assert_eq!(workloads.by_address("10.0.0.1".parse().unwrap()), Some(&id));
+        assert_eq!(workloads.by_address("10.0.0.2".parse().unwrap()), None);
     }
 }
