@@ -28,6 +28,7 @@ pub mod submitted;
 pub mod system;
 pub mod user;
 pub mod vitals;
+pub mod vulnerability_resource;
 pub mod workload;
 pub mod workload_v2;
 

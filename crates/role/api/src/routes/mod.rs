@@ -30,6 +30,7 @@ mod transfer;
 mod user;
 mod vitals;
 mod vulnerability;
+mod vulnerability_file;
 mod workload;
 
 use crate::table::Table;
@@ -64,6 +65,7 @@ pub fn table() -> Table {
         scan_report::routes(),
         asset::routes(),
         vulnerability::routes(),
+        vulnerability_file::routes(),
         registry::routes(),
         registry_image::routes(),
         repository::routes(),

@@ -143,6 +143,26 @@ impl Fixture {
         self.session(name, PASSWORD).await
     }
 
+    /// Imports a file, and asks how that went until it is over.
+    pub(crate) async fn import(&self, who: &str, path: &str, kind: &str, file: &str) -> Answer {
+        let request = |tid: Option<&str>, body: Body| {
+            let request = Request::post(path).header("x-auth-token", who).header("content-type", kind);
+            let request =
+                tid.into_iter().fold(request, |request, tid| request.header("x-transaction-id", tid));
+            self.raw(request.body(body).unwrap())
+        };
+        let begun = request(None, file.to_owned().into()).await;
+        assert_eq!(begun.status, StatusCode::PARTIAL_CONTENT, "{begun:?}");
+        let tid = begun.body["data"]["tid"].as_str().unwrap().to_owned();
+        loop {
+            let answer = request(Some(&tid), Body::empty()).await;
+            if answer.status != StatusCode::PARTIAL_CONTENT {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Asks again and again until the answer is as wanted.
     pub(crate) async fn until(&self, path: &str, who: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let limit = tokio::time::Instant::now() + Duration::from_secs(20);

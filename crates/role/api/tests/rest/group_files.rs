@@ -6,7 +6,7 @@ use nv_model::rule::RuleId;
 use nv_policy::state::State;
 use serde_json::{Value, json};
 
-use crate::fixture::{Answer, Fixture};
+use crate::fixture::Fixture;
 
 const PATH: &str = "/v1/file/group/config";
 
@@ -74,25 +74,6 @@ async fn export(fixture: &Fixture, who: &str, body: Value) -> String {
     answer.body.as_str().unwrap().to_owned()
 }
 
-/// Asks how an import went until it is over.
-async fn import(fixture: &Fixture, who: &str, kind: &str, file: String) -> Answer {
-    let request = |tid: Option<&str>, body: Body| {
-        let request = Request::post(PATH).header("x-auth-token", who).header("content-type", kind);
-        let request = tid.into_iter().fold(request, |request, tid| request.header("x-transaction-id", tid));
-        fixture.raw(request.body(body).unwrap())
-    };
-    let begun = request(None, file.into()).await;
-    assert_eq!(begun.status, StatusCode::PARTIAL_CONTENT, "{begun:?}");
-    let tid = begun.body["data"]["tid"].as_str().unwrap().to_owned();
-    loop {
-        let answer = request(Some(&tid), Body::empty()).await;
-        if answer.status != StatusCode::PARTIAL_CONTENT {
-            return answer;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-}
-
 async fn forget(fixture: &Fixture, admin: &str) {
     fixture.call(Method::DELETE, "/v1/policy/rule", admin, None).await;
     for group in ["nv.web.shop", "fronts", "partners"] {
@@ -117,7 +98,7 @@ async fn groups_that_are_exported_and_deleted_come_back_with_all_that_held_for_t
     forget(&fixture, &admin).await;
     let form = format!("--x\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n{file}\r\n--x--\r\n");
     for (kind, file) in [("text/plain", file.clone()), ("multipart/form-data; boundary=x", form)] {
-        let done = import(&fixture, &admin, kind, file).await;
+        let done = fixture.import(&admin, PATH, kind, &file).await;
         assert_eq!((done.status, &done.body["data"]["status"]), (StatusCode::OK, &json!("done")), "{done:?}");
         let after = said(&fixture);
         assert_eq!(after.groups, before.groups, "{kind}");
@@ -131,7 +112,7 @@ async fn groups_that_are_exported_and_deleted_come_back_with_all_that_held_for_t
     let file = export(&fixture, &admin, body).await;
     assert!(file.contains("policymode: Monitor") && file.contains("mode: Discover"), "{file}");
     assert!(file.contains("name_referral: true") && !file.contains("Protect"), "{file}");
-    assert_eq!(import(&fixture, &admin, "text/plain", file).await.status, StatusCode::OK);
+    assert_eq!(fixture.import(&admin, PATH, "text/plain", &file).await.status, StatusCode::OK);
     let group = fixture.get("/v1/group/nv.web.shop", &admin).await["group"].clone();
     assert_eq!((&group["policy_mode"], &group["fail_mode"]), (&json!("Monitor"), &json!("closed")));
 }
@@ -236,13 +217,13 @@ async fn a_file_of_the_contract_is_taken_and_a_wrong_one_says_where_and_changes_
         ("items:", "items: [", "no YAML"),
     ] {
         assert!(FOREIGN.contains(from), "{from}");
-        let refused = import(&fixture, &admin, "text/plain", FOREIGN.replacen(from, to, 1)).await;
+        let refused = fixture.import(&admin, PATH, "text/plain", &FOREIGN.replacen(from, to, 1)).await;
         let message = refused.body["message"].as_str().unwrap_or_default();
         assert!(refused.body["code"] == 18 && message.contains(wants), "{wants}: {refused:?}");
         assert_eq!(refused.body["import_task_data"]["data"]["status"], *message);
         assert_eq!(said(&fixture), before, "{wants}");
     }
-    let done = import(&fixture, &admin, "text/plain", FOREIGN.to_owned()).await;
+    let done = fixture.import(&admin, PATH, "text/plain", FOREIGN).await;
     assert_eq!(done.status, StatusCode::OK, "{done:?}");
     let group = fixture.get("/v1/group/nv.api.prod", &admin).await["group"].clone();
     assert_eq!(

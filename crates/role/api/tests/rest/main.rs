@@ -24,3 +24,4 @@ mod scans;
 mod sensors;
 mod standalone;
 mod tls;
+mod vulnerability_file;

@@ -195,22 +195,6 @@ async fn a_rule_set_makes_a_sensor_is_shown_with_what_was_left_out_and_goes_with
     }
 }
 
-/// Asks how an import went until it is over.
-async fn import(fixture: &Fixture, who: &str, path: &str, file: &str) -> crate::fixture::Answer {
-    let begun = upload(fixture, who, path, file.as_bytes()).await;
-    assert_eq!(begun.status, StatusCode::PARTIAL_CONTENT, "{begun:?}");
-    let tid = begun.body["data"]["tid"].as_str().unwrap().to_owned();
-    loop {
-        let request =
-            axum::http::Request::post(path).header("x-auth-token", who).header("X-Transaction-ID", &tid);
-        let answer = fixture.raw(request.body(axum::body::Body::empty()).unwrap()).await;
-        if answer.status != StatusCode::PARTIAL_CONTENT {
-            return answer;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test]
 async fn what_is_exported_is_imported_as_it_was_and_a_wrong_file_changes_nothing() {
     let (fixture, admin) = Fixture::started().await;
@@ -237,7 +221,7 @@ async fn what_is_exported_is_imported_as_it_was_and_a_wrong_file_changes_nothing
         }
         let path = format!("/v1/file/{kind}/config");
         for _again in 0..2 {
-            let done = import(&fixture, &admin, &path, &file).await;
+            let done = fixture.import(&admin, &path, "text/plain", &file).await;
             assert_eq!(
                 (done.status, &done.body["data"]["status"]),
                 (StatusCode::OK, &json!("done")),
@@ -255,7 +239,7 @@ async fn what_is_exported_is_imported_as_it_was_and_a_wrong_file_changes_nothing
             ),
             ("a: [".to_owned(), "no YAML"),
         ] {
-            let refused = import(&fixture, &admin, &path, &wrong).await;
+            let refused = fixture.import(&admin, &path, "text/plain", &wrong).await;
             let message = refused.body["message"].as_str().unwrap_or_default();
             assert!(refused.body["code"] == 18 && message.contains(wants), "{kind} {wants}: {refused:?}");
             assert_eq!(fixture.get(&sensor, &admin).await, before);

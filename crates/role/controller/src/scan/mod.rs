@@ -50,7 +50,7 @@ pub use automatic::subject_of;
 pub use blobs::BlobError;
 pub use cache::CacheError;
 pub use kept::KeptReport;
-pub use nv_vulnerability::Accepted;
+pub use nv_vulnerability::{Acceptance, Accepted};
 pub use platform::{Component, Platform, platform_of};
 pub use queue::{EnqueueError, MAX_SCANS};
 pub use settings::{AutoScan, ScanSettings, ScanSettingsError};
