@@ -14,6 +14,7 @@ use nv_telemetry::{Clock as _, SystemClock};
 
 use crate::judge::JudgeLine;
 use crate::registry::RegistryLine;
+use crate::result::ResultLine;
 use crate::source::Source;
 use crate::submit::SubmitLine;
 
@@ -32,6 +33,8 @@ pub(crate) struct ImageLine {
     judge: JudgeLine,
     #[command(flatten)]
     submit: SubmitLine,
+    #[command(flatten)]
+    result: ResultLine,
     /// Which image of several: a name with its tag, or a digest
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -60,6 +63,10 @@ const UNSIGNED: u8 = 4;
 
 /// Carries the command out.
 pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'_>) -> Result<ExitCode> {
+    line.result.told(|| scan(line, out, remarks))
+}
+
+fn scan(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'_>) -> Result<ExitCode> {
     let opened = OpenedDatabase::open(&line.judge.db)?;
     let open = |folder: &PathBuf| LayerCache::open(folder).with_context(|| folder.display().to_string());
     let cache = line.cache.as_ref().map(open).transpose()?;
@@ -87,15 +94,22 @@ pub(crate) fn run(line: &ImageLine, out: &mut dyn Write, remarks: &mut Remarks<'
     }
     let code = line.judge.judge(&opened, &mut report, out, remarks)?;
     let unread = |image: &ImageFacts| image.layers.iter().any(|layer| !layer.unread.is_empty());
+    // What is in a layer that could not be read may be the worst: such a scan never ends well, and is no result.
+    let is_whole = !report.image.as_ref().is_some_and(unread);
+    let place = source.place(line);
+    if is_whole {
+        line.result.found(&opened, &report, &place)?;
+    } else {
+        line.result.failed("a layer of the image could not be read")?;
+    }
     if report.signed.as_ref().is_some_and(|signed| signed.verifiers.is_empty()) {
         return Ok(ExitCode::from(UNSIGNED));
     }
-    // What is in a layer that could not be read may be the worst: such a scan never ends well, and is no result.
-    if report.image.as_ref().is_some_and(unread) {
+    if !is_whole {
         return Ok(ExitCode::FAILURE);
     }
     if let Some(to) = submission {
-        submit_report(&to, opened.database()?, &report, &source.place(line))?;
+        submit_report(&to, opened.database()?, &report, &place)?;
     }
     Ok(code)
 }

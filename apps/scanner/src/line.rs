@@ -21,6 +21,9 @@ pub(crate) struct Line {
     /// The folder of the database `cvedb`
     #[arg(short = 'd', value_name = "DIR", default_value = "/etc/neuvector/db/")]
     pub(crate) folder: PathBuf,
+    /// Write all that the database in the folder knows to this file, as JSON, and end
+    #[arg(short = 'o', value_name = "FILE")]
+    pub(crate) dump: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }

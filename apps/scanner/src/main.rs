@@ -7,6 +7,7 @@ mod judge;
 mod line;
 mod packages;
 mod registry;
+mod result;
 mod sbom;
 mod service;
 mod source;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, anyhow};
 use clap::Parser as _;
 use line::{Command, Line};
-use nv_role_scanner::{Remarks, layer_reader_main, print_version};
+use nv_role_scanner::{Remarks, dump_database, layer_reader_main, print_version};
 
 /// What upstream's scanner exits with when there is no database to tell the version of.
 const NO_DATABASE: u8 = 254;
@@ -50,6 +51,10 @@ fn run(line: Line) -> Result<ExitCode> {
     if line.show_version {
         print_version(&line.folder, &mut out)?;
         finish(out, remarks)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(file) = &line.dump {
+        dump_database(&line.folder, file)?;
         return Ok(ExitCode::SUCCESS);
     }
     let code = match line.command.context("nothing to do: see --help")? {

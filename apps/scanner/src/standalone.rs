@@ -2,16 +2,16 @@
 //!
 //! `scanner -registry URL -repository NAME -tag TAG -d DIR`, with `SCANNER_REGISTRY`, `SCANNER_REPOSITORY`, `SCANNER_TAG`,
 //! `SCANNER_BASE_IMAGE` and `SCANNER_PROXY_URL` in their place, or `-image URL/NAME:TAG`, or `-pid NUMBER`, prints the table
-//! and writes the result as JSON to `/var/neuvector/scan_result.json`; where a controller to join is named and
+//! and writes the result to `/var/neuvector/scan_result.json`; where a controller to join is named and
 //! `SCANNER_CTRL_API_USERNAME` is set, the result is handed in there. `scanner -j CONTROLLER -d DIR` without any of them, with
 //! `CLUSTER_JOIN_ADDR` in its place, serves a controller.
 
-/// Where the result is written as JSON.
+/// Where the result is written.
 const RESULT: &str = "/var/neuvector/scan_result.json";
 /// The folder of the database where none is named.
 const FOLDER: &str = "/etc/neuvector/db/";
 /// Flags with a value behind them, as Go's flag package reads them.
-const WITH_VALUE: [&str; 20] = [
+const WITH_VALUE: [&str; 21] = [
     "registry",
     "repository",
     "tag",
@@ -32,6 +32,7 @@ const WITH_VALUE: [&str; 20] = [
     "u",
     "maxrec",
     "p",
+    "o",
 ];
 /// Flags without a value. They change nothing here: a scan ends by itself, certificates are verified, layers are kept.
 const ALONE: [&str; 6] =
@@ -49,6 +50,9 @@ pub(crate) fn translate(
         given.or_else(|| environment(variable)).filter(|value| !value.is_empty())
     };
     let folder = value("d", "").unwrap_or_else(|| FOLDER.to_owned());
+    if let Some(file) = value("o", "") {
+        return Some(with_options(Vec::new(), vec![("-d", Some(folder)), ("-o", Some(file))]));
+    }
     let database = format!("{}/cvedb", folder.trim_end_matches('/'));
     let mut command: Vec<String> = Vec::new();
     let subject = match (value("pid", ""), image(&value)) {
@@ -65,7 +69,7 @@ pub(crate) fn translate(
         (None, None) => false,
     };
     if subject {
-        let mut options = vec![("--db", Some(database)), ("--json-file", Some(RESULT.to_owned()))];
+        let mut options = vec![("--db", Some(database)), ("--result-file", Some(RESULT.to_owned()))];
         if value("pid", "").is_none() {
             options.push(("--base-image", value("base_image", "SCANNER_BASE_IMAGE")));
             options.push(("--registry-user", value("registry_username", "")));
@@ -167,7 +171,7 @@ mod tests {
 
     #[test]
     fn flags_and_variables_of_the_stand_alone_scanner_are_a_scan_of_an_image() {
-        let want = "image library/alpine:3.6 --registry https://r.example/ --db /db/cvedb --json-file /var/neuvector/scan_result.json";
+        let want = "image library/alpine:3.6 --registry https://r.example/ --db /db/cvedb --result-file /var/neuvector/scan_result.json";
         let flags = [
             "-registry",
             "https://r.example/",
@@ -192,7 +196,7 @@ mod tests {
     fn a_result_is_handed_in_where_a_controller_and_a_user_are_named() {
         let image = [("SCANNER_REPOSITORY", "web"), ("SCANNER_ON_DEMAND", "true")];
         let want =
-            "image web:latest --db /etc/neuvector/db/cvedb --json-file /var/neuvector/scan_result.json";
+            "image web:latest --db /etc/neuvector/db/cvedb --result-file /var/neuvector/scan_result.json";
         for (flags, variables, more) in [
             (
                 &[][..],
@@ -217,7 +221,7 @@ mod tests {
 
     #[test]
     fn an_image_by_its_whole_name_and_a_process_are_scanned() {
-        let rest = "--db /etc/neuvector/db/cvedb --json-file /var/neuvector/scan_result.json";
+        let rest = "--db /etc/neuvector/db/cvedb --result-file /var/neuvector/scan_result.json";
         for (name, want) in [
             ("r.example:5000/shop/web:1.0", "shop/web:1.0 --registry https://r.example:5000/"),
             ("http://localhost/web", "web:latest --registry http://localhost/"),
@@ -229,6 +233,13 @@ mod tests {
         }
         assert_eq!(translated(&["-pid", "7"], &[]), Some(format!("fs /proc/7/root {rest}")));
         assert_eq!(translated(&["-pid", "7/../.."], &[]), None);
+    }
+
+    #[test]
+    fn a_database_is_written_as_json_before_anything_else_is_done() {
+        let variables = [("SCANNER_REPOSITORY", "web"), ("CLUSTER_JOIN_ADDR", "c")];
+        let found = translated(&["-license", "x", "-o", "/tmp/all.json", "-d", "/db/"], &variables);
+        assert_eq!(found.as_deref(), Some("-d /db/ -o /tmp/all.json"));
     }
 
     #[test]

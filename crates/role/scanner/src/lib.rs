@@ -6,6 +6,7 @@
 mod cache;
 mod collect;
 mod database;
+mod dump;
 mod error;
 mod exported;
 mod fetch;
@@ -34,6 +35,7 @@ pub use cache::LayerCache;
 pub use database::{
     BuildOptions, OpenedDatabase, build_database, lookup, print_status, print_version, verify_database,
 };
+pub use dump::dump_database;
 pub use error::ScannerError;
 pub use fetch::{FetchOptions, fetch_feeds, fetched_feeds};
 pub use image::{ImageChoice, layers_of_base, open_image, read_image};
@@ -47,7 +49,7 @@ pub use nv_layer::{Image, ImageStore};
 pub use nv_secret::SecretRules;
 pub use nv_signature::Trust;
 pub use nv_vulnerability::{Severity, SigningKey};
-pub use output::{OutputFormat, SbomFormat, inventory_sbom, write_report};
+pub use output::{OutputFormat, SbomFormat, inventory_sbom, write_failure, write_report, write_result};
 pub use registry::{Credentials, RegistryImages, RegistryOptions, RegistryProxy, registry_of, roots_of_pem};
 pub use remark::Remarks;
 pub use report::{ImageFacts, Installed, LayerFacts, Report, Secret, SetId, SignatureFacts};

@@ -11,12 +11,14 @@ mod template;
 use std::io::Write;
 
 use nv_vulnerability::{Database, Severity};
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ScannerError;
 use crate::inventory::parse_document;
 use crate::report::Report;
+use crate::submit::ImagePlace;
 
 /// How a result is printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +102,53 @@ pub fn write_report(
     }
 }
 
-fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> Result<(), ScannerError> {
+/// What upstream's scanner writes when it is done.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    error_message: &'a str,
+    report: Option<Scanned<'a>>,
+}
+
+#[derive(Serialize)]
+struct Scanned<'a> {
+    registry: &'a str,
+    repository: &'a str,
+    tag: &'a str,
+    cvedb_create_time: String,
+    #[serde(flatten)]
+    printed: contract::Printed<'a>,
+}
+
+/// Prints a report as upstream's scanner writes its result: what [`OutputFormat::Json`] prints, in `report`, with the
+/// image's place.
+///
+/// # Errors
+/// [`ScannerError::Output`] when the result can not be written.
+pub fn write_result(
+    database: Database<'_>,
+    report: &Report,
+    place: &ImagePlace,
+    out: &mut dyn Write,
+) -> Result<(), ScannerError> {
+    let report = Scanned {
+        registry: &place.registry,
+        repository: &place.repository,
+        tag: &place.reference,
+        cvedb_create_time: date_text(database.created()),
+        printed: contract::printed(database, report),
+    };
+    write_json(&Outcome { error_message: "", report: Some(report) }, out)
+}
+
+/// Prints why there is no result, as upstream's scanner writes it.
+///
+/// # Errors
+/// [`ScannerError::Output`] when it can not be written.
+pub fn write_failure(why: &str, out: &mut dyn Write) -> Result<(), ScannerError> {
+    write_json(&Outcome { error_message: why, report: None }, out)
+}
+
+fn write_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), ScannerError> {
     serde_json::to_writer_pretty(&mut *out, value).map_err(ScannerError::Json)?;
     writeln!(out).map_err(ScannerError::Output)
 }
@@ -147,7 +195,7 @@ fn version_text(database: Database<'_>) -> String {
 }
 
 /// Seconds since 1970 as RFC 3339 writes them: `2023-11-14T22:13:20Z`.
-fn date_text(seconds: u64) -> String {
+pub(crate) fn date_text(seconds: u64) -> String {
     let days = seconds / 86_400;
     let second = seconds % 86_400;
     // The civil calendar from days, with years that begin in March: eras of 400 years.
