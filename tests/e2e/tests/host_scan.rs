@@ -1,13 +1,15 @@
 //! Scans of a running container by scanners of their own: one is lost in the middle, and a newer database names what it
-//! makes vulnerable without looking into the container again. The node itself is scanned, too.
+//! makes vulnerable without looking into the container again. The node itself is scanned, too, and a build's scanner hands in
+//! what it found.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nv_product::{Options, Product, build_database};
-use nv_scene::debian::{Debian, OPENSSL, SOON, ZLIB};
-use serde_json::Value;
+use nv_lab::{Image, Registry};
+use nv_product::{Options, Product, build_database, scanner_program};
+use nv_scene::debian::{self, Debian, OPENSSL, SOON, ZLIB};
+use serde_json::{Value, json};
 
 /// How soon all that is on this machine's disk is looked at, with the least claim on its CPU.
 const WHOLE_DISK: Duration = Duration::from_secs(600);
@@ -141,5 +143,72 @@ async fn a_nodes_own_packages_are_judged_by_its_own_distribution() -> Result<()>
     let here =
         std::fs::read_to_string("/var/lib/dpkg/status")?.matches("\nStatus: install ok installed").count();
     ensure!(modules >= here, "{modules} of {here} packages are listed");
+    Ok(())
+}
+
+/// Where NeuVector's scanner writes its result, and ours in its place.
+const RESULT: &str = "/var/neuvector/scan_result.json";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_builds_scanner_hands_its_result_in_by_the_variables_that_neuvectors_has() -> Result<()> {
+    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("registry"))?;
+    let registry = Registry::start(&path("registry"), true).await?;
+    let image = Image::empty("web").file("/var/lib/dpkg/status", debian::installed("3.0.8-1"), 0o644);
+    registry.push("shop/web", "1.0", &[&debian::release(Image::empty("base")), &image]).await?;
+    let database = build_database(folder.path(), "1.001", OPENSSL).await?;
+    std::fs::create_dir(path("db"))?;
+    std::fs::rename(database, path("db/cvedb"))?;
+    let product = Product::start(Options {
+        binary: nv_product::binary()?,
+        state_dir: path("state"),
+        bpf_dir: PathBuf::from(format!("/sys/fs/bpf/nv-scan-build-{}", std::process::id())),
+        containerd_socket: None,
+        arguments: Vec::new(),
+        user: None,
+    })
+    .await?;
+    let api = product.login(debian::PASSWORD).await?;
+    let user = json!({"user": {"fullname": "ci", "password": "Build-Password-1", "role": "ciops"}});
+    let (status, answer) = api.call(reqwest::Method::POST, "/v1/user", Some(&user)).await?;
+    ensure!(status == reqwest::StatusCode::OK, "{status} {answer}");
+
+    let port = product.rest_url().rsplit(':').next().unwrap_or_default().to_owned();
+    let scan = |password: &str| {
+        let mut command = tokio::process::Command::new(scanner_program()?);
+        command.args(["-license", "on_demand", "-no_wait", "-d"]).arg(path("db"));
+        command.env("SCANNER_REGISTRY", registry.url());
+        command.envs([("SCANNER_REPOSITORY", "shop/web"), ("SCANNER_TAG", "1.0")]);
+        let (user, secret) = Registry::USER;
+        command.envs([("SCANNER_REGISTRY_USERNAME", user), ("SCANNER_REGISTRY_PASSWORD", secret)]);
+        command.envs([("CLUSTER_JOIN_ADDR", "127.0.0.1"), ("CLUSTER_JOIN_PORT", port.as_str())]);
+        command.envs([("SCANNER_CTRL_API_USERNAME", "ci"), ("SCANNER_CTRL_API_PASSWORD", password)]);
+        command.env("SCANNER_CTRL_API_CA", product.ca_file());
+        anyhow::Ok(command.output())
+    };
+    let images = "/v1/scan/registry/_repo_scan/images";
+    let refused = scan("Another-Password-1")?.await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && said.contains("401"), "{said}");
+    ensure!(api.get(images).await?.get("images") == Some(&json!([])), "nothing was handed in");
+
+    let scanned = scan("Build-Password-1")?.await?;
+    let (out, errors) = (String::from_utf8(scanned.stdout)?, String::from_utf8(scanned.stderr)?);
+    ensure!(scanned.status.success() && out.contains("CVE-2023-1"), "{out} {errors}");
+    let written: Value = serde_json::from_slice(&std::fs::read(RESULT)?)?;
+    std::fs::remove_file(RESULT)?;
+    ensure!(written.pointer("/report/repository") == Some(&json!("shop/web")), "{written}");
+
+    let shown = api.get(images).await?;
+    let text =
+        |key: &str| shown.pointer(&format!("/images/0/{key}")).and_then(Value::as_str).unwrap_or_default();
+    ensure!((text("repository"), text("tag"), text("result")) == ("shop/web", "1.0", "succeeded"), "{shown}");
+    ensure!((text("base_os"), text("scanner_version")) == ("debian:12", "1.001"), "{shown}");
+    let report = api.get(&format!("/v1/scan/registry/_repo_scan/image/{}", text("image_id"))).await?;
+    let found = report.pointer("/report/vulnerabilities").and_then(Value::as_array).context("a list")?;
+    let [found] = found.as_slice() else { anyhow::bail!("openssl has one, and zlib none: {found:?}") };
+    ensure!(found.get("name") == Some(&json!("CVE-2023-1")), "{found}");
+    ensure!(found.get("package_name") == Some(&json!("openssl")), "{found}");
     Ok(())
 }

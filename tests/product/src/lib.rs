@@ -7,4 +7,4 @@ mod scanner;
 
 pub use client::Client;
 pub use process::{Options, Product, binary, children, descendants};
-pub use scanner::{Scanner, build_database, update_database};
+pub use scanner::{Scanner, build_database, scanner_program, update_database};

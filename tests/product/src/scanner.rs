@@ -7,7 +7,11 @@ use tokio::process::{Child, Command};
 
 use crate::{Product, binary};
 
-fn program() -> Result<PathBuf> {
+/// The scanner's program, beside the product's.
+///
+/// # Errors
+/// When it was not built.
+pub fn scanner_program() -> Result<PathBuf> {
     let path = binary()?.with_file_name("scanner");
     ensure!(path.is_file(), "{} is not there; run make build", path.display());
     Ok(path)
@@ -23,7 +27,7 @@ pub async fn build_database(folder: &Path, version: &str, advisories: &str) -> R
     std::fs::create_dir_all(list.parent().context("a parent")?)?;
     std::fs::write(&list, advisories)?;
     let out = folder.join(format!("cvedb-{version}"));
-    let built = Command::new(program()?)
+    let built = Command::new(scanner_program()?)
         .args(["db", "build", "--version", version, "--feeds"])
         .arg(&feeds)
         .arg("--out")
@@ -55,7 +59,7 @@ impl Scanner {
         database: &Path,
         tasks: u32,
     ) -> Result<Self> {
-        let child = Command::new(program()?)
+        let child = Command::new(scanner_program()?)
             .args(["run", "--advertise", name, "--tasks", &tasks.to_string()])
             .args(["--controller-port", &product.grpc_port().to_string()])
             .arg("--join-token-file")
@@ -110,7 +114,7 @@ pub async fn update_database(
     folder: &Path,
     database: &Path,
 ) -> Result<Output> {
-    let update = Command::new(program()?)
+    let update = Command::new(scanner_program()?)
         .args(["update", "--controller-port", &product.grpc_port().to_string()])
         .arg("--join-token-file")
         .arg(token)

@@ -20,8 +20,10 @@ use crate::dto::registry::{
 use crate::error::{ApiError, Code};
 use crate::route::Route;
 
+/// The registry as whose images those are shown that somebody asked for by their place, or that builds handed in.
+pub(super) const REPOSITORY_SCANS: &str = "_repo_scan";
 /// Names that the contract keeps for itself.
-const RESERVED: [&str; 3] = ["_repo_scan", "fed._repo_scan", "_all_registry"];
+const RESERVED: [&str; 3] = [REPOSITORY_SCANS, "fed._repo_scan", "_all_registry"];
 /// Most filters of a registry.
 const MAX_FILTERS: usize = 256;
 /// Longest address, user, password.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nv_identity::access::Scope;
 use nv_identity::permission::{Category, Operation};
 use nv_model::registry::{ListedImage, RegistryConfig as Model};
 use nv_model::scan::{ScanState, ScanSubject};
@@ -10,7 +11,7 @@ use nv_role_controller::View;
 use nv_role_controller::registry::{Held, subject};
 use nv_role_controller::scan::ScanStatus;
 
-use super::registry::{domains, find, scope};
+use super::registry::{REPOSITORY_SCANS, domains, find, scope};
 use crate::answer::{List, One};
 use crate::call::Call;
 use crate::dto::registry::{RegistryImageSummary, ScanLayersReport};
@@ -29,18 +30,50 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 async fn images(call: Call) -> Result<List<RegistryImageSummary>, ApiError> {
-    let held = find(&call, Operation::Read)?;
+    let all = if call.parameter("name") == REPOSITORY_SCANS { asked_for(&call)? } else { listed(&call)? };
+    Ok(List::new(call.query.by_severity("repository").inventory(all, Clone::clone).into_iter()))
+}
+
+/// Images that somebody asked for by their place, or that builds handed in.
+fn asked_for(call: &Call) -> Result<Vec<RegistryImageSummary>, ApiError> {
+    call.need(Operation::Read, Scope::Cluster)?;
+    let scans = call.app.controller.scans();
+    let view = call.app.controller.view();
+    let reports = scans.reports();
+    let of_place = reports.iter().filter_map(|kept| {
+        let ScanSubject::Repository { registry, repository, reference } = &kept.subject else { return None };
+        let image = kept.image.clone()?;
+        let summary = RegistryImageSummary {
+            domain: registry.clone(),
+            repository: repository.clone(),
+            tag: reference.clone(),
+            image_id: bare(&image.id).to_owned(),
+            digest: image.digest,
+            size: image.size,
+            author: image.author,
+            created_at: image.created,
+            run_as_root: image.run_as_root,
+            ..RegistryImageSummary::default()
+        };
+        Some(shown(&view, summary, &scans.status(&kept.subject), &format!("{repository}:{reference}")))
+    });
+    Ok(of_place.collect())
+}
+
+/// Images that a registry lists.
+fn listed(call: &Call) -> Result<Vec<RegistryImageSummary>, ApiError> {
+    let held = find(call, Operation::Read)?;
     let (scans, name) = (call.app.controller.scans().clone(), held.value.name.clone());
     let images = call.app.controller.registries().images(&name);
     let view = call.app.controller.view();
-    let all: Vec<RegistryImageSummary> = images
+    let all = images
         .iter()
         .map(|image| {
             let status = scans.status(&subject(&name, &image.id));
             shown(&view, RegistryImageSummary::from(image), &status, &image_name(image))
         })
         .collect();
-    Ok(List::new(call.query.by_severity("repository").inventory(all, Clone::clone).into_iter()))
+    Ok(all)
 }
 
 /// An image of a registry that the caller sees.
@@ -136,22 +169,34 @@ pub(super) async fn report_of(call: &Call, of: &ScanSubject, id: &str) -> Result
     Ok(report)
 }
 
-/// The id of an image, also with the beginning that digests have.
-fn image_id(call: &Call) -> String {
-    let id = call.parameter("id");
-    id.strip_prefix("sha256:").unwrap_or(id).to_owned()
+/// The id of an image without the beginning that digests have.
+fn bare(id: &str) -> &str {
+    id.strip_prefix("sha256:").unwrap_or(id)
+}
+
+/// The report of the image that a route names.
+async fn wanted(call: &Call) -> Result<ScanReport, ApiError> {
+    let id = bare(call.parameter("id"));
+    if call.parameter("name") != REPOSITORY_SCANS {
+        let held = find(call, Operation::Read)?;
+        return report_of(call, &subject(&held.value.name, id), id).await;
+    }
+    call.need(Operation::Read, Scope::Cluster)?;
+    let mut reports = call.app.controller.scans().reports();
+    reports.retain(|kept| {
+        let is_it = kept.image.as_ref().is_some_and(|image| bare(&image.id) == id);
+        is_it && matches!(kept.subject, ScanSubject::Repository { .. })
+    });
+    // One image may have been asked for at several places.
+    let newest = reports.iter().max_by_key(|kept| kept.at);
+    let newest = newest.ok_or_else(|| ApiError::not_found("report of image", id))?;
+    report_of(call, &newest.subject, id).await
 }
 
 async fn image(call: Call) -> Result<One<Shown>, ApiError> {
-    let held = find(&call, Operation::Read)?;
-    let id = image_id(&call);
-    let report = report_of(&call, &subject(&held.value.name, &id), &id).await?;
-    Ok(One(report.into()))
+    Ok(One(wanted(&call).await?.into()))
 }
 
 async fn layers(call: Call) -> Result<One<ScanLayersReport>, ApiError> {
-    let held = find(&call, Operation::Read)?;
-    let id = image_id(&call);
-    let report = report_of(&call, &subject(&held.value.name, &id), &id).await?;
-    Ok(One(ScanLayersReport { layers: report.layers }))
+    Ok(One(ScanLayersReport { layers: wanted(&call).await?.layers }))
 }

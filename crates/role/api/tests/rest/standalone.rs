@@ -74,6 +74,29 @@ async fn a_result_that_a_builds_scanner_hands_in_is_the_report_of_its_image() {
     assert_eq!((found.fixed_version.as_str(), found.status.as_str()), ("3.0.9-1", "fix exists"));
     assert_eq!((report.layers.len(), report.envs.as_slice()), (2, &["MODE=live".to_owned()][..]));
     assert_eq!(report.modules[0].cves[0].name, "CVE-2023-1");
+
+    // It is shown as an image of the registry that the contract has for such.
+    let images = fixture.get("/v1/scan/registry/_repo_scan/images", &server.admin).await;
+    let [shown] = images["images"].as_array().unwrap().as_slice() else { panic!("{images}") };
+    assert_eq!(
+        json!([shown["domain"], shown["repository"], shown["tag"], shown["status"], shown["result"]]),
+        json!([registry, "shop/web", "1", "finished", "succeeded"])
+    );
+    let id = shown["image_id"].as_str().unwrap();
+    for id in [id.to_owned(), format!("sha256:{id}")] {
+        let path = format!("/v1/scan/registry/_repo_scan/image/{id}");
+        let report = fixture.get(&path, &server.admin).await;
+        assert_eq!(report["report"]["vulnerabilities"][0]["name"], "CVE-2023-1", "{path}");
+    }
+    let layers = fixture.get(&format!("/v1/scan/registry/_repo_scan/layers/{id}"), &server.admin).await;
+    assert_eq!(layers["report"]["layers"].as_array().unwrap().len(), 2, "{layers}");
+    let none =
+        fixture.call(Method::GET, "/v1/scan/registry/_repo_scan/image/none", &server.admin, None).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+    // Who sees some namespaces alone does not see what is in none.
+    let own = fixture.user(&server.admin, "own", "", json!({"reader": ["shop"]})).await;
+    let refused = fixture.call(Method::GET, "/v1/scan/registry/_repo_scan/images", &own, None).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use nv_model::scan::{BlobId, ScanSubject};
-use nv_model::scan_report::{ScanReport, Vulnerability};
+use nv_model::scan_report::{ScanReport, ScannedImage, Vulnerability};
 use nv_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,9 @@ pub struct KeptReport {
     pub medium: u32,
     /// Low findings.
     pub low: u32,
+    /// Facts of an image; none for a container or a node, and of reports that an older program wrote.
+    #[serde(default)]
+    pub image: Option<ScannedImage>,
     /// Mark of what was found in what: two reports with the same one say the same.
     #[serde(default)]
     pub findings: u64,
@@ -119,6 +122,7 @@ impl KeptReport {
             high: count("High"),
             medium: count("Medium"),
             low: count("Low"),
+            image: from.image.clone(),
             findings: mark(&from.vulnerabilities),
             kinds: super::tally::kinds(&from.vulnerabilities),
             names: STANDARD_NO_PAD.encode(bytes_of_names),
