@@ -7,6 +7,7 @@
 
 pub mod apk;
 pub mod bitnami;
+mod bzip2;
 pub mod conan;
 pub mod dart;
 pub mod distribution;
@@ -38,6 +39,7 @@ pub mod swift;
 pub mod version;
 pub mod wordpress;
 
+pub use bzip2::{BZIP2, unbzipped};
 pub use ecosystem::Ecosystem;
 pub use end_of_life::end_of_life;
 pub use file_kind::{FileKind, copyright_of};

@@ -10,7 +10,7 @@ use nv_layer::{Content, Entry, MappedFile, Visit, walk_archive, walk_tree};
 use nv_package::Ecosystem;
 use nv_package::java::zip;
 use nv_package::purl::parse_purl;
-use nv_package::unzipped;
+use nv_package::{BZIP2, unbzipped, unzipped};
 use nv_telemetry::{Clock as _, SystemClock};
 use nv_vulnerability::feed::MAX_FEED_FILE;
 use nv_vulnerability::{
@@ -140,6 +140,14 @@ pub fn build_database(
         )
         .map_err(ScannerError::Output)?;
     }
+    if feeds.iter().any(|feed| feed.import.skipped > 0) {
+        writeln!(
+            out,
+            "skipped: withdrawn, or without a vulnerability, a package or a release that a database could hold; of VEX, statements \
+             on images"
+        )
+        .map_err(ScannerError::Output)?;
+    }
     let newest = newest_date(&feeds);
     let version = options.version.unwrap_or((newest / 86_400).saturating_sub(FIRST_DAY).max(1));
     let identity = Identity { version, created: u64::from(newest) };
@@ -233,6 +241,10 @@ fn feeds_in(
         let name = entry.file_name().to_string_lossy().into_owned();
         match Format::of_folder(&name) {
             Some(format) => found.push((format, name, entry.path())),
+            None if name.starts_with(Format::Roave.name()) => remarks.add(&format!(
+                "{name} repeats without ids what other feeds say, skipped; --feed roave:{} takes it",
+                entry.path().display()
+            )),
             None => remarks.add(&format!("{name} is no feed that goes into a database, skipped")),
         }
     }
@@ -296,16 +308,18 @@ fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<
         }
         Err(size) => fault(format!("{name} has {size} bytes, at most {MAX_FEED_FILE} are read")),
     };
-    if format == Format::JavaIndex && path.is_file() {
-        // Some gigabytes, of which most pages are looked at once.
+    // An index of archives has some gigabytes, of which most pages are looked at once.
+    let mut read = |path: &Path, name: &str, fault: &mut dyn FnMut(String)| {
+        if format != Format::JavaIndex {
+            return read_file(path, name, &mut take, fault);
+        }
         match MappedFile::open(path) {
-            Ok(file) => take(&path.to_string_lossy(), Ok(file.bytes()), &mut fault),
+            Ok(file) => take(name, Ok(file.bytes()), fault),
             Err(error) => fault(nv_telemetry::chain(&error)),
         }
-        return;
-    }
+    };
     if path.is_file() && path.extension().is_none_or(|kind| kind != "zst" && kind != "zip") {
-        read_file(path, &path.to_string_lossy(), &mut take, &mut fault);
+        read(path, &path.to_string_lossy(), &mut fault);
         return;
     }
     // Files in the order of their names, so that the same feed gives the same database on any file system.
@@ -320,7 +334,7 @@ fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<
             }
             if name.ends_with(".tar.zst") || name.ends_with(".zip") {
                 archives.push(path.join(entry.path));
-            } else if format.wants(name.strip_suffix(".gz").unwrap_or(&name)) {
+            } else if format.wants(unpacked_name(&name)) {
                 files.push(name);
             }
             Visit::On
@@ -334,14 +348,18 @@ fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<
     files.sort();
     archives.sort();
     for name in files {
-        read_file(&path.join(&name), &name, &mut take, &mut fault);
+        read(&path.join(&name), &name, &mut fault);
     }
     for archive in archives {
         let mut faulty = Vec::new();
         let mut each = |name: &str, content: Content<'_>| {
-            take(name, content, &mut |text| faulty.push(text));
+            let fault = &mut |text| faulty.push(text);
+            match content {
+                Ok(bytes) => take_unpacked(name, bytes, &mut take, fault),
+                Err(size) => take(name, Err(size), fault),
+            }
         };
-        let wants = |name: &str| format.wants(name);
+        let wants = |name: &str| format.wants(unpacked_name(name));
         let walked = if archive.extension().is_some_and(|kind| kind == "zip") {
             walk_zip(&archive, &wants, &mut each).map_err(|error| nv_telemetry::chain(&error))
         } else {
@@ -359,21 +377,50 @@ fn read_feed(format: Format, path: &Path, import: &mut Import, faults: &mut Vec<
 /// What is done with the content of a file, and with what is wrong with it.
 type TakeFile<'t> = dyn FnMut(&str, Content<'_>, &mut dyn FnMut(String)) + 't;
 
-/// Hands a file to `take`, unpacked where it is compressed with gzip.
+/// Hands a file to `take`, unpacked where it is compressed.
 fn read_file(path: &Path, name: &str, take: &mut TakeFile<'_>, fault: &mut dyn FnMut(String)) {
     let read = File::open(path).and_then(|file| {
+        let size = file.metadata()?.len();
         let mut bytes = Vec::new();
-        file.take(MAX_FEED_FILE + 1).read_to_end(&mut bytes).map(|_read| bytes)
+        if size <= MAX_FEED_FILE {
+            file.take(MAX_FEED_FILE + 1).read_to_end(&mut bytes)?;
+        }
+        Ok((size.max(bytes.len() as u64), bytes))
     });
     match read {
-        Ok(bytes) if bytes.starts_with(&GZIP) => match unzipped(&bytes, MAX_FEED_FILE) {
-            Some(bytes) => take(name, Ok(&bytes), fault),
-            None => fault(format!("{name}: damaged, or more than {MAX_FEED_FILE} bytes")),
-        },
-        Ok(bytes) if bytes.len() as u64 > MAX_FEED_FILE => take(name, Err(bytes.len() as u64), fault),
-        Ok(bytes) => take(name, Ok(&bytes), fault),
+        Ok((size, _)) if size > MAX_FEED_FILE => take(name, Err(size), fault),
+        Ok((_, bytes)) => take_unpacked(name, &bytes, take, fault),
         Err(error) => fault(format!("{name}: {error}")),
     }
+}
+
+/// Hands a file's bytes to `take`, unpacked where they are compressed with gzip or bzip2.
+fn take_unpacked(name: &str, bytes: &[u8], take: &mut TakeFile<'_>, fault: &mut dyn FnMut(String)) {
+    let (kind, content) = if bytes.starts_with(&GZIP) {
+        ("gzip", unzipped(bytes, MAX_FEED_FILE))
+    } else if bytes.starts_with(BZIP2) {
+        ("bzip2", unbzipped(bytes, MAX_FEED_FILE))
+    } else if bytes.starts_with(LFS_POINTER) {
+        return fault(format!(
+            "{name}: a pointer of Git LFS, not the file itself; fetch that with git lfs pull"
+        ));
+    } else {
+        return take(name, Ok(bytes), fault);
+    };
+    match content {
+        Some(content) => take(name, Ok(&content), fault),
+        None => fault(format!(
+            "{name}: a damaged or cut {kind} file, or one of more than {MAX_FEED_FILE} bytes unpacked; fetch it again"
+        )),
+    }
+}
+
+/// How a file begins that stands in a repository of Git for a large one.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// A file's name without what says that it is compressed.
+fn unpacked_name(name: &str) -> &str {
+    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".bz2")).unwrap_or(name)
 }
 
 /// The first bytes of a gzip file (RFC 1952 §2.3.1).
@@ -434,7 +481,7 @@ pub fn print_status(path: &Path, out: &mut dyn Write) -> Result<(), ScannerError
         format!("version          {}", shown_version(database.version())),
         format!("size             {unpacked} bytes{packed}"),
         format!("content          {}", hex(&database.content_hash())),
-        format!("made of feeds to {} (seconds since 1970)", database.created()),
+        format!("made of feeds to {}", crate::output::date_text(database.created())),
         format!("signature        {}", shown_signature(database.signature())),
         format!("vulnerabilities  {facts}"),
         format!("rows             {rows} of {packages} packages in {namespaces} namespaces"),

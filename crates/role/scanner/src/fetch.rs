@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nv_download::{Downloader, Fetched, Options, Wanted};
 use nv_telemetry::{Clock as _, SystemClock, chain};
+use nv_vulnerability::feed::{parse_sha256, updates_of_repository};
 
 use crate::error::ScannerError;
 use crate::remark::Remarks;
@@ -14,6 +15,8 @@ use crate::remark::Remarks;
 const MAX_FILE: u64 = 2 * 1024 * 1024 * 1024;
 /// Largest file that only names another.
 const MAX_NAME: u64 = 4096;
+/// Largest description of a repository; they have some ten kilobytes.
+const MAX_DESCRIPTION: u64 = 4 * 1024 * 1024;
 
 /// Ecosystems and distributions whose advisories OSV publishes as one archive each.
 const OSV: [&str; 15] = [
@@ -35,6 +38,8 @@ const OSV: [&str; 15] = [
 ];
 /// Alpine's releases whose fixes are published: 3.10 to this one, and edge.
 const LAST_ALPINE: u32 = 23;
+/// Releases of Oracle Linux whose advisories are fetched.
+const ORACLE: [u8; 4] = [7, 8, 9, 10];
 /// The first year of NVD's files.
 const FIRST_NVD: u16 = 2002;
 
@@ -45,8 +50,19 @@ struct Source {
     url: String,
     /// The file's name in the folder.
     file: String,
-    /// Whether what is at `url` is the name of the file, which is beside it.
-    named: bool,
+    /// What is at `url`.
+    at: At,
+}
+
+/// What is at an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// The file.
+    File,
+    /// The name of the file, which is beside it.
+    Name,
+    /// Where a repository of packages is, whose description names the file of its advisories.
+    Repository,
 }
 
 /// What is fetched, and how.
@@ -80,7 +96,7 @@ fn sources(year: u16) -> Vec<Source> {
         feed: feed.to_owned(),
         url,
         file: file.to_owned(),
-        named: false,
+        at: At::File,
     };
     let mut found = vec![
         source(
@@ -105,7 +121,7 @@ fn sources(year: u16) -> Vec<Source> {
             "security.json",
         ),
         Source {
-            named: true,
+            at: At::Name,
             ..source(
                 "redhat-vex",
                 "https://security.access.redhat.com/data/csaf/v2/vex/archive_latest.txt".to_owned(),
@@ -129,6 +145,19 @@ fn sources(year: u16) -> Vec<Source> {
             name.replace(' ', "%20")
         );
         found.push(source(&format!("osv-{}", name.to_ascii_lowercase().replace(' ', "-")), url, "all.zip"));
+    }
+    for release in ORACLE {
+        let file = format!("com.oracle.elsa-ol{release}.xml.bz2");
+        found.push(source("oracle-oval", format!("https://linux.oracle.com/security/oval/{file}"), &file));
+    }
+    for file in ["azurelinux-3.0-oval.xml", "cbl-mariner-2.0-oval.xml"] {
+        let url =
+            format!("https://raw.githubusercontent.com/microsoft/AzureLinuxVulnerabilityData/main/{file}");
+        found.push(source("azurelinux-oval", url, file));
+    }
+    for (feed, place) in [("amazon-2", "2/core/latest"), ("amazon-2023", "al2023/core/mirrors/latest")] {
+        let url = format!("https://cdn.amazonlinux.com/{place}/x86_64/mirror.list");
+        found.push(Source { at: At::Repository, ..source(feed, url, "updateinfo.xml.gz") });
     }
     for year in FIRST_NVD..=year {
         let file = format!("nvdcve-2.0-{year}.json.gz");
@@ -202,23 +231,46 @@ async fn fetch(
         }
         None => url.to_owned(),
     };
-    let mut url = source.url.clone();
-    if source.named {
-        let path = folder.join("name.txt");
-        let wanted = Wanted { url: &address(&url), path: &path, most: MAX_NAME, sha256: None };
+    let small = async |url: &str, file: &str, most: u64| {
+        let path = folder.join(file);
+        let wanted = Wanted { url: &address(url), path: &path, most, sha256: None };
         downloader.fetch(&wanted).await.map_err(ScannerError::Download)?;
-        let name = fs::read_to_string(&path)
-            .map_err(|error| ScannerError::Read { path: path.clone(), source: error })?;
-        let name = name.trim();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || !name.chars().all(plain) {
-            return Err(ScannerError::Argument(format!("{url} names no file")));
+        fs::read_to_string(&path).map_err(|error| ScannerError::Read { path: path.clone(), source: error })
+    };
+    let mut url = source.url.clone();
+    let path = folder.join(&source.file);
+    match source.at {
+        At::File => {}
+        At::Name => {
+            let name = small(&url, "name.txt", MAX_NAME).await?;
+            let name = name.trim();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || !name.chars().all(plain) {
+                return Err(ScannerError::Argument(format!("{url} names no file")));
+            }
+            let beside = url.rsplit_once('/').map_or("", |(before, _)| before).to_owned();
+            url = format!("{beside}/{name}");
         }
-        let beside = url.rsplit_once('/').map_or("", |(before, _)| before).to_owned();
-        url = format!("{beside}/{name}");
+        At::Repository => {
+            let list = small(&url, "mirror.list", MAX_NAME).await?;
+            let base = list.lines().next().unwrap_or_default().trim().trim_end_matches('/');
+            if !base.starts_with("https://") {
+                return Err(ScannerError::Argument(format!("{url} names no repository under https://")));
+            }
+            let description = format!("{base}/repodata/repomd.xml");
+            let text = small(&description, "repomd.txt", MAX_DESCRIPTION).await?;
+            let Some(found) = updates_of_repository(&text) else {
+                return Err(ScannerError::Argument(format!(
+                    "{description} names no advisories by a SHA-256"
+                )));
+            };
+            url = format!("{base}/{}", found.path);
+            let wanted =
+                Wanted { url: &address(&url), path: &path, most: MAX_FILE, sha256: Some(found.sha256) };
+            return downloader.fetch(&wanted).await.map_err(ScannerError::Download);
+        }
     }
     let sha256 = digest(downloader, &url, folder, &address).await?;
-    let path = folder.join(&source.file);
     let wanted = Wanted { url: &address(&url), path: &path, most: MAX_FILE, sha256 };
     downloader.fetch(&wanted).await.map_err(ScannerError::Download)
 }
@@ -240,11 +292,6 @@ async fn digest(
     let text = fs::read_to_string(&path)
         .map_err(|error| ScannerError::Read { path: path.clone(), source: error })?;
     let wrong = || ScannerError::Argument(format!("{sum} holds no SHA-256"));
-    let digits = text.split_whitespace().next().filter(|word| word.len() == 64).ok_or_else(wrong)?;
-    let mut digest = [0; 32];
-    for (slot, pair) in digest.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_no_text| wrong())?;
-        *slot = u8::from_str_radix(pair, 16).map_err(|_no_digits| wrong())?;
-    }
-    Ok(Some(digest))
+    let digits = text.split_whitespace().next().unwrap_or_default();
+    parse_sha256(digits).map(Some).ok_or_else(wrong)
 }

@@ -68,6 +68,114 @@ fn gzip(text: &str) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
+/// The bytes of digits; blanks between them are left out.
+fn unhex(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let of = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(of).collect()
+}
+
+#[test]
+fn a_repositorys_advisories_are_found_by_its_description_and_come_only_as_it_says() {
+    use sha2::Digest as _;
+    let updates = gzip(
+        r#"<updates><update type="security"><id>ALAS2023-2023-001</id><issued date="2023-02-17 00:33"/><severity>important</severity>
+        <references><reference href="x" id="CVE-2022-4203" type="cve"/></references><pkglist><collection>
+        <package name="openssl" epoch="1" version="3.0.8" release="1.amzn2023.0.1" arch="x86_64"><filename>x</filename></package>
+        </collection></pkglist></update></updates>"#,
+    );
+    let sum: String = sha2::Sha256::digest(&updates).iter().map(|byte| format!("{byte:02x}")).collect();
+    let described = |sum: &str| {
+        format!(
+            r#"<repomd><data type="updateinfo"><checksum type="sha256">{sum}</checksum><location href="repodata/updateinfo.xml.gz"/></data></repomd>"#
+        )
+    };
+    let files = |sum: &str| {
+        HashMap::from([
+            (
+                "/mirror/cdn.amazonlinux.com/al2023/core/mirrors/latest/x86_64/mirror.list",
+                b"https://cdn.amazonlinux.com/al2023/core/guids/1a2b/x86_64/\n".to_vec(),
+            ),
+            (
+                "/mirror/cdn.amazonlinux.com/al2023/core/guids/1a2b/x86_64/repodata/repomd.xml",
+                described(sum).into_bytes(),
+            ),
+            (
+                "/mirror/cdn.amazonlinux.com/al2023/core/guids/1a2b/x86_64/repodata/updateinfo.xml.gz",
+                updates.clone(),
+            ),
+        ])
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let options = |name: &str, sum: &str| FetchOptions {
+        into: folder.path().join(name),
+        feeds: vec!["amazon-2023".to_owned()],
+        mirror: Some(mirror(files(sum))),
+        proxy: None,
+    };
+    let fetched = options("feeds", &sum);
+    fetch_feeds(&fetched, &mut Vec::new(), &mut Remarks::new(&mut Vec::new())).unwrap();
+    let build = BuildOptions {
+        feeds: Some(fetched.into),
+        out: folder.path().join("cvedb"),
+        ..BuildOptions::default()
+    };
+    build_database(&build, None, &mut Vec::new(), &mut Remarks::new(&mut Vec::new())).unwrap();
+    let mut shown = Vec::new();
+    lookup(&build.out, "CVE-2022-4203", &mut shown).unwrap();
+    let known: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!(known["affected"][0]["namespace"], "amzn:2023");
+    assert_eq!(known["affected"][0]["fixed_version"], "1:3.0.8-1.amzn2023.0.1");
+
+    let other = options("other", &"0".repeat(64));
+    let refused = fetch_feeds(&other, &mut Vec::new(), &mut Remarks::new(&mut Vec::new()));
+    assert!(matches!(refused, Err(ScannerError::Download(_))), "{refused:?}");
+    assert!(!other.into.join("amazon-2023/updateinfo.xml.gz").exists());
+}
+
+/// A definition of Oracle's as `bzip2` compresses it: openssl before 1:3.0.7-25.el9 has CVE-2024-1 on Oracle Linux 9.
+const COMPRESSED: &str = "425a6839314159265359278d710100004d1f805003feb72e058900bf77df6030018db61643441a26a7a984f483432343 \
+    20c8d04a9e8a68d4fd253d1323d0d2190309934092498809b536926ca791a80007a4c7f5ea2bf24cda6bf525e7ddce06 \
+    16ef37426dd0493f2e54744835e84456098e3b6a6a684898baa4b434e89a2daecea587a63622a4c5455d079586d4ea52 \
+    752246ec96bc565cd9f271d2f1de7b5dfd4a668b9ac6ba8d68d7192821930c356306978c44f6cad4c301b457d86c139a \
+    80f8142b312bb414647b95dbde6f11cc16170aa7513cd8bb8316813922246116fb1cf2faff586ddd40e755b8bb42f160 \
+    2f31d8959271ced154c281c6530588b8c4b49e016582b454674d230a832383c2d140ec2f1bc6e648817e55c148c2e98b \
+    320c9987beee409e0e1cc356622e516c5cfa0388075a829a89ef4881482ae76317a30594011830850054b89999c1a0c3 \
+    c054c4d093219c9959c4cb1c1afaab6af3297a552833a44131a52625008820886273522cb187b6892be11b4a98543f8b \
+    b9229c284813c6b88080";
+
+#[test]
+fn compressed_files_of_a_feed_are_read_wherever_they_lie_and_damaged_ones_are_told() {
+    let packed = unhex(COMPRESSED);
+    let folder = tempfile::tempdir().unwrap();
+    let feed = folder.path().join("feeds/oracle-oval");
+    fs::create_dir_all(&feed).unwrap();
+    fs::write(feed.join("com.oracle.elsa-ol9.xml.bz2"), &packed).unwrap();
+    fs::write(feed.join("com.oracle.elsa-ol8.xml.bz2"), &packed[..packed.len() - 20]).unwrap();
+    // The same inside of an archive, named after a year.
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(packed.len() as u64);
+    tar.append_data(&mut header, "x/com.oracle.elsa-2024.xml.bz2", &packed[..]).unwrap();
+    fs::write(feed.join("years.tar.zst"), zstd::encode_all(&tar.into_inner().unwrap()[..], 0).unwrap())
+        .unwrap();
+    let build = BuildOptions {
+        feeds: Some(folder.path().join("feeds")),
+        out: folder.path().join("cvedb"),
+        ..BuildOptions::default()
+    };
+    let (mut out, mut errors) = (Vec::new(), Vec::new());
+    build_database(&build, None, &mut out, &mut Remarks::new(&mut errors)).unwrap();
+    let counts = String::from_utf8(out).unwrap();
+    assert!(counts.contains("2 files") && counts.contains("2 rows"), "{counts}");
+    let errors = String::from_utf8(errors).unwrap();
+    assert!(errors.contains("com.oracle.elsa-ol8.xml.bz2") && errors.contains("cut bzip2 file"), "{errors}");
+    let mut shown = Vec::new();
+    lookup(&build.out, "CVE-2024-1", &mut shown).unwrap();
+    let known: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!(known["affected"][0]["namespace"], "ol:9");
+}
+
 #[test]
 fn feeds_come_from_a_mirror_and_are_built_into_a_database() {
     let advisory = r#"{"id":"GO-1","aliases":["CVE-2024-1"],"modified":"2024-05-01T00:00:00Z","affected":[{"package":
