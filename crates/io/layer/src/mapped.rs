@@ -10,11 +10,11 @@ pub struct MappedFile {
 
 /// Why a file could not be mapped.
 #[derive(Debug, thiserror::Error)]
-#[error("{} could not be mapped", path.display())]
+// The mapping's error tells its own cause, which a chain of causes would tell again.
+#[error("{}: {why}", path.display())]
 pub struct MapError {
     path: PathBuf,
-    #[source]
-    source: vmap::Error,
+    why: vmap::Error,
 }
 
 impl MappedFile {
@@ -23,9 +23,8 @@ impl MappedFile {
     /// # Errors
     /// [`MapError`] when it does not exist, is empty, or may not be read.
     pub fn open(path: &Path) -> Result<Self, MapError> {
-        let (map, _file) = vmap::Map::with_options()
-            .open(path)
-            .map_err(|source| MapError { path: path.to_owned(), source })?;
+        let (map, _file) =
+            vmap::Map::with_options().open(path).map_err(|why| MapError { path: path.to_owned(), why })?;
         Ok(Self { map })
     }
 

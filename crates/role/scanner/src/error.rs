@@ -128,7 +128,8 @@ pub enum ScannerError {
     },
     /// A database that is dated after now.
     #[error(
-        "{} is refused: it is dated {} days into the future; its feeds or this machine's clock are wrong",
+        "{} is refused: it is dated {} days into the future; its feeds or this machine's clock are wrong: set the clock, or \
+         build it of other feeds",
         path.display(),
         created.saturating_sub(*now) / 86_400
     )]

@@ -1,7 +1,7 @@
 //! Packages from a list, one JSON object a line, to findings, one JSON object a line.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read as _, Write};
 
 use nv_package::distribution::Distribution;
 use nv_package::purl::{Purl, parse_purl};
@@ -113,18 +113,21 @@ fn each(
     let mut number = 0_u64;
     loop {
         line.clear();
-        let read = list
-            .read_until(b'\n', &mut line)
-            .map_err(|source| ScannerError::Read { path: "the list of packages".into(), source })?;
+        let fault = |source| ScannerError::Read { path: "the list of packages".into(), source };
+        let most = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 1;
+        let read = (&mut *list).take(most).read_until(b'\n', &mut line).map_err(fault)?;
         if read == 0 {
             return Ok(());
         }
         number += 1;
-        if line.trim_ascii().is_empty() {
+        if line.len() <= MAX_LINE && line.trim_ascii().is_empty() {
             continue;
         }
         if line.len() > MAX_LINE {
-            remarks.add(&format!("line {number}: {} bytes, at most {MAX_LINE} are read", line.len()));
+            remarks.add(&format!("line {number}: more than {MAX_LINE} bytes, passed over"));
+            if !line.ends_with(b"\n") {
+                list.skip_until(b'\n').map_err(fault)?;
+            }
             continue;
         }
         let read =

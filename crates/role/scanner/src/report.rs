@@ -158,6 +158,41 @@ pub(crate) fn match_packages(
     findings.collect()
 }
 
+/// Says by whose advisories the distribution's packages are judged where these are not its own.
+fn remark_of_distribution(
+    namespace: Option<&str>,
+    distribution: Option<&Distribution>,
+    remarks: &mut Remarks<'_>,
+) {
+    let name = distribution.map_or_else(
+        || "nothing says which one: no os-release".to_owned(),
+        |found| {
+            if found.pretty.is_empty() {
+                format!("{} {}", found.id, found.version)
+            } else {
+                found.pretty.clone()
+            }
+        },
+    );
+    let own = |namespace: &str, found: &Distribution| {
+        let (id, release) = namespace.split_once(':').unwrap_or((namespace, ""));
+        let family = id == found.id || (id == "sles" && found.id.starts_with("sle"));
+        family && (release != "edge" || found.version.is_empty() || found.version.contains('_'))
+    };
+    match (namespace, distribution) {
+        (None, _) => remarks.add(&format!(
+            "the database knows nothing of this distribution ({name}); its packages are not judged"
+        )),
+        (Some(namespace), Some(found)) if !own(namespace, found) && found.id != "chainguard" => {
+            remarks.add(&format!(
+                "the database has no advisories of {name} itself; its packages are judged by those of {namespace}, which may mend \
+                 in other versions"
+            ));
+        }
+        _ => {}
+    }
+}
+
 impl Report {
     /// Packages that are also in the image that this one was built on: in one of its layers, whichever upper layer has the
     /// list of packages now. None where nobody said which image that is.
@@ -171,12 +206,12 @@ impl Report {
     /// Names what the database knows better than its file says, looks every package up, of every layer too, and remarks where the database knows nothing of the distribution.
     pub fn judge(&mut self, database: Database<'_>, remarks: &mut Remarks<'_>) {
         let distribution = self.distribution.as_ref();
-        let known = Matcher::new(database, distribution).system_namespace().is_some();
-        if !known && self.packages.iter().any(|found| found.package.ecosystem.is_distribution()) {
-            let name = distribution.map_or("no os-release", |found| found.pretty.as_str());
-            remarks.add(&format!(
-                "the database knows nothing of this distribution ({name}); its packages are not judged"
-            ));
+        if self.packages.iter().any(|found| found.package.ecosystem.is_distribution()) {
+            remark_of_distribution(
+                Matcher::new(database, distribution).system_namespace(),
+                distribution,
+                remarks,
+            );
         }
         let matcher = Matcher::new(database, None);
         let layers =

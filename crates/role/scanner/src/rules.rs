@@ -61,13 +61,21 @@ pub fn read_rules(vex: &[PathBuf], accept: &[PathBuf], domains: &[String]) -> Re
     Ok(rules)
 }
 
+/// A document from the command line; one that is too large is refused before it is read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ScannerError> {
     let error = |source| ScannerError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
     let file = File::open(path).map_err(error)?;
-    let read = file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(error)?;
-    if read as u64 > MAX_DOCUMENT {
-        return Err(ScannerError::Argument(format!("{} has more than {MAX_DOCUMENT} bytes", path.display())));
+    let told = file.metadata().map_err(error)?.len();
+    let mut bytes = Vec::new();
+    if told <= MAX_DOCUMENT {
+        // What is no file, such as a pipe, tells no size.
+        file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(error)?;
+    }
+    if told.max(bytes.len() as u64) > MAX_DOCUMENT {
+        return Err(ScannerError::Argument(format!(
+            "{} has more than {MAX_DOCUMENT} bytes, and was not read",
+            path.display()
+        )));
     }
     Ok(bytes)
 }

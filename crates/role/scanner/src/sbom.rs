@@ -1,7 +1,5 @@
 //! A bill of materials as what is scanned.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use nv_package::sbom::parse_sbom;
@@ -9,23 +7,14 @@ use nv_package::sbom::parse_sbom;
 use crate::error::ScannerError;
 use crate::remark::Remarks;
 use crate::report::{Installed, Report};
-
-/// Largest document that is read, in bytes.
-const MAX_DOCUMENT: u64 = 512 * 1024 * 1024;
+use crate::rules::read;
 
 /// Reads the packages that a bill of materials (CycloneDX, SPDX 2, Syft's JSON) lists.
 ///
 /// # Errors
 /// [`ScannerError`] when the file can not be read, is too large, or is no bill of materials.
 pub fn read_sbom(path: &Path, remarks: &mut Remarks<'_>) -> Result<Report, ScannerError> {
-    let fault = |source| ScannerError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(fault)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(fault)?;
-    if bytes.len() as u64 > MAX_DOCUMENT {
-        let why = format!("it has more than {MAX_DOCUMENT} bytes");
-        return Err(fault(std::io::Error::other(why)));
-    }
+    let bytes = read(path)?;
     let sbom = parse_sbom(&bytes).map_err(|source| ScannerError::Sbom { path: path.to_owned(), source })?;
     drop(bytes);
     for fault in &sbom.inventory.faults {
