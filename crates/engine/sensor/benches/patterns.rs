@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nv_dpi::OverlapPolicy;
-use nv_dpi::content::Content;
+use nv_dpi::content::{Content, Part};
 use nv_dpi::engine::Engine;
 use nv_dpi::event::{Event, Kind, Sink};
 use nv_dpi::limits::Limits;
@@ -41,6 +41,8 @@ const BYTES: usize = 200_000_000;
 struct Watcher {
     matcher: Option<Matcher>,
     matches: u64,
+    /// Pieces and bytes of URLs, headers, bodies and everything else.
+    told: [(u64, usize); 4],
 }
 
 impl Sink for Watcher {
@@ -51,8 +53,17 @@ impl Sink for Watcher {
     }
     fn content(&mut self, content: &Content<'_>) {
         if let Some(matcher) = &mut self.matcher {
-            matcher.content(content, &mut |_| self.matches += 1);
+            return matcher.content(content, &mut |_| self.matches += 1);
         }
+        let (at, bytes) = match content.part {
+            Part::Url(bytes) => (0, bytes),
+            Part::Header(bytes) => (1, bytes),
+            Part::Body(_, bytes) => (2, bytes),
+            Part::Packet(bytes) => (3, bytes),
+            Part::Hole | Part::End => return,
+        };
+        let told = &mut self.told[at];
+        *told = (told.0 + 1, told.1 + bytes.len());
     }
 }
 
@@ -80,10 +91,13 @@ fn main() {
 
 fn measure(name: &str, load: &Load, sets: &[(&str, Arc<SensorSet>)]) {
     let (mut bare, mut spent) = (f64::MAX, vec![(f64::MAX, 0); sets.len()]);
+    let mut told = Default::default();
     for _ in 0..ROUNDS {
-        bare = bare.min(run(load, None).0);
+        let without = run(load, None);
+        bare = bare.min(without.seconds);
+        told = without.told;
         for ((_, set), best) in sets.iter().zip(&mut spent) {
-            let (seconds, matches) = run(load, Some(set));
+            let Ran { seconds, matches, .. } = run(load, Some(set));
             assert!(best.1 == 0 || best.1 == matches, "the same traffic gave other matches");
             *best = (best.0.min(seconds), matches);
         }
@@ -96,6 +110,12 @@ fn measure(name: &str, load: &Load, sets: &[(&str, Arc<SensorSet>)]) {
         cpu() - before
     });
     let copied = copied.fold(f64::MAX, f64::min);
+    let [url, header, body, packet] =
+        told.map(|(pieces, bytes): (u64, usize)| format!("{pieces} pieces, {:.1} MB", bytes as f64 / 1e6));
+    println!(
+        "{name}, {} frames: URLs {url}; headers {header}; bodies {body}; other {packet}",
+        load.frames.len()
+    );
     println!("{name}, copying it: {copied:.3}, {:.0} MB/s", load.bytes.len() as f64 / 1e6 / copied);
     for ((set, _), (seconds, matches)) in sets.iter().zip(&spent) {
         println!(
@@ -106,16 +126,23 @@ fn measure(name: &str, load: &Load, sets: &[(&str, Arc<SensorSet>)]) {
     }
 }
 
-fn run(load: &Load, set: Option<&Arc<SensorSet>>) -> (f64, u64) {
+/// What a run took and found.
+struct Ran {
+    seconds: f64,
+    matches: u64,
+    told: [(u64, usize); 4],
+}
+
+fn run(load: &Load, set: Option<&Arc<SensorSet>>) -> Ran {
     let mut engine = Engine::new(&Limits::default(), OverlapPolicy::First, 1);
     let matcher = set.map(|set| Matcher::new(Arc::clone(set), matcher::Limits::default()));
-    let mut watcher = Watcher { matcher, matches: 0 };
+    let mut watcher = Watcher { matcher, matches: 0, told: Default::default() };
     let before = cpu();
     for (at, start, length) in &load.frames {
         engine.frame(*at, Link::Ethernet, load.frame(*start, *length), &mut watcher);
     }
     engine.finish(&mut watcher);
-    (cpu() - before, watcher.matches)
+    Ran { seconds: cpu() - before, matches: watcher.matches, told: watcher.told }
 }
 
 /// CPU seconds of this thread, by the scheduler's own clock (proc(5)): a tick is too long for one round.

@@ -12,6 +12,7 @@
 
 mod armor;
 mod bits;
+mod body;
 pub mod check;
 mod class;
 mod compile;

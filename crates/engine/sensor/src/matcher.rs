@@ -82,6 +82,9 @@ pub struct Matcher {
     sessions: HashMap<SessionId, u32, foldhash::fast::FixedState>,
     /// The message that the last piece was of.
     last: u32,
+    /// The message that began last, while it is not in `sessions`: one that is over with its next piece, as a datagram is,
+    /// never comes there.
+    unlisted: u32,
     buffers: Buffers,
     counters: Counters,
 }
@@ -97,6 +100,7 @@ impl Matcher {
             free: Vec::new(),
             sessions: HashMap::default(),
             last: NONE,
+            unlisted: NONE,
             buffers: Buffers::default(),
             counters: Counters::default(),
         }
@@ -146,6 +150,7 @@ impl Matcher {
 
     /// A session is over, and with it what it has not ended.
     pub fn closed(&mut self, session: SessionId, at: u64, tell: &mut dyn FnMut(&Match<'_>)) {
+        self.list();
         // Each turn takes one away.
         while let Some(index) = self.sessions.get(&session).copied() {
             self.end(index, at, tell);
@@ -167,8 +172,9 @@ impl Matcher {
         if self.get(last).is_some_and(|message| is(message)) {
             return Some(last);
         }
-        let head = self.sessions.get(&session).copied().unwrap_or(NONE);
-        let (mut index, mut count) = (head, 0_u32);
+        self.list();
+        let mut index = self.sessions.get(&session).copied().unwrap_or(NONE);
+        let mut count = 0_u32;
         while let Some(message) = self.get(index) {
             if is(message) {
                 self.last = index;
@@ -176,7 +182,7 @@ impl Matcher {
             }
             (index, count) = (message.next, count.saturating_add(1));
         }
-        if end {
+        if end || !self.set.looks_at(content.part) {
             return None;
         }
         let index = if count >= self.limits.of_session { None } else { self.room() };
@@ -187,10 +193,18 @@ impl Matcher {
         self.counters.messages = self.counters.messages.saturating_add(1);
         let Self { messages, set, .. } = self;
         let message = usize::try_from(index).ok().and_then(|index| messages.get_mut(index))?;
-        message.begin(session, side, transaction, head, set);
-        self.sessions.insert(session, index);
-        self.last = index;
+        message.begin((session, side, transaction), set);
+        (self.last, self.unlisted) = (index, index);
         Some(index)
+    }
+
+    /// Puts the message that began last among those of its session.
+    fn list(&mut self) {
+        let index = std::mem::replace(&mut self.unlisted, NONE);
+        let Self { messages, sessions, .. } = self;
+        if let Some(message) = usize::try_from(index).ok().and_then(|index| messages.get_mut(index)) {
+            message.next = sessions.insert(message.session, index).unwrap_or(NONE);
+        }
     }
 
     fn room(&mut self) -> Option<u32> {
@@ -214,10 +228,19 @@ impl Matcher {
     }
 
     fn release(&mut self, index: u32) {
-        let Some(message) = self.get(index) else { return };
-        message.forget();
+        let Self { messages, buffers, .. } = self;
+        let Some(message) = usize::try_from(index).ok().and_then(|index| messages.get_mut(index)) else {
+            return;
+        };
+        message.forget(buffers);
         let (session, next) = (message.session, message.next);
         message.session = SessionId(0);
+        if self.unlisted == index {
+            self.unlisted = NONE;
+            self.free.push(index);
+            self.last = NONE;
+            return;
+        }
         let head = self.sessions.get(&session).copied().unwrap_or(NONE);
         if head == index {
             if next == NONE {

@@ -1,4 +1,7 @@
-//! One message on its way: a stream for each of its parts, and for what its body is when decoded.
+//! One message on its way: a stream for each of its parts.
+//!
+//! Most messages are streams or datagrams of other protocols than HTTP, and many are on their way at once: what only HTTP
+//! needs is elsewhere, and used again.
 
 use std::sync::Arc;
 
@@ -8,9 +11,8 @@ use nv_dpi::key::Side;
 
 use crate::armor::{Armor, Decoded};
 use crate::bits::Bits;
-use crate::decode::content::{Coding, Content, ContentError};
-use crate::decode::html::{self, Html};
-use crate::decode::percent::{self, Percent};
+use crate::body::Body;
+use crate::decode::{html, percent};
 use crate::sensor::Context;
 use crate::set::SensorSet;
 use crate::stream::{Scratch, State};
@@ -18,15 +20,19 @@ use crate::text::Text;
 
 /// Times that a line is decoded: attackers encode what they have encoded.
 const ROUNDS: usize = 3;
+/// Streams of HTTP that are kept for messages to come.
+const MAX_SPARE: usize = 1024;
 
 /// Buffers that all messages use, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     pub(crate) scratch: Scratch,
-    a: Vec<u8>,
-    b: Vec<u8>,
-    armor: Vec<u8>,
+    pub(crate) a: Vec<u8>,
+    pub(crate) b: Vec<u8>,
+    pub(crate) armor: Vec<u8>,
     view: State,
+    #[expect(clippy::vec_box, reason = "a message takes one as it lies")]
+    spare: Vec<Box<Http>>,
 }
 
 /// What decoding has cost.
@@ -52,44 +58,24 @@ pub(crate) struct Message {
     pub(crate) seen: u8,
     /// Some of it is missing.
     pub(crate) hole: bool,
-    states: [State; 4],
-    body: BodyView,
+    packet: State,
+    http: Option<Box<Http>>,
 }
 
-/// A body, and what is looked for in its decoded forms.
+/// The parts of a message of HTTP.
 #[derive(Debug, Default)]
-struct BodyView {
-    begun: bool,
-    kind: content::BodyKind,
-    coding: Option<Coding>,
-    content: Option<Content>,
-    /// Nothing more of it can be read.
-    closed: bool,
-    frame: Frame,
-    /// The body with its escapes decoded, from the first escape on.
-    decoding: bool,
-    decoded: State,
-    percent: [Percent; 2],
-    html: Html,
-    armor: Armor,
-    armored: State,
+struct Http {
+    url: State,
+    header: State,
+    body: Body,
 }
 
-/// Where in the messages of gRPC a body is: five bytes, then as many as they say.
-#[derive(Debug, Default)]
-struct Frame {
-    head: [u8; 5],
-    have: usize,
-    left: u32,
-}
-
-fn place(states: &mut [State; 4], context: Context) -> &mut State {
-    let [url, header, body, packet] = states;
-    match context {
-        Context::Url => url,
-        Context::Header => header,
-        Context::Body => body,
-        Context::Packet => packet,
+impl Http {
+    fn reset(&mut self) {
+        for state in [&mut self.url, &mut self.header].into_iter().filter(|state| !state.is_new()) {
+            state.reset();
+        }
+        self.body.reset();
     }
 }
 
@@ -105,21 +91,18 @@ impl Message {
             told: Bits::default(),
             seen: 0,
             hole: false,
-            states: Default::default(),
-            body: BodyView::default(),
+            packet: State::default(),
+            http: None,
         }
     }
 
     /// Begins anew, for another message, after the last one was forgotten.
     pub(crate) fn begin(
         &mut self,
-        session: SessionId,
-        side: Side,
-        transaction: u32,
-        next: u32,
+        (session, side, transaction): (SessionId, Side, u32),
         set: &Arc<SensorSet>,
     ) {
-        (self.session, self.side, self.transaction, self.next) = (session, side, transaction, next);
+        (self.session, self.side, self.transaction, self.next) = (session, side, transaction, u32::MAX);
         if !Arc::ptr_eq(&self.set, set) {
             self.set = Arc::clone(set);
         }
@@ -128,29 +111,30 @@ impl Message {
         (self.seen, self.hole) = (0, false);
     }
 
-    /// Forgets where its streams are. Most messages have one, and no body.
-    pub(crate) fn forget(&mut self) {
-        for state in self.states.iter_mut().filter(|state| !state.is_new()) {
-            state.reset();
+    /// Forgets where its streams are.
+    pub(crate) fn forget(&mut self, buffers: &mut Buffers) {
+        if !self.packet.is_new() {
+            self.packet.reset();
         }
-        let body = &mut self.body;
-        if !body.begun {
-            return;
+        if let Some(mut http) = self.http.take()
+            && buffers.spare.len() < MAX_SPARE
+        {
+            http.reset();
+            buffers.spare.push(http);
         }
-        (body.begun, body.closed, body.decoding, body.content, body.coding) =
-            (false, false, false, None, None);
-        (body.frame, body.armor, body.html) = (Frame::default(), Armor::default(), Html::default());
-        body.decoded.reset();
-        body.armored.reset();
     }
 
     /// Bytes are missing: a compressed body cannot be read any further, everything else begins anew.
     pub(crate) fn lose(&mut self) {
-        let lost =
-            self.body.begun && (self.body.content.is_some() || self.body.kind == content::BodyKind::Grpc);
-        self.forget();
+        self.packet.reset();
+        if let Some(http) = &mut self.http {
+            let lost = http.body.is_lost_with_a_hole();
+            http.reset();
+            if lost {
+                http.body.close();
+            }
+        }
         self.hole = true;
-        (self.body.begun, self.body.closed) = (lost, lost);
     }
 
     /// Takes some of a line, or of a stream without messages.
@@ -160,12 +144,17 @@ impl Message {
         if program.is_empty() {
             return;
         }
-        program.scan(place(&mut self.states, context), bytes, &mut self.matched, &mut buffers.scratch);
+        let state = match context {
+            Context::Packet => &mut self.packet,
+            Context::Url => &mut http(&mut self.http, &mut buffers.spare).url,
+            Context::Header | Context::Body => &mut http(&mut self.http, &mut buffers.spare).header,
+        };
+        program.scan(state, bytes, &mut self.matched, &mut buffers.scratch);
         if context == Context::Packet {
             return;
         }
         // A line is there whole, so its decoded form is a stream of its own.
-        let Buffers { scratch, a, b, armor, view } = buffers;
+        let Buffers { scratch, a, b, armor, view, .. } = buffers;
         if unescape(bytes, context == Context::Url, a, b) {
             program.scan(view, a, &mut self.matched, scratch);
             program.finish(view, &mut self.matched);
@@ -189,162 +178,35 @@ impl Message {
         troubles: &mut Troubles,
     ) {
         self.seen |= 1 << (Context::Body as u8);
-        if self.set.program(Context::Body).is_empty() {
-            return;
-        }
-        if !self.body.begun {
-            self.body.begun = true;
-            self.body.kind = about.kind;
-            self.body.percent = [Percent::new(true), Percent::new(false)];
-            self.body.coding = match about.coding {
-                Some(content::Coding::Gzip) => Some(Coding::Gzip),
-                Some(content::Coding::Deflate) => Some(Coding::Deflate),
-                Some(content::Coding::Brotli) => Some(Coding::Brotli),
-                Some(content::Coding::Unknown) | None => None,
-            };
-            if about.kind != content::BodyKind::Grpc {
-                self.body.content = self.body.coding.map(Content::new);
-            }
-        }
-        if self.body.closed {
-            return;
-        }
-        if self.body.kind == content::BodyKind::Grpc {
-            self.frames(bytes, buffers, troubles);
-        } else {
-            self.compressed(bytes, buffers, troubles);
-        }
-    }
-
-    /// Takes bytes of the body that may be compressed.
-    fn compressed(&mut self, bytes: &[u8], buffers: &mut Buffers, troubles: &mut Troubles) {
-        let Some(mut content) = self.body.content.take() else {
-            self.plain(bytes, buffers);
-            return;
-        };
-        let outcome = content.push(bytes, &mut |piece| self.plain(piece, buffers));
-        match outcome {
-            Ok(()) => self.body.content = Some(content),
-            Err(ContentError::TooLarge) => {
-                troubles.too_large = troubles.too_large.saturating_add(1);
-                self.body.closed = true;
-            }
-            // It is not what it says: what is there is looked at as it is.
-            Err(ContentError::Broken) => {
-                troubles.broken = troubles.broken.saturating_add(1);
-                self.plain(bytes, buffers);
-            }
-        }
-    }
-
-    /// Takes bytes of gRPC's messages (a flag, four bytes of length, the message).
-    fn frames(&mut self, bytes: &[u8], buffers: &mut Buffers, troubles: &mut Troubles) {
-        let mut rest = bytes;
-        // Each turn takes a byte at least.
-        while !rest.is_empty() {
-            if self.body.frame.left > 0 {
-                let length = usize::try_from(self.body.frame.left).unwrap_or(usize::MAX).min(rest.len());
-                let (part, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-                self.compressed(part, buffers, troubles);
-                self.body.frame.left =
-                    self.body.frame.left.saturating_sub(u32::try_from(length).unwrap_or(u32::MAX));
-                rest = after;
-                continue;
-            }
-            let Some((byte, after)) = rest.split_first() else { return };
-            rest = after;
-            let frame = &mut self.body.frame;
-            if let Some(place) = frame.head.get_mut(frame.have) {
-                *place = *byte;
-            }
-            frame.have = frame.have.saturating_add(1);
-            if frame.have == frame.head.len() {
-                let [flag, l0, l1, l2, l3] = frame.head;
-                (frame.have, frame.left) = (0, u32::from_be_bytes([l0, l1, l2, l3]));
-                self.body.content = self.body.coding.filter(|_| flag & 1 != 0).map(Content::new);
-            }
-        }
-    }
-
-    /// Takes bytes of the body as it is without compression.
-    fn plain(&mut self, bytes: &[u8], buffers: &mut Buffers) {
         let program = self.set.program(Context::Body);
-        let Buffers { scratch, a, b, armor, .. } = buffers;
-        let raw = place(&mut self.states, Context::Body);
-        let body = &mut self.body;
-        let matched = &mut self.matched;
-        let media = body.kind == content::BodyKind::Media;
-        let form = body.kind == content::BodyKind::Form;
-        if !media && !body.decoding {
-            let escape = if form { memchr::memchr2(b'%', b'+', bytes) } else { html::first(bytes) };
-            if escape.is_some() {
-                // Up to here both forms are the same.
-                body.decoding = true;
-                body.decoded.become_like(raw);
-            }
+        if program.is_empty() {
+            return;
         }
-        let text = Text { tail: raw.tail(), data: bytes, offset: raw.offset() };
-        if !media && !form {
-            let armored = &mut body.armored;
-            body.armor.push(&text, armor, &mut |piece| match piece {
-                Decoded::Bytes(bytes) => program.scan(armored, bytes, matched, scratch),
-                Decoded::End => program.finish(armored, matched),
-            });
-        }
-        program.scan(raw, bytes, matched, scratch);
-        if body.decoding {
-            a.clear();
-            if form {
-                b.clear();
-                let [first, second] = &mut body.percent;
-                first.push(bytes, b);
-                second.push(b, a);
-                b.clear();
-                body.html.push(a, b);
-                std::mem::swap(a, b);
-            } else {
-                body.html.push(bytes, a);
-            }
-            program.scan(&mut body.decoded, a, matched, scratch);
-        }
+        let body = &mut http(&mut self.http, &mut buffers.spare).body;
+        body.push(program, about, bytes, &mut self.matched, buffers, troubles);
     }
 
     /// The message is over.
     pub(crate) fn end(&mut self, buffers: &mut Buffers) {
-        let Buffers { scratch, a, b, armor, .. } = buffers;
-        let body = &mut self.body;
-        let program = self.set.program(Context::Body);
-        let matched = &mut self.matched;
-        if body.begun {
-            let armored = &mut body.armored;
-            body.armor.finish(armor, &mut |piece| match piece {
-                Decoded::Bytes(bytes) => program.scan(armored, bytes, matched, scratch),
-                Decoded::End => program.finish(armored, matched),
-            });
-            if body.decoding {
-                a.clear();
-                b.clear();
-                if body.kind == content::BodyKind::Form {
-                    let [first, second] = &mut body.percent;
-                    first.finish(b);
-                    second.push(b, a);
-                    second.finish(a);
-                    b.clear();
-                    body.html.push(a, b);
-                    std::mem::swap(a, b);
+        let (set, matched) = (&self.set, &mut self.matched);
+        if let Some(http) = &mut self.http {
+            http.body.end(set.program(Context::Body), matched, buffers);
+            for (context, state) in [(Context::Url, &mut http.url), (Context::Header, &mut http.header)] {
+                if !state.is_new() {
+                    set.program(context).finish(state, matched);
                 }
-                body.html.finish(a);
-                program.scan(&mut body.decoded, a, matched, scratch);
-                program.finish(&mut body.decoded, matched);
             }
         }
-        for context in Context::ALL {
-            let state = place(&mut self.states, context);
-            if !state.is_new() {
-                self.set.program(context).finish(state, matched);
-            }
+        if !self.packet.is_new() {
+            set.program(Context::Packet).finish(&mut self.packet, matched);
         }
     }
+}
+
+/// What a message of HTTP needs, from that of others where there is some.
+#[expect(clippy::vec_box, reason = "a message takes one as it lies")]
+fn http<'m>(http: &'m mut Option<Box<Http>>, spare: &mut Vec<Box<Http>>) -> &'m mut Http {
+    http.get_or_insert_with(|| spare.pop().unwrap_or_default())
 }
 
 /// Decodes a line, escape by escape until none is left; `out` is empty where there was none.

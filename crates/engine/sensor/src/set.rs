@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use nv_dpi::content::Part;
+
 use crate::compile::{MAX_ALWAYS_OF_BODIES, MAX_ALWAYS_OF_LINES, PatternError, compile};
 use crate::program::Program;
 use crate::sensor::{Action, Context, Kind, MAX_NAME_BYTES, MAX_PATTERNS, MAX_RULE_BYTES, Pattern, Sensor};
@@ -216,6 +218,18 @@ impl SensorSet {
     #[must_use]
     pub fn rules(&self) -> usize {
         self.rules.len()
+    }
+
+    /// Whether a message that begins with a part is of any use: something is looked for in it, or its absence counts.
+    pub(crate) fn looks_at(&self, part: Part<'_>) -> bool {
+        let context = match part {
+            Part::Url(_) => Some(Context::Url),
+            Part::Header(_) => Some(Context::Header),
+            Part::Body(..) => Some(Context::Body),
+            Part::Packet(_) => Some(Context::Packet),
+            Part::Hole | Part::End => None,
+        };
+        !self.late.is_empty() || context.is_some_and(|context| !self.program(context).is_empty())
     }
 
     /// What is looked for in a part of a message.
