@@ -7,6 +7,7 @@
 
 #include "judge.h"
 #include "packet.h"
+#include "quick.h"
 #include "tap.h"
 #include "translation.h"
 
@@ -132,19 +133,8 @@ static __always_inline void tally(struct flow *flow, struct __sk_buff *skb, cons
 				  __u64 now)
 {
 	bool from_client = !flow->local_client != from_pod;
-	__u64 bytes = p->bytes;
-	__u64 packets = skb->gso_segs ? skb->gso_segs : 1;
 
-	if (from_client) {
-		__sync_fetch_and_add(&flow->bytes_to_server, bytes);
-		__sync_fetch_and_add(&flow->packets_to_server, packets);
-	} else {
-		__sync_fetch_and_add(&flow->bytes_to_client, bytes);
-		__sync_fetch_and_add(&flow->packets_to_client, packets);
-		if (!flow->replied)
-			flow->replied = true;
-	}
-	flow->last_ns = now;
+	add(flow, skb, p->bytes, from_client, now);
 	if (p->fin && from_client)
 		flow->fin_client = true;
 	else if (p->fin)
@@ -294,9 +284,18 @@ static __noinline void report_late(struct packet *p, struct flow *flow)
 static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 ifindex, const __u32 at,
 				  const bool tracked, bool loopback_open)
 {
+	__u32 zero = 0;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	if (!set)
+		return TC_ACT_UNSPEC;
+	/* The exact time costs more than the rest of the packet; it is read once a flow. */
+	__u64 now = coarse_nanos();
+	int quick = handle_quickly(skb, from_pod, ifindex, at, set, now);
+	if (quick != LONG_WAY)
+		return quick;
+
 	struct packet p = { .key.ifindex = ifindex, .bytes = skb->len - at };
 	enum parsed parsed = parse(skb, from_pod, at, &p);
-	__u32 zero = 0;
 	__u8 verdict;
 
 	if (parsed == LINK)
@@ -305,12 +304,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 		return answer(loopback_open ? OPEN : DENY);
 	if (parsed != TRACKED)
 		return answer_untracked(p.key.ifindex, parsed);
-	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
-	if (!set)
-		return TC_ACT_UNSPEC;
-
-	/* The exact time costs more than the rest of the packet; it is read once a flow. */
-	__u64 now = coarse_nanos();
+	forget(&p);
 	struct flow *flow = bpf_map_lookup_elem(&flows, &p.key);
 	if (!flow) {
 		if (tracked && !from_pod)

@@ -49,6 +49,11 @@ static __always_inline bool is_inspected(const struct packet *p, struct flow *fl
 	return is_ours;
 }
 
+static __always_inline bool is_edge(const struct packet *p)
+{
+	return p->syn || p->fin || p->rst;
+}
+
 /* Several readers share the pods, so that both ways of a connection go to one. Numbers of veths are often all even: they are
  * spread by the golden ratio. As Share::has. */
 static __always_inline __u32 place_of(__u32 ifindex)
@@ -56,20 +61,32 @@ static __always_inline __u32 place_of(__u32 ifindex)
 	return (__u32)(ifindex * 2654435769u) >> 28 & (PLACES - 1);
 }
 
-/* Beginnings and ends are always copied, so that inspection does not keep flows that are over. */
-static __noinline void tap(struct __sk_buff *skb, const struct packet *p, struct flow *flow, __u64 now)
+/* Who copies the packets of a flow, if anybody does, as far as the flow itself tells. Beginnings and ends are always copied, so
+ * that inspection does not keep flows that are over. */
+static __always_inline struct tap *find_tap(__u32 ifindex, const struct flow *flow, bool is_end, __u64 now)
 {
-	bool is_end = p->syn || p->fin || p->rst;
-	__u32 place = place_of(p->key.ifindex);
+	__u32 place = place_of(ifindex);
 
 	if (flow->elsewhere || (flow->inspected && !is_end))
-		return;
+		return NULL;
 	struct tap *to = bpf_map_lookup_elem(&taps, &place);
-	if (!to || to->until_ns < now)
-		return;
-	if (!flow->inspected && is_inspected(p, flow) && !is_end)
+	return to && to->until_ns >= now ? to : NULL;
+}
+
+static __noinline void copy(struct __sk_buff *skb, const struct packet *p, struct flow *flow, const struct tap *to)
+{
+	if (!flow->inspected && is_inspected(p, flow) && !is_edge(p))
 		return;
 	count(bpf_clone_redirect(skb, to->ifindex, 0) ? TAP_FAILED : TAPPED);
+}
+
+/* Copies a packet where it is to be. No call where it is not, as with most packets. */
+static __always_inline void tap(struct __sk_buff *skb, const struct packet *p, struct flow *flow, __u64 now)
+{
+	struct tap *to = find_tap(p->key.ifindex, flow, is_edge(p), now);
+
+	if (to)
+		copy(skb, p, flow, to);
 }
 
 #endif
