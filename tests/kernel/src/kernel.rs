@@ -24,7 +24,7 @@ const MODULES: [&str; 12] = [
 
 /// Those of connection tracking, of a Kubernetes node's translation of addresses, and of nftables with its queues, in the
 /// order of loading.
-const TRACKING: [&str; 22] = [
+const TRACKING: [&str; 23] = [
     "nf_defrag_ipv4",
     "nf_defrag_ipv6",
     "libcrc32c",
@@ -46,7 +46,8 @@ const TRACKING: [&str; 22] = [
     "nf_reject_ipv4",
     "nf_reject_ipv6",
     "nft_reject",
-    "nft_reject_inet",
+    "nft_reject_ipv4",
+    "nft_reject_ipv6",
 ];
 
 /// An unpacked kernel.

@@ -14,6 +14,10 @@ const REGISTER: u32 = 4;
 /// The first of the small ones, of four bytes each: from here on stand the ends of a connection.
 const ENDS: u32 = 8;
 
+/// `NFT_PAYLOAD_NETWORK_HEADER` and `NFT_PAYLOAD_TRANSPORT_HEADER`.
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+
 /// The header of a fragment.
 const FRAGMENT: u8 = 44;
 
@@ -23,7 +27,6 @@ pub(super) enum Meta {
     Mark = 3,
     InInterface = 4,
     OutInterface = 5,
-    Family = 15,
     Layer4 = 16,
 }
 
@@ -38,7 +41,7 @@ impl Family {
     pub(super) const ALL: [Self; 2] = [Self::Four, Self::Six];
 
     /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Self::Four => 2,
             Self::Six => 10,
@@ -49,6 +52,13 @@ impl Family {
         match self {
             Self::Four => (4, 12, 16),
             Self::Six => (16, 8, 24),
+        }
+    }
+    /// Where a header names the protocol of what it carries: of IPv6, if there are no extension headers between.
+    fn protocol_at(self) -> u32 {
+        match self {
+            Self::Four => 9,
+            Self::Six => 6,
         }
     }
     /// The register behind both addresses and both ports, for the protocol.
@@ -116,22 +126,26 @@ impl Expressions {
     pub(super) fn set_mark(self) -> Self {
         self.add("meta", &[(2, &be(Meta::Mark as u32)), (3, &be(REGISTER))])
     }
-    /// Goes on only with packets of this family, and of this protocol, whose number stands where the ends have it then.
+    /// Goes on only with packets of this protocol, whose number stands where the ends have it then.
     pub(super) fn of(self, family: Family, protocol: Option<u8>) -> Self {
         let at = family.protocol_register();
-        let rule = self.meta(Meta::Family).compare(Compare::Equal, &[family.number()]);
-        let rule = rule.add("meta", &[(2, &be(Meta::Layer4 as u32)), (1, &be(at))]);
+        let rule = self.add("meta", &[(2, &be(Meta::Layer4 as u32)), (1, &be(at))]);
         match protocol {
             Some(protocol) => rule.compare_at(at, Compare::Equal, &[protocol]),
             None => rule,
         }
     }
+    /// The same, of packets whose transport header is right behind that of IP: the kernel reads a byte of the packet
+    /// quicker than it looks behind extension headers.
+    pub(super) fn plainly_of(self, family: Family, protocol: u8) -> Self {
+        let at = family.protocol_register();
+        self.load(at, NETWORK, family.protocol_at(), 1).compare_at(at, Compare::Equal, &[protocol])
+    }
     /// Goes on only with fragments of IPv6, whatever they are of (`NFT_EXTHDR_F_PRESENT`).
     pub(super) fn fragment(self) -> Self {
-        let rule = self.meta(Meta::Family).compare(Compare::Equal, &[Family::Six.number()]);
         let fields: [(u16, &[u8]); 5] =
             [(1, &be(REGISTER)), (2, &[FRAGMENT]), (3, &be(0)), (4, &be(1)), (5, &be(1))];
-        rule.add("exthdr", &fields).compare(Compare::Equal, &[1])
+        self.add("exthdr", &fields).compare(Compare::Equal, &[1])
     }
     /// Loads the addresses and ports of a packet [`Self::of`] this family. One that has no ports ends the rule.
     pub(super) fn ends(self, family: Family, way: Way) -> Self {
@@ -143,13 +157,13 @@ impl Expressions {
             Way::Its => ((source, source_port), (destination, destination_port)),
             Way::Back => ((destination, destination_port), (source, source_port)),
         };
-        // 1: network header, 2: transport header.
-        self.load(ENDS, 1, one.0, length).load(second, 1, other.0, length).load(ports, 2, one.1, 2).load(
-            ports + 1,
-            2,
-            other.1,
-            2,
-        )
+        let rule = if (family, way) == (Family::Six, Way::Its) {
+            // Both at one stroke: what has more than four bytes is copied by a call each time.
+            self.load(ENDS, NETWORK, source, length * 2)
+        } else {
+            self.load(ENDS, NETWORK, one.0, length).load(second, NETWORK, other.0, length)
+        };
+        rule.load(ports, TRANSPORT, one.1, 2).load(ports + 1, TRANSPORT, other.1, 2)
     }
     /// Goes on only if the loaded ends are in this set.
     pub(super) fn are_in(self, set: &str) -> Self {
@@ -159,9 +173,9 @@ impl Expressions {
     pub(super) fn change(self, change: Change, set: &str) -> Self {
         self.add("dynset", &[(1, &terminated(set)), (3, &be(change as u32)), (4, &be(ENDS))])
     }
-    /// Loads `length` bytes of the transport header (`NFT_PAYLOAD_TRANSPORT_HEADER`).
+    /// Loads `length` bytes of the transport header.
     pub(super) fn transport(self, offset: u32, length: u32) -> Self {
-        self.load(REGISTER, 2, offset, length)
+        self.load(REGISTER, TRANSPORT, offset, length)
     }
     fn load(self, register: u32, header: u32, offset: u32, length: u32) -> Self {
         let fields: [(u16, &[u8]); 4] =

@@ -1,4 +1,5 @@
-//! The rules in a pod's network namespace: one table of nftables, put there and taken away as a whole.
+//! The rules in a pod's network namespace: two tables of nftables, of IPv4 and of IPv6, put there at one stroke. Not one of
+//! both, as each of its rules would have to ask every packet which of the two it is.
 //!
 //! ```text
 //! hook            chain     what it does
@@ -29,6 +30,7 @@ const EPOCH_SHIFT: u32 = 20;
 const EPOCHS: u16 = 2047;
 
 const TABLE: &str = "neuvector";
+/// Both families in one table, as earlier versions had them.
 const NFPROTO_INET: u8 = 1;
 const NFNL_SUBSYS_NFTABLES: u8 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
@@ -63,7 +65,12 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Echoes, by the types of a request and an answer: attacks by ICMP are in these. Others never wait, as addresses and paths
 /// are found by them.
-const ECHOES: [(Family, u8, [u8; 2]); 2] = [(Family::Four, 1, [8, 0]), (Family::Six, 58, [128, 129])];
+fn echoes(family: Family) -> (u8, [u8; 2]) {
+    match family {
+        Family::Four => (1, [8, 0]),
+        Family::Six => (58, [128, 129]),
+    }
+}
 /// Where the word with the flags is in a TCP header, and two of them. The kernel is quicker with words than with bytes.
 const TCP_FLAGS: u32 = 12;
 const TCP_RST: [u8; 4] = [0, 4, 0, 0];
@@ -124,21 +131,26 @@ pub(super) struct Wish {
     pub(super) sealed: bool,
 }
 
-/// Puts the rules there, in the place of a table that is there, at one stroke.
+/// Puts the rules there, in the place of tables that are there, at one stroke.
 pub(super) fn put(socket: &mut Socket, wish: Wish) -> io::Result<Dialect> {
     let mut failure = io::Error::other("no dialect was tried");
     for dialect in Dialect::ALL {
-        let mut all = vec![
+        let mut all = Vec::new();
+        for family in Family::ALL {
             // What is deleted has to be there.
-            (named(NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE),
-            (named(NFT_MSG_DELTABLE), NLM_F_ACK),
-            (named(NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE),
-        ];
-        all.extend(chains());
-        all.extend(sets(wish.epoch));
-        all.extend(all_rules(wish, dialect));
+            all.push((named(family, NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE));
+            all.push((named(family, NFT_MSG_DELTABLE), NLM_F_ACK));
+            all.push((named(family, NFT_MSG_NEWTABLE), NLM_F_ACK | NLM_F_CREATE));
+            all.extend(chains(family));
+            all.extend(sets(family, wish.epoch));
+            all.extend(rules(family, wish, dialect));
+        }
         match socket.execute_all(&batch(&all)) {
-            Ok(()) => return Ok(dialect),
+            Ok(()) => {
+                // With both in force a packet is asked about twice; with none it would not be at all.
+                delete(socket, NFPROTO_INET)?;
+                return Ok(dialect);
+            }
             // An expression that the kernel does not have, and has no module of.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) => {
                 failure = error;
@@ -149,28 +161,48 @@ pub(super) fn put(socket: &mut Socket, wish: Wish) -> io::Result<Dialect> {
     Err(failure)
 }
 
-/// Puts other rules into the table that was [`put`] there with the epoch `last`, at one stroke. The chains stay: with a hook
+/// Puts other rules into the tables that were [`put`] there with the epoch `last`, at one stroke. The chains stay: with a hook
 /// the kernel drops all packets that wait in the namespace.
 pub(super) fn replace(socket: &mut Socket, wish: Wish, last: Epoch, dialect: Dialect) -> io::Result<()> {
-    let mut all = vec![(named(NFT_MSG_DELRULE), NLM_F_ACK)];
-    all.extend(
-        Set::ALL.map(|set| (named(NFT_MSG_DELSET).attribute(2, &terminated(&set.name(last))), NLM_F_ACK)),
-    );
-    all.extend(sets(wish.epoch));
-    all.extend(all_rules(wish, dialect));
+    let mut all = Vec::new();
+    for family in Family::ALL {
+        all.push((named(family, NFT_MSG_DELRULE), NLM_F_ACK));
+        for set in Set::ALL {
+            let name = terminated(&set.name(last));
+            all.push((named(family, NFT_MSG_DELSET).attribute(2, &name), NLM_F_ACK));
+        }
+        all.extend(sets(family, wish.epoch));
+        all.extend(rules(family, wish, dialect));
+    }
     socket.execute_all(&batch(&all))
 }
 
-/// Takes the rules out of the table, so that no more packet comes to wait.
+/// Takes the rules out of the tables, so that no more packet comes to wait.
 pub(super) fn empty(socket: &mut Socket) -> io::Result<()> {
-    socket.execute_all(&batch(&[(named(NFT_MSG_DELRULE), NLM_F_ACK)]))
+    let all = Family::ALL.map(|family| (named(family, NFT_MSG_DELRULE), NLM_F_ACK));
+    socket.execute_all(&batch(&all))
 }
 
-/// Takes the table away, and drops what waits. Whether there was one.
+/// Takes the tables away, those of earlier versions too, and drops what waits. Whether there were any.
 pub(super) fn remove(socket: &mut Socket) -> io::Result<bool> {
-    match socket.execute_all(&batch(&[(named(NFT_MSG_DELTABLE), NLM_F_ACK)])) {
+    let mut any = false;
+    for family in Family::ALL.map(Family::number).into_iter().chain([NFPROTO_INET]) {
+        any |= delete(socket, family)?;
+    }
+    Ok(any)
+}
+
+/// Takes the table of one family away. Whether there was one.
+fn delete(socket: &mut Socket, family: u8) -> io::Result<bool> {
+    let request = message(family, NFT_MSG_DELTABLE).attribute(1, &terminated(TABLE));
+    match socket.execute_all(&batch(&[(request, NLM_F_ACK)])) {
         Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        // No table, or no such family.
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) =>
+        {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
@@ -185,20 +217,20 @@ fn batch(requests: &[(Request, u16)]) -> Vec<(Request, u16)> {
     all
 }
 
-fn message(kind: u8) -> Request {
-    Request::new(u16::from_be_bytes([NFNL_SUBSYS_NFTABLES, kind]), &[NFPROTO_INET, 0, 0, 0])
+fn message(family: u8, kind: u8) -> Request {
+    Request::new(u16::from_be_bytes([NFNL_SUBSYS_NFTABLES, kind]), &[family, 0, 0, 0])
 }
 
-/// A message about the table or, with further attributes, what is in it.
-fn named(kind: u8) -> Request {
-    message(kind).attribute(1, &terminated(TABLE))
+/// A message about the table of a family or, with further attributes, what is in it.
+fn named(family: Family, kind: u8) -> Request {
+    message(family.number(), kind).attribute(1, &terminated(TABLE))
 }
 
 /// A chain's name, its hook, and the interface that its packets have.
 const HOOKS: [(&str, u32, Meta); 2] = [("in", INPUT, Meta::InInterface), ("out", OUTPUT, Meta::OutInterface)];
 
-fn chains() -> Vec<(Request, u16)> {
-    let chain = |name: &str| named(NFT_MSG_NEWCHAIN).attribute(3, &terminated(name));
+fn chains(family: Family) -> Vec<(Request, u16)> {
+    let chain = |name: &str| named(family, NFT_MSG_NEWCHAIN).attribute(3, &terminated(name));
     let mut all = ["ask", "refuse"].map(|name| (chain(name), NLM_F_ACK | NLM_F_CREATE)).to_vec();
     let asks = HOOKS.map(|(name, hook, _)| (name, hook, ASK));
     for (name, hook, priority) in asks.into_iter().chain([("wash", OUTPUT, WASH)]) {
@@ -214,36 +246,34 @@ fn chains() -> Vec<(Request, u16)> {
     all
 }
 
-/// What is remembered of connections, by their ends.
+/// What is remembered of connections of a family, by their ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Set {
-    cut: bool,
-    family: Family,
+enum Set {
+    Clean,
+    Cut,
 }
 
 impl Set {
-    const ALL: [Self; 4] = [
-        Self { cut: false, family: Family::Four },
-        Self { cut: false, family: Family::Six },
-        Self { cut: true, family: Family::Four },
-        Self { cut: true, family: Family::Six },
-    ];
+    const ALL: [Self; 2] = [Self::Clean, Self::Cut];
     fn name(self, epoch: Epoch) -> String {
-        let what = if self.cut { "cut" } else { "clean" };
-        format!("{what}_{}_{}", self.family.ends_bytes(), epoch.0)
+        let what = match self {
+            Self::Clean => "clean",
+            Self::Cut => "cut",
+        };
+        format!("{what}_{}", epoch.0)
     }
 }
 
-fn sets(epoch: Epoch) -> Vec<(Request, u16)> {
+fn sets(family: Family, epoch: Epoch) -> Vec<(Request, u16)> {
     let mut size = Vec::new();
     put_attribute(&mut size, 1, &be(MAX_CONNECTIONS * 2)); // each way
     let set = |(number, set): (u32, Set)| {
-        let request = named(NFT_MSG_NEWSET)
+        let request = named(family, NFT_MSG_NEWSET)
             .attribute(2, &terminated(&set.name(epoch)))
             .attribute(3, &be(NFT_SET_CHANGES))
             // What the key is, is for whoever lists it.
             .attribute(4, &be(0))
-            .attribute(5, &be(set.family.ends_bytes()))
+            .attribute(5, &be(family.ends_bytes()))
             .attribute(9 | NESTED, &size)
             .attribute(10, &be(number))
             .attribute(11, &REMEMBERED.to_be_bytes());
@@ -252,27 +282,30 @@ fn sets(epoch: Epoch) -> Vec<(Request, u16)> {
     (1..).zip(Set::ALL).map(set).collect()
 }
 
-fn all_rules(wish: Wish, dialect: Dialect) -> Vec<(Request, u16)> {
+fn rules(family: Family, wish: Wish, dialect: Dialect) -> Vec<(Request, u16)> {
     let Wish { queue, bypass, epoch, sealed } = wish;
     let mut all = Vec::new();
     let mut rule = |chain: &str, expressions: &Expressions| {
-        let rule = named(NFT_MSG_NEWRULE)
+        let rule = named(family, NFT_MSG_NEWRULE)
             .attribute(2, &terminated(chain))
             .attribute(4 | NESTED, expressions.bytes());
         all.push((rule, NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND));
     };
     let new = Expressions::default;
-    let is_tcp = || new().meta(Meta::Layer4).compare(Compare::Equal, &[TCP]);
+    let is = |protocol| new().meta(Meta::Layer4).compare(Compare::Equal, &[protocol]);
     let flag = |rule: Expressions, flag: [u8; 4], how| {
         rule.transport(TCP_FLAGS, 4).bits(&flag, &[0; 4]).compare(how, &[0; 4])
     };
-    let name = |cut, family| Set { cut, family }.name(epoch);
 
     let hide = |rule: Expressions| rule.meta(Meta::Mark).bits(&(!OURS).to_ne_bytes(), &[0; 4]).set_mark();
     let has_any = new().meta(Meta::Mark).bits(&OURS.to_ne_bytes(), &[0; 4]);
     rule("wash", &hide(has_any.compare(Compare::NotEqual, &[0; 4])));
 
     // What most packets are comes first: segments of a clean connection that is not just beginning.
+    let known = |rest: Expressions, protocol| {
+        let goes_on = if protocol == TCP { flag(rest, TCP_SYN, Compare::Equal) } else { rest };
+        goes_on.ends(family, Way::Its).are_in(&Set::Clean.name(epoch)).then(Then::Accept)
+    };
     for (chain, _, interface) in HOOKS {
         if sealed {
             let others = new().meta(interface).compare(Compare::NotEqual, &LOOPBACK.to_ne_bytes());
@@ -280,52 +313,50 @@ fn all_rules(wish: Wish, dialect: Dialect) -> Vec<(Request, u16)> {
             continue;
         }
         for protocol in [TCP, UDP] {
-            for family in Family::ALL {
-                let mut known = new().of(family, Some(protocol));
-                if protocol == TCP {
-                    known = flag(known, TCP_SYN, Compare::Equal);
-                }
-                let set = name(false, family);
-                rule(chain, &known.ends(family, Way::Its).are_in(&set).then(Then::Accept));
-            }
+            rule(chain, &known(new().plainly_of(family, protocol), protocol));
         }
         let loopback = new().meta(interface).compare(Compare::Equal, &LOOPBACK.to_ne_bytes());
         rule(chain, &loopback.then(Then::Accept));
         rule(chain, &new().then(Then::Goto("ask")));
     }
 
-    for family in Family::ALL {
-        // A connection that begins is another one than the one that had the same ends.
-        let mut begins = flag(new().of(family, Some(TCP)), TCP_SYN, Compare::NotEqual);
-        for way in [Way::Its, Way::Back] {
-            begins = begins.ends(family, way);
-            for cut in [false, true] {
-                begins = begins.change(Change::Delete, &name(cut, family));
-            }
+    if family == Family::Six {
+        // The same again, behind extension headers.
+        for protocol in [TCP, UDP] {
+            rule("ask", &known(new().of(family, Some(protocol)), protocol));
         }
-        rule("ask", &begins);
-        let is_cut = new().of(family, None).ends(family, Way::Its).are_in(&name(true, family));
-        rule("ask", &is_cut.then(Then::Goto("refuse")));
     }
-    for (mark, cut, then) in [(epoch.clean(), false, Then::Accept), (CUT, true, Then::Goto("refuse"))] {
-        let answered = || is_marked(new().meta(Meta::Mark), mark);
-        for family in Family::ALL {
-            let mut keep = answered().of(family, None);
-            for way in [Way::Its, Way::Back] {
-                keep = keep.ends(family, way).change(Change::Add, &name(cut, family));
-            }
-            rule("ask", &keep);
+    // A connection that begins is another one than the one that had the same ends.
+    let mut begins = flag(new().of(family, Some(TCP)), TCP_SYN, Compare::NotEqual);
+    for way in [Way::Its, Way::Back] {
+        begins = begins.ends(family, way);
+        for set in Set::ALL {
+            begins = begins.change(Change::Delete, &set.name(epoch));
         }
+    }
+    rule("ask", &begins);
+    let is_cut = new().of(family, None).ends(family, Way::Its).are_in(&Set::Cut.name(epoch));
+    rule("ask", &is_cut.then(Then::Goto("refuse")));
+    for (mark, set, then) in
+        [(epoch.clean(), Set::Clean, Then::Accept), (CUT, Set::Cut, Then::Goto("refuse"))]
+    {
+        let answered = || is_marked(new().meta(Meta::Mark), mark);
+        let mut keep = answered().of(family, None);
+        for way in [Way::Its, Way::Back] {
+            keep = keep.ends(family, way).change(Change::Add, &set.name(epoch));
+        }
+        rule("ask", &keep);
         // Nobody else sees a mark of ours, also of a packet that has no ports.
         rule("ask", &hide(answered()).then(then));
     }
-    let is = |protocol| new().meta(Meta::Layer4).compare(Compare::Equal, &[protocol]);
-    // IPv6 puts fragments together behind this hook, and what one is of may stand in another one.
-    let echoes = ECHOES.into_iter().flat_map(|(family, protocol, kinds)| {
-        let is = |kind| new().of(family, Some(protocol)).transport(0, 1).compare(Compare::Equal, &[kind]);
-        kinds.map(is)
-    });
-    for asked in [is(TCP), is(UDP), new().fragment()].into_iter().chain(echoes) {
+    let mut asked = vec![is(TCP), is(UDP)];
+    if family == Family::Six {
+        // IPv6 puts fragments together behind this hook, and what one is of may stand in another one.
+        asked.push(new().fragment());
+    }
+    let (protocol, kinds) = echoes(family);
+    let echo = |kind| is(protocol).transport(0, 1).compare(Compare::Equal, &[kind]);
+    for asked in asked.into_iter().chain(kinds.map(echo)) {
         let asked = match dialect.queue {
             true => asked.queue(queue, bypass),
             false => asked.queue_by_extension(queue, bypass),
@@ -334,9 +365,9 @@ fn all_rules(wish: Wish, dialect: Dialect) -> Vec<(Request, u16)> {
     }
 
     // A reset of ours, or of whoever else, goes on: it is what ends a connection that is cut.
-    rule("refuse", &flag(is_tcp(), TCP_RST, Compare::NotEqual).then(Then::Accept));
+    rule("refuse", &flag(is(TCP), TCP_RST, Compare::NotEqual).then(Then::Accept));
     if dialect.reset {
-        rule("refuse", &is_tcp().reset());
+        rule("refuse", &is(TCP).reset());
     }
     rule("refuse", &new().then(Then::Drop));
     all
