@@ -56,12 +56,11 @@ struct executable {
 	__u32 reserved;
 };
 
+/* As long as a word, so that it is read at once: user space puts another one in its place at any time. What the programs
+ * find of a container is in tables of its own (belonging.h). */
 struct cgroup_row {
 	__u32 profile;
 	__u32 flags;
-	__u32 root;     /* device of the container's root file system; 0 until the first program in it tells */
-	__u32 mounted;  /* the container has made mounts of its own */
-	struct executable starter; /* of the process that ran the container's first program; inode 0 until that is known */
 };
 
 struct profile_row {
@@ -313,6 +312,8 @@ struct deed_record {
 struct belonging {
 	__u64 cgroup; /* the container's, in which it, or whom it descends from, ran its first program there */
 	struct cgroup_row row; /* that cgroup's when it last counted, should the cgroup be gone */
+	__u32 root;            /* the same of `roots`; 0: not known */
+	__u32 mounted;         /* the same of `mounters` */
 	__u64 told_at;
 	__u64 told_argument;
 	__u32 told_deed;
@@ -358,6 +359,7 @@ enum counter {
 	COUNT_LIMITED_FILE,
 	COUNT_RECORDS,        /* records for the ring, with those that found no room */
 	COUNT_CGROUP_RECORDS, /* the same for the ring of cgroups */
+	COUNT_CONTAINERS_FULL, /* what is known of a container found no room */
 	COUNT_SLOTS,
 };
 

@@ -220,13 +220,8 @@ static __always_inline void checked(const struct cred *cred, int cap, int answer
 	if (answer && request.deed == DEED_BECOME_ROOT)
 		return;
 	request.flags = answer ? DEED_REFUSED : 0;
-	if (!answer && (request.deed == DEED_MOUNT || request.deed == DEED_MOVE_MOUNT || request.deed == DEED_PIVOT_ROOT)) {
-		struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &known->cgroup);
-
-		if (row)
-			row->mounted = 1;
-		known->row.mounted = 1;
-	}
+	if (!answer && (request.deed == DEED_MOUNT || request.deed == DEED_MOVE_MOUNT || request.deed == DEED_PIVOT_ROOT))
+		note_mount(known);
 	tell_once(task, known, &request, NULL);
 }
 
@@ -311,12 +306,11 @@ static __always_inline void notice(struct task_struct *task, struct belonging *k
 	__u64 cgroup;
 
 	if (BPF_CORE_READ(task, ptrace)) {
-		struct cgroup_row *row;
+		struct cgroup_row row;
 
 		tracer = BPF_CORE_READ(task, parent);
 		cgroup = cgroup_of(tracer);
-		row = bpf_map_lookup_elem(&cgroups, &cgroup);
-		if (row && (row->flags & CGROUP_CONTAINER))
+		if (row_of(&cgroup, &row) && (row.flags & CGROUP_CONTAINER))
 			tell_deed(tracer, cgroup, &request, task);
 	}
 	if (namespace != known->user_namespace) {

@@ -26,6 +26,33 @@ struct {
 	__type(value, __u32);
 } runtimes SEC(".maps");
 
+/* What is known of containers besides their rows, by cgroup: the device of the root file system, who has mounted something,
+ * and what the process ran that started the first program. A row is put in once, by whoever knows first, and never changed:
+ * so no writer takes back what another one found meanwhile. They go with the cgroup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+} roots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+} mounters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct executable);
+} starters SEC(".maps");
+
 /* Whether a process has ever left the cgroup of its container: only then is it asked at every open whose a process is. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -66,27 +93,97 @@ static __always_inline void executable_of(struct task_struct *task, struct execu
 	is->device = BPF_CORE_READ(inode, i_sb, s_dev);
 }
 
+static __always_inline void know(void *table, __u64 *cgroup, void *value)
+{
+	if (bpf_map_update_elem(table, cgroup, value, BPF_NOEXIST) && !bpf_map_lookup_elem(table, cgroup))
+		count(COUNT_CONTAINERS_FULL);
+	/* It may go meanwhile, for a process that has left it. */
+	else if (!bpf_map_lookup_elem(&cgroups, cgroup))
+		bpf_map_delete_elem(table, cgroup);
+}
+
+/* Device of the container's root file system. Its first program is the one that the runtime starts there; where a later
+ * one is by chroot(2) or pivot_root(2) says nothing. */
+static __always_inline __u32 root_of(__u64 *cgroup, struct belonging *known, struct task_struct *task)
+{
+	__u32 *held = bpf_map_lookup_elem(&roots, cgroup), root;
+
+	if (held) {
+		root = *held;
+	} else if (known && known->root) {
+		root = known->root;
+	} else {
+		root = BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev);
+		know(&roots, cgroup, &root);
+	}
+	if (known)
+		known->root = root;
+	return root;
+}
+
+/* Whether the container has made mounts of its own. */
+static __always_inline bool has_mounted(__u64 *cgroup, struct belonging *known)
+{
+	return bpf_map_lookup_elem(&mounters, cgroup) || (known && known->mounted);
+}
+
+static __always_inline void note_mount(struct belonging *known)
+{
+	__u64 cgroup = known->cgroup;
+	__u32 mounted = 1;
+
+	known->mounted = mounted;
+	if (!bpf_map_lookup_elem(&mounters, &cgroup))
+		know(&mounters, &cgroup, &mounted);
+}
+
+/* A cgroup below a container's is of that container. */
+static __always_inline void inherit_container(__u64 *parent, __u64 *child)
+{
+	void *held;
+
+	held = bpf_map_lookup_elem(&roots, parent);
+	if (held)
+		know(&roots, child, held);
+	held = bpf_map_lookup_elem(&mounters, parent);
+	if (held)
+		know(&mounters, child, held);
+	held = bpf_map_lookup_elem(&starters, parent);
+	if (held)
+		know(&starters, child, held);
+}
+
+static __always_inline void forget_container(__u64 *cgroup)
+{
+	bpf_map_delete_elem(&roots, cgroup);
+	bpf_map_delete_elem(&mounters, cgroup);
+	bpf_map_delete_elem(&starters, cgroup);
+}
+
 /* Whether `task`, which belongs to no container yet and runs a program in a container's cgroup, was sent there by somebody
  * else than the container's runtime: by a process that neither runs what ran the container's first program nor descends
  * from one that does. Of a container from before these programs that has to be told. */
-static __always_inline bool is_stranger(struct cgroup_row *row, struct task_struct *task)
+static __always_inline bool is_stranger(struct cgroup_row *row, __u64 *cgroup, struct task_struct *task)
 {
 	struct task_struct *ancestor = BPF_CORE_READ(task, real_parent);
-	struct executable is = {};
+	struct executable is = {}, *starter;
 
 	if (!node.keeps_by_task)
 		return false;
-	if (!row->starter.inode) {
+	starter = bpf_map_lookup_elem(&starters, cgroup);
+	if (!starter) {
 		/* Process 1 says nothing: whoever has lost his parent is its child. */
-		if ((row->flags & CGROUP_WATCHED) && BPF_CORE_READ(ancestor, tgid) > 1)
-			executable_of(ancestor, &row->starter);
+		if ((row->flags & CGROUP_WATCHED) && BPF_CORE_READ(ancestor, tgid) > 1) {
+			executable_of(ancestor, &is);
+			know(&starters, cgroup, &is);
+		}
 		return false;
 	}
 	for (int step = 0; step < ANCESTORS; step++) {
 		if (BPF_CORE_READ(ancestor, tgid) <= 1)
 			break;
 		executable_of(ancestor, &is);
-		if (is.inode == row->starter.inode && is.device == row->starter.device)
+		if (is.inode == starter->inode && is.device == starter->device)
 			return false;
 		if (bpf_map_lookup_elem(&runtimes, &is))
 			return false;
@@ -109,19 +206,18 @@ static __always_inline struct belonging *belong(struct task_struct *task, __u64 
 }
 
 /* Whose rules count for a process, and in which cgroup's name: those of the container that it belongs to, wherever it
- * was moved; for any other process those of the cgroup that it is in. */
-static __always_inline struct cgroup_row *judged_by(struct belonging *known, __u64 *cgroup)
+ * was moved; for any other process those of the cgroup that it is in. False when there are none. */
+static __always_inline bool judged_by(struct belonging *known, __u64 *cgroup, struct cgroup_row *row)
 {
-	struct cgroup_row *row;
-
 	if (!known)
-		return bpf_map_lookup_elem(&cgroups, cgroup);
+		return row_of(cgroup, row);
 	*cgroup = known->cgroup;
-	row = bpf_map_lookup_elem(&cgroups, cgroup);
-	if (!row)
-		return known->row.profile ? &known->row : NULL;
-	known->row = *row;
-	return row;
+	if (row_of(cgroup, row)) {
+		known->row = *row;
+		return true;
+	}
+	*row = known->row;
+	return row->profile;
 }
 
 /* Whether a process that ran before these programs is the container's own: its program is of its own mounts. A runtime
@@ -138,14 +234,13 @@ static __always_inline bool runs_own_program(struct task_struct *task)
 static __always_inline struct belonging *own(struct task_struct *task)
 {
 	struct belonging *known = belonging_of(task, false);
-	struct cgroup_row *row;
+	struct cgroup_row row;
 	__u64 cgroup;
 
 	if (known)
 		return known;
 	cgroup = cgroup_of(task);
-	row = bpf_map_lookup_elem(&cgroups, &cgroup);
-	if (!row || !(row->flags & CGROUP_CONTAINER) || !runs_own_program(task))
+	if (!row_of(&cgroup, &row) || !(row.flags & CGROUP_CONTAINER) || !runs_own_program(task))
 		return NULL;
 	return belong(task, cgroup, false);
 }

@@ -7,7 +7,7 @@
 
 #include "behaviour.h"
 
-static __always_inline void report_cgroup(__u32 kind, __u64 id, __u64 parent, struct cgroup_row *row,
+static __always_inline void report_cgroup(__u32 kind, __u64 id, __u64 parent, struct cgroup_row row,
 					  const char *path)
 {
 	struct cgroup_record *record;
@@ -21,8 +21,8 @@ static __always_inline void report_cgroup(__u32 kind, __u64 id, __u64 parent, st
 	}
 	record->head = head;
 	record->parent = parent;
-	record->profile = row ? row->profile : 0;
-	record->flags = row ? row->flags : 0;
+	record->profile = row.profile;
+	record->flags = row.flags;
 	__builtin_memset(record->path, 0, CGROUP_PATH_BYTES);
 	bpf_probe_read_kernel_str(record->path, CGROUP_PATH_BYTES, path);
 	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
@@ -38,21 +38,21 @@ SEC("?tp_btf/cgroup_mkdir")
 int BPF_PROG(cgroup_made, struct cgroup *cgroup, const char *path)
 {
 	__u64 id, parent;
-	struct cgroup_row *row;
+	struct cgroup_row row = {};
 
 	if (!is_unified(cgroup))
 		return 0;
 	id = cgroup_id(cgroup);
 	parent = cgroup_id(BPF_CORE_READ(cgroup, self.parent, cgroup));
-	row = bpf_map_lookup_elem(&cgroups, &parent);
-	if (row) {
-		struct cgroup_row inherited = *row;
+	if (row_of(&parent, &row)) {
+		struct cgroup_row inherited = row;
 
 		inherited.flags |= CGROUP_WATCHED;
 		/* User space may have been faster; its row stays. */
 		if (bpf_map_update_elem(&cgroups, &id, &inherited, BPF_NOEXIST) &&
 		    !bpf_map_lookup_elem(&cgroups, &id))
 			count(COUNT_CGROUPS_FULL);
+		inherit_container(&parent, &id);
 	}
 	report_cgroup(RECORD_CGROUP_MADE, id, parent, row, path);
 	return 0;
@@ -61,6 +61,7 @@ int BPF_PROG(cgroup_made, struct cgroup *cgroup, const char *path)
 SEC("?tp_btf/cgroup_rmdir")
 int BPF_PROG(cgroup_gone, struct cgroup *cgroup, const char *path)
 {
+	struct cgroup_row none = {};
 	__u64 id, parent;
 
 	if (!is_unified(cgroup))
@@ -68,7 +69,8 @@ int BPF_PROG(cgroup_gone, struct cgroup *cgroup, const char *path)
 	id = cgroup_id(cgroup);
 	parent = cgroup_id(BPF_CORE_READ(cgroup, self.parent, cgroup));
 	bpf_map_delete_elem(&cgroups, &id);
-	report_cgroup(RECORD_CGROUP_GONE, id, parent, NULL, path);
+	forget_container(&id);
+	report_cgroup(RECORD_CGROUP_GONE, id, parent, none, path);
 	return 0;
 }
 

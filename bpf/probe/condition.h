@@ -52,7 +52,7 @@ static __always_inline void find_caller(struct scratch *s, struct task_struct *t
 {
 	__u32 pid = BPF_CORE_READ(task, tgid);
 	struct caller_row *row = bpf_map_lookup_elem(&callers, &pid);
-	struct cgroup_row *parent;
+	struct cgroup_row parent;
 	__u64 cgroup;
 
 	s->facts.caller = CALLER_UNKNOWN;
@@ -67,8 +67,7 @@ static __always_inline void find_caller(struct scratch *s, struct task_struct *t
 	if (!container)
 		return;
 	cgroup = cgroup_of(BPF_CORE_READ(task, real_parent));
-	parent = bpf_map_lookup_elem(&cgroups, &cgroup);
-	if (!parent || !(parent->flags & CGROUP_CONTAINER))
+	if (!row_of(&cgroup, &parent) || !(parent.flags & CGROUP_CONTAINER))
 		s->facts.caller = CALLER_OUTSIDE;
 }
 

@@ -67,26 +67,26 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
 	struct task_struct *task = current_task();
 	struct belonging *known = belonging_of(task, false);
-	struct cgroup_row *row = judged_by(known, &cgroup);
+	struct cgroup_row row;
 	struct scratch *s;
 	char magic[2] = {};
 	__u8 verdict;
 	bool script, stranger;
 
-	if (!row)
+	if (!judged_by(known, &cgroup, &row))
 		return 0;
 	if (known)
 		stranger = known->stranger;
 	else
-		stranger = enters(row, task) && is_stranger(row, task);
+		stranger = enters(&row, task) && is_stranger(&row, &cgroup, task);
 	/* A script is asked for again as its interpreter, which is the program that runs. */
 	bpf_core_read(magic, sizeof(magic), &bprm->buf);
 	script = magic[0] == '#' && magic[1] == '!';
 	s = take_scratch();
 	if (!s)
-		return refuse_unjudged(row) ? -EPERM : 0;
+		return refuse_unjudged(&row) ? -EPERM : 0;
 	s->early = script ? EARLY_SCRIPT : EARLY_PROGRAM;
-	verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), script, known != NULL, stranger);
+	verdict = judge(s, &row, &cgroup, known, task, BPF_CORE_READ(bprm, file), script, stranger);
 	if (verdict == VERDICT_DENY || (script && verdict == VERDICT_VIOLATE)) {
 		s->record.verdict = verdict;
 		s->record.decision_nanos = bpf_ktime_get_ns() - begin;
@@ -114,28 +114,28 @@ int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linu
 {
 	__u64 begin = bpf_ktime_get_ns(), cgroup = bpf_get_current_cgroup_id();
 	struct belonging *known = belonging_of(task, false);
-	struct cgroup_row *row = judged_by(known, &cgroup);
+	struct cgroup_row row;
 	struct scratch *s;
 	bool stranger = false;
 
-	if (!row)
+	if (!judged_by(known, &cgroup, &row))
 		return 0;
 	if (known) {
 		stranger = known->stranger;
-	} else if (enters(row, task)) {
-		stranger = is_stranger(row, task);
+	} else if (enters(&row, task)) {
+		stranger = is_stranger(&row, &cgroup, task);
 		known = belong(task, cgroup, stranger);
 	}
 	if (known)
 		notice(task, known);
 	s = take_scratch();
 	if (!s) {
-		if (refuse_unjudged(row) && bpf_send_signal(SIGKILL))
+		if (refuse_unjudged(&row) && bpf_send_signal(SIGKILL))
 			count(COUNT_KILL_FAILED);
 		return 0;
 	}
 	s->early = 0;
-	s->record.verdict = judge(s, row, task, BPF_CORE_READ(bprm, file), false, known != NULL, stranger);
+	s->record.verdict = judge(s, &row, &cgroup, known, task, BPF_CORE_READ(bprm, file), false, stranger);
 	/* In the caller's own context: the signal is pending before the first user instruction. */
 	if (s->record.verdict == VERDICT_DENY && bpf_send_signal(SIGKILL))
 		count(COUNT_KILL_FAILED);

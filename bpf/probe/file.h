@@ -183,20 +183,21 @@ struct asker {
 static __always_inline bool has_rules(struct asker *asker)
 {
 	__u64 cgroup = bpf_get_current_cgroup_id();
-	struct cgroup_row *row = bpf_map_lookup_elem(&cgroups, &cgroup);
+	struct cgroup_row row = {};
+	bool covered = row_of(&cgroup, &row);
 	struct file_profile_row *has;
 	__u32 *left;
 
-	if ((!row || !(row->flags & CGROUP_CONTAINER)) && (left = have_left()) && *left) {
+	if (!(row.flags & CGROUP_CONTAINER) && (left = have_left()) && *left) {
 		struct belonging *known = belonging_of(current_task(), false);
 
 		if (known)
-			row = judged_by(known, &cgroup);
+			covered = judged_by(known, &cgroup, &row);
 	}
-	if (!row)
+	if (!covered)
 		return false;
-	asker->profile = row->profile;
-	asker->cgroup_flags = row->flags;
+	asker->profile = row.profile;
+	asker->cgroup_flags = row.flags;
 	has = bpf_map_lookup_elem(&file_profiles, &asker->profile);
 	if (!has || !has->flags)
 		return false;

@@ -5,8 +5,8 @@
 #ifndef NV_PROBE_JUDGE_H
 #define NV_PROBE_JUDGE_H
 
+#include "belonging.h"
 #include "condition.h"
-#include "path.h"
 
 /* Takes a row into account: the rule of the lowest order counts. */
 static __always_inline void consider(struct scratch *s, struct rule_row *row, struct task_struct *task, bool container)
@@ -82,8 +82,8 @@ static __always_inline bool is_loader(struct scratch *s)
 
 /* Decides about `file` for the cgroup's row; everything about it lands in `s->record`. A script is judged beside its
  * interpreter: it needs no line of its own, but what is denied or not from the image is not run by it either. */
-static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, struct task_struct *task,
-				  struct file *file, bool script, bool own, bool stranger)
+static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, __u64 *cgroup, struct belonging *known,
+				  struct task_struct *task, struct file *file, bool script, bool stranger)
 {
 	struct exec_record *record = &s->record;
 	bool container = row->flags & CGROUP_CONTAINER, whole;
@@ -93,9 +93,9 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 	bool drifted, allowed, excused;
 	__u8 action;
 
-	record->flags = origin(file, container && !host_mounts ? root_of(row, task) : 0);
+	record->flags = origin(file, container && !host_mounts ? root_of(cgroup, known, task) : 0);
 	/* Names are the container's own to give where it has mounted something, and mean other files on the host. */
-	if (container && (host_mounts || (row->mounted && (record->flags & EXEC_OTHER_MOUNT))))
+	if (container && (host_mounts || ((record->flags & EXEC_OTHER_MOUNT) && has_mounted(cgroup, known))))
 		record->flags |= EXEC_FOREIGN;
 	if (container && host_mounts)
 		record->flags |= EXEC_OTHER_MOUNT;
@@ -117,7 +117,7 @@ static __always_inline __u8 judge(struct scratch *s, struct cgroup_row *row, str
 		record->flags |= EXEC_HOST_MOUNTS;
 		/* runc starts itself anew in the container's cgroup, from a memfd; refusing that fails every start. What
 		 * belongs to the container is no runtime, even if it has found its way out. */
-		if (container && !own) {
+		if (container && !known) {
 			record->flags |= EXEC_RUNTIME;
 			count(COUNT_RUNTIME_EXEC);
 			return VERDICT_OPEN;

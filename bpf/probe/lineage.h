@@ -13,6 +13,7 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 {
 	__u32 pid = BPF_CORE_READ(child, pid);
 	struct belonging *known = belonging_of(parent, false), *inherited;
+	struct cgroup_row row;
 	__u64 cgroup;
 	struct fork_record *record;
 	struct record_head head;
@@ -26,6 +27,8 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 			inherited->cgroup = known->cgroup;
 			inherited->user_namespace = known->user_namespace;
 			inherited->row = known->row;
+			inherited->root = known->root;
+			inherited->mounted = known->mounted;
 			inherited->stranger = known->stranger;
 			notice(child, inherited);
 		}
@@ -36,7 +39,7 @@ int BPF_PROG(fork_tracepoint, struct task_struct *parent, struct task_struct *ch
 	/* By clone3(2) into another cgroup. */
 	if (known && cgroup != cgroup_of(parent))
 		moved(child, known, BPF_CORE_READ(child, cgroups, dfl_cgrp), NULL, false);
-	if (!judged_by(known, &cgroup))
+	if (!judged_by(known, &cgroup, &row))
 		return 0;
 	inherit_caller(BPF_CORE_READ(parent, tgid), pid);
 	if (!may_tell(cgroup, RECORD_FORK, COUNT_LIMITED_FORK))
@@ -59,11 +62,12 @@ int BPF_PROG(exit_tracepoint, struct task_struct *task)
 {
 	__u32 pid = BPF_CORE_READ(task, pid);
 	__u64 cgroup = bpf_get_current_cgroup_id();
+	struct cgroup_row row;
 	struct exit_record *record;
 	struct record_head head;
 
 	if (pid != BPF_CORE_READ(task, tgid) ||
-	    !judged_by(belonging_of(task, false), &cgroup))
+	    !judged_by(belonging_of(task, false), &cgroup, &row))
 		return 0;
 	forget_caller(pid);
 	if (!may_tell(cgroup, RECORD_EXIT, COUNT_LIMITED_EXIT))

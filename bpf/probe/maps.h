@@ -160,6 +160,22 @@ static __always_inline void begin_record(struct record_head *head, __u32 kind, _
 	head->sequence = records ? ADD_AND_LOOK(records, 1) : 0;
 }
 
+/* The row of a cgroup, read as one word; false when it has none. */
+static __always_inline bool row_of(__u64 *cgroup, struct cgroup_row *row)
+{
+	union {
+		__u64 word;
+		struct cgroup_row row;
+	} read;
+	volatile __u64 *held = bpf_map_lookup_elem(&cgroups, cgroup);
+
+	if (!held)
+		return false;
+	read.word = *held;
+	*row = read.row;
+	return true;
+}
+
 static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
 {
 	return BPF_CORE_READ(cgroup, kn, id);

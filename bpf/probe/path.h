@@ -89,15 +89,6 @@ static __always_inline void walk_from(struct scratch *s, struct dentry *dentry, 
 	find_parts(s->slot);
 }
 
-/* Device of the container's root file system. Its first program is the one that the runtime starts there; where a later
- * one is by chroot(2) or pivot_root(2) says nothing. */
-static __always_inline __u32 root_of(struct cgroup_row *row, struct task_struct *task)
-{
-	if (!row->root)
-		row->root = BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev);
-	return row->root;
-}
-
 /* What an overlay has for an inode in its upper layer. Linux before 5.11 tells no types of modules, as overlay often is
  * one; in all that there are it lies right behind the inode (fs/overlayfs/ovl_entry.h, 4.13 to 6.18). */
 static __always_inline struct dentry *upper_of(struct inode *inode)

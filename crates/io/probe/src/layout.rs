@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout. It is part of the default pin folder's name, so that a program never adopts maps of
 /// another shape. Raise it with every change of `process.h`.
-pub const ABI: u32 = 7;
+pub const ABI: u32 = 8;
 
 /// Bytes of a path with its closing NUL.
 pub const PATH_BYTES: usize = 256;
@@ -142,10 +142,11 @@ macro_rules! twins {
 }
 
 twins! {
-    /// A file that processes run; the key of `runtimes`, whose value is 1.
+    /// A file that processes run; the key of `runtimes`, whose value is 1, and the value of `starters`, whose key is the
+    /// cgroup id.
     Executable = "executable" { inode: u64, device: u32, reserved: u32 }
     /// Value of `cgroups`; the key is the cgroup id.
-    CgroupRow = "cgroup_row" { profile: u32, flags: u32, root: u32, mounted: u32, starter: Executable }
+    CgroupRow = "cgroup_row" { profile: u32, flags: u32 }
     /// Value of `profiles`; the key is the profile's number.
     ProfileRow = "profile_row" { mode: u32, baseline: u32, flags: u32 }
     /// Key of `exact`.
@@ -173,7 +174,7 @@ twins! {
     ApplicationKey = "application_key" { profile: u32, rule: u32, device: u32, reserved: u32, inode: u64 }
     /// Value of `belongings`; the key is a descriptor of a process.
     Belonging = "belonging" {
-        cgroup: u64, row: CgroupRow, told_at: u64, told_argument: u64, told_deed: u32, user_namespace: u32,
+        cgroup: u64, row: CgroupRow, root: u32, mounted: u32, told_at: u64, told_argument: u64, told_deed: u32, user_namespace: u32,
         stranger: u32, reserved: u32,
     }
     /// How every record begins.
@@ -259,11 +260,13 @@ pub enum Slot {
     Records,
     /// The same for the ring of cgroups.
     CgroupRecords,
+    /// What is known of a container that found no room in its table.
+    ContainersFull,
 }
 
 impl Slot {
     /// Number of slots.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 25;
 }
 
 #[cfg(test)]

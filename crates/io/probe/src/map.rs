@@ -47,10 +47,28 @@ impl RawMap {
 
     /// Sets the value of `key`.
     pub(crate) fn write(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.update(key, value, libbpf_sys::BPF_ANY)
+    }
+
+    /// Gives `key` a value; false when it has one, which stays.
+    pub(crate) fn add(&self, key: &[u8], value: &[u8]) -> io::Result<bool> {
+        match self.update(key, value, libbpf_sys::BPF_NOEXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn update(&self, key: &[u8], value: &[u8], flags: u32) -> io::Result<()> {
         self.fits(key, value.len())?;
         // SAFETY: key and value have the map's sizes, checked above.
         check(unsafe {
-            libbpf_sys::bpf_map_update_elem(self.fd.as_raw_fd(), pointer(key), pointer(value), 0)
+            libbpf_sys::bpf_map_update_elem(
+                self.fd.as_raw_fd(),
+                pointer(key),
+                pointer(value),
+                u64::from(flags),
+            )
         })
     }
 

@@ -13,7 +13,7 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("NV_PROBE_OBJECT")));
 
 /// Maps that user space shares; all but the working memory and the constants.
-pub(crate) const SHARED_MAPS: [&str; 17] = [
+pub(crate) const SHARED_MAPS: [&str; 20] = [
     "cgroup_ring",
     "cgroups",
     "profiles",
@@ -31,6 +31,9 @@ pub(crate) const SHARED_MAPS: [&str; 17] = [
     "belongings",
     "runtimes",
     "leavers",
+    "roots",
+    "mounters",
+    "starters",
 ];
 
 /// Programs that every tier runs.

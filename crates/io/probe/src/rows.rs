@@ -7,8 +7,6 @@ use nv_model::mode::{Baseline, Fault, Mode};
 use nv_model::profile::PathPattern;
 use nv_model::verdict::Action;
 
-use zerocopy::FromZeros as _;
-
 use crate::layout::{
     self, CGROUP_CONTAINER, CGROUP_WATCHED, PATH_BYTES, PREFIX_BYTES, PROFILE_FAIL_CLOSED, PROFILE_PATTERNS,
     RULE_ALLOW_UPDATE, RULE_LEARNED, condition,
@@ -111,11 +109,11 @@ pub fn name_hash(name: &str) -> u64 {
     if hash == 0 { 1 } else { hash }
 }
 
-/// What the kernel itself knows of a container stays: `held` is the row that is there.
+/// `held` is the row that is there: who made it stays known. The programs write a row only where there is none.
 pub(crate) fn cgroup_row(row: CgroupRow, held: Option<layout::CgroupRow>) -> layout::CgroupRow {
     let flags = if row.container { CGROUP_CONTAINER } else { 0 };
-    let held = held.unwrap_or_else(layout::CgroupRow::new_zeroed);
-    layout::CgroupRow { profile: row.profile, flags: flags | held.flags & CGROUP_WATCHED, ..held }
+    let held = held.map_or(0, |held| held.flags);
+    layout::CgroupRow { profile: row.profile, flags: flags | held & CGROUP_WATCHED }
 }
 
 pub(crate) fn read_cgroup(row: layout::CgroupRow) -> CgroupRow {

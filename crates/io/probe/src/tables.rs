@@ -84,6 +84,9 @@ pub struct Tables {
     callers: Table,
     features: Table,
     runtimes: Table,
+    roots: Table,
+    mounters: Table,
+    starters: Table,
     /// `None` where the kernel keeps nothing by process.
     belongings: Option<Table>,
     counters: Table,
@@ -127,6 +130,9 @@ impl Tables {
             conditions: take("conditions", 8, size_of::<layout::ConditionRow>())?,
             callers: take("callers", 4, size_of::<layout::CallerRow>())?,
             features: take("features", 4, 4)?,
+            roots: take("roots", 8, 4)?,
+            mounters: take("mounters", 8, 4)?,
+            starters: take("starters", 8, size_of::<layout::Executable>())?,
             runtimes: take("runtimes", size_of::<layout::Executable>(), 4)?,
             counters: take("counters", 4, 8)?,
             cpus: possible_cpus().map_err(|source| TableError::Kernel { table: "counters", source })?,
@@ -139,50 +145,51 @@ impl Tables {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Puts cgroup `id` under a profile. Cgroups made in it later inherit that. What is known of a container's root file
-    /// system stays known.
+    /// Puts cgroup `id` under a profile. Cgroups made in it later inherit that. What is known of a container besides is in
+    /// tables of its own.
     ///
     /// # Errors
     /// [`TableError::Full`], or the kernel refused.
     pub fn set_cgroup(&self, id: u64, row: CgroupRow) -> Result<(), TableError> {
         let held = self.held_cgroup(id)?;
-        // A row is written whole, and what the kernel's programs learn of a container between reading and writing is lost
-        // with that: one that says this already is left alone.
-        if held.is_some_and(|held| read_cgroup(held) == row) {
+        let row = cgroup_row(row, held);
+        if held == Some(row) {
             return Ok(());
         }
-        self.cgroups.write(&id.to_ne_bytes(), cgroup_row(row, held).as_bytes())
+        self.cgroups.write(&id.to_ne_bytes(), row.as_bytes())
     }
 
     /// Tells which device holds the root file system of a container that ran before the programs did, as
-    /// [`crate::cgroup::root_device`] knows it. Of others the kernel learns it from their first program, and that stays.
+    /// [`crate::cgroup::root_device`] knows it. Of others the kernel learns it from their first program, and what is known
+    /// stays.
     ///
     /// # Errors
-    /// The kernel refused. A cgroup without a row is no error.
+    /// [`TableError::Full`], or the kernel refused. A cgroup without a row is no error.
     pub fn tell_root(&self, id: u64, device: u32) -> Result<(), TableError> {
-        match self.held_cgroup(id)? {
-            Some(held) if held.root == 0 => {
-                let told = layout::CgroupRow { root: device, ..held };
-                self.cgroups.write(&id.to_ne_bytes(), told.as_bytes())
-            }
-            _ => Ok(()),
-        }
+        self.tell_of(id, &self.roots, device.as_bytes())
     }
 
     /// Tells what the process runs that has started a container from before the programs: whoever comes into the
     /// container neither by such a process nor by a runtime is a stranger there. Of others the kernel learns it from
-    /// their first program, and that stays.
+    /// their first program, and what is known stays.
     ///
     /// # Errors
-    /// The kernel refused. A cgroup without a row is no error.
+    /// [`TableError::Full`], or the kernel refused. A cgroup without a row is no error.
     pub fn tell_starter(&self, id: u64, program: KernelInode) -> Result<(), TableError> {
-        match self.held_cgroup(id)? {
-            Some(held) if held.starter.inode == 0 && held.flags & layout::CGROUP_WATCHED == 0 => {
-                let told = layout::CgroupRow { starter: executable(program), ..held };
-                self.cgroups.write(&id.to_ne_bytes(), told.as_bytes())
-            }
-            _ => Ok(()),
+        if self.held_cgroup(id)?.is_some_and(|held| held.flags & layout::CGROUP_WATCHED != 0) {
+            return Ok(());
         }
+        self.tell_of(id, &self.starters, executable(program).as_bytes())
+    }
+
+    /// Puts in what is known of a container, once. The kernel takes it away with the cgroup, of which nothing is to stay when
+    /// that happens meanwhile.
+    fn tell_of(&self, id: u64, table: &Table, value: &[u8]) -> Result<(), TableError> {
+        let key = id.to_ne_bytes();
+        if self.held_cgroup(id)?.is_some() && table.add(&key, value)? && self.held_cgroup(id)?.is_none() {
+            table.remove(&key)?;
+        }
+        Ok(())
     }
 
     /// Tells of a program that is a runtime: what it starts in a container is of the container's family. 16 are kept.
@@ -199,12 +206,31 @@ impl Tables {
         Ok(held.and_then(|bytes| layout::CgroupRow::read_from_bytes(&bytes).ok()))
     }
 
+    /// How much is known of a container besides its profile: its root, whether it has mounted something, what has started
+    /// it.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn known(&self, id: u64) -> Result<usize, TableError> {
+        let mut known = 0_usize;
+        for table in [&self.roots, &self.mounters, &self.starters] {
+            let held = table.map.read(&id.to_ne_bytes(), 1).map_err(|source| table.error(source))?;
+            known = known.saturating_add(usize::from(held.is_some()));
+        }
+        Ok(known)
+    }
+
     /// Frees cgroup `id` from policy; false when it had none.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn remove_cgroup(&self, id: u64) -> Result<bool, TableError> {
-        self.cgroups.remove(&id.to_ne_bytes())
+        let key = id.to_ne_bytes();
+        let held = self.cgroups.remove(&key)?;
+        for table in [&self.roots, &self.mounters, &self.starters] {
+            table.remove(&key)?;
+        }
+        Ok(held)
     }
 
     /// The row of one cgroup.
@@ -225,7 +251,7 @@ impl Tables {
     }
 
     /// Says that a process that runs already is of the container whose cgroup is `cgroup`, and so what it makes from now
-    /// on. The programs know it by themselves of what was started after them. Nothing where the kernel keeps nothing by
+    /// on. The programs know it by themselves of what was started after them, and what they know stays. Nothing where the kernel keeps nothing by
     /// process ([`crate::trial::belonging`]).
     ///
     /// # Errors
@@ -237,7 +263,7 @@ impl Tables {
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| belongings.error(error.into()))?;
         let row = layout::Belonging { cgroup, ..layout::Belonging::new_zeroed() };
-        belongings.write(&descriptor.as_raw_fd().to_ne_bytes(), row.as_bytes())
+        belongings.add(&descriptor.as_raw_fd().to_ne_bytes(), row.as_bytes()).map(drop)
     }
 
     /// Sets mode and baseline of a profile: one write. Its patterns are looked for whether it has any or not;
@@ -360,12 +386,8 @@ impl Tables {
     /// # Errors
     /// [`TableError::Full`], [`TableError::Path`], or the kernel refused.
     pub fn add_caller(&self, pid: u32, mounts: u32, path: &str) -> Result<(), TableError> {
-        let key = pid.to_ne_bytes();
-        if self.callers.map.read(&key, 1).map_err(|source| self.callers.error(source))?.is_some() {
-            return Ok(());
-        }
         let row = layout::CallerRow { mounts, unknown: 0, path: padded_path("callers", path)? };
-        self.callers.write(&key, row.as_bytes())
+        self.callers.add(&pid.to_ne_bytes(), row.as_bytes()).map(drop)
     }
 
     /// Profiles and rules as the kernel holds them now, without conditions.

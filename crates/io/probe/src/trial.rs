@@ -275,7 +275,7 @@ fn load_with(programs: &[&str], keeps_by_task: bool) -> Result<(libbpf_rs::Objec
         let entries = match map.name().to_string_lossy().as_ref() {
             "ring" | "cgroup_ring" => 4096,
             "cgroups" | "profiles" | "exact" | "patterns" | "file_profiles" | "files" | "applications"
-            | "conditions" | "callers" | "limits" => 16,
+            | "conditions" | "callers" | "limits" | "roots" | "mounters" | "starters" => 16,
             _ => continue,
         };
         map.set_max_entries(entries).map_err(refused)?;

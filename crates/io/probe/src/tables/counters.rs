@@ -55,6 +55,7 @@ counters! {
     limited_file
     records
     cgroup_records
+    containers_full
 }
 
 impl Counters {

@@ -83,6 +83,10 @@ impl Table {
     pub(crate) fn write(&self, key: &[u8], value: &[u8]) -> Result<(), TableError> {
         self.map.write(key, value).map_err(|source| self.error(source))
     }
+    /// False when there is a row, which stays.
+    pub(crate) fn add(&self, key: &[u8], value: &[u8]) -> Result<bool, TableError> {
+        self.map.add(key, value).map_err(|source| self.error(source))
+    }
     pub(crate) fn remove(&self, key: &[u8]) -> Result<bool, TableError> {
         self.map.remove(key).map_err(|source| self.error(source))
     }

@@ -21,4 +21,6 @@ mod process;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod rewritten;
+#[cfg(test)]
 mod scripts;

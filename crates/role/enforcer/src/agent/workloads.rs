@@ -43,6 +43,12 @@ impl Agent {
         let (cgroups, workloads) = self.leaving.due(self.setup.clock.monotonic());
         for cgroup in cgroups {
             self.workloads.cgroup_gone(cgroup);
+            // The programs have removed its row. One that was written after that would stay.
+            if let Some(kernel) = &self.setup.kernel
+                && let Err(error) = kernel.process.remove_cgroup(cgroup)
+            {
+                tracing::warn!(error = chain(&error), cgroup, "the row of a cgroup that is gone stays");
+            }
         }
         for id in workloads {
             self.gone(id);
