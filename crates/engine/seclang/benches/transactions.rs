@@ -78,6 +78,13 @@ fn cpu() -> f64 {
     stat.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
+/// Memory of this process that is resident, in KiB.
+fn resident() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 /// The best CPU time of a run, and what it found.
 fn best(runs: usize, mut run: impl FnMut() -> usize) -> (f64, usize) {
     let mut found = run();
@@ -177,15 +184,17 @@ fn user_rules(folder: &std::path::Path, answer: &[u8]) {
         .map(|path| (path.display().to_string(), std::fs::read(path).unwrap()))
         .collect();
     let files: Vec<File<'_>> = read.iter().map(|(name, text)| File { name, text }).collect();
-    let begun = cpu();
+    let (begun, before) = (cpu(), resident());
     let (set, refused) = RuleSet::compile(&files, Settings::default()).unwrap();
     println!(
-        "{} rules of {} compiled in {:.0} ms, {} refused",
+        "{} rules of {} compiled in {:.0} ms, {} refused, {} KiB resident for them",
         set.len(),
         folder.display(),
         (cpu() - begun) * 1e3,
-        refused.len()
+        refused.len(),
+        resident() - before
     );
+    println!("{}", set.memory().map(|(what, bytes)| format!("{what} {} KiB", bytes / 1024)).join(", "));
     let set = Arc::new(set);
     for level in ["1", "4"] {
         for (name, answer, runs) in [("plain request", &b"ok"[..], 100), ("answer of 64 KiB", answer, 20)] {
@@ -193,4 +202,5 @@ fn user_rules(folder: &std::path::Path, answer: &[u8]) {
             println!("paranoia level {level}, {name}: {:.0} us, {found} matches", took * 1e6);
         }
     }
+    println!("{} KiB resident for rules and transactions", resident() - before);
 }

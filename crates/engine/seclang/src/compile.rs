@@ -1,5 +1,7 @@
 //! Files into a rule set.
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 
 use crate::action::{Actions, Disruptive};
@@ -7,6 +9,7 @@ use crate::control::Which;
 use crate::error::{CompileError, Reason, Refused};
 use crate::finder::FindersBuilder;
 use crate::operator::Operator;
+use crate::operator::expression::Made;
 use crate::rule::{Link, Look, Rule, Step};
 use crate::ruleset::{File, RuleSet};
 use crate::settings::Settings;
@@ -51,6 +54,7 @@ struct Reading<'f> {
     rules: usize,
     ids: HashSet<u32, foldhash::fast::RandomState>,
     refused: Vec<Refused>,
+    made: Arc<Made>,
     /// A chain that is not at its end; none of it counts once a link is refused.
     open: Option<Result<Box<Draft>, ()>>,
 }
@@ -71,6 +75,7 @@ pub(crate) fn compile(
         rules: 0,
         ids: HashSet::default(),
         refused: Vec::new(),
+        made: Arc::default(),
         open: None,
     };
     for (at, file) in files.iter().enumerate().filter(|(_, file)| file.is_rules()) {
@@ -236,7 +241,7 @@ impl Reading<'_> {
             let found = found.or_else(|| self.files.iter().find(|file| file.last_part() == last));
             found.map(|file| file.text)
         };
-        let operator = Operator::compile(operator, actions.capture, &file)?;
+        let operator = Operator::compile(operator, actions.capture, &self.made, &file)?;
         Ok(DraftLink { targets: Some(Targets::parse(targets)?), operator: Some(operator), actions })
     }
 

@@ -1,8 +1,9 @@
 //! `ctl:`: what a matching rule changes for the rest of the transaction.
 
-use regex_automata::meta::Regex;
+use std::sync::Arc;
 
 use crate::error::Reason;
+use crate::operator::expression::Expression;
 use crate::operator::pattern;
 use crate::variable::Target;
 
@@ -64,9 +65,9 @@ pub(crate) enum Which {
     /// Ids within these ranges, both ends included.
     Ids(Vec<(u32, u32)>),
     /// A tag that the pattern is found in.
-    Tag(Box<Regex>),
+    Tag(Arc<Expression>),
     /// A message that the pattern is found in, macros not filled in.
-    Message(Box<Regex>),
+    Message(Arc<Expression>),
 }
 
 impl Which {
@@ -92,11 +93,11 @@ impl Which {
     }
 
     pub(crate) fn tag(text: &[u8]) -> Result<Self, Reason> {
-        Ok(Self::Tag(Box::new(pattern::compile(text, false).map_err(Reason::Pattern)?)))
+        Ok(Self::Tag(Arc::new(pattern::compile(text, false).map_err(Reason::Pattern)?)))
     }
 
     pub(crate) fn message(text: &[u8]) -> Result<Self, Reason> {
-        Ok(Self::Message(Box::new(pattern::compile(text, false).map_err(Reason::Pattern)?)))
+        Ok(Self::Message(Arc::new(pattern::compile(text, false).map_err(Reason::Pattern)?)))
     }
 
     /// Whether a rule is one of them.

@@ -42,6 +42,14 @@ impl Finders {
     }
 }
 
+impl Finders {
+    /// Bytes of their automata.
+    pub(crate) fn memory(&self) -> usize {
+        let both = [&self.request, &self.response].into_iter().flatten();
+        both.map(|finder| finder.automaton.memory_usage()).fold(0, usize::saturating_add)
+    }
+}
+
 #[derive(Debug)]
 struct Finder {
     automaton: AhoCorasick,
@@ -114,7 +122,11 @@ impl FinderBuilder {
         let slot = self.slots;
         self.slots = self.slots.saturating_add(1);
         for literal in literals.iter() {
-            self.literals.entry(literal.to_vec()).or_default().push(slot);
+            let slots = self.literals.entry(rarest(literal).to_vec()).or_default();
+            // Several literals of one operator may have the same piece.
+            if slots.last() != Some(&slot) {
+                slots.push(slot);
+            }
         }
         slot
     }
@@ -134,6 +146,22 @@ impl FinderBuilder {
             .map_err(|error| CompileError::Literals(error.to_string()))?;
         Ok(Some(Finder { automaton, owners, slots: usize::try_from(self.slots).unwrap_or(0) }))
     }
+}
+
+/// Bytes of a literal that are looked for: with more, the table is larger and little less is found.
+const MAX_PIECE: usize = 8;
+
+/// The part of a literal that is met least in text, roughly.
+fn rarest(literal: &[u8]) -> &[u8] {
+    let worth = |piece: &&[u8]| -> usize {
+        let seldom = |byte: &u8| match byte {
+            b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' | b'h' | b'l' | b'd' | b' ' => 2,
+            b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'/' => 3,
+            _ => 4,
+        };
+        piece.iter().map(seldom).sum()
+    };
+    literal.windows(MAX_PIECE).max_by_key(worth).unwrap_or(literal)
 }
 
 /// Collects the literals of all rules.
@@ -166,6 +194,8 @@ impl FindersBuilder {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::operator::Operator;
 
@@ -176,7 +206,7 @@ mod tests {
         let slots: Vec<u32> = ["@rx foo|bar", "@rx bars?", "@pm baz"]
             .iter()
             .map(|text| {
-                let operator = Operator::compile(text.as_bytes(), false, &|_| None).unwrap();
+                let operator = Operator::compile(text.as_bytes(), false, &Arc::default(), &|_| None).unwrap();
                 builder.add(&targets, &operator.literals.unwrap()).unwrap()
             })
             .collect();
@@ -189,5 +219,14 @@ mod tests {
         assert_eq!(of(b"foo baz"), [true, false, true]);
         assert_eq!(of(b"none"), [false, false, false]);
         assert_eq!(finders.find(Realm::Response, b"foo"), Slots::default());
+    }
+
+    #[test]
+    fn the_rarest_part_of_a_long_literal_is_looked_for() {
+        for (literal, want) in
+            [("short", "short"), ("the end of <?php echo", "<?php ec"), ("aaaaaaaaaaaaaaaa", "aaaaaaaa")]
+        {
+            assert_eq!(rarest(literal.as_bytes()), want.as_bytes(), "{literal}");
+        }
     }
 }

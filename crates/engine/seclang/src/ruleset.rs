@@ -70,6 +70,17 @@ impl RuleSet {
         &self.settings
     }
 
+    /// Bytes of what its rules are compiled to, by what it is: patterns, lists of phrases, and the literals of both. What is
+    /// made of patterns while values are looked at is bounded apart.
+    pub fn memory(&self) -> [(&'static str, usize); 3] {
+        let looks = self.rules.iter().flat_map(|rule| &rule.links).filter_map(|link| link.look.as_ref());
+        let (patterns, phrases) = looks.fold((0_usize, 0_usize), |(patterns, phrases), look| {
+            let (more, other) = look.operator.memory();
+            (patterns.saturating_add(more), phrases.saturating_add(other))
+        });
+        [("patterns", patterns), ("phrases", phrases), ("literals", self.finders.memory())]
+    }
+
     /// How many rules' operators look at a value only when it has one of their literals, and how many there are.
     pub fn prefiltered(&self) -> (usize, usize) {
         let looks = self.rules.iter().flat_map(|rule| &rule.links).filter_map(|link| link.look.as_ref());

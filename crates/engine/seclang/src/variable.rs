@@ -1,8 +1,9 @@
 //! Variables of a transaction, and which of them a rule looks at.
 
-use regex_automata::meta::Regex;
+use std::sync::Arc;
 
 use crate::error::Reason;
+use crate::operator::expression::Expression;
 use crate::operator::pattern;
 
 /// A list of named values of a transaction.
@@ -223,7 +224,7 @@ pub(crate) enum Selector {
     /// Those of this name, in any case.
     Name(Box<[u8]>),
     /// Those whose name the pattern is found in, in any case.
-    Pattern(Box<str>, Box<Regex>),
+    Pattern(Box<str>, Arc<Expression>),
 }
 
 impl PartialEq for Selector {
@@ -313,9 +314,8 @@ impl Target {
 }
 
 fn pattern_selector(pattern: &[u8]) -> Result<Selector, Reason> {
-    let hir = pattern::parse(pattern, true).map_err(Reason::Pattern)?;
-    let regex = pattern::build(&hir, false).map_err(Reason::Pattern)?;
-    Ok(Selector::Pattern(String::from_utf8_lossy(pattern).into(), Box::new(regex)))
+    let expression = pattern::compile(pattern, true).map_err(Reason::Pattern)?;
+    Ok(Selector::Pattern(String::from_utf8_lossy(pattern).into(), Arc::new(expression)))
 }
 
 /// What a rule looks at: all of `look`, without what `except` takes.

@@ -2,17 +2,18 @@
 
 mod address;
 mod bytes;
+pub(crate) mod expression;
 pub(crate) mod literals;
 pub(crate) mod pattern;
 mod phrases;
 
-use regex_automata::meta::Regex;
-use regex_automata::util::captures::Captures;
+use std::sync::Arc;
 
 use crate::error::Reason;
 use crate::template::Template;
 use address::Addresses;
 use bytes::ByteSet;
+use expression::{Expression, Made};
 use literals::Literals;
 use phrases::Phrases;
 
@@ -70,7 +71,7 @@ pub(crate) enum Place {
 
 #[derive(Debug)]
 pub(crate) enum Test {
-    Pattern(Box<Regex>),
+    Pattern(Box<Expression>),
     Phrases(Box<Phrases>),
     Text(Place, Template),
     Number(Order, Template),
@@ -101,10 +102,11 @@ const MAX_GROUPS: usize = 10;
 
 impl Operator {
     /// Reads `@name argument`, `!@name argument`, or a pattern. `file` gives the content of a file by the name that the
-    /// argument has, `capture` says whether groups are asked for.
+    /// argument has, `capture` says whether groups are asked for, `made` is where patterns keep their automata.
     pub(crate) fn compile<'f>(
         text: &[u8],
         capture: bool,
+        made: &Arc<Made>,
         file: &dyn Fn(&str) -> Option<&'f [u8]>,
     ) -> Result<Self, Reason> {
         let (negated, text) = match text.trim_ascii_start() {
@@ -129,7 +131,8 @@ impl Operator {
                 }
                 let hir = pattern::parse(argument, false).map_err(Reason::Pattern)?;
                 literals = literals::required(&hir);
-                Test::Pattern(Box::new(pattern::build(&hir, capture).map_err(Reason::Pattern)?))
+                let expression = Expression::new((argument, false), &hir, capture, made);
+                Test::Pattern(Box::new(expression.map_err(Reason::Pattern)?))
             }
             "pm" => Test::Phrases(Box::new(Phrases::words(argument).map_err(Reason::Pattern)?)),
             "pmf" | "pmfromfile" => {
@@ -170,6 +173,15 @@ impl Operator {
         Ok(Self { negated, test, literals })
     }
 
+    /// Bytes of its pattern, and of its phrases.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        match &self.test {
+            Test::Pattern(pattern) => (pattern.memory(), 0),
+            Test::Phrases(phrases) => (0, phrases.memory()),
+            _ => (0, 0),
+        }
+    }
+
     /// What the test finds in a value, negation left out: groups are given where `capture` asks for them. `expand` fills
     /// macros of the argument in.
     pub(crate) fn find(
@@ -180,8 +192,8 @@ impl Operator {
     ) -> Option<Found> {
         let whole = |found: bool| found.then(|| if capture { vec![value.to_vec()] } else { Vec::new() });
         match &self.test {
-            Test::Pattern(regex) if capture => groups(regex, value),
-            Test::Pattern(regex) => regex.is_match(value).then(Vec::new),
+            Test::Pattern(pattern) if capture => pattern.groups(value),
+            Test::Pattern(pattern) => pattern.is_match(value).then(Vec::new),
             Test::Phrases(phrases) => phrases.find(value).map(|phrase| vec![phrase.to_vec()]),
             Test::Text(place, template) => {
                 let argument = expand(template);
@@ -248,25 +260,17 @@ pub(crate) fn number(text: &[u8]) -> i64 {
     if negative { value.saturating_neg() } else { value }
 }
 
-fn groups(regex: &Regex, value: &[u8]) -> Option<Found> {
-    let mut captures: Captures = regex.create_captures();
-    regex.captures(value, &mut captures);
-    captures.get_match()?;
-    let groups = captures.iter().take(MAX_GROUPS);
-    Some(
-        groups
-            .map(|span| span.and_then(|span| value.get(span.range())).unwrap_or_default().to_vec())
-            .collect(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn made() -> Arc<Made> {
+        Arc::default()
+    }
+
     fn finds(operator: &str, value: &[u8]) -> bool {
         let files = |name: &str| (name == "words.data").then_some(&b"# words\nalpha beta\n\ngamma\n"[..]);
-        let operator = Operator::compile(operator.as_bytes(), true, &files).unwrap();
+        let operator = Operator::compile(operator.as_bytes(), true, &made(), &files).unwrap();
         let found = operator.find(value, true, &mut |template| template.plain().unwrap_or_default().to_vec());
         found.is_some() != operator.negated
     }
@@ -316,7 +320,7 @@ mod tests {
 
     #[test]
     fn groups_of_a_pattern_are_kept() {
-        let operator = Operator::compile(b"@rx (a)(x)?(b)", true, &|_| None).unwrap();
+        let operator = Operator::compile(b"@rx (a)(x)?(b)", true, &made(), &|_| None).unwrap();
         let found = operator.find(b"-ab-", true, &mut |_| Vec::new()).unwrap();
         assert_eq!(found, [b"ab".to_vec(), b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
     }
@@ -330,12 +334,12 @@ mod tests {
                 _ => "x",
             };
             let file = |_: &str| Some(&b"10.0.0.1\n"[..]);
-            let made = Operator::compile(format!("@{name} {argument}").as_bytes(), false, &file);
-            assert!(made.is_ok(), "{name}: {made:?}");
+            let operator = Operator::compile(format!("@{name} {argument}").as_bytes(), false, &made(), &file);
+            assert!(operator.is_ok(), "{name}: {operator:?}");
         }
-        let refused = Operator::compile(b"@rbl x", false, &|_| None).unwrap_err();
+        let refused = Operator::compile(b"@rbl x", false, &made(), &|_| None).unwrap_err();
         assert_eq!(refused, Reason::Operator("rbl".to_owned()));
-        let refused = Operator::compile(b"@pmFromFile gone", false, &|_| None).unwrap_err();
+        let refused = Operator::compile(b"@pmFromFile gone", false, &made(), &|_| None).unwrap_err();
         assert_eq!(refused, Reason::File("gone".to_owned()));
     }
 }

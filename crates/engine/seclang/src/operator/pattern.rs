@@ -1,21 +1,17 @@
 //! Patterns of PCRE on bytes, for an engine that needs time linear in the value. What cannot be said in it is refused.
 
-use regex_automata::meta::{Config, Regex};
-use regex_automata::nfa::thompson::WhichCaptures;
+use std::sync::Arc;
+
 use regex_syntax::hir::Hir;
 use regex_syntax::{Parser, ParserBuilder};
+
+use super::expression::{Expression, Made};
 
 /// Bytes of a pattern that are taken.
 const MAX_BYTES: usize = 64 * 1024;
 
 /// Groups within groups.
 const MAX_DEPTH: u32 = 100;
-
-/// Bytes of the automaton of a pattern.
-const MAX_AUTOMATON: usize = 16 << 20;
-
-/// Bytes that a lazily built automaton may keep for each thread; beyond them a slower way is taken.
-const LAZY_CACHE: usize = 1 << 20;
 
 /// Reads a pattern: bytes are bytes, a dot is any byte, `$` is the very end.
 ///
@@ -39,28 +35,14 @@ pub(crate) fn parse(pattern: &[u8], any_case: bool) -> Result<Hir, String> {
     })
 }
 
-/// Builds the automata of a pattern, with its groups or without.
-pub(crate) fn build(hir: &Hir, groups: bool) -> Result<Regex, String> {
-    let which = if groups { WhichCaptures::All } else { WhichCaptures::Implicit };
-    let config = Config::new()
-        .utf8_empty(false)
-        .which_captures(which)
-        .nfa_size_limit(Some(MAX_AUTOMATON))
-        .hybrid_cache_capacity(LAZY_CACHE);
-    Regex::builder().configure(config).build_from_hir(hir).map_err(|error| {
-        let cause = std::error::Error::source(&error);
-        cause.map_or_else(|| error.to_string(), ToString::to_string)
-    })
-}
-
-/// [`parse`] and [`build`] without groups.
-pub(crate) fn compile(pattern: &[u8], any_case: bool) -> Result<Regex, String> {
-    build(&parse(pattern, any_case)?, false)
+/// Reads and compiles a pattern that stands alone, without groups.
+pub(crate) fn compile(pattern: &[u8], any_case: bool) -> Result<Expression, String> {
+    Expression::new((pattern, any_case), &parse(pattern, any_case)?, false, &Arc::new(Made::default()))
 }
 
 /// A pattern of its own, in the syntax of `@rx`.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern(Expression);
 
 impl Pattern {
     /// Compiles a pattern.

@@ -38,6 +38,10 @@ impl Phrases {
         value.get(self.automaton.find(value)?.range())
     }
 
+    pub(super) fn memory(&self) -> usize {
+        self.automaton.memory_usage()
+    }
+
     pub(super) fn literals(&self) -> Option<Literals> {
         self.literals.clone()
     }
