@@ -1,6 +1,7 @@
 //! The launcher's hand on a keeper that it has started.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ use super::stand_in::StandIn;
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long one may take to end that has nobody to work for any more.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// A keeper that is ended and not gone by then hangs in the kernel, and reads nothing any more.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// Most threads of one that are looked at; with more it is waited for its end.
+const MAX_THREADS: usize = 1024;
 /// Most packets that are read of one keeper at a time.
 const MOST: usize = 64;
 
@@ -42,7 +43,6 @@ pub(super) struct Kept {
     /// Of the last sign of life; `None` before the first, as it tries the kernel then.
     heard: Option<Instant>,
     pub(super) stage: Stage,
-    killed: Option<Instant>,
 }
 
 impl Kept {
@@ -57,7 +57,7 @@ impl Kept {
         let group: Vec<BorrowedFd<'_>> = group.into_iter().collect();
         protocol::send(told.as_fd(), &Order::Group, &group).map_err(|error| error.to_string())?;
         let child = spawn(KEEPER, Some(from_tier), socket, Some(tells)).map_err(|error| error.to_string())?;
-        Ok(Self { child, told, heard: None, stage: Stage::Starts, killed: None })
+        Ok(Self { child, told, heard: None, stage: Stage::Starts })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -108,7 +108,7 @@ impl Kept {
         }
         tracing::error!(keeper = self.pid(), silent, "the keeper is stopped, or hangs, and is ended");
         match self.child.kill() {
-            Ok(()) => (self.stage, self.killed) = (Stage::Killed, Some(Instant::now())),
+            Ok(()) => self.stage = Stage::Killed,
             Err(error) => {
                 tracing::error!(%error, "the keeper cannot be ended: whoever it is asked about waits");
             }
@@ -125,11 +125,16 @@ impl Kept {
     }
 
     /// Whether it answers no question, and will not until it is told to.
+    ///
+    /// One that was ended is waited for until each of its threads is gone or hangs in the kernel, and no longer: a thread that
+    /// runs yet may take one more question on its way out, which is answered for it when it is gone, and not beside a keeper
+    /// that answers. One that hangs takes none: it takes one at a time ([`nv_probe::fanotify::Asking::take`]) and ends before
+    /// its next step outside of the kernel, whenever that lets it go.
     pub(super) fn is_quiet(&self) -> bool {
         match self.stage {
             Stage::Starts | Stage::Ready | Stage::Gone => true,
             Stage::Answers => false,
-            Stage::Killed => self.killed.is_some_and(|since| since.elapsed() > GONE_WITHIN),
+            Stage::Killed => takes_no_more(self.pid()),
         }
     }
 
@@ -157,8 +162,47 @@ impl Kept {
 
     /// By SIGSTOP, or a debugger.
     fn is_stopped(&self) -> bool {
-        let stat = crate::node::read_small(format!("/proc/{}/stat", self.pid()));
-        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-        matches!(state, Some('T' | 't'))
+        let stat = format!("/proc/{}/stat", self.pid());
+        matches!(state(Path::new(&stat)), Some('T' | 't'))
+    }
+}
+
+/// Whether each thread of a process that was killed has ended or hangs in the kernel, deaf to signals (`D`). False when that
+/// cannot be seen.
+fn takes_no_more(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let mut threads = threads.take(MAX_THREADS.saturating_add(1));
+    let mut seen = 0_usize;
+    let all = threads.all(|thread| {
+        seen = seen.saturating_add(1);
+        // One that ends meanwhile has no state any more.
+        thread.is_ok_and(|thread| matches!(state(&thread.path().join("stat")), None | Some('D' | 'Z' | 'X')))
+    });
+    all && (1..=MAX_THREADS).contains(&seen)
+}
+
+/// State of a process or thread, as proc_pid_stat(5) tells it.
+fn state(stat: &Path) -> Option<char> {
+    let stat = crate::node::read_small(stat);
+    stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_takes_more_while_a_thread_of_it_runs_and_none_when_it_is_a_zombie() {
+        assert!(!takes_no_more(std::process::id()), "this thread runs");
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        child.kill().unwrap();
+        let begin = Instant::now();
+        while !takes_no_more(child.id()) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "it was killed, and nobody has waited for it");
+        }
+        child.wait().unwrap();
+        assert!(!takes_no_more(child.id()), "of one that is not there nothing can be seen");
     }
 }

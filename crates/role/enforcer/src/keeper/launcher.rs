@@ -254,7 +254,11 @@ impl Running {
         }
         if let Some(stand_in) = self.stand_in.as_ref().filter(|_| left) {
             stand_in.take_over();
-            self.stands_in = true;
+            // One that hung may go long after another one was told to answer: what it left behind is answered, no more.
+            self.stands_in = !self.keepers.iter().any(|keeper| keeper.stage == Stage::Answers);
+            if !self.stands_in {
+                stand_in.rest();
+            }
         }
         self.keepers.retain_mut(|keeper| !keeper.has_ended());
         if !self.stands_in || !self.keepers.iter().all(Kept::is_quiet) {
