@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
 
 use nv_capture::{Ends, Flow, FlowChange, FlowEvent, Session};
 use nv_model::policy::IdentityId;
@@ -21,15 +22,15 @@ const MAX_NEW: usize = 16_384;
 /// Connections that were told of.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
-    /// A connection between two pods of the node is seen at both.
-    open: HashMap<Connection, Vec<Flow>>,
+    /// Each with when it began, by the monotonic clock. A connection between two pods of the node is seen at both.
+    open: HashMap<Connection, Vec<(Flow, Duration)>>,
     /// For the next sweep.
     new: Vec<Flow>,
     overflow: u64,
 }
 
 impl Opened {
-    fn put(&mut self, connection: Connection, flow: Flow) {
+    fn put(&mut self, connection: Connection, flow: Flow, now: Duration) {
         if self.new.len() < MAX_NEW {
             self.new.push(flow);
         } else {
@@ -42,10 +43,18 @@ impl Opened {
         }
         let held = if is_full { None } else { Some(self.open.entry(key).or_default()) };
         if let Some(held) = held {
-            held.retain(|other| other.ends.ifindex != flow.ends.ifindex);
+            let mut since = now;
+            held.retain(|(other, began)| {
+                let same = other.ends.ifindex == flow.ends.ifindex;
+                if same {
+                    // It is judged anew, and no younger for that.
+                    since = *began;
+                }
+                !same
+            });
             // What is stopped is not open.
             if flow.verdict != Verdict::Deny {
-                held.push(flow);
+                held.push((flow, since));
             }
             if held.is_empty() {
                 self.open.remove(&key);
@@ -59,7 +68,7 @@ impl Opened {
     /// Whoever has told of those at these interfaces is gone: what goes on is told anew.
     pub(super) fn forget(&mut self, is_over: impl Fn(u32) -> bool) {
         self.open.retain(|_, flows| {
-            flows.retain(|flow| !is_over(flow.ends.ifindex));
+            flows.retain(|(flow, _)| !is_over(flow.ends.ifindex));
             !flows.is_empty()
         });
     }
@@ -84,18 +93,17 @@ impl Agent {
     pub(super) fn open_flows(&self) -> Box<dyn Iterator<Item = Flow> + '_> {
         match &self.setup.kernel {
             Some(kernel) => Box::new(kernel.flows.sessions().map(|session| session.flow)),
-            None => Box::new(self.opened.open.values().flatten().copied()),
+            None => Box::new(self.opened.open.values().flatten().map(|(flow, _)| *flow)),
         }
     }
 
     /// The latter with their age.
     pub(super) fn opened_sessions(&self) -> impl Iterator<Item = Session> {
-        let now = self.setup.clock.now();
-        self.opened.open.values().flatten().map(move |flow| {
+        let now = self.setup.clock.monotonic();
+        self.opened.open.values().flatten().map(move |(flow, began)| {
             let mut hasher = DefaultHasher::new();
             flow.ends.hash(&mut hasher);
-            let age = u64::try_from(now.nanos().saturating_sub(flow.first.nanos())).unwrap_or(0);
-            let age = std::time::Duration::from_nanos(age);
+            let age = now.saturating_sub(*began);
             Session { id: hasher.finish(), flow: *flow, age, idle: age }
         })
     }
@@ -177,7 +185,8 @@ impl Agent {
             mid_stream: false,
             quarantined: false,
         };
-        self.opened.put(connection, flow);
+        let now = self.setup.clock.monotonic();
+        self.opened.put(connection, flow, now);
         true
     }
 }
@@ -231,24 +240,34 @@ mod tests {
     fn what_is_stopped_is_not_open_and_what_is_over_is_forgotten_at_both_its_ends() {
         let mut opened = Opened::default();
         let (one, other) = (connection(40_000), connection(40_001));
-        opened.put(one, flow(one, 5, Verdict::Allow));
-        opened.put(one, flow(one, 6, Verdict::Allow));
-        opened.put(other, flow(other, 5, Verdict::Deny));
+        opened.put(one, flow(one, 5, Verdict::Allow), Duration::ZERO);
+        opened.put(one, flow(one, 6, Verdict::Allow), Duration::ZERO);
+        opened.put(other, flow(other, 5, Verdict::Deny), Duration::ZERO);
         assert_eq!(opened.open.values().flatten().count(), 2);
         assert_eq!(opened.take().len(), 3, "a sweep tells all of them");
         assert_eq!(opened.take().len(), 0);
         // Another policy stops it at one of its ends.
-        opened.put(one, flow(one, 5, Verdict::Deny));
+        opened.put(one, flow(one, 5, Verdict::Deny), Duration::ZERO);
         assert_eq!(opened.open.values().flatten().count(), 1);
         opened.over(one);
         assert_eq!(opened.counters(), [("inspection.opened", 0), ("inspection.opened_overflow", 0)]);
     }
 
     #[test]
+    fn a_connection_that_is_judged_anew_is_as_old_as_it_was() {
+        let (mut opened, one) = (Opened::default(), connection(40_000));
+        opened.put(one, flow(one, 5, Verdict::Allow), Duration::from_secs(3));
+        opened.put(one, flow(one, 5, Verdict::Violate), Duration::from_secs(9));
+        let held: Vec<_> =
+            opened.open.values().flatten().map(|(flow, began)| (flow.verdict, *began)).collect();
+        assert_eq!(held, [(Verdict::Violate, Duration::from_secs(3))]);
+    }
+
+    #[test]
     fn what_begins_beyond_the_bound_is_counted() {
         let mut opened = Opened::default();
         for port in 0..=u16::try_from(MAX_NEW).unwrap() {
-            opened.put(connection(port), flow(connection(port), 5, Verdict::Deny));
+            opened.put(connection(port), flow(connection(port), 5, Verdict::Deny), Duration::ZERO);
         }
         assert_eq!(opened.take().len(), MAX_NEW);
         assert_eq!(opened.counters(), [("inspection.opened", 0), ("inspection.opened_overflow", 1)]);
