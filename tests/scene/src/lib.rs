@@ -151,6 +151,15 @@ impl Scene {
             .await
     }
 
+    /// As [`Self::start`], with more arguments of the product.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_with_arguments(name: &str, arguments: &[&str]) -> Result<Self> {
+        let bpf_dir = PathBuf::from(format!("/sys/fs/bpf/nv-scene-{name}-{}", std::process::id()));
+        Self::start_as(name, nv_product::binary()?, bpf_dir, false, arguments).await
+    }
+
     async fn start_as(
         name: &str,
         binary: PathBuf,
