@@ -12,6 +12,15 @@ use nv_probe::{Event, cgroup};
 const PROFILES: [u32; 2] = [1, 3];
 const OTHERS: u32 = 5;
 
+/// Ends the writer, also when a check fails: the scope waits for it.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes rows as fast as it can: the cgroup's own, and that of one that no machine has, whose profile lets nothing run.
 fn rewrite(tables: &Tables, id: u64, stop: &AtomicBool) -> u64 {
     let mut written = 0;
@@ -43,6 +52,7 @@ fn what_is_found_of_a_new_container_stays_while_its_row_is_rewritten() {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| rewrite(&tables, id, &stop));
+            let ends = Ends(&stop);
             for nth in ["first", "second"] {
                 let (pid, end) = container.run_in(&name, "/bin/good", &["/marks/family"]);
                 let exec = bench.exec_of(pid);
@@ -52,7 +62,7 @@ fn what_is_found_of_a_new_container_stays_while_its_row_is_rewritten() {
                     "the {nth} of {run}: {exec:?}"
                 );
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(ends);
             written += writer.join().unwrap();
         });
         // Who has started it is still known.
