@@ -247,6 +247,7 @@ async fn forwarded(scene: &Scene, mode: &str, stopped: bool) -> Result<()> {
                 text(record, "client_ip") == banned
                     && text(record, "server_service") == ECHO_GROUP
                     && text(record, "policy_action") == action
+                    && record.get("xff") == Some(&json!(true))
             };
             records.iter().find(is_it).map(drop)
         };

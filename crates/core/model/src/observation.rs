@@ -228,6 +228,8 @@ pub struct ConnectionObservation {
     pub container: Option<WorkloadId>,
     /// The host that the client named (Host, SNI), where the verdict is by it; empty elsewhere.
     pub host: String,
+    /// The client is who asked through trusted proxies (`X-Forwarded-For`), and not who opened the connection.
+    pub forwarded: bool,
     /// What stopped it, when it was stopped by something else than the programs at interfaces and sockets.
     pub mechanism: Option<Mechanism>,
     /// Time that the decision on the first packet took in the kernel, in nanoseconds; 0 when unknown.

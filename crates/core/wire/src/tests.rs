@@ -163,10 +163,10 @@ prop_compose! {
     }
 }
 prop_compose! {
-    fn connection()(client in peer(), server in peer(), ingress in any::<bool>(), protocol in protocol(), port in any::<u16>(), application in option::of(1_u32..),
+    fn connection()(client in peer(), server in peer(), flags in any::<[bool; 2]>(), protocol in protocol(), port in any::<u16>(), application in option::of(1_u32..),
                     bytes in any::<u64>(), sessions in any::<u32>(), verdict in verdict(), rule in any::<u32>(), texts in (word(), word(), word()), container in option::of(id()), by in (option::of(mechanism()), any::<u64>()), times in (at(), at())) -> Observation {
         Observation::Connection(Box::new(ConnectionObservation {
-            client, server, ingress, protocol, port, application: application.map(ApplicationId), bytes, sessions, verdict, rule: RuleId(rule),
+            client, server, ingress: flags[0], forwarded: flags[1], protocol, port, application: application.map(ApplicationId), bytes, sessions, verdict, rule: RuleId(rule),
             process: texts.0, process_path: texts.1, container, host: texts.2, mechanism: by.0, decision_nanos: by.1, first: times.0, last: times.1,
         }))
     }

@@ -33,6 +33,7 @@ pub(crate) fn seen(from: &str, to: &str, port: u16, sessions: u32, at: i64) -> C
         process_path: String::new(),
         container: None,
         host: String::new(),
+        forwarded: false,
         mechanism: None,
         decision_nanos: 0,
         first: Timestamp::from_seconds(at),

@@ -1,6 +1,7 @@
 //! Logs and conversations.
 
 use axum::http::{Method, StatusCode};
+use nv_model::observation::{ConnectionObservation, Observation};
 use nv_model::verdict::Verdict;
 use serde_json::json;
 
@@ -77,6 +78,21 @@ async fn incidents_and_violations_are_listed_filtered_and_kept_to_their_namespac
         (2, 1)
     );
     assert_eq!(fixture.call(Method::GET, "/v1/log/threat/none", &admin, None).await.body["code"], 7);
+}
+
+#[tokio::test]
+async fn a_violation_says_whether_its_client_opened_the_connection_or_asked_through_proxies() {
+    let (fixture, admin, mut reporter) = attacked().await;
+    let behind = connected(("", "203.0.113.66"), ("web-1", "10.1.0.10"), 80, Verdict::Violate);
+    let Observation::Connection(behind) = behind else { panic!("a connection") };
+    reporter
+        .tell(Observation::Connection(Box::new(ConnectionObservation { forwarded: true, ..*behind })))
+        .await;
+    fixture.until("/v1/log/violation", &admin, |log| log["violations"].as_array().unwrap().len() == 2).await;
+    let violations = fixture.get("/v1/log/violation", &admin).await["violations"].clone();
+    let told = |at: usize| json!([violations[at]["client_ip"], violations[at]["xff"]]);
+    assert_eq!(told(0), json!(["203.0.113.66", true]));
+    assert_eq!(told(1), json!(["10.1.0.10", false]));
 }
 
 #[tokio::test]

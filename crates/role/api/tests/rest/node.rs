@@ -128,6 +128,7 @@ pub(crate) fn connected(
         process_path: "/usr/bin/wget".into(),
         container: None,
         host: String::new(),
+        forwarded: false,
         mechanism: None,
         decision_nanos: 0,
         first: now(),

@@ -100,6 +100,7 @@ pub(crate) fn violation(
         server_ip: seen.server.address.to_canonical().to_string(),
         server_port: seen.port,
         fqdn: seen.host.clone(),
+        xff: seen.forwarded,
         ip_proto: seen.protocol.number(),
         applications: seen.application.and_then(|id| id.name()).map(str::to_owned).into_iter().collect(),
         sessions: seen.sessions.max(1),

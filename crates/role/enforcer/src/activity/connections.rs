@@ -96,6 +96,7 @@ mod tests {
             process_path: String::new(),
             container: None,
             host: String::new(),
+            forwarded: false,
             mechanism: None,
             decision_nanos: 0,
             first: Timestamp::from_seconds(5),

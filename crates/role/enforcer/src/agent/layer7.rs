@@ -314,6 +314,7 @@ impl Agent {
             let workload = self.workloads.by_address(address).cloned();
             self.tell(Observation::Connection(Box::new(ConnectionObservation {
                 client: Peer { workload, identity, address },
+                forwarded: true,
                 application,
                 sessions: 1,
                 bytes: 0,
@@ -368,6 +369,7 @@ impl Agent {
             process_path: String::new(),
             container: None,
             host: String::new(),
+            forwarded: false,
             mechanism: None,
             decision_nanos: 0,
             first: now,
