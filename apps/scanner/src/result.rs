@@ -1,5 +1,6 @@
 //! The file in which programs that start NeuVector's scanner look for its result.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
@@ -15,6 +16,9 @@ pub(crate) struct ResultLine {
     /// as `error_message`
     #[arg(long, value_name = "FILE")]
     result_file: Option<PathBuf>,
+    /// A result is in the file: what fails behind that, such as handing it in, does not take it away.
+    #[arg(skip)]
+    found: Cell<bool>,
 }
 
 impl ResultLine {
@@ -22,6 +26,9 @@ impl ResultLine {
     pub(crate) fn told(&self, scan: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
         let outcome = scan();
         let Err(error) = outcome else { return outcome };
+        if self.found.get() {
+            return Err(error);
+        }
         match self.failed(&format!("{error:#}")) {
             Ok(()) => Err(error),
             Err(unwritten) => Err(error.context(format!("{unwritten:#}"))),
@@ -36,7 +43,9 @@ impl ResultLine {
     /// Writes the report of what is at a place.
     pub(crate) fn found(&self, opened: &OpenedDatabase, report: &Report, place: &ImagePlace) -> Result<()> {
         let database = opened.database()?;
-        self.to_file(|file| write_result(database, report, place, file))
+        self.to_file(|file| write_result(database, report, place, file))?;
+        self.found.set(true);
+        Ok(())
     }
 
     fn to_file(&self, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), ScannerError>) -> Result<()> {
