@@ -1,10 +1,6 @@
 //! The scanner's own program where NeuVector's was: what is written for other programs to read.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "what a test cannot go on without fails it"
-)]
+#![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it")]
 
 use std::fs;
 use std::path::Path;
