@@ -89,9 +89,8 @@ async fn what_was_learned_goes_on_and_what_was_not_is_reported_then_stopped() ->
         )
         .await?;
     scene.api.wait_enforced().await?;
-    ensure!(
-        scene.run(&[TOOL, "write", "/tmp/before"]).await?.exit_code == 0 && scene.has_file("/tmp/before")
-    );
+    scene.succeed(&[TOOL, "write", "/tmp/before"]).await?;
+    ensure!(scene.has_file("/tmp/before"));
     let replace = format!("cp /bin/busybox {TOOL}.new && cat /bin/attacker > {TOOL}");
     scene.run(&["/bin/sh", "-c", &replace]).await?;
     scene.run(&[TOOL, "write", "/tmp/replaced"]).await.ok();

@@ -160,7 +160,7 @@ async fn a_builds_scanner_hands_its_result_in_by_the_variables_that_neuvectors_h
     let database = build_database(folder.path(), "1.001", OPENSSL).await?;
     std::fs::create_dir(path("db"))?;
     std::fs::rename(database, path("db/cvedb"))?;
-    let product = Product::start(Options {
+    let mut product = Product::start(Options {
         binary: nv_product::binary()?,
         state_dir: path("state"),
         bpf_dir: PathBuf::from(format!("/sys/fs/bpf/nv-scan-build-{}", std::process::id())),
@@ -210,5 +210,6 @@ async fn a_builds_scanner_hands_its_result_in_by_the_variables_that_neuvectors_h
     let [found] = found.as_slice() else { anyhow::bail!("openssl has one, and zlib none: {found:?}") };
     ensure!(found.get("name") == Some(&json!("CVE-2023-1")), "{found}");
     ensure!(found.get("package_name") == Some(&json!("openssl")), "{found}");
-    Ok(())
+    product.stop().await?;
+    product.remove_kernel_state()
 }

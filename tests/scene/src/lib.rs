@@ -252,12 +252,24 @@ impl Scene {
             &["/bin/sh", "-c", copy],
             &[TOOL, "write", "/tmp/report"],
         ] {
-            let output = self.run(command).await?;
-            if output.exit_code != 0 {
-                bail!("{command:?} ended with {}: {}", output.exit_code, output.stderr);
-            }
+            self.succeed(command).await?;
         }
         Ok(())
+    }
+
+    /// Runs a program in the client's container that has to end well.
+    ///
+    /// # Errors
+    /// When it does not: with what was told last of programs that were stopped.
+    pub async fn succeed(&self, command: &[&str]) -> Result<()> {
+        let output = self.run(command).await?;
+        if output.exit_code == 0 {
+            return Ok(());
+        }
+        // Why it was stopped may be told a moment later.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let told = self.api.get("/v1/log/incident?limit=5").await?;
+        bail!("{command:?} ended with {}: {}; told: {told}", output.exit_code, output.stderr)
     }
 
     /// Goes on with normal operation until it is in the rules and profiles.
