@@ -1,6 +1,6 @@
 //! The words of the product, without I/O, clock or async.
 //!
-//! Read in this order: [`name`] and [`time`] (what things are called, when they happened), [`workload`] and
+//! Read in this order: [`mod@name`] and [`time`] (what things are called, when they happened), [`workload`] and
 //! [`node`] (what runs), [`group`] (selectors over workloads), [`mode`], [`rule`], [`profile`] and [`sensor`]
 //! (what an operator allows), [`policy`] (what one node is told), [`observation`] (what one node tells), [`verdict`]
 //! (what was decided), [`record`] (what is logged), [`question`] (what a controller asks a node), [`scan`] and
