@@ -32,6 +32,13 @@ pub(crate) struct Task {
     lease: Option<Lease>,
 }
 
+impl Task {
+    /// Whether a scanner has it.
+    const fn is_scanned(&self) -> bool {
+        matches!(self.lease, Some(Lease { holder: Holder::Scanner(_), .. }))
+    }
+}
+
 /// Who has a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
@@ -278,19 +285,20 @@ impl Queue {
             .collect()
     }
 
-    /// Where the scan of a subject is; [`ScanState::Idle`] when there is none on its way.
+    /// Where the scan of a subject is; [`ScanState::Idle`] when there is none on its way. What is still being gathered has
+    /// a scanner's turn before it, so it is [`ScanState::Scheduled`].
     pub(crate) fn state(&self, subject: &ScanSubject) -> ScanState {
         match self.subjects.get(subject).and_then(|id| self.tasks.get(id)) {
-            Some(Task { lease: Some(_), .. }) => ScanState::Scanning,
+            Some(task) if task.is_scanned() => ScanState::Scanning,
             Some(_) => ScanState::Scheduled,
             None => ScanState::Idle,
         }
     }
 
-    /// How many wait and how many run.
+    /// How many wait (or are being gathered), and how many scanners have.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let waiting = self.gather.iter().chain(&self.scan).map(VecDeque::len).sum();
-        (waiting, self.tasks.len().saturating_sub(waiting))
+        let running = self.tasks.values().filter(|task| task.is_scanned()).count();
+        (self.tasks.len().saturating_sub(running), running)
     }
 }
 
@@ -416,9 +424,11 @@ mod tests {
         assert!(queue.lease(Stage::Scan, &scanner("s"), START).is_none());
         let asked = queue.lease(Stage::Gather, &Holder::Gatherer, START).unwrap();
         assert_eq!(asked.request, wanted);
+        assert_eq!((queue.state(&wanted.subject), queue.counts()), (ScanState::Scheduled, (1, 0)));
         let inventory = BlobId::of(b"inventory");
         queue.gathered(id, inventory);
         let task = queue.lease(Stage::Scan, &scanner("s"), START).unwrap();
         assert_eq!(task.request.source, ScanSource::Inventory(inventory));
+        assert_eq!((queue.state(&wanted.subject), queue.counts()), (ScanState::Scanning, (0, 1)));
     }
 }
