@@ -129,9 +129,10 @@ fuzz: ## fuzz targets, each for FUZZ_SECONDS (600) or FUZZ_RUNS (5,000,000) inpu
 
 lint: setup-build ui/dist/index.html ## format, clippy, layers, documentation, generated files
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@# With the profile of the build, of whose build scripts and macros it then makes use.
+	cargo clippy --locked --profile $(PROFILE) --workspace --all-targets -- -D warnings
 	cargo xtask tidy
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile $(PROFILE) --workspace --no-deps --quiet
 	cd ui && npm run lint
 
 openapi: ## write openapi/openapi.json from the handlers

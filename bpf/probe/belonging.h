@@ -175,7 +175,9 @@ static __always_inline bool is_stranger(struct cgroup_row *row, __u64 *cgroup, s
 		/* Process 1 says nothing: whoever has lost his parent is its child. */
 		if ((row->flags & CGROUP_WATCHED) && BPF_CORE_READ(ancestor, tgid) > 1) {
 			executable_of(ancestor, &is);
-			know(&starters, cgroup, &is);
+			/* One that is ending runs nothing any more, and what nobody runs would make strangers of all. */
+			if (is.inode)
+				know(&starters, cgroup, &is);
 		}
 		return false;
 	}

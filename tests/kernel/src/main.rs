@@ -16,6 +16,7 @@ mod programs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -71,6 +72,31 @@ const GUESTS: [(&str, &str, Option<&str>, Has); 5] = [
     ("5.10 with BPF LSM", "linux-image-cloud-amd64", Some("bullseye"), Has::OldBpfLsm),
 ];
 
+/// Guests that run at one time.
+const AT_ONCE: usize = 2;
+
+/// A guest with its name, its kernel's release and how many programs it runs.
+type Named = (&'static str, String, usize, Guest);
+
+/// Runs those that wait, one after another, and tells of each when it has ended.
+fn run(waiting: &Mutex<std::slice::Iter<'_, Named>>, failed: &Mutex<Vec<String>>) -> Result<()> {
+    loop {
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let Some((name, release, _, guest)) = next else { return Ok(()) };
+        let report = guest.run()?;
+        // Held until all of this guest is told.
+        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("=== guest: {name} ({release})");
+        for line in &report.lines {
+            println!("{line}");
+        }
+        for problem in report.problems {
+            println!("*** {name}: {problem}");
+            failed.push(format!("{name}: {problem}"));
+        }
+    }
+}
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(cost) = arguments.cost {
@@ -92,31 +118,18 @@ fn main() -> Result<ExitCode> {
             .with_context(|| format!("kernel of {package}"))?;
         // The full set runs where the mechanism is the strongest; the other guest of a series tries what differs.
         let wanted: Vec<_> = programs.iter().filter(|program| program.runs_where(has)).collect();
-        guests.push((
-            name,
-            kernel.release.clone(),
-            Guest::new(&kernel, has, arguments.enforcer.as_deref(), &wanted)?,
-        ));
+        let guest = Guest::new(&kernel, has, arguments.enforcer.as_deref(), &wanted)?;
+        guests.push((name, kernel.release.clone(), wanted.len(), guest));
     }
-    let mut failed = Vec::new();
+    // The longest first, so that none of them runs alone at the end.
+    guests.sort_by_key(|(.., wanted, _)| std::cmp::Reverse(*wanted));
+    let (waiting, failed) = (Mutex::new(guests.iter()), Mutex::new(Vec::new()));
     // Each has one processor: two keep a small machine busy.
-    for pair in guests.chunks(2) {
-        let reports: Vec<_> = std::thread::scope(|scope| {
-            let runs: Vec<_> = pair.iter().map(|(_, _, guest)| scope.spawn(|| guest.run())).collect();
-            runs.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-        });
-        for ((name, release, _), report) in pair.iter().zip(reports) {
-            let report = report.map_err(|_panic| anyhow::anyhow!("{name}: its run ended"))??;
-            println!("=== guest: {name} ({release})");
-            for line in &report.lines {
-                println!("{line}");
-            }
-            for problem in report.problems {
-                println!("*** {name}: {problem}");
-                failed.push(format!("{name}: {problem}"));
-            }
-        }
-    }
+    std::thread::scope(|scope| {
+        let runs = [(); AT_ONCE].map(|()| scope.spawn(|| run(&waiting, &failed)));
+        runs.into_iter().try_for_each(|run| run.join().map_err(|_panic| anyhow::anyhow!("a run ended"))?)
+    })?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
