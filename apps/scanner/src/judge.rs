@@ -35,6 +35,9 @@ pub(crate) struct JudgeLine {
     /// End with exit code 3 when something of this severity or worse was found
     #[arg(long, value_name = "SEVERITY", value_parser = severity)]
     fail_on: Option<Severity>,
+    /// Tell what is critical as high, for readers to whom high is the worst
+    #[arg(long)]
+    no_critical: bool,
     /// A VEX document (OpenVEX, CSAF, CycloneDX) that takes out what is not affected, or the folder of a VEX repository; may be repeated
     #[arg(long, value_name = "PATH")]
     vex: Vec<PathBuf>,
@@ -99,6 +102,9 @@ impl JudgeLine {
         out: &mut dyn Write,
     ) -> Result<ExitCode> {
         let database = opened.database()?;
+        if self.no_critical {
+            report.tell_critical_as_high();
+        }
         let rules = self.rules(report)?;
         report.apply(database, &rules);
         if let Some(path) = &self.json_file {
@@ -148,6 +154,7 @@ impl JudgeLine {
     pub(crate) fn is_report(&self) -> bool {
         self.format.is_some()
             || self.fail_on.is_some()
+            || self.no_critical
             || self.json_file.is_some()
             || !self.vex.is_empty()
             || !self.accept.is_empty()

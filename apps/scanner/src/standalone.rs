@@ -34,7 +34,8 @@ const WITH_VALUE: [&str; 21] = [
     "p",
     "o",
 ];
-/// Flags without a value. They change nothing here: a scan ends by itself, certificates are verified, layers are kept.
+/// Flags without a value. `cap_critical` says that whoever reads the result knows what is worse than high. The others change
+/// nothing here: a scan ends by itself, certificates are verified, layers are kept.
 const ALONE: [&str; 6] =
     ["no_wait", "no_task", "x", "scan_layers", "enable-tls-verification", "cap_critical"];
 
@@ -84,7 +85,11 @@ pub(crate) fn translate(
             }
         }
         options.push(("--show", value("show", "")));
-        return Some(with_options(command, options));
+        let mut command = with_options(command, options);
+        if !given.iter().any(|(name, _)| *name == "cap_critical") {
+            command.push("--no-critical".to_owned());
+        }
+        return Some(command);
     }
     // The remaining variables are those of the command itself.
     let options = vec![
@@ -171,7 +176,7 @@ mod tests {
 
     #[test]
     fn flags_and_variables_of_the_stand_alone_scanner_are_a_scan_of_an_image() {
-        let want = "image library/alpine:3.6 --registry https://r.example/ --db /db/cvedb --result-file /var/neuvector/scan_result.json";
+        let want = "image library/alpine:3.6 --registry https://r.example/ --db /db/cvedb --result-file /var/neuvector/scan_result.json --no-critical";
         let flags = [
             "-registry",
             "https://r.example/",
@@ -215,13 +220,15 @@ mod tests {
             ),
         ] {
             let variables: Vec<(&str, &str)> = image.iter().chain(variables).copied().collect();
-            assert_eq!(translated(flags, &variables), Some(format!("{want}{more}")), "{flags:?}");
+            let want = format!("{want}{more} --no-critical");
+            assert_eq!(translated(flags, &variables), Some(want), "{flags:?}");
         }
     }
 
     #[test]
     fn an_image_by_its_whole_name_and_a_process_are_scanned() {
-        let rest = "--db /etc/neuvector/db/cvedb --result-file /var/neuvector/scan_result.json";
+        let file = "--db /etc/neuvector/db/cvedb --result-file /var/neuvector/scan_result.json";
+        let rest = format!("{file} --no-critical");
         for (name, want) in [
             ("r.example:5000/shop/web:1.0", "shop/web:1.0 --registry https://r.example:5000/"),
             ("http://localhost/web", "web:latest --registry http://localhost/"),
@@ -232,6 +239,7 @@ mod tests {
             assert_eq!(found, Some(format!("image {want} {rest}")), "{name}");
         }
         assert_eq!(translated(&["-pid", "7"], &[]), Some(format!("fs /proc/7/root {rest}")));
+        assert_eq!(translated(&["-pid", "7", "-cap_critical"], &[]), Some(format!("fs /proc/7/root {file}")));
         assert_eq!(translated(&["-pid", "7/../.."], &[]), None);
     }
 

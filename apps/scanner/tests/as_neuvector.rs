@@ -79,7 +79,17 @@ fn a_result_is_written_with_its_report_or_with_why_there_is_none() {
     let report = &found["report"];
     assert_eq!((&report["base_os"], &report["cvedb_version"]), (&json!("debian:12"), &json!("3.350")));
     assert!(report["cvedb_create_time"].as_str().unwrap().ends_with('Z'), "{report}");
-    assert_eq!(report["vulnerabilities"][0]["name"], "CVE-2023-1");
+    let vulnerability = &report["vulnerabilities"][0];
+    assert_eq!(
+        (&vulnerability["name"], &vulnerability["severity"]),
+        (&json!("CVE-2023-1"), &json!("Critical"))
+    );
+
+    // For those to whom high is the worst, as the flags of NeuVector's scanner mean without `-cap_critical`.
+    let arguments = ["fs", &path("root"), "--db", &path("cvedb"), "--result-file", &result, "--no-critical"];
+    let scanned = scanner(&[&arguments[..], &["--fail-on", "high"]].concat());
+    assert_eq!(scanned.status.code(), Some(3), "{scanned:?}");
+    assert_eq!(read(Path::new(&result))["report"]["vulnerabilities"][0]["severity"], "High");
 
     // The old result does not stay where there is none.
     let failed = scanner(&["image", &path("no-image.tar"), "--db", &path("cvedb"), "--result-file", &result]);

@@ -7,6 +7,8 @@
     reason = "what a test cannot go on without fails it"
 )]
 
+mod sound;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -15,11 +17,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use sound::{APK, RELEASE, SECDB};
 
 const SCANNER: &str = env!("CARGO_BIN_EXE_scanner");
-const RELEASE: &str = "ID=alpine\nVERSION_ID=3.18.4\n";
-const APK: &str = "P:busybox\nV:1.36.1-r5\nA:x86_64\n\n";
-const SECDB: &str = "---\ndistroversion: v3.18\nreponame: main\narchs:\n  - x86_64\npackages:\n  - pkg:\n      name: busybox\n      secfixes:\n        1.36.1-r6:\n          - CVE-2023-42363\n";
 const VAST: u64 = 4 << 30;
 
 struct Said {

@@ -7,6 +7,7 @@
 )]
 
 mod served;
+mod sound;
 
 use std::fs;
 use std::io::Write as _;
@@ -19,11 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nv_telemetry::{Clock as _, SystemClock};
 use serde_json::json;
 use served::{Answer, Asked, Image, digits, serve};
+use sound::{APK, RELEASE, SECDB};
 
 const SCANNER: &str = env!("CARGO_BIN_EXE_scanner");
-const RELEASE: &str = "ID=alpine\nVERSION_ID=3.18.4\n";
-const APK: &str = "P:busybox\nV:1.36.1-r5\nA:x86_64\n\n";
-const SECDB: &str = "---\ndistroversion: v3.18\nreponame: main\narchs:\n  - x86_64\npackages:\n  - pkg:\n      name: busybox\n      secfixes:\n        1.36.1-r6:\n          - CVE-2023-42363\n";
 
 /// A folder with a database, and what was said about an image.
 struct Desk {

@@ -13,8 +13,8 @@ use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::programs::{Program, libraries};
 
-/// Longest run of a guest.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longest run of a guest: three times what it takes beside another one, as only one that hangs is to be given up.
+const PATIENCE: Duration = Duration::from_secs(1500);
 /// Where iptables looks for its extensions, which it loads by name.
 const XTABLES: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 /// How a guest says what came of a program: mark, name, exit code.
@@ -111,7 +111,7 @@ impl Guest {
             let path = format!("/t/{}", program.name);
             with_libraries(&mut files, &program.path, &path)?;
             let arguments = program.arguments(has).join(" ");
-            script.push_str(&step(&program.name, &format!("{path} {arguments}"), 400));
+            script.push_str(&step(&program.name, &format!("{path} {arguments}"), 1200));
             names.push(program.name.clone());
         }
         script.push_str(&format!("echo {END}\npoweroff -f\n"));

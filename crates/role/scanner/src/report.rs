@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use nv_compliance::Judged;
 use nv_package::Package;
 use nv_package::distribution::Distribution;
-use nv_vulnerability::{Database, Finding, Matcher};
+use nv_vulnerability::{Database, Finding, Matcher, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::remark::Remarks;
@@ -226,6 +226,15 @@ impl Report {
         self.findings = match_packages(database, distribution, &self.packages);
         for layer in self.image.iter_mut().flat_map(|image| &mut image.layers) {
             layer.findings = match_packages(database, distribution, &layer.packages);
+        }
+    }
+
+    /// Makes high of what is critical, of every layer too: NeuVector before 5.6 knows nothing worse.
+    pub fn tell_critical_as_high(&mut self) {
+        let layers =
+            self.image.iter_mut().flat_map(|image| &mut image.layers).map(|layer| &mut layer.findings);
+        for (_, finding) in layers.chain([&mut self.findings]).flatten() {
+            finding.severity = finding.severity.min(Severity::High);
         }
     }
 }

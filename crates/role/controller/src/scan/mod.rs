@@ -16,6 +16,7 @@ mod blobs;
 mod cache;
 pub(crate) mod gather;
 mod kept;
+mod known;
 mod link;
 mod offer;
 mod platform;
@@ -36,7 +37,6 @@ use nv_model::scan::{
     BlobId, DatabaseInfo, ScanFailure, ScanRequest, ScanSource, ScanState, ScanSubject, ScanTaskId,
 };
 use nv_model::scan_report::ScanReport;
-use nv_model::time::Timestamp;
 use nv_store::{EventLog, Store};
 use nv_telemetry::Clock;
 use nv_vulnerability::VerifyingKey;
@@ -50,6 +50,7 @@ pub use automatic::subject_of;
 pub use blobs::BlobError;
 pub use cache::CacheError;
 pub use kept::KeptReport;
+pub use known::{ScanCounts, ScanStatus, ScannerInfo};
 pub use nv_vulnerability::{Acceptance, Accepted};
 pub use platform::{Component, Platform, platform_of};
 pub use queue::{EnqueueError, MAX_SCANS};
@@ -57,6 +58,7 @@ pub use settings::{AutoScan, ScanSettings, ScanSettingsError};
 pub use state::FailedScan;
 pub use tally::Tally;
 
+pub(crate) use known::SharedScans;
 pub(crate) use service::ScanLinkService;
 
 use self::blobs::Blobs;
@@ -100,75 +102,6 @@ impl std::fmt::Debug for Scans {
     }
 }
 
-/// What a view knows of scans: always the newest. It keeps nothing but their state alive.
-#[derive(Clone, Default)]
-pub(crate) struct SharedScans(Option<Shared>);
-
-#[derive(Clone)]
-struct Shared {
-    state: Arc<Mutex<State>>,
-    settings: Arc<ArcSwap<ScanSettings>>,
-    tallies: Arc<Tallies>,
-    clock: Arc<dyn Clock>,
-}
-
-impl std::fmt::Debug for SharedScans {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedScans").finish_non_exhaustive()
-    }
-}
-
-impl SharedScans {
-    pub(crate) fn status(&self, subject: &ScanSubject) -> ScanStatus {
-        match &self.0 {
-            Some(shared) => shared.state.lock().unwrap_or_else(PoisonError::into_inner).status(subject),
-            None => ScanStatus::default(),
-        }
-    }
-
-    pub(crate) fn tally(&self, report: &KeptReport, image: &str, domain: &str) -> Tally {
-        let Some(shared) = &self.0 else { return Tally::default() };
-        let now = shared.clock.now().seconds();
-        shared.tallies.of(report, &shared.settings.load(), image, domain, now)
-    }
-}
-
-/// What is known of a subject's scans.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ScanStatus {
-    /// Where its scan is.
-    pub state: ScanState,
-    /// Its newest report.
-    pub report: Option<Arc<KeptReport>>,
-    /// Why the last scan failed; none when it did not.
-    pub failure: Option<FailedScan>,
-}
-
-/// A scanner that is linked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScannerInfo {
-    /// Its id.
-    pub id: ScannerId,
-    /// Its host's name or address.
-    pub server: String,
-    /// Product version.
-    pub version: String,
-    /// Since when it is linked.
-    pub joined: Timestamp,
-    /// Its database; none when it has none, and then it gets no task.
-    pub database: Option<DatabaseInfo>,
-    /// Tasks that it takes at one time.
-    pub credits: u32,
-    /// Tasks that it has now.
-    pub busy: u32,
-    /// Containers that it has scanned since it was linked.
-    pub containers: u64,
-    /// Nodes that it has scanned.
-    pub nodes: u64,
-    /// Images that it has scanned.
-    pub images: u64,
-}
-
 /// Why a database is not handed to scanners.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -179,21 +112,6 @@ pub enum OfferError {
     /// It cannot be kept.
     #[error("the database cannot be kept")]
     Disk(#[from] BlobError),
-}
-
-/// What was counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScanCounts {
-    /// Scans that wait.
-    pub waiting: usize,
-    /// Scans that run.
-    pub running: usize,
-    /// Scans that were refused because too many waited.
-    pub refused: u64,
-    /// Tasks that went back because their scanner was lost or late.
-    pub returned: u64,
-    /// Reports that made room for others, or were too old.
-    pub dropped: u64,
 }
 
 impl Scans {
@@ -285,12 +203,8 @@ impl Scans {
 
     /// The same for whoever holds a view.
     pub(crate) fn shared(&self) -> SharedScans {
-        SharedScans(Some(Shared {
-            state: Arc::clone(&self.inner.state),
-            settings: Arc::clone(&self.inner.settings),
-            tallies: Arc::clone(&self.inner.tallies),
-            clock: Arc::clone(&self.inner.clock),
-        }))
+        let Inner { state, settings, tallies, clock, .. } = &*self.inner;
+        SharedScans::over(state, settings, tallies, clock)
     }
 
     /// All reports that are kept, by subject, without their lists.
