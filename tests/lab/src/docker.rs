@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -40,25 +41,27 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError::Missing`] without Docker; [`LabError::NotReady`] with the daemon's log when it does not come up.
-    pub async fn start_docker(&self) -> Result<Docker, LabError> {
-        let mut docker = Docker {
-            daemon: program("dockerd", PACKAGE)?,
-            command: program("docker", PACKAGE)?,
-            dir: self.layout.dir.join("docker"),
-            containerd: self.layout.socket.clone(),
-            cgroup: format!("{}/docker", self.cgroup()),
-            bridge: bridge_of(&self.options.bridge),
-            subnet: neighbour(self.options.subnet),
-            unified: cgroup::Hierarchies::of_this_machine()
-                .unified
-                .map(|root| root.join(&self.layout.name).join("runtime")),
-            child: None,
-        };
-        fs::create_dir_all(&docker.dir).map_err(LabError::io("create", &docker.dir))?;
-        // A file that stays away would be the machine's own.
-        fs::write(docker.config(), "{}\n").map_err(LabError::io("write", &docker.config()))?;
-        docker.start().await?;
-        Ok(docker)
+    pub fn start_docker(&self) -> BoxFuture<'_, Result<Docker, LabError>> {
+        Box::pin(async move {
+            let mut docker = Docker {
+                daemon: program("dockerd", PACKAGE)?,
+                command: program("docker", PACKAGE)?,
+                dir: self.layout.dir.join("docker"),
+                containerd: self.layout.socket.clone(),
+                cgroup: format!("{}/docker", self.cgroup()),
+                bridge: bridge_of(&self.options.bridge),
+                subnet: neighbour(self.options.subnet),
+                unified: cgroup::Hierarchies::of_this_machine()
+                    .unified
+                    .map(|root| root.join(&self.layout.name).join("runtime")),
+                child: None,
+            };
+            fs::create_dir_all(&docker.dir).map_err(LabError::io("create", &docker.dir))?;
+            // A file that stays away would be the machine's own.
+            fs::write(docker.config(), "{}\n").map_err(LabError::io("write", &docker.config()))?;
+            docker.start().await?;
+            Ok(docker)
+        })
     }
 }
 
@@ -73,16 +76,18 @@ impl Docker {
     ///
     /// # Errors
     /// [`LabError::Program`] with what it said.
-    pub async fn run(&self, arguments: &[&str]) -> Result<String, LabError> {
-        let output = self.client().args(arguments).output().await;
-        let output = output.map_err(LabError::io("run", &self.command))?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        }
-        Err(LabError::Program {
-            program: "docker",
-            arguments: arguments.join(" "),
-            output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    pub fn run<'a>(&'a self, arguments: &'a [&'a str]) -> BoxFuture<'a, Result<String, LabError>> {
+        Box::pin(async move {
+            let output = self.client().args(arguments).output().await;
+            let output = output.map_err(LabError::io("run", &self.command))?;
+            if output.status.success() {
+                return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+            }
+            Err(LabError::Program {
+                program: "docker",
+                arguments: arguments.join(" "),
+                output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            })
         })
     }
 
@@ -90,30 +95,38 @@ impl Docker {
     ///
     /// # Errors
     /// [`LabError::Program`] with what `docker import` said.
-    pub async fn import(&self, image: &Image) -> Result<(), LabError> {
-        let path = self.dir.join(format!("image-{}.tar", uuid::Uuid::new_v4()));
-        let layer = image.layer().map_err(LabError::io("pack", &path))?;
-        tokio::fs::write(&path, layer).await.map_err(LabError::io("write", &path))?;
-        let file = path.display().to_string();
-        let changes = image.changes();
-        let mut arguments = vec!["import"];
-        for change in &changes {
-            arguments.extend(["--change", change]);
-        }
-        arguments.extend([&file, image.reference()]);
-        let imported = self.run(&arguments).await;
-        tokio::fs::remove_file(&path).await.map_err(LabError::io("remove", &path))?;
-        imported.map(drop)
+    pub fn import<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            let path = self.dir.join(format!("image-{}.tar", uuid::Uuid::new_v4()));
+            let layer = image.layer().map_err(LabError::io("pack", &path))?;
+            tokio::fs::write(&path, layer).await.map_err(LabError::io("write", &path))?;
+            let file = path.display().to_string();
+            let changes = image.changes();
+            let mut arguments = vec!["import"];
+            for change in &changes {
+                arguments.extend(["--change", change]);
+            }
+            arguments.extend([&file, image.reference()]);
+            let imported = self.run(&arguments).await;
+            tokio::fs::remove_file(&path).await.map_err(LabError::io("remove", &path))?;
+            imported.map(drop)
+        })
     }
 
     /// Makes and starts a container without a network: `docker run -d --name <name> --net none <further>`.
     ///
     /// # Errors
     /// [`LabError::Program`] with what `docker` said.
-    pub async fn start_container(&self, name: &str, further: &[&str]) -> Result<Container, LabError> {
-        let arguments = [&["run", "--detach", "--net", "none", "--name", name], further].concat();
-        let id = self.run(&arguments).await?;
-        self.container(&id).await
+    pub fn start_container<'a>(
+        &'a self,
+        name: &'a str,
+        further: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Container, LabError>> {
+        Box::pin(async move {
+            let arguments = [&["run", "--detach", "--net", "none", "--name", name], further].concat();
+            let id = self.run(&arguments).await?;
+            self.container(&id).await
+        })
     }
 
     /// Makes a network of a bridge, `docker run --net <name>`, whose addresses are those of the lab's subnet with the second
@@ -121,27 +134,31 @@ impl Docker {
     ///
     /// # Errors
     /// [`LabError::Program`] with what `docker` said.
-    pub async fn make_network(&self, name: &str) -> Result<(), LabError> {
-        let bridge = format!("com.docker.network.bridge.name={}", self.bridge);
-        let subnet = self.subnet.to_string();
-        self.run(&["network", "create", "--subnet", &subnet, "--opt", &bridge, name]).await.map(drop)
+    pub fn make_network<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            let bridge = format!("com.docker.network.bridge.name={}", self.bridge);
+            let subnet = self.subnet.to_string();
+            self.run(&["network", "create", "--subnet", &subnet, "--opt", &bridge, name]).await.map(drop)
+        })
     }
 
     /// A container as it is now, by its name or id; its pid is 0 when it does not run.
     ///
     /// # Errors
     /// [`LabError::Program`] when there is none.
-    pub async fn container(&self, name: &str) -> Result<Container, LabError> {
-        let shown = self.run(&["inspect", "--format", "{{.Id}} {{.State.Pid}} {{.Name}}", name]).await?;
-        let mut words = shown.split(' ');
-        let (id, pid, name) = (words.next(), words.next(), words.next());
-        let pid = pid.and_then(|pid| pid.parse().ok()).unwrap_or(0);
-        Ok(Container {
-            id: id.unwrap_or_default().to_owned(),
-            namespace: "moby".to_owned(),
-            name: name.unwrap_or_default().trim_start_matches('/').to_owned(),
-            pid,
-            cgroup: cgroup::of_process(pid).unwrap_or_default(),
+    pub fn container<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Container, LabError>> {
+        Box::pin(async move {
+            let shown = self.run(&["inspect", "--format", "{{.Id}} {{.State.Pid}} {{.Name}}", name]).await?;
+            let mut words = shown.split(' ');
+            let (id, pid, name) = (words.next(), words.next(), words.next());
+            let pid = pid.and_then(|pid| pid.parse().ok()).unwrap_or(0);
+            Ok(Container {
+                id: id.unwrap_or_default().to_owned(),
+                namespace: "moby".to_owned(),
+                name: name.unwrap_or_default().trim_start_matches('/').to_owned(),
+                pid,
+                cgroup: cgroup::of_process(pid).unwrap_or_default(),
+            })
         })
     }
 
@@ -160,80 +177,84 @@ impl Docker {
     ///
     /// # Errors
     /// [`LabError::Timeout`] when it does not end.
-    pub async fn stop(&mut self) -> Result<(), LabError> {
-        let Some(child) = &mut self.child else { return Ok(()) };
-        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended by itself.
-            kill_process(pid, Signal::TERM).unwrap_or_default();
-        }
-        let deadline = Instant::now() + PATIENCE;
-        while child.try_wait().map_err(LabError::io("end", &self.daemon))?.is_none() {
-            if Instant::now() > deadline {
-                let doing = "the end of dockerd".to_owned();
-                return Err(LabError::Timeout { doing, seconds: PATIENCE.as_secs() });
+    pub fn stop(&mut self) -> BoxFuture<'_, Result<(), LabError>> {
+        Box::pin(async move {
+            let Some(child) = &mut self.child else { return Ok(()) };
+            if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                // It may have ended by itself.
+                kill_process(pid, Signal::TERM).unwrap_or_default();
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        self.child = None;
-        Ok(())
+            let deadline = Instant::now() + PATIENCE;
+            while child.try_wait().map_err(LabError::io("end", &self.daemon))?.is_none() {
+                if Instant::now() > deadline {
+                    let doing = "the end of dockerd".to_owned();
+                    return Err(LabError::Timeout { doing, seconds: PATIENCE.as_secs() });
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            self.child = None;
+            Ok(())
+        })
     }
 
     /// Starts it again after [`Docker::stop`] or [`Docker::kill`].
     ///
     /// # Errors
     /// As [`Lab::start_docker`].
-    pub async fn start(&mut self) -> Result<(), LabError> {
-        let log = self.dir.join("docker.log");
-        let file =
-            File::options().create(true).append(true).open(&log).map_err(LabError::io("open", &log))?;
-        let errors = file.try_clone().map_err(LabError::io("open", &log))?;
-        let pid_file = self.dir.join("docker.pid");
-        // One that was killed leaves its number, which may be another's by now.
-        fs::remove_file(&pid_file).unwrap_or_default();
-        let mut command = Command::new(&self.daemon);
-        command
-            .arg("--config-file")
-            .arg(self.config())
-            .arg("--host")
-            .arg(format!("unix://{}", self.socket().display()))
-            .arg("--data-root")
-            .arg(self.dir.join("data"))
-            .arg("--exec-root")
-            .arg(self.dir.join("exec"))
-            .arg("--pidfile")
-            .arg(&pid_file)
-            .arg("--containerd")
-            .arg(&self.containerd)
-            .args(["--cgroup-parent", &self.cgroup])
-            .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
-            .args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
-            .args(["--live-restore", "--storage-driver", "overlay2"])
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(errors);
-        let child = command.spawn().map_err(LabError::io("run", &self.daemon))?;
-        if let Some(folder) = &self.unified {
-            let procs = folder.join("cgroup.procs");
-            fs::write(&procs, child.id().to_string()).map_err(LabError::io("write", &procs))?;
-        }
-        self.child = Some(child);
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let last = match self.run(&["version", "--format", "{{.Server.Version}}"]).await {
-                Ok(_version) => return Ok(()),
-                Err(error) => error.to_string(),
-            };
-            if Instant::now() > deadline {
-                self.kill()?;
-                return Err(LabError::NotReady {
-                    socket: self.socket(),
-                    seconds: PATIENCE.as_secs(),
-                    last,
-                    log: runtime::tail(&log),
-                });
+    pub fn start(&mut self) -> BoxFuture<'_, Result<(), LabError>> {
+        Box::pin(async move {
+            let log = self.dir.join("docker.log");
+            let file =
+                File::options().create(true).append(true).open(&log).map_err(LabError::io("open", &log))?;
+            let errors = file.try_clone().map_err(LabError::io("open", &log))?;
+            let pid_file = self.dir.join("docker.pid");
+            // One that was killed leaves its number, which may be another's by now.
+            fs::remove_file(&pid_file).unwrap_or_default();
+            let mut command = Command::new(&self.daemon);
+            command
+                .arg("--config-file")
+                .arg(self.config())
+                .arg("--host")
+                .arg(format!("unix://{}", self.socket().display()))
+                .arg("--data-root")
+                .arg(self.dir.join("data"))
+                .arg("--exec-root")
+                .arg(self.dir.join("exec"))
+                .arg("--pidfile")
+                .arg(&pid_file)
+                .arg("--containerd")
+                .arg(&self.containerd)
+                .args(["--cgroup-parent", &self.cgroup])
+                .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
+                .args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+                .args(["--live-restore", "--storage-driver", "overlay2"])
+                .stdin(Stdio::null())
+                .stdout(file)
+                .stderr(errors);
+            let child = command.spawn().map_err(LabError::io("run", &self.daemon))?;
+            if let Some(folder) = &self.unified {
+                let procs = folder.join("cgroup.procs");
+                fs::write(&procs, child.id().to_string()).map_err(LabError::io("write", &procs))?;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            self.child = Some(child);
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let last = match self.run(&["version", "--format", "{{.Server.Version}}"]).await {
+                    Ok(_version) => return Ok(()),
+                    Err(error) => error.to_string(),
+                };
+                if Instant::now() > deadline {
+                    self.kill()?;
+                    return Err(LabError::NotReady {
+                        socket: self.socket(),
+                        seconds: PATIENCE.as_secs(),
+                        last,
+                        log: runtime::tail(&log),
+                    });
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
     }
 
     fn client(&self) -> tokio::process::Command {

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{ImageSpec, ImageStatusRequest};
@@ -35,59 +36,69 @@ impl Lab {
     /// # Errors
     /// [`LabError::Missing`] or [`LabError::NotRoot`] when this machine cannot run one, [`LabError::Option`] for
     /// options that cannot work, [`LabError::NotReady`] with containerd's log when it does not come up.
-    pub async fn start(options: LabOptions) -> Result<Self, LabError> {
-        options.check()?;
-        let programs = Programs::find(options.nri)?;
-        let layout = Layout::of(&options);
-        cleanup::remove(&layout, &options.bridge).await?;
-        layout.write(&options, &programs)?;
-        let child = runtime::spawn(&layout, &programs)?;
-        let mut guard = StartGuard { layout: &layout, bridge: &options.bridge, child: Some(child) };
-        let channel = runtime::ready(&layout).await?;
-        let containerd = guard.child.take();
-        drop(guard);
-        let lab = Self { options, layout, programs, channel, containerd, stopped: false };
-        // Nobody looks at what the sandbox runs, it only has to stay: busybox is there anyway.
-        let pause = Image::busybox(PAUSE)?.entrypoint(&["/bin/sleep", "2147483647"]).command(&[]);
-        lab.import(&pause).await?;
-        Ok(lab)
+    pub fn start(options: LabOptions) -> BoxFuture<'static, Result<Self, LabError>> {
+        Box::pin(async move {
+            options.check()?;
+            let programs = Programs::find(options.nri)?;
+            let layout = Layout::of(&options);
+            cleanup::remove(&layout, &options.bridge).await?;
+            layout.write(&options, &programs)?;
+            let child = runtime::spawn(&layout, &programs)?;
+            let mut guard = StartGuard { layout: &layout, bridge: &options.bridge, child: Some(child) };
+            let channel = runtime::ready(&layout).await?;
+            let containerd = guard.child.take();
+            drop(guard);
+            let lab = Self { options, layout, programs, channel, containerd, stopped: false };
+            // Nobody looks at what the sandbox runs, it only has to stay: busybox is there anyway.
+            let pause = Image::busybox(PAUSE)?.entrypoint(&["/bin/sleep", "2147483647"]).command(&[]);
+            lab.import(&pause).await?;
+            Ok(lab)
+        })
     }
 
     /// Imports an image for pods (and for plain containers in namespace `k8s.io`).
     ///
     /// # Errors
     /// [`LabError::Program`] with what `ctr` said.
-    pub async fn import(&self, image: &Image) -> Result<(), LabError> {
-        self.import_into(CRI_NAMESPACE, image).await?;
-        // CRI learns of the image by an event, a moment later.
-        let deadline = Instant::now() + END;
-        let spec = ImageSpec { image: image.reference().to_owned(), ..Default::default() };
-        loop {
-            let request = ImageStatusRequest { image: Some(spec.clone()), verbose: false };
-            let doing = || format!("look up image {}", image.reference());
-            let found = self.images().image_status(request).await.map_err(LabError::runtime(doing()))?;
-            if found.into_inner().image.is_some() {
-                return Ok(());
+    pub fn import<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            self.import_into(CRI_NAMESPACE, image).await?;
+            // CRI learns of the image by an event, a moment later.
+            let deadline = Instant::now() + END;
+            let spec = ImageSpec { image: image.reference().to_owned(), ..Default::default() };
+            loop {
+                let request = ImageStatusRequest { image: Some(spec.clone()), verbose: false };
+                let doing = || format!("look up image {}", image.reference());
+                let found = self.images().image_status(request).await.map_err(LabError::runtime(doing()))?;
+                if found.into_inner().image.is_some() {
+                    return Ok(());
+                }
+                if Instant::now() > deadline {
+                    return Err(LabError::Timeout { doing: doing(), seconds: END.as_secs() });
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            if Instant::now() > deadline {
-                return Err(LabError::Timeout { doing: doing(), seconds: END.as_secs() });
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        })
     }
 
     /// Imports an image into a namespace of containerd, for [`Lab::run_plain`].
     ///
     /// # Errors
     /// [`LabError::Program`] with what `ctr` said.
-    pub async fn import_into(&self, namespace: &str, image: &Image) -> Result<(), LabError> {
-        let path = self.layout.dir.join(format!("image-{}.tar", uuid::Uuid::new_v4()));
-        let archive = image.archive().map_err(LabError::io("pack", &path))?;
-        tokio::fs::write(&path, archive).await.map_err(LabError::io("write", &path))?;
-        let file = path.display().to_string();
-        let imported = self.ctr(&["-n", namespace, "images", "import", &file]).await;
-        tokio::fs::remove_file(&path).await.map_err(LabError::io("remove", &path))?;
-        imported.map(drop)
+    pub fn import_into<'a>(
+        &'a self,
+        namespace: &'a str,
+        image: &'a Image,
+    ) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            let path = self.layout.dir.join(format!("image-{}.tar", uuid::Uuid::new_v4()));
+            let archive = image.archive().map_err(LabError::io("pack", &path))?;
+            tokio::fs::write(&path, archive).await.map_err(LabError::io("write", &path))?;
+            let file = path.display().to_string();
+            let imported = self.ctr(&["-n", namespace, "images", "import", &file]).await;
+            tokio::fs::remove_file(&path).await.map_err(LabError::io("remove", &path))?;
+            imported.map(drop)
+        })
     }
 
     /// containerd's socket: its own API and CRI v1.
@@ -120,37 +131,43 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError::Io`] when the process cannot be waited for.
-    pub async fn kill_containerd(&mut self) -> Result<(), LabError> {
-        self.end_containerd(true).await
+    pub fn kill_containerd(&mut self) -> BoxFuture<'_, Result<(), LabError>> {
+        Box::pin(async move { self.end_containerd(true).await })
     }
     /// Starts containerd again after [`Lab::kill_containerd`].
     ///
     /// # Errors
     /// As [`Lab::start`].
-    pub async fn start_containerd(&mut self) -> Result<(), LabError> {
-        if self.containerd.is_none() {
-            self.containerd = Some(runtime::spawn(&self.layout, &self.programs)?);
-            self.channel = runtime::ready(&self.layout).await?;
-        }
-        Ok(())
+    pub fn start_containerd(&mut self) -> BoxFuture<'_, Result<(), LabError>> {
+        Box::pin(async move {
+            if self.containerd.is_none() {
+                self.containerd = Some(runtime::spawn(&self.layout, &self.programs)?);
+                self.channel = runtime::ready(&self.layout).await?;
+            }
+            Ok(())
+        })
     }
     /// Ends containerd with SIGTERM and starts it again; containers go on.
     ///
     /// # Errors
     /// As [`Lab::start`].
-    pub async fn restart_containerd(&mut self) -> Result<(), LabError> {
-        self.end_containerd(false).await?;
-        self.start_containerd().await
+    pub fn restart_containerd(&mut self) -> BoxFuture<'_, Result<(), LabError>> {
+        Box::pin(async move {
+            self.end_containerd(false).await?;
+            self.start_containerd().await
+        })
     }
 
     /// Ends and removes everything: containers, networks, bridge, mounts, cgroups, files.
     ///
     /// # Errors
     /// What could not be removed.
-    pub async fn stop(mut self) -> Result<(), LabError> {
-        self.stopped = true;
-        self.end_containerd(true).await?;
-        cleanup::remove(&self.layout, &self.options.bridge).await
+    pub fn stop(mut self) -> BoxFuture<'static, Result<(), LabError>> {
+        Box::pin(async move {
+            self.stopped = true;
+            self.end_containerd(true).await?;
+            cleanup::remove(&self.layout, &self.options.bridge).await
+        })
     }
 
     async fn end_containerd(&mut self, kill: bool) -> Result<(), LabError> {

@@ -7,6 +7,9 @@
 //! [`Lab::stop`], or dropping the lab, ends all of it, even when its containerd was killed. A Docker daemon can be
 //! started on it ([`Lab::start_docker`]).
 //!
+//! Futures are boxed here, in the product's client and in the scene: so they are compiled once, and not in every program of tests,
+//! as the futures of `async fn` are.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), nv_lab::LabError> {
 //! use nv_lab::{Image, Lab, LabOptions};

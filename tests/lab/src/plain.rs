@@ -8,6 +8,7 @@ use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
     DeleteProcessRequest, ExecProcessRequest, GetContainerRequest, GetRequest, StartRequest, WaitRequest,
 };
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tonic::Request;
 use tonic::metadata::MetadataValue;
@@ -59,46 +60,49 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError::Program`] with what `ctr` said.
-    pub async fn run_plain(&self, spec: &PlainSpec) -> Result<Container, LabError> {
-        let cgroup = format!("{}/{}/{}", self.cgroup(), spec.namespace, spec.id);
-        let runc = self.layout.runc.display().to_string();
-        let labels: Vec<String> = spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut arguments = vec![
-            "-n",
-            &spec.namespace,
-            "run",
-            "--detach",
-            "--null-io",
-            "--cgroup",
-            &cgroup,
-            "--runc-root",
-            &runc,
-        ];
-        for label in &labels {
-            arguments.extend(["--label", label]);
-        }
-        if spec.host_network {
-            arguments.push("--net-host");
-        }
-        if spec.privileged {
-            arguments.push("--privileged");
-        }
-        arguments.extend([spec.image.as_str(), spec.id.as_str()]);
-        arguments.extend(spec.command.iter().map(String::as_str));
-        self.ctr(&arguments).await?;
+    pub fn run_plain<'a>(&'a self, spec: &'a PlainSpec) -> BoxFuture<'a, Result<Container, LabError>> {
+        Box::pin(async move {
+            let cgroup = format!("{}/{}/{}", self.cgroup(), spec.namespace, spec.id);
+            let runc = self.layout.runc.display().to_string();
+            let labels: Vec<String> =
+                spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let mut arguments = vec![
+                "-n",
+                &spec.namespace,
+                "run",
+                "--detach",
+                "--null-io",
+                "--cgroup",
+                &cgroup,
+                "--runc-root",
+                &runc,
+            ];
+            for label in &labels {
+                arguments.extend(["--label", label]);
+            }
+            if spec.host_network {
+                arguments.push("--net-host");
+            }
+            if spec.privileged {
+                arguments.push("--privileged");
+            }
+            arguments.extend([spec.image.as_str(), spec.id.as_str()]);
+            arguments.extend(spec.command.iter().map(String::as_str));
+            self.ctr(&arguments).await?;
 
-        let doing = format!("look up container {}", spec.id);
-        let request = GetRequest { container_id: spec.id.clone(), ..Default::default() };
-        let request = within(&spec.namespace, request)?;
-        let found = self.tasks().get(request).await.map_err(LabError::runtime(&*doing))?.into_inner();
-        let pid = found.process.map(|process| process.pid);
-        let pid = pid.ok_or_else(|| LabError::missing_answer(&*doing, "process"))?;
-        Ok(Container {
-            id: spec.id.clone(),
-            namespace: spec.namespace.clone(),
-            name: spec.id.clone(),
-            pid,
-            cgroup: cgroup::of_process(pid).unwrap_or_default(),
+            let doing = format!("look up container {}", spec.id);
+            let request = GetRequest { container_id: spec.id.clone(), ..Default::default() };
+            let request = within(&spec.namespace, request)?;
+            let found = self.tasks().get(request).await.map_err(LabError::runtime(&*doing))?.into_inner();
+            let pid = found.process.map(|process| process.pid);
+            let pid = pid.ok_or_else(|| LabError::missing_answer(&*doing, "process"))?;
+            Ok(Container {
+                id: spec.id.clone(),
+                namespace: spec.namespace.clone(),
+                name: spec.id.clone(),
+                pid,
+                cgroup: cgroup::of_process(pid).unwrap_or_default(),
+            })
         })
     }
 
@@ -106,10 +110,12 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError::Program`] with what `ctr` said.
-    pub async fn remove_plain(&self, container: &Container) -> Result<(), LabError> {
-        let (namespace, id) = (container.namespace.as_str(), container.id.as_str());
-        self.ctr(&["-n", namespace, "task", "rm", "--force", id]).await?;
-        self.ctr(&["-n", namespace, "container", "rm", id]).await.map(drop)
+    pub fn remove_plain<'a>(&'a self, container: &'a Container) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            let (namespace, id) = (container.namespace.as_str(), container.id.as_str());
+            self.ctr(&["-n", namespace, "task", "rm", "--force", id]).await?;
+            self.ctr(&["-n", namespace, "container", "rm", id]).await.map(drop)
+        })
     }
 
     /// Runs a command in any container by containerd's own API, as the container's user, and waits for its end,
@@ -118,40 +124,48 @@ impl Lab {
     /// # Errors
     /// [`LabError::Runtime`] with containerd's answer, for instance when the program does not exist;
     /// [`LabError::Timeout`] when it does not end.
-    pub async fn task_exec(&self, container: &Container, command: &[&str]) -> Result<Output, LabError> {
-        let doing = format!("run {command:?} in container {}", container.name);
-        let exec_id = format!("lab-{}", uuid::Uuid::new_v4());
-        let (stdout, stderr) =
-            (self.layout.dir.join(format!("{exec_id}.out")), self.layout.dir.join(format!("{exec_id}.err")));
-        // The shim appends to files that exist as it would write to a pipe.
-        for path in [&stdout, &stderr] {
-            tokio::fs::write(path, "").await.map_err(LabError::io("create", path))?;
-        }
-        let request = ExecProcessRequest {
-            container_id: container.id.clone(),
-            stdout: stdout.display().to_string(),
-            stderr: stderr.display().to_string(),
-            spec: Some(self.process(container, command).await?),
-            exec_id: exec_id.clone(),
-            ..Default::default()
-        };
-        let request = within(&container.namespace, request)?;
-        self.tasks().exec(request).await.map_err(LabError::runtime(&*doing))?;
-        let exit_code = self.run_to_end(container, &exec_id, &doing).await;
+    pub fn task_exec<'a>(
+        &'a self,
+        container: &'a Container,
+        command: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Output, LabError>> {
+        Box::pin(async move {
+            let doing = format!("run {command:?} in container {}", container.name);
+            let exec_id = format!("lab-{}", uuid::Uuid::new_v4());
+            let (stdout, stderr) = (
+                self.layout.dir.join(format!("{exec_id}.out")),
+                self.layout.dir.join(format!("{exec_id}.err")),
+            );
+            // The shim appends to files that exist as it would write to a pipe.
+            for path in [&stdout, &stderr] {
+                tokio::fs::write(path, "").await.map_err(LabError::io("create", path))?;
+            }
+            let request = ExecProcessRequest {
+                container_id: container.id.clone(),
+                stdout: stdout.display().to_string(),
+                stderr: stderr.display().to_string(),
+                spec: Some(self.process(container, command).await?),
+                exec_id: exec_id.clone(),
+                ..Default::default()
+            };
+            let request = within(&container.namespace, request)?;
+            self.tasks().exec(request).await.map_err(LabError::runtime(&*doing))?;
+            let exit_code = self.run_to_end(container, &exec_id, &doing).await;
 
-        // Deleting waits until all output is written, so the files are read after it.
-        let request = DeleteProcessRequest { container_id: container.id.clone(), exec_id };
-        let request = within(&container.namespace, request)?;
-        let deleted = self.tasks().delete_process(request).await;
-        let read = async |path| {
-            let bytes = tokio::fs::read(path).await.map_err(LabError::io("read", path))?;
-            tokio::fs::remove_file(path).await.map_err(LabError::io("remove", path))?;
-            Ok::<_, LabError>(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        let (stdout, stderr) = (read(&stdout).await?, read(&stderr).await?);
-        let exit_code = exit_code?;
-        deleted.map_err(LabError::runtime(doing))?;
-        Ok(Output { exit_code, stdout, stderr })
+            // Deleting waits until all output is written, so the files are read after it.
+            let request = DeleteProcessRequest { container_id: container.id.clone(), exec_id };
+            let request = within(&container.namespace, request)?;
+            let deleted = self.tasks().delete_process(request).await;
+            let read = async |path| {
+                let bytes = tokio::fs::read(path).await.map_err(LabError::io("read", path))?;
+                tokio::fs::remove_file(path).await.map_err(LabError::io("remove", path))?;
+                Ok::<_, LabError>(String::from_utf8_lossy(&bytes).into_owned())
+            };
+            let (stdout, stderr) = (read(&stdout).await?, read(&stderr).await?);
+            let exit_code = exit_code?;
+            deleted.map_err(LabError::runtime(doing))?;
+            Ok(Output { exit_code, stdout, stderr })
+        })
     }
 
     async fn run_to_end(&self, container: &Container, exec_id: &str, doing: &str) -> Result<i32, LabError> {

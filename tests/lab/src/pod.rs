@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use futures::future::BoxFuture;
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest,
     ImageSpec, KeyValue, LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
@@ -199,72 +200,88 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError::Runtime`] with containerd's answer.
-    pub async fn pod(
-        &self,
-        name: &str,
-        namespace: &str,
-        labels: &[(&str, &str)],
-        image: &str,
-        command: &[&str],
-    ) -> Result<Pod, LabError> {
-        let container = name.split('-').next().unwrap_or(name);
-        let mut spec = PodSpec::new(name, namespace).container(ContainerSpec::new(container, image, command));
-        for (label, value) in labels {
-            spec = spec.label(label, value);
-        }
-        Box::pin(self.run_pod(&spec)).await
+    pub fn pod<'a>(
+        &'a self,
+        name: &'a str,
+        namespace: &'a str,
+        labels: &'a [(&'a str, &'a str)],
+        image: &'a str,
+        command: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Pod, LabError>> {
+        Box::pin(async move {
+            let container = name.split('-').next().unwrap_or(name);
+            let mut spec =
+                PodSpec::new(name, namespace).container(ContainerSpec::new(container, image, command));
+            for (label, value) in labels {
+                spec = spec.label(label, value);
+            }
+            Box::pin(self.run_pod(&spec)).await
+        })
     }
 
     /// Starts a pod.
     ///
     /// # Errors
     /// [`LabError::Runtime`] with containerd's answer; what was started of the pod stays until the lab's end.
-    pub async fn run_pod(&self, spec: &PodSpec) -> Result<Pod, LabError> {
-        let uid = uuid::Uuid::new_v4().to_string();
-        let config = self.sandbox_config(spec, &uid);
-        let request =
-            RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: spec.handler.clone() };
-        let doing = format!("start pod {}", spec.name);
-        let answer =
-            Box::pin(self.cri().run_pod_sandbox(request)).await.map_err(LabError::runtime(&*doing))?;
-        let id = answer.into_inner().pod_sandbox_id;
+    pub fn run_pod<'a>(&'a self, spec: &'a PodSpec) -> BoxFuture<'a, Result<Pod, LabError>> {
+        Box::pin(async move {
+            let uid = uuid::Uuid::new_v4().to_string();
+            let config = self.sandbox_config(spec, &uid);
+            let request =
+                RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: spec.handler.clone() };
+            let doing = format!("start pod {}", spec.name);
+            let answer =
+                Box::pin(self.cri().run_pod_sandbox(request)).await.map_err(LabError::runtime(&*doing))?;
+            let id = answer.into_inner().pod_sandbox_id;
 
-        let request = PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: true };
-        let answer =
-            self.cri().pod_sandbox_status(request).await.map_err(LabError::runtime(&*doing))?.into_inner();
-        let network = answer.status.and_then(|status| status.network).unwrap_or_default();
-        let addresses = std::iter::once(network.ip).chain(network.additional_ips.into_iter().map(|ip| ip.ip));
-        let addresses = addresses.filter_map(|ip| ip.parse().ok()).collect();
-        let mut pod = Pod {
-            sandbox: container(&doing, id, spec.name.clone(), &answer.info)?,
-            name: spec.name.clone(),
-            namespace: spec.namespace.clone(),
-            uid,
-            addresses,
-            containers: Vec::new(),
-            config,
-        };
-        for container in &spec.containers {
-            Box::pin(self.add_container(&mut pod, container)).await?;
-        }
-        Ok(pod)
+            let request = PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: true };
+            let answer = self
+                .cri()
+                .pod_sandbox_status(request)
+                .await
+                .map_err(LabError::runtime(&*doing))?
+                .into_inner();
+            let network = answer.status.and_then(|status| status.network).unwrap_or_default();
+            let addresses =
+                std::iter::once(network.ip).chain(network.additional_ips.into_iter().map(|ip| ip.ip));
+            let addresses = addresses.filter_map(|ip| ip.parse().ok()).collect();
+            let mut pod = Pod {
+                sandbox: container(&doing, id, spec.name.clone(), &answer.info)?,
+                name: spec.name.clone(),
+                namespace: spec.namespace.clone(),
+                uid,
+                addresses,
+                containers: Vec::new(),
+                config,
+            };
+            for container in &spec.containers {
+                Box::pin(self.add_container(&mut pod, container)).await?;
+            }
+            Ok(pod)
+        })
     }
 
     /// Starts one more container in a pod and gives it.
     ///
     /// # Errors
     /// [`LabError::Runtime`] with containerd's answer.
-    pub async fn add_container(&self, pod: &mut Pod, spec: &ContainerSpec) -> Result<Container, LabError> {
-        let created = Box::pin(self.create_container(pod, spec)).await?;
-        let doing = format!("start container {} of pod {}", spec.name, pod.name);
-        let request = StartContainerRequest { container_id: created.clone() };
-        self.cri().start_container(request).await.map_err(LabError::runtime(&*doing))?;
-        let request = ContainerStatusRequest { container_id: created.clone(), verbose: true };
-        let answer =
-            self.cri().container_status(request).await.map_err(LabError::runtime(&*doing))?.into_inner();
-        let started = container(&doing, created, spec.name.clone(), &answer.info)?;
-        pod.containers.push(started.clone());
-        Ok(started)
+    pub fn add_container<'a>(
+        &'a self,
+        pod: &'a mut Pod,
+        spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<Container, LabError>> {
+        Box::pin(async move {
+            let created = Box::pin(self.create_container(pod, spec)).await?;
+            let doing = format!("start container {} of pod {}", spec.name, pod.name);
+            let request = StartContainerRequest { container_id: created.clone() };
+            self.cri().start_container(request).await.map_err(LabError::runtime(&*doing))?;
+            let request = ContainerStatusRequest { container_id: created.clone(), verbose: true };
+            let answer =
+                self.cri().container_status(request).await.map_err(LabError::runtime(&*doing))?.into_inner();
+            let started = container(&doing, created, spec.name.clone(), &answer.info)?;
+            pod.containers.push(started.clone());
+            Ok(started)
+        })
     }
 
     /// Creates a container without starting it and gives its id.
@@ -318,18 +335,24 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError::Runtime`] with containerd's answer, for instance when the program does not exist.
-    pub async fn exec(&self, container: &Container, command: &[&str]) -> Result<Output, LabError> {
-        let request = ExecSyncRequest {
-            container_id: container.id.clone(),
-            cmd: command.iter().map(|&word| word.to_owned()).collect(),
-            timeout: EXEC_SECONDS,
-        };
-        let doing = format!("run {command:?} in container {}", container.name);
-        let answer = self.cri().exec_sync(request).await.map_err(LabError::runtime(doing))?.into_inner();
-        Ok(Output {
-            exit_code: answer.exit_code,
-            stdout: String::from_utf8_lossy(&answer.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&answer.stderr).into_owned(),
+    pub fn exec<'a>(
+        &'a self,
+        container: &'a Container,
+        command: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Output, LabError>> {
+        Box::pin(async move {
+            let request = ExecSyncRequest {
+                container_id: container.id.clone(),
+                cmd: command.iter().map(|&word| word.to_owned()).collect(),
+                timeout: EXEC_SECONDS,
+            };
+            let doing = format!("run {command:?} in container {}", container.name);
+            let answer = self.cri().exec_sync(request).await.map_err(LabError::runtime(doing))?.into_inner();
+            Ok(Output {
+                exit_code: answer.exit_code,
+                stdout: String::from_utf8_lossy(&answer.stdout).into_owned(),
+                stderr: String::from_utf8_lossy(&answer.stderr).into_owned(),
+            })
         })
     }
 
@@ -337,33 +360,41 @@ impl Lab {
     ///
     /// # Errors
     /// [`LabError::Runtime`] with containerd's answer.
-    pub async fn stop_container(&self, container: &Container) -> Result<(), LabError> {
-        let request = StopContainerRequest { container_id: container.id.clone(), timeout: 0 };
-        let doing = format!("stop container {}", container.name);
-        self.cri().stop_container(request).await.map(drop).map_err(LabError::runtime(doing))
+    pub fn stop_container<'a>(&'a self, container: &'a Container) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            let request = StopContainerRequest { container_id: container.id.clone(), timeout: 0 };
+            let doing = format!("stop container {}", container.name);
+            self.cri().stop_container(request).await.map(drop).map_err(LabError::runtime(doing))
+        })
     }
 
     /// Removes a container of a pod, running or not.
     ///
     /// # Errors
     /// [`LabError::Runtime`] with containerd's answer.
-    pub async fn remove_container(&self, container: &Container) -> Result<(), LabError> {
-        let request = RemoveContainerRequest { container_id: container.id.clone() };
-        let doing = format!("remove container {}", container.name);
-        self.cri().remove_container(request).await.map(drop).map_err(LabError::runtime(doing))
+    pub fn remove_container<'a>(&'a self, container: &'a Container) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            let request = RemoveContainerRequest { container_id: container.id.clone() };
+            let doing = format!("remove container {}", container.name);
+            self.cri().remove_container(request).await.map(drop).map_err(LabError::runtime(doing))
+        })
     }
 
     /// Kills and removes a pod with all its containers.
     ///
     /// # Errors
     /// [`LabError::Runtime`] with containerd's answer.
-    pub async fn remove_pod(&self, pod: &Pod) -> Result<(), LabError> {
-        let (id, mut cri) = (&pod.sandbox.id, self.cri());
-        let request = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
-        cri.stop_pod_sandbox(request).await.map_err(LabError::runtime(format!("stop pod {}", pod.name)))?;
-        let request = RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
-        let removed = cri.remove_pod_sandbox(request).await;
-        removed.map(drop).map_err(LabError::runtime(format!("remove pod {}", pod.name)))
+    pub fn remove_pod<'a>(&'a self, pod: &'a Pod) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            let (id, mut cri) = (&pod.sandbox.id, self.cri());
+            let request = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
+            cri.stop_pod_sandbox(request)
+                .await
+                .map_err(LabError::runtime(format!("stop pod {}", pod.name)))?;
+            let request = RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
+            let removed = cri.remove_pod_sandbox(request).await;
+            removed.map(drop).map_err(LabError::runtime(format!("remove pod {}", pod.name)))
+        })
     }
 
     fn sandbox_config(&self, spec: &PodSpec, uid: &str) -> PodSandboxConfig {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 
 use crate::runtime::program;
@@ -38,39 +39,41 @@ impl Registry {
     ///
     /// # Errors
     /// [`LabError::Missing`] without the program; [`LabError::Program`] with its log when it does not come up.
-    pub async fn start(folder: &Path, closed: bool) -> Result<Self, LabError> {
-        let path = program("docker-registry", PACKAGE)?;
-        let users = folder.join("users");
-        fs::write(&users, Self::PASSWORD_FILE).map_err(LabError::io("write", &users))?;
-        let auth = if closed {
-            format!("auth:\n  htpasswd:\n    realm: lab\n    path: {}\n", users.display())
-        } else {
-            String::new()
-        };
-        let config = folder.join("registry.yml");
-        let data = folder.join("data");
-        let text = format!(
-            "version: 0.1\nlog:\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    \
-             enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{auth}",
-            data.display()
-        );
-        fs::write(&config, text).map_err(LabError::io("write", &config))?;
-        let log = folder.join("registry.log");
-        let file = File::create(&log).map_err(LabError::io("create", &log))?;
-        let errors = file.try_clone().map_err(LabError::io("open", &log))?;
-        let child = Command::new(&path)
-            .arg("serve")
-            .arg(&config)
-            // It would look for names of other services in the environment.
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(errors)
-            .spawn()
-            .map_err(LabError::io("run", &path))?;
-        let mut started = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, log };
-        started.address = started.listening().await?;
-        Ok(started)
+    pub fn start(folder: &Path, closed: bool) -> BoxFuture<'_, Result<Self, LabError>> {
+        Box::pin(async move {
+            let path = program("docker-registry", PACKAGE)?;
+            let users = folder.join("users");
+            fs::write(&users, Self::PASSWORD_FILE).map_err(LabError::io("write", &users))?;
+            let auth = if closed {
+                format!("auth:\n  htpasswd:\n    realm: lab\n    path: {}\n", users.display())
+            } else {
+                String::new()
+            };
+            let config = folder.join("registry.yml");
+            let data = folder.join("data");
+            let text = format!(
+                "version: 0.1\nlog:\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    \
+                 enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{auth}",
+                data.display()
+            );
+            fs::write(&config, text).map_err(LabError::io("write", &config))?;
+            let log = folder.join("registry.log");
+            let file = File::create(&log).map_err(LabError::io("create", &log))?;
+            let errors = file.try_clone().map_err(LabError::io("open", &log))?;
+            let child = Command::new(&path)
+                .arg("serve")
+                .arg(&config)
+                // It would look for names of other services in the environment.
+                .env_clear()
+                .stdin(Stdio::null())
+                .stdout(file)
+                .stderr(errors)
+                .spawn()
+                .map_err(LabError::io("run", &path))?;
+            let mut started = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, log };
+            started.address = started.listening().await?;
+            Ok(started)
+        })
     }
 
     /// Where it listens, over plain HTTP.
@@ -83,14 +86,21 @@ impl Registry {
     ///
     /// # Errors
     /// [`LabError::Program`] with what the registry answered.
-    pub async fn push(&self, name: &str, tag: &str, images: &[&Image]) -> Result<(), LabError> {
-        let packed = |what: std::io::Error| refused(name, &what);
-        let layers: Vec<Vec<u8>> =
-            images.iter().map(|image| image.layer()).collect::<Result<_, _>>().map_err(packed)?;
-        let top = images.last().ok_or_else(|| refused(name, &"an image has at least one layer"))?;
-        let config = top.config(&layers).map_err(|error| packed(error.into()))?;
-        let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
-        self.push_image(name, tag, &config, &layers).await.map(drop)
+    pub fn push<'a>(
+        &'a self,
+        name: &'a str,
+        tag: &'a str,
+        images: &'a [&'a Image],
+    ) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(async move {
+            let packed = |what: std::io::Error| refused(name, &what);
+            let layers: Vec<Vec<u8>> =
+                images.iter().map(|image| image.layer()).collect::<Result<_, _>>().map_err(packed)?;
+            let top = images.last().ok_or_else(|| refused(name, &"an image has at least one layer"))?;
+            let config = top.config(&layers).map_err(|error| packed(error.into()))?;
+            let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+            self.push_image(name, tag, &config, &layers).await.map(drop)
+        })
     }
 
     /// Pushes an image of these layers, not compressed, as the OCI distribution specification 1.1 says under "Pushing", and
@@ -98,39 +108,43 @@ impl Registry {
     ///
     /// # Errors
     /// [`LabError::Program`] with what the registry answered.
-    pub async fn push_image(
-        &self,
-        name: &str,
-        tag: &str,
-        config: &[u8],
-        layers: &[&[u8]],
-    ) -> Result<Vec<u8>, LabError> {
-        let mut described = Vec::new();
-        for layer in layers {
-            described.push(self.push_blob(name, "application/vnd.oci.image.layer.v1.tar", layer).await?);
-        }
-        let config = self.push_blob(name, "application/vnd.oci.image.config.v1+json", config).await?;
-        let manifest = serde_json::json!({
-            "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": described,
+    pub fn push_image<'a>(
+        &'a self,
+        name: &'a str,
+        tag: &'a str,
+        config: &'a [u8],
+        layers: &'a [&'a [u8]],
+    ) -> BoxFuture<'a, Result<Vec<u8>, LabError>> {
+        Box::pin(async move {
+            let mut described = Vec::new();
+            for layer in layers {
+                described.push(self.push_blob(name, "application/vnd.oci.image.layer.v1.tar", layer).await?);
+            }
+            let config = self.push_blob(name, "application/vnd.oci.image.config.v1+json", config).await?;
+            let manifest = serde_json::json!({
+                "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": described,
+            })
+            .to_string()
+            .into_bytes();
+            self.push_manifest(name, tag, MANIFEST, &manifest).await?;
+            Ok(manifest)
         })
-        .to_string()
-        .into_bytes();
-        self.push_manifest(name, tag, MANIFEST, &manifest).await?;
-        Ok(manifest)
     }
 
     /// Pushes a manifest of any kind, whose parts are there.
     ///
     /// # Errors
     /// [`LabError::Program`] with what the registry answered.
-    pub async fn push_manifest(
-        &self,
-        name: &str,
-        tag: &str,
-        kind: &str,
-        bytes: &[u8],
-    ) -> Result<(), LabError> {
-        self.put(&format!("{}/v2/{name}/manifests/{tag}", self.url()), kind, bytes).await
+    pub fn push_manifest<'a>(
+        &'a self,
+        name: &'a str,
+        tag: &'a str,
+        kind: &'a str,
+        bytes: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), LabError>> {
+        Box::pin(
+            async move { self.put(&format!("{}/v2/{name}/manifests/{tag}", self.url()), kind, bytes).await },
+        )
     }
 
     /// Pushes a blob in one piece, and gives its descriptor.

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use futures::future::BoxFuture;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -103,27 +104,29 @@ impl Product {
     ///
     /// # Errors
     /// When it ends or is not ready within a minute; the message has the end of its log.
-    pub async fn start(options: Options) -> Result<Self> {
-        std::fs::create_dir_all(&options.state_dir)?;
-        let mut attempts = 0;
-        loop {
-            let mut product = Self {
-                options: options.clone(),
-                child: None,
-                rest_port: free_port()?,
-                console_port: free_port()?,
-                grpc_port: free_port()?,
-            };
-            product.launch()?;
-            match product.wait_ready().await {
-                Ok(()) => return Ok(product),
-                // Between the look for a free port and the start somebody else may take it.
-                Err(error) if attempts < 4 && error.to_string().contains("Address already in use") => {
-                    attempts += 1;
+    pub fn start(options: Options) -> BoxFuture<'static, Result<Self>> {
+        Box::pin(async move {
+            std::fs::create_dir_all(&options.state_dir)?;
+            let mut attempts = 0;
+            loop {
+                let mut product = Self {
+                    options: options.clone(),
+                    child: None,
+                    rest_port: free_port()?,
+                    console_port: free_port()?,
+                    grpc_port: free_port()?,
+                };
+                product.launch()?;
+                match product.wait_ready().await {
+                    Ok(()) => return Ok(product),
+                    // Between the look for a free port and the start somebody else may take it.
+                    Err(error) if attempts < 4 && error.to_string().contains("Address already in use") => {
+                        attempts += 1;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
             }
-        }
+        })
     }
 
     /// Starts it on the same state and ports, and does not wait for it.
@@ -170,23 +173,25 @@ impl Product {
     ///
     /// # Errors
     /// As for [`Self::start`].
-    pub async fn wait_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_LIMIT;
-        while Instant::now() < deadline {
-            if let Some(child) = &mut self.child
-                && let Some(status) = child.try_wait()?
-            {
-                bail!("neuvector ended with {status}:\n{}", self.log_tail());
+    pub fn wait_ready(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + START_LIMIT;
+            while Instant::now() < deadline {
+                if let Some(child) = &mut self.child
+                    && let Some(status) = child.try_wait()?
+                {
+                    bail!("neuvector ended with {status}:\n{}", self.log_tail());
+                }
+                if self.ca_file().exists()
+                    && let Ok(client) = Client::new(self.rest_url(), &self.ca_file())
+                    && client.is_ready().await
+                {
+                    return Ok(());
+                }
+                sleep(Duration::from_millis(50)).await;
             }
-            if self.ca_file().exists()
-                && let Ok(client) = Client::new(self.rest_url(), &self.ca_file())
-                && client.is_ready().await
-            {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        bail!("neuvector is not ready after {START_LIMIT:?}:\n{}", self.log_tail())
+            bail!("neuvector is not ready after {START_LIMIT:?}:\n{}", self.log_tail())
+        })
     }
 
     /// Kills it as a power cut would (SIGKILL), and waits for what it had started, which ends by itself when the socket
@@ -194,42 +199,48 @@ impl Product {
     ///
     /// # Errors
     /// When it does not run, or a keeper does not end within ten seconds.
-    pub async fn kill(&mut self) -> Result<()> {
-        let mut child = self.child.take().context("neuvector does not run")?;
-        let started = child.id().map(descendants).unwrap_or_default();
-        child.kill().await.context("kill neuvector")?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while let Some(pid) = started.iter().find(|pid| runs(**pid)) {
-            if Instant::now() > deadline {
-                bail!("process {pid} outlives the neuvector that started it");
+    pub fn kill(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let mut child = self.child.take().context("neuvector does not run")?;
+            let started = child.id().map(descendants).unwrap_or_default();
+            child.kill().await.context("kill neuvector")?;
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while let Some(pid) = started.iter().find(|pid| runs(**pid)) {
+                if Instant::now() > deadline {
+                    bail!("process {pid} outlives the neuvector that started it");
+                }
+                sleep(Duration::from_millis(10)).await;
             }
-            sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Stops it in order (SIGTERM) and gives its exit code.
     ///
     /// # Errors
     /// When it does not end within 30 seconds.
-    pub async fn stop(&mut self) -> Result<Option<i32>> {
-        let mut child = self.child.take().context("neuvector does not run")?;
-        if let Some(pid) = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
-        let status = tokio::time::timeout(Duration::from_secs(30), child.wait())
-            .await
-            .context("neuvector did not end within 30 s of SIGTERM")??;
-        Ok(status.code())
+    pub fn stop(&mut self) -> BoxFuture<'_, Result<Option<i32>>> {
+        Box::pin(async move {
+            let mut child = self.child.take().context("neuvector does not run")?;
+            if let Some(pid) = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+            }
+            let status = tokio::time::timeout(Duration::from_secs(30), child.wait())
+                .await
+                .context("neuvector did not end within 30 s of SIGTERM")??;
+            Ok(status.code())
+        })
     }
 
     /// Starts it again on the same state and ports, and waits until it is ready.
     ///
     /// # Errors
     /// As for [`Self::start`].
-    pub async fn restart(&mut self) -> Result<()> {
-        self.launch()?;
-        self.wait_ready().await
+    pub fn restart(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.launch()?;
+            self.wait_ready().await
+        })
     }
 
     /// Takes its programs and maps out of the kernel; they outlive the process on purpose.
@@ -309,13 +320,15 @@ impl Product {
     ///
     /// # Errors
     /// When neither is accepted.
-    pub async fn login(&self, password: &str) -> Result<Client> {
-        let mut client = Client::new(self.rest_url(), &self.ca_file())?;
-        if client.login("admin", password, None).await.is_ok() {
-            return Ok(client);
-        }
-        let first = std::fs::read_to_string(self.password_file()).context("one-time password")?;
-        client.login("admin", first.trim(), Some(password)).await?;
-        Ok(client)
+    pub fn login<'a>(&'a self, password: &'a str) -> BoxFuture<'a, Result<Client>> {
+        Box::pin(async move {
+            let mut client = Client::new(self.rest_url(), &self.ca_file())?;
+            if client.login("admin", password, None).await.is_ok() {
+                return Ok(client);
+            }
+            let first = std::fs::read_to_string(self.password_file()).context("one-time password")?;
+            client.login("admin", first.trim(), Some(password)).await?;
+            Ok(client)
+        })
     }
 }

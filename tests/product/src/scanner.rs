@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use futures::future::BoxFuture;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -21,21 +22,27 @@ pub fn scanner_program() -> Result<PathBuf> {
 ///
 /// # Errors
 /// With what the scanner said when it builds none.
-pub async fn build_database(folder: &Path, version: &str, advisories: &str) -> Result<PathBuf> {
-    let feeds = folder.join(format!("feeds-{version}"));
-    let list = feeds.join("debian-dsa/data/DSA/list");
-    std::fs::create_dir_all(list.parent().context("a parent")?)?;
-    std::fs::write(&list, advisories)?;
-    let out = folder.join(format!("cvedb-{version}"));
-    let built = Command::new(scanner_program()?)
-        .args(["db", "build", "--version", version, "--feeds"])
-        .arg(&feeds)
-        .arg("--out")
-        .arg(&out)
-        .output()
-        .await?;
-    ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    Ok(out)
+pub fn build_database<'a>(
+    folder: &'a Path,
+    version: &'a str,
+    advisories: &'a str,
+) -> BoxFuture<'a, Result<PathBuf>> {
+    Box::pin(async move {
+        let feeds = folder.join(format!("feeds-{version}"));
+        let list = feeds.join("debian-dsa/data/DSA/list");
+        std::fs::create_dir_all(list.parent().context("a parent")?)?;
+        std::fs::write(&list, advisories)?;
+        let out = folder.join(format!("cvedb-{version}"));
+        let built = Command::new(scanner_program()?)
+            .args(["db", "build", "--version", version, "--feeds"])
+            .arg(&feeds)
+            .arg("--out")
+            .arg(&out)
+            .output()
+            .await?;
+        ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        Ok(out)
+    })
 }
 
 /// A scanner of its own, which a product's controller gives tasks; dropping it kills it.
@@ -108,20 +115,22 @@ impl Scanner {
 ///
 /// # Errors
 /// When the binary cannot be started.
-pub async fn update_database(
-    product: &Product,
-    token: &Path,
-    folder: &Path,
-    database: &Path,
-) -> Result<Output> {
-    let update = Command::new(scanner_program()?)
-        .args(["update", "--controller-port", &product.grpc_port().to_string()])
-        .arg("--join-token-file")
-        .arg(token)
-        .arg("--state-dir")
-        .arg(folder.join("updater"))
-        .arg("--db")
-        .arg(database)
-        .output();
-    Ok(update.await?)
+pub fn update_database<'a>(
+    product: &'a Product,
+    token: &'a Path,
+    folder: &'a Path,
+    database: &'a Path,
+) -> BoxFuture<'a, Result<Output>> {
+    Box::pin(async move {
+        let update = Command::new(scanner_program()?)
+            .args(["update", "--controller-port", &product.grpc_port().to_string()])
+            .arg("--join-token-file")
+            .arg(token)
+            .arg("--state-dir")
+            .arg(folder.join("updater"))
+            .arg("--db")
+            .arg(database)
+            .output();
+        Ok(update.await?)
+    })
 }

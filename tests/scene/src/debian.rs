@@ -6,6 +6,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use futures::future::BoxFuture;
 use nv_lab::{Image, Lab, LabOptions};
 use nv_product::{Client, Options, Product, Scanner, build_database, update_database};
 use reqwest::{Method, StatusCode};
@@ -100,49 +101,65 @@ impl Debian {
     ///
     /// # Errors
     /// As for [`build_database`].
-    pub async fn database(&self, version: &str, advisories: &str) -> Result<PathBuf> {
-        build_database(self.folder(), version, advisories).await
+    pub fn database<'a>(&'a self, version: &'a str, advisories: &'a str) -> BoxFuture<'a, Result<PathBuf>> {
+        Box::pin(async move { build_database(self.folder(), version, advisories).await })
     }
 
     /// A scanner that takes `tasks` at a time, once it is linked.
     ///
     /// # Errors
     /// When it does not start, or is not in the list of scanners in time.
-    pub async fn scanner(&self, name: &str, database: &Path, tasks: u32) -> Result<Scanner> {
-        let scanner = Scanner::start(&self.product, &self.token, self.folder(), name, database, tasks)?;
-        self.api.wait_for("/v1/scan/scanner", SOON, |answer| scanner_in(answer, name).map(drop)).await?;
-        Ok(scanner)
+    pub fn scanner<'a>(
+        &'a self,
+        name: &'a str,
+        database: &'a Path,
+        tasks: u32,
+    ) -> BoxFuture<'a, Result<Scanner>> {
+        Box::pin(async move {
+            let scanner = Scanner::start(&self.product, &self.token, self.folder(), name, database, tasks)?;
+            self.api.wait_for("/v1/scan/scanner", SOON, |answer| scanner_in(answer, name).map(drop)).await?;
+            Ok(scanner)
+        })
     }
 
     /// Hands the controller a database, as an updater does.
     ///
     /// # Errors
     /// As for [`update_database`].
-    pub async fn update(&self, database: &Path) -> Result<Output> {
-        update_database(&self.product, &self.token, self.folder(), database).await
+    pub fn update<'a>(&'a self, database: &'a Path) -> BoxFuture<'a, Result<Output>> {
+        Box::pin(async move { update_database(&self.product, &self.token, self.folder(), database).await })
     }
 
     /// POST, which must answer 200.
     ///
     /// # Errors
     /// With status and body otherwise.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<()> {
-        let (status, answer) = self.api.call(Method::POST, path, Some(body)).await?;
-        ensure!(status == StatusCode::OK, "POST {path}: {status} {answer}");
-        Ok(())
+    pub fn post<'a>(&'a self, path: &'a str, body: &'a Value) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (status, answer) = self.api.call(Method::POST, path, Some(body)).await?;
+            ensure!(status == StatusCode::OK, "POST {path}: {status} {answer}");
+            Ok(())
+        })
     }
 
     /// Waits until exactly these are the vulnerabilities of a report, and says how long that took.
     ///
     /// # Errors
     /// When they are others after `limit`.
-    pub async fn report_has(&self, path: &str, wanted: &[&str], limit: Duration) -> Result<Duration> {
-        let are = |answer: &Value| {
-            let list = answer.pointer("/report/vulnerabilities")?.as_array()?;
-            let names: Vec<&str> = list.iter().filter_map(|found| found.get("name")?.as_str()).collect();
-            (names == wanted).then_some(())
-        };
-        Ok(self.api.wait_for(path, limit, are).await?.1)
+    pub fn report_has<'a>(
+        &'a self,
+        path: &'a str,
+        wanted: &'a [&'a str],
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Duration>> {
+        Box::pin(async move {
+            let are = |answer: &Value| {
+                let list = answer.pointer("/report/vulnerabilities")?.as_array()?;
+                let names: Vec<&str> = list.iter().filter_map(|found| found.get("name")?.as_str()).collect();
+                (names == wanted).then_some(())
+            };
+            Ok(self.api.wait_for(path, limit, are).await?.1)
+        })
     }
 
     /// Where the report of the container is, and its scan begun.

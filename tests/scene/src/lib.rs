@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use futures::future::BoxFuture;
 use nv_lab::{ContainerSpec, Image, Lab, LabOptions, Output, Pod, PodSpec};
 use nv_product::{Client, Options, Product};
 use serde_json::{Value, json};
@@ -160,66 +161,68 @@ impl Scene {
         Self::start_as(name, nv_product::binary()?, bpf_dir, false, arguments).await
     }
 
-    async fn start_as(
-        name: &str,
+    fn start_as<'a>(
+        name: &'a str,
         binary: PathBuf,
         bpf_dir: PathBuf,
         nri: bool,
-        arguments: &[&str],
-    ) -> Result<Self> {
-        let folder = PathBuf::from(format!("/var/tmp/nv-scene-{name}-{}", std::process::id()));
-        let mut options = LabOptions::fresh()?;
-        let socket = folder.join("state/enforcer/oci.sock").display().to_string();
-        options.hook = [
-            &binary.display().to_string(),
-            "oci-hook",
-            "--fail-closed",
-            "--timeout-ms",
-            "10000",
-            "--socket",
-            &socket,
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        options.nri = nri;
-        let lab = Lab::start(options).await?;
-        for image in &images()? {
-            lab.import(image).await?;
-        }
-        let product = Product::start(Options {
-            binary,
-            state_dir: folder.join("state"),
-            bpf_dir,
-            containerd_socket: Some(lab.socket().to_owned()),
-            arguments: [
-                "--runtime-state-dir",
-                &lab.state_dir().display().to_string(),
-                "--log",
-                "info,nv_role_enforcer=debug",
+        arguments: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(async move {
+            let folder = PathBuf::from(format!("/var/tmp/nv-scene-{name}-{}", std::process::id()));
+            let mut options = LabOptions::fresh()?;
+            let socket = folder.join("state/enforcer/oci.sock").display().to_string();
+            options.hook = [
+                &binary.display().to_string(),
+                "oci-hook",
+                "--fail-closed",
+                "--timeout-ms",
+                "10000",
+                "--socket",
+                &socket,
             ]
-            .iter()
-            .chain(arguments)
-            .map(|argument| (*argument).to_owned())
-            .chain(nri.then(|| format!("--nri-socket={}", lab.nri_socket().display())))
-            .collect(),
-            user: None,
+            .map(str::to_owned)
+            .to_vec();
+            options.nri = nri;
+            let lab = Lab::start(options).await?;
+            for image in &images()? {
+                lab.import(image).await?;
+            }
+            let product = Product::start(Options {
+                binary,
+                state_dir: folder.join("state"),
+                bpf_dir,
+                containerd_socket: Some(lab.socket().to_owned()),
+                arguments: [
+                    "--runtime-state-dir",
+                    &lab.state_dir().display().to_string(),
+                    "--log",
+                    "info,nv_role_enforcer=debug",
+                ]
+                .iter()
+                .chain(arguments)
+                .map(|argument| (*argument).to_owned())
+                .chain(nri.then(|| format!("--nri-socket={}", lab.nri_socket().display())))
+                .collect(),
+                user: None,
+            })
+            .await?;
+            let api = product.login(PASSWORD).await?;
+            // The kernel's programs are in place when the enforcer is linked.
+            api.wait_linked().await?;
+            let web = pod(&lab, "web-7d9c5b8f6-x2x5z", WEB_IMAGE).await?;
+            let echo = pod(&lab, "echo-6b8d7c9f5-k4j8m", ECHO_IMAGE).await?;
+            let client = pod(&lab, "client-5f6d8b7c9-q8w7r", CLIENT_IMAGE).await?;
+            Ok(Self { lab, product, api, web, echo, client, folder })
         })
-        .await?;
-        let api = product.login(PASSWORD).await?;
-        // The kernel's programs are in place when the enforcer is linked.
-        api.wait_linked().await?;
-        let web = pod(&lab, "web-7d9c5b8f6-x2x5z", WEB_IMAGE).await?;
-        let echo = pod(&lab, "echo-6b8d7c9f5-k4j8m", ECHO_IMAGE).await?;
-        let client = pod(&lab, "client-5f6d8b7c9-q8w7r", CLIENT_IMAGE).await?;
-        Ok(Self { lab, product, api, web, echo, client, folder })
     }
 
     /// Runs a command in the client's container, as `kubectl exec` does.
     ///
     /// # Errors
     /// When the runtime cannot run it; a command that was stopped is no error but an exit code.
-    pub async fn run(&self, command: &[&str]) -> Result<Output> {
-        Ok(self.lab.exec(self.client.container(), command).await?)
+    pub fn run<'a>(&'a self, command: &'a [&'a str]) -> BoxFuture<'a, Result<Output>> {
+        Box::pin(async move { Ok(self.lab.exec(self.client.container(), command).await?) })
     }
 
     /// The web server's IPv4 address.
@@ -242,81 +245,93 @@ impl Scene {
     ///
     /// # Errors
     /// When a step of it fails.
-    pub async fn operate(&self) -> Result<()> {
-        let web = format!("http://{}/index.html", self.web_address()?);
-        let echo = format!("{}:7", self.echo_address()?);
-        let copy = "cp /bin/attacker /tmp/copy && rm /tmp/copy && cat /etc/passwd";
-        for command in [
-            &["/bin/wget", "-q", "-O", "-", &web][..],
-            &["/bin/attacker", "talk", &echo, "5"],
-            &["/bin/sh", "-c", copy],
-            &[TOOL, "write", "/tmp/report"],
-        ] {
-            self.succeed(command).await?;
-        }
-        Ok(())
+    pub fn operate(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let web = format!("http://{}/index.html", self.web_address()?);
+            let echo = format!("{}:7", self.echo_address()?);
+            let copy = "cp /bin/attacker /tmp/copy && rm /tmp/copy && cat /etc/passwd";
+            for command in [
+                &["/bin/wget", "-q", "-O", "-", &web][..],
+                &["/bin/attacker", "talk", &echo, "5"],
+                &["/bin/sh", "-c", copy],
+                &[TOOL, "write", "/tmp/report"],
+            ] {
+                self.succeed(command).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Runs a program in the client's container that has to end well.
     ///
     /// # Errors
     /// When it does not: with what was told last of programs that were stopped.
-    pub async fn succeed(&self, command: &[&str]) -> Result<()> {
-        let output = self.run(command).await?;
-        if output.exit_code == 0 {
-            return Ok(());
-        }
-        // Why it was stopped may be told a moment later.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let told = self.api.get("/v1/log/incident?limit=5").await?;
-        bail!("{command:?} ended with {}: {}; told: {told}", output.exit_code, output.stderr)
+    pub fn succeed<'a>(&'a self, command: &'a [&'a str]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let output = self.run(command).await?;
+            if output.exit_code == 0 {
+                return Ok(());
+            }
+            // Why it was stopped may be told a moment later.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let told = self.api.get("/v1/log/incident?limit=5").await?;
+            bail!("{command:?} ended with {}: {}; told: {told}", output.exit_code, output.stderr)
+        })
     }
 
     /// Goes on with normal operation until it is in the rules and profiles.
     ///
     /// # Errors
     /// When something is not learned within half a minute.
-    pub async fn wait_learned(&self) -> Result<()> {
-        self.wait_learned_programs().await?;
-        for (to, port) in [(WEB_GROUP, "tcp/80"), (ECHO_GROUP, "tcp/7")] {
-            let mut rounds = 0;
-            let learned = |answer: &Value| has_rule(answer, CLIENT_GROUP, to, port);
-            // A pod's very first connections may be before its veth is watched.
-            while self.api.wait_for("/v1/policy/rule", Duration::from_secs(4), learned).await.is_err() {
-                rounds += 1;
-                if rounds > 7 {
-                    bail!("{CLIENT_GROUP} to {to} {port} is not learned");
+    pub fn wait_learned(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.wait_learned_programs().await?;
+            for (to, port) in [(WEB_GROUP, "tcp/80"), (ECHO_GROUP, "tcp/7")] {
+                let mut rounds = 0;
+                let learned = |answer: &Value| has_rule(answer, CLIENT_GROUP, to, port);
+                // A pod's very first connections may be before its veth is watched.
+                while self.api.wait_for("/v1/policy/rule", Duration::from_secs(4), learned).await.is_err() {
+                    rounds += 1;
+                    if rounds > 7 {
+                        bail!("{CLIENT_GROUP} to {to} {port} is not learned");
+                    }
+                    self.operate().await?;
                 }
-                self.operate().await?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Waits until normal operation's programs are in the profiles.
     ///
     /// # Errors
     /// When one is not learned within half a minute.
-    pub async fn wait_learned_programs(&self) -> Result<()> {
-        let limit = Duration::from_secs(30);
-        for (group, path) in
-            [(CLIENT_GROUP, "/bin/busybox"), (CLIENT_GROUP, "/bin/attacker"), (CLIENT_GROUP, TOOL)]
-        {
-            self.api
-                .wait_for(&format!("/v1/process_profile/{group}"), limit, |answer| has_process(answer, path))
-                .await
-                .with_context(|| format!("{path} is not learned for {group}"))?;
-        }
-        Ok(())
+    pub fn wait_learned_programs(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let limit = Duration::from_secs(30);
+            for (group, path) in
+                [(CLIENT_GROUP, "/bin/busybox"), (CLIENT_GROUP, "/bin/attacker"), (CLIENT_GROUP, TOOL)]
+            {
+                self.api
+                    .wait_for(&format!("/v1/process_profile/{group}"), limit, |answer| {
+                        has_process(answer, path)
+                    })
+                    .await
+                    .with_context(|| format!("{path} is not learned for {group}"))?;
+            }
+            Ok(())
+        })
     }
 
     /// Puts all three services in a mode and waits until the node enforces it.
     ///
     /// # Errors
     /// When the API refuses it or the node does not follow within ten seconds.
-    pub async fn set_mode(&self, mode: &str) -> Result<()> {
-        self.api.set_modes(&["web.shop", "echo.shop", "client.shop"], mode).await?;
-        self.wait_mode(mode).await
+    pub fn set_mode<'a>(&'a self, mode: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.api.set_modes(&["web.shop", "echo.shop", "client.shop"], mode).await?;
+            self.wait_mode(mode).await
+        })
     }
 
     /// Puts the network of all three services in a mode, programs as they are, and waits as [`Self::set_mode`] does, and
@@ -324,27 +339,31 @@ impl Scene {
     ///
     /// # Errors
     /// As for [`Self::set_mode`].
-    pub async fn set_network_mode(&self, mode: &str) -> Result<()> {
-        let services = ["web.shop", "echo.shop", "client.shop"];
-        let config = json!({"config": {"services": services, "policy_mode": mode}});
-        self.api.patch("/v1/service/config", &config).await?;
-        self.wait_mode(mode).await?;
-        self.wait_inspected().await
+    pub fn set_network_mode<'a>(&'a self, mode: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let services = ["web.shop", "echo.shop", "client.shop"];
+            let config = json!({"config": {"services": services, "policy_mode": mode}});
+            self.api.patch("/v1/service/config", &config).await?;
+            self.wait_mode(mode).await?;
+            self.wait_inspected().await
+        })
     }
 
     /// Waits until the workloads of the scene are shown in a mode, and the node enforces it.
     ///
     /// # Errors
     /// When they are not within ten seconds.
-    pub async fn wait_mode(&self, mode: &str) -> Result<()> {
-        let id = &self.client.container().id;
-        self.api
-            .wait_for(&format!("/v1/workload/{id}"), Duration::from_secs(10), |answer| {
-                let shown = answer.pointer("/workload/policy_mode").and_then(Value::as_str);
-                shown.filter(|shown| *shown == mode).map(drop)
-            })
-            .await?;
-        self.api.wait_enforced().await
+    pub fn wait_mode<'a>(&'a self, mode: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let id = &self.client.container().id;
+            self.api
+                .wait_for(&format!("/v1/workload/{id}"), Duration::from_secs(10), |answer| {
+                    let shown = answer.pointer("/workload/policy_mode").and_then(Value::as_str);
+                    shown.filter(|shown| *shown == mode).map(drop)
+                })
+                .await?;
+            self.api.wait_enforced().await
+        })
     }
 
     /// Waits until packets are inspected by the policy that the node enforces.
@@ -407,18 +426,22 @@ impl Scene {
     ///
     /// # Errors
     /// When something does not end.
-    pub async fn stop(mut self) -> Result<()> {
-        let ended = self.product.stop().await;
-        self.product.remove_kernel_state()?;
-        self.lab.stop().await?;
-        std::fs::remove_dir_all(&self.folder)?;
-        ended.map(drop)
+    pub fn stop(mut self) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let ended = self.product.stop().await;
+            self.product.remove_kernel_state()?;
+            self.lab.stop().await?;
+            std::fs::remove_dir_all(&self.folder)?;
+            ended.map(drop)
+        })
     }
 }
 
-async fn pod(lab: &Lab, name: &str, image: &str) -> Result<Pod> {
-    let spec = PodSpec::new(name, NAMESPACE).container(ContainerSpec::new("main", image, &[]));
-    Ok(lab.run_pod(&spec).await?)
+fn pod<'a>(lab: &'a Lab, name: &'a str, image: &'a str) -> BoxFuture<'a, Result<Pod>> {
+    Box::pin(async move {
+        let spec = PodSpec::new(name, NAMESPACE).container(ContainerSpec::new("main", image, &[]));
+        Ok(lab.run_pod(&spec).await?)
+    })
 }
 
 fn has_process(answer: &Value, path: &str) -> Option<()> {
