@@ -39,7 +39,7 @@ enum mechanism { MECHANISM_NONE = 0, MECHANISM_BPF_LSM = 1, MECHANISM_FMOD_RET =
 
 /* cgroup_row.flags */
 #define CGROUP_CONTAINER 1 /* a container, or below one: its programs have a mount namespace of their own */
-#define CGROUP_WATCHED 2   /* made while these programs ran: whoever runs the first program in it has started it */
+#define CGROUP_WATCHED 2   /* made while these programs ran: whoever runs the first program of other mounts in it has started it */
 
 /* profile_row.flags */
 #define PROFILE_FAIL_CLOSED 1 /* in Protect, what cannot be judged is stopped */

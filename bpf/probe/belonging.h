@@ -160,10 +160,28 @@ static __always_inline void forget_container(__u64 *cgroup)
 	bpf_map_delete_elem(&starters, cgroup);
 }
 
+/* Of a cgroup made under these programs' eyes, whoever runs the first program of other mounts than the host's in it has started
+ * the container. That may be before it is told to be one: then a later one would be taken for its starter. */
+static __always_inline void note_starter(struct cgroup_row *row, __u64 *cgroup, struct task_struct *task)
+{
+	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
+	struct executable is = {};
+
+	if (!node.keeps_by_task || !(row->flags & CGROUP_WATCHED) || bpf_map_lookup_elem(&starters, cgroup))
+		return;
+	/* Process 1 says nothing: whoever has lost his parent is its child. */
+	if (BPF_CORE_READ(parent, tgid) <= 1)
+		return;
+	executable_of(parent, &is);
+	/* One that is ending runs nothing any more, and what nobody runs would make strangers of all. */
+	if (is.inode)
+		know(&starters, cgroup, &is);
+}
+
 /* Whether `task`, which belongs to no container yet and runs a program in a container's cgroup, was sent there by somebody
  * else than the container's runtime: by a process that neither runs what ran the container's first program nor descends
- * from one that does. Of a container from before these programs that has to be told. */
-static __always_inline bool is_stranger(struct cgroup_row *row, __u64 *cgroup, struct task_struct *task)
+ * from one that does. Of a container from before these programs that has to be told; until it is, nobody is a stranger. */
+static __always_inline bool is_stranger(__u64 *cgroup, struct task_struct *task)
 {
 	struct task_struct *ancestor = BPF_CORE_READ(task, real_parent);
 	struct executable is = {}, *starter;
@@ -171,16 +189,8 @@ static __always_inline bool is_stranger(struct cgroup_row *row, __u64 *cgroup, s
 	if (!node.keeps_by_task)
 		return false;
 	starter = bpf_map_lookup_elem(&starters, cgroup);
-	if (!starter) {
-		/* Process 1 says nothing: whoever has lost his parent is its child. */
-		if ((row->flags & CGROUP_WATCHED) && BPF_CORE_READ(ancestor, tgid) > 1) {
-			executable_of(ancestor, &is);
-			/* One that is ending runs nothing any more, and what nobody runs would make strangers of all. */
-			if (is.inode)
-				know(&starters, cgroup, &is);
-		}
+	if (!starter)
 		return false;
-	}
 	for (int step = 0; step < ANCESTORS; step++) {
 		if (BPF_CORE_READ(ancestor, tgid) <= 1)
 			break;

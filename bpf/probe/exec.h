@@ -56,9 +56,12 @@ static __always_inline void report(struct scratch *s, struct task_struct *task, 
 }
 
 /* Whether a process that belongs to no container yet is the container's with this program. */
-static __always_inline bool enters(struct cgroup_row *row, struct task_struct *task)
+static __always_inline bool enters(struct cgroup_row *row, __u64 *cgroup, struct task_struct *task)
 {
-	return (row->flags & CGROUP_CONTAINER) && mounts_of(task) != node.host_mount_namespace;
+	if (mounts_of(task) == node.host_mount_namespace)
+		return false;
+	note_starter(row, cgroup, task);
+	return row->flags & CGROUP_CONTAINER;
 }
 
 /* For the hooks that refuse before the exec: reports what they refuse, and scripts; the tracepoint reports the rest. */
@@ -78,7 +81,7 @@ static __always_inline int refuse(struct linux_binprm *bprm, __u8 mechanism)
 	if (known)
 		stranger = known->stranger;
 	else
-		stranger = enters(&row, task) && is_stranger(&row, &cgroup, task);
+		stranger = enters(&row, &cgroup, task) && is_stranger(&cgroup, task);
 	/* A script is asked for again as its interpreter, which is the program that runs. */
 	bpf_core_read(magic, sizeof(magic), &bprm->buf);
 	script = magic[0] == '#' && magic[1] == '!';
@@ -122,8 +125,8 @@ int BPF_PROG(exec_tracepoint, struct task_struct *task, int old_pid, struct linu
 		return 0;
 	if (known) {
 		stranger = known->stranger;
-	} else if (enters(&row, task)) {
-		stranger = is_stranger(&row, &cgroup, task);
+	} else if (enters(&row, &cgroup, task)) {
+		stranger = is_stranger(&cgroup, task);
 		known = belong(task, cgroup, stranger);
 	}
 	if (known)

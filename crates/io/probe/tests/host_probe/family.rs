@@ -6,7 +6,7 @@ use nv_model::verdict::{Action, Verdict};
 use nv_probe::Event;
 use nv_probe::events::Exec;
 use nv_probe::file::KernelInode;
-use nv_probe::tables::{ExactKey, RuleRow};
+use nv_probe::tables::{CgroupRow, ExactKey, RuleRow};
 
 /// A container under zero-drift that these tests have started, as far as the programs are told.
 fn covered(programs: &[&str], mode: Mode) -> (Bench, Container) {
@@ -105,4 +105,23 @@ fn whoever_runs_the_first_program_of_a_new_container_is_its_starter_and_a_runtim
     assert!(end.stopped() && bench.exec_of(pid).is_against_family(), "{end:?}");
     bench.tables.tell_runtime(own).unwrap();
     assert_eq!(other.run("/bin/good", &["/marks/by"]).1, End::Code(0));
+}
+
+#[test]
+fn whoever_runs_the_first_program_has_started_a_container_also_before_it_is_told_to_be_one() {
+    let (mut bench, container) = (Bench::new(), Container::new(&["/bin/good"]));
+    bench.profile(1, Mode::Protect, Baseline::ZeroDrift);
+    bench.tables.set_cgroup(container.id, CgroupRow { profile: 1, container: false }).unwrap();
+    let new = container.cgroup.join("new");
+    std::fs::create_dir(&new).unwrap();
+    let (_, end) = container.run_in("new", "/bin/good", &["/marks/first"]);
+    assert_eq!(end, End::Code(0));
+    bench
+        .tables
+        .set_cgroup(nv_probe::cgroup::id(&new).unwrap(), CgroupRow { profile: 1, container: true })
+        .unwrap();
+    let pid = container.run_orphaned("new", "/bin/good", &["/marks/late"]);
+    assert!(told(&mut bench, pid).is_against_family() && !container.marked("late"));
+    let (_, end) = container.run_in("new", "/bin/good", &["/marks/own"]);
+    assert_eq!(end, End::Code(0), "what has started the container is of its family");
 }

@@ -49,6 +49,10 @@ impl Kinship {
     pub(super) fn keep(&mut self, is_there: impl Fn(u32) -> bool) {
         self.0.retain(|pid, _| is_there(*pid));
     }
+    /// Whether it has run a program in a container, or descends from one that has.
+    pub(super) fn is_of_container(&self, pid: u32) -> bool {
+        self.of(pid).is_some()
+    }
     fn of(&self, pid: u32) -> Option<Kin> {
         self.0.get(&pid).copied().flatten()
     }

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::super::guard::who;
 use super::judge::{Belongs, How, Judged};
-use super::look;
+use super::look::{self, Runner};
 use super::{MAX_PROCESSES, Warden, held};
 
 /// Messages that are taken at once.
@@ -54,7 +54,7 @@ pub(super) fn follow(warden: &Warden, connector: &Connector) {
                     warden.sink.event(Event::Fork { at: since_boot(), cgroup, pid, parent_pid: parent });
                 }
                 Notice::Exec { pid } => {
-                    if let Some(Judged { file, exec }) = warden.ran(pid) {
+                    if let Some(Judged { file, exec }) = warden.ran(pid, lives.contains_key(&pid)) {
                         if lives.len() < MAX_PROCESSES {
                             lives.insert(pid, Life { cgroup: exec.cgroup, runs: Some(file) });
                         }
@@ -87,8 +87,8 @@ fn processes() -> impl Iterator<Item = u32> {
 }
 
 impl Warden {
-    /// A process runs another program: what is told of it.
-    fn ran(&self, pid: u32) -> Option<Judged> {
+    /// A process runs another program: what is told of it. `made`: it was seen to be made.
+    fn ran(&self, pid: u32, made: bool) -> Option<Judged> {
         let judged = held(&self.judged).remove(&pid);
         held(&self.expected).remove(&pid);
         let runs = look::runs(pid);
@@ -100,12 +100,12 @@ impl Warden {
                 let (command, uid, euid) = (facts.command, facts.real_uid, facts.effective_uid);
                 Some(Judged { exec: Box::new(Exec { command, uid, euid, ..*judged.exec }), ..judged })
             }
-            _ => self.late(pid),
+            _ => self.late(pid, made),
         }
     }
 
     /// Judges what a process runs, and kills it where that is not allowed.
-    fn late(&self, pid: u32) -> Option<Judged> {
+    fn late(&self, pid: u32, made: bool) -> Option<Judged> {
         let begin = Instant::now();
         // Before it is looked at, so that it is the very process that is killed.
         let process = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
@@ -122,10 +122,12 @@ impl Warden {
         if found.seat.container {
             self.marks.see(&self.asking, runner.mounts, pid);
         }
+        let comes_in = made && found.seat.container && self.comes_in(&runner);
         let judged = self.judge(&runner, &found, &seats, file.as_fd(), how).ok()??;
         // Whoever waits for the program's end may unmount what it was on.
         drop(file);
         let Judged { file, mut exec } = judged;
+        let runtime = runtime || (comes_in && (exec.other_mount || exec.fileless));
         if runtime {
             let open = Exec { runtime, verdict: Verdict::Open, rule: None, mechanism: None, ..*exec };
             return Some(Judged { file, exec: Box::new(open) });
@@ -140,6 +142,15 @@ impl Warden {
             }
         }
         Some(Judged { file, exec })
+    }
+
+    /// Whether a process that was seen to be made has run nothing of its container yet, and its parent is the host's. It may run a
+    /// runtime's program, started outside, that has gone in before it was looked at: what it runs next is the first of the
+    /// container.
+    fn comes_in(&self, runner: &Runner) -> bool {
+        let of_host =
+            |pid| nv_probe::cgroup::mount_namespace(Some(pid)).is_ok_and(|now| now == self.host_mounts);
+        !held(&self.kinship).is_of_container(runner.pid) && of_host(runner.facts.parent)
     }
 
     /// Messages were lost: whatever runs in a container and was not judged is judged now.
@@ -159,7 +170,9 @@ impl Warden {
                 nv_probe::cgroup::mount_namespace(Some(pid)).is_ok_and(|mounts| mounts != self.host_mounts);
             let runs = look::runs(pid);
             let judged = runs.is_some() && lives.get(&pid).and_then(|life| life.runs) == runs;
-            if let Some(Judged { file, exec }) = (in_container && !judged).then(|| self.late(pid)).flatten() {
+            if let Some(Judged { file, exec }) =
+                (in_container && !judged).then(|| self.late(pid, false)).flatten()
+            {
                 if lives.len() < MAX_PROCESSES {
                     lives.insert(pid, Life { cgroup: exec.cgroup, runs: Some(file) });
                 }
