@@ -103,6 +103,11 @@ impl JudgeLine {
     ) -> Result<ExitCode> {
         let database = opened.database()?;
         if self.no_critical {
+            if self.fail_on == Some(Severity::Critical) {
+                bail!(
+                    "with --no-critical nothing is critical, so --fail-on critical would never fail; say --fail-on high"
+                );
+            }
             report.tell_critical_as_high();
         }
         let rules = self.rules(report)?;

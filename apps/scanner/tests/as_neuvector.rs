@@ -90,6 +90,11 @@ fn a_result_is_written_with_its_report_or_with_why_there_is_none() {
     let scanned = scanner(&[&arguments[..], &["--fail-on", "high"]].concat());
     assert_eq!(scanned.status.code(), Some(3), "{scanned:?}");
     assert_eq!(read(Path::new(&result))["report"]["vulnerabilities"][0]["severity"], "High");
+    let never = scanner(&[&arguments[..], &["--fail-on", "critical"]].concat());
+    assert!(
+        !never.status.success() && String::from_utf8_lossy(&never.stderr).contains("--fail-on high"),
+        "{never:?}"
+    );
 
     // The old result does not stay where there is none.
     let failed = scanner(&["image", &path("no-image.tar"), "--db", &path("cvedb"), "--result-file", &result]);
