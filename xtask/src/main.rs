@@ -1,5 +1,6 @@
 //! The repository's own checks. `cargo xtask tidy` runs them all and names every place that breaks a rule.
 
+mod features;
 mod layers;
 mod links;
 mod sources;
@@ -28,6 +29,7 @@ fn run() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => {
             let mut broken = layers::check(root)?;
+            broken.extend(features::check(root)?);
             broken.extend(links::check(root)?);
             broken.extend(sources::check(root)?);
             if broken.is_empty() {

@@ -15,8 +15,6 @@
 //! A watcher has no queue of its own: the history on disk is its queue, so that it resumes from any revision that is
 //! still kept, never holds up a commit, and is told when it fell behind the history.
 
-#[cfg(feature = "contract")]
-pub mod contract;
 mod error;
 mod following;
 mod leadership;

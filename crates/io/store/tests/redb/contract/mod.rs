@@ -9,7 +9,6 @@ mod snapshots;
 mod watches;
 
 use std::error::Error;
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,27 +16,21 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 
-use crate::store::{Entry, Revision, Store, WatchBatch, WatchStream};
-use crate::{Outcome, Transaction};
+use nv_store::{Entry, Outcome, Revision, Store, Transaction, WatchBatch, WatchStream};
 
 /// Lets time pass for the leases of a store: moves its clock, or waits.
-pub type Pass = Arc<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+pub(crate) type Pass = Arc<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// An empty store, to be used by one rule.
 #[derive(Clone)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     /// Lets its leases grow older.
-    pub pass: Pass,
+    pub(crate) pass: Pass,
     /// Whatever must live as long as the store does (its directory).
-    pub keep: Arc<dyn std::any::Any + Send + Sync>,
-}
-
-impl fmt::Debug for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject").finish_non_exhaustive()
-    }
+    #[expect(dead_code, reason = "it is dropped when the last of the store is")]
+    pub(crate) keep: Arc<dyn std::any::Any + Send + Sync>,
 }
 
 type Checked = Result<(), Box<dyn Error + Send + Sync>>;
@@ -77,8 +70,7 @@ rules! {
 }
 
 /// Runs every rule on a store of its own, and panics with the names of those that do not hold.
-#[expect(clippy::panic, reason = "this is a test, for use in the tests of backends")]
-pub async fn run(make: impl AsyncFn() -> Subject) {
+pub(crate) async fn run(make: impl AsyncFn() -> Subject) {
     let mut broken = Vec::new();
     for (name, rule) in RULES {
         let subject = make().await;

@@ -4,8 +4,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::{Checked, Subject, committed, next, put, values};
-use crate::store::{Change, Revision};
-use crate::{StoreError, Transaction};
+use nv_store::{Change, Revision, StoreError, Transaction};
 
 pub(super) async fn a_watch_resumes_after_any_revision_without_gap_or_repeat(subject: Subject) -> Checked {
     let store = &*subject.store;

@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
 use super::{Checked, Subject, committed, put, values};
-use crate::store::Revision;
-use crate::{MAX_OPERATIONS, MAX_VALUE_BYTES, Outcome, StoreError, Transaction};
+use nv_store::{MAX_OPERATIONS, MAX_VALUE_BYTES, Outcome, Revision, StoreError, Transaction};
 
 pub(super) async fn a_commit_raises_the_revision_by_one_and_stamps_its_entries(subject: Subject) -> Checked {
     let store = &*subject.store;

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use super::{Checked, Subject, committed, gone, next, put};
-use crate::store::{Change, LeaseId};
-use crate::{StoreError, Transaction};
+use nv_store::{Change, LeaseId, StoreError, Transaction};
 
 const TTL: Duration = Duration::from_secs(2);
 

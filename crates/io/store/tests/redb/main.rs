@@ -2,17 +2,20 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+mod contract;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use nv_model::time::Timestamp;
-use nv_store::contract::{self, Subject};
 use nv_store::{
     Change, History, RedbStore, Revision, SealedStore, SealingKeys, SecretFields, Store, StoreError,
     Transaction,
 };
 use nv_telemetry::ManualClock;
+
+use crate::contract::Subject;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_in_a_file_holds_the_contract() {

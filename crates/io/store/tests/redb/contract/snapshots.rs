@@ -3,7 +3,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::{Checked, Subject, committed, put};
-use crate::{StoreError, Transaction};
+use nv_store::{StoreError, Transaction};
 
 pub(super) async fn a_snapshot_restores_every_entry_into_an_empty_store(subject: Subject) -> Checked {
     let store = &*subject.store;

@@ -4,15 +4,14 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::{Checked, Subject};
-use crate::store::Store;
-use crate::{LeaderStream, Leadership, Outcome, StoreError, Transaction};
+use nv_store::{LeaderStream, Leadership, Outcome, Store, StoreError, Transaction};
 
 const TTL: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(3600);
 
 type Campaign = tokio::task::JoinHandle<Result<Leadership, StoreError>>;
 
-fn campaign(store: &Arc<dyn Store>, candidate: &'static str, lease: crate::LeaseId) -> Campaign {
+fn campaign(store: &Arc<dyn Store>, candidate: &'static str, lease: nv_store::LeaseId) -> Campaign {
     let store = Arc::clone(store);
     tokio::spawn(async move { store.campaign("leader", candidate, lease).await })
 }
