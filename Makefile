@@ -8,12 +8,14 @@ PROFILE ?= ci
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= $(CURDIR)/.neuvector
 CARGO_TEST := cargo test --locked --profile $(PROFILE) --workspace
+UNIT := --lib --bins --test '[!h]*'
+HOST := --test 'host_*'
 
 # Debian packages: to build (compilers for BPF and gRPC); for the demo and the tests (runtime, network, browser).
 PACKAGES_BUILD := clang llvm gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev cmake libelf-dev zlib1g-dev
 PACKAGES_TEST := containerd runc libdevmapper1.02.1 containernetworking-plugins iproute2 ethtool iptables busybox-static iperf3 curl jq chromium qemu-system-x86 xz-utils libndpi-bin tshark redis-server postgresql
 
-.PHONY: help setup setup-build setup-test setup-nri setup-ui build run demo test test-unit test-host test-kernel test-cluster test-ui bench fuzz lint release openapi clean
+.PHONY: help setup setup-build setup-test setup-nri setup-ui build build-unit build-host run demo test test-unit test-host test-kernel test-cluster test-ui bench fuzz lint release openapi clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -85,16 +87,23 @@ demo: build setup-test ## three containers, learned, protected, attacked; KEEP=1
 test: setup ui/dist/index.html test-unit test-host test-kernel test-cluster test-ui ## run every test
 
 test-unit: setup-build ui/dist/index.html ## everything that needs no kernel, runtime or browser
-	$(CARGO_TEST) --lib --bins --test '[!h]*'
+	$(CARGO_TEST) $(UNIT)
 	cd ui && npm test
 
-test-host: build setup-test setup-nri $(DOCKER)/usr/bin/docker-registry ## root, BPF, containerd, Docker, a registry: this machine's kernel and runtime
+test-host: build-host ## root, BPF, containerd, Docker, a registry: this machine's kernel and runtime
 	@test "$$(id -u)" = 0 || { echo "test-host: needs root" >&2; exit 1; }
-	$(CARGO_TEST) --test 'host_*' -- --test-threads 1
+	$(CARGO_TEST) $(HOST) -- --test-threads 1
+
+# The same without running them, for whoever has something else to do meanwhile.
+build-unit: setup-build ui/dist/index.html
+	$(CARGO_TEST) $(UNIT) --no-run
+
+build-host: build setup-test setup-nri $(DOCKER)/usr/bin/docker-registry
+	$(CARGO_TEST) $(HOST) --no-run
 
 test-kernel: build setup-test ## Debian's newest 6.1, 6.12 and 5.10 kernels in virtual machines
 	@# Of the whole workspace, so that nothing is built again with other features; those of crates/io run in the guests.
-	$(CARGO_TEST) --test 'host_*' --no-run --message-format json \
+	$(CARGO_TEST) $(HOST) --no-run --message-format json \
 		| $(TARGET)/$(PROFILE)/nv-guests --cache $(TARGET)/guests --enforcer $(TARGET)/$(PROFILE)/enforcer $(if $(ONLY),--only "$(ONLY)")
 
 test-cluster: ## several controllers: comes with high availability
