@@ -185,7 +185,9 @@ fn judge(database: Database<'_>, root: &Root) -> Result<Tally> {
             continue;
         }
         tally.held += 1;
-        let told = |package: &Package| matcher.findings(package).iter().any(|found| names(found, &fact.cve));
+        let told = |package: &Package| {
+            matcher.findings(package).iter().any(|found| names(database, found, &fact.cve))
+        };
         let installed = source_version(package);
         if told(package) {
             tally.found_though_fixed.push(format!("{} {installed} {}", fact.src, fact.cve));
@@ -208,8 +210,8 @@ fn judge(database: Database<'_>, root: &Root) -> Result<Tally> {
     Ok(tally)
 }
 
-fn names(finding: &Finding, cve: &str) -> bool {
-    finding.id == cve || finding.aliases.iter().any(|alias| alias == cve)
+fn names(database: Database<'_>, finding: &Finding, cve: &str) -> bool {
+    finding.id(database) == cve || finding.aliases(database).contains(&cve)
 }
 
 /// The versions that loaded feeds name as mended of this vulnerability in this package of this release.

@@ -6,7 +6,7 @@ use std::io::{BufRead, Read as _, Write};
 use nv_package::distribution::Distribution;
 use nv_package::purl::{Purl, parse_purl};
 use nv_package::{Ecosystem, Package, Source};
-use nv_vulnerability::{Database, Finding, Matcher};
+use nv_vulnerability::{Database, Finding, Matcher, SourceCount};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ScannerError;
@@ -38,7 +38,7 @@ struct Item {
 #[derive(Serialize)]
 struct Line<'a> {
     id: &'a str,
-    aliases: &'a [String],
+    aliases: Vec<&'a str>,
     name: &'a str,
     version: &'a str,
     fixed_version: &'a str,
@@ -57,7 +57,10 @@ pub fn match_list(
     out: &mut dyn Write,
     remarks: &mut Remarks<'_>,
 ) -> Result<(), ScannerError> {
-    each(database, list, remarks, &mut |_, package, findings| print(&findings, package, out))
+    let sources = database.sources();
+    each(database, list, remarks, &mut |_, package, findings| {
+        print(database, &sources, &findings, package, out)
+    })
 }
 
 /// Most packages of a list that is judged as a whole.
@@ -167,20 +170,26 @@ pub(crate) fn match_purl(
     let matcher = Matcher::new(database, Some(&distribution));
     let mut package = purl.package.clone();
     matcher.identify(&mut package);
-    print(&matcher.findings(&package), &package, out)
+    print(database, &database.sources(), &matcher.findings(&package), &package, out)
 }
 
-fn print(findings: &[Finding], package: &Package, out: &mut dyn Write) -> Result<(), ScannerError> {
+fn print(
+    database: Database<'_>,
+    sources: &[SourceCount],
+    findings: &[Finding],
+    package: &Package,
+    out: &mut dyn Write,
+) -> Result<(), ScannerError> {
     for finding in findings {
         let line = Line {
-            id: &finding.id,
-            aliases: &finding.aliases,
+            id: finding.id(database),
+            aliases: finding.aliases(database),
             name: &package.name,
             version: &package.version,
-            fixed_version: &finding.fixed,
+            fixed_version: finding.fixed(database),
             status: finding.status.name(),
             severity: finding.severity.name(),
-            source: &finding.source,
+            source: sources.get(usize::from(finding.feed)).map_or("", |source| &source.name),
         };
         let text = serde_json::to_string(&line).map_err(ScannerError::Json)?;
         writeln!(out, "{text}").map_err(ScannerError::Output)?;

@@ -180,24 +180,24 @@ impl Report {
                 VexStatus::Affected | VexStatus::UnderInvestigation => None,
             }
         };
-        let by_vex =
-            std::iter::once(finding.id.as_str()).chain(facts.aliases()).find_map(says).or_else(|| {
-                // An advisory that speaks of several is silenced where each of them is.
-                let each: Option<Vec<_>> = facts.related().map(says).collect();
-                each.and_then(|all| all.into_iter().next())
-            });
+        let by_vex = facts.names().find_map(says).or_else(|| {
+            // An advisory that speaks of several is silenced where each of them is.
+            let each: Option<Vec<_>> = facts.related().map(says).collect();
+            each.and_then(|all| all.into_iter().next())
+        });
         by_vex.or_else(|| {
             let names = self.image.iter().flat_map(|image| &image.names).chain([&self.subject]);
             let domains: Vec<&str> = rules.domains.iter().map(String::as_str).collect();
-            let has_fix = !finding.fixed.is_empty();
-            let mut ids = std::iter::once(finding.id.as_str()).chain(facts.aliases());
-            ids.find_map(|id| {
-                let mut names = names.clone();
-                names.find_map(|name| {
-                    rules.acceptance.accepts(id, has_fix, facts.published(), name, &domains, rules.now)
+            let has_fix = !finding.fixed(database).is_empty();
+            facts
+                .names()
+                .find_map(|id| {
+                    let mut names = names.clone();
+                    names.find_map(|name| {
+                        rules.acceptance.accepts(id, has_fix, facts.published(), name, &domains, rules.now)
+                    })
                 })
-            })
-            .map(|entry| (SilencedBy::Accepted, entry.comment.clone()))
+                .map(|entry| (SilencedBy::Accepted, entry.comment.clone()))
         })
     }
 }

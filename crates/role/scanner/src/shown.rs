@@ -60,7 +60,7 @@ fn vulnerability(
 ) -> Vulnerability {
     let facts = database.facts(finding.facts);
     Vulnerability {
-        name: finding.id.clone(),
+        name: facts.id().to_owned(),
         score: facts.score(2).map_or(0.0, tenths),
         severity: word(finding.severity).to_owned(),
         vectors: facts.vector(2).to_owned(),
@@ -68,14 +68,19 @@ fn vulnerability(
         file_name: installed.file.clone(),
         package_name: installed.package.name.to_string(),
         package_version: installed.package.version.to_string(),
-        fixed_version: finding.fixed.clone(),
+        fixed_version: finding.fixed(database).to_owned(),
         link: facts.link().to_owned(),
         score_v3: facts.score(3).map_or(0.0, tenths),
         vectors_v3: facts.vector(3).to_owned(),
         published_timestamp: i64::from(facts.published()),
         last_modified_timestamp: i64::from(facts.modified()),
         feed_rating: finding.severity.name().to_owned(),
-        cves: finding.aliases.iter().filter(|id| id.starts_with("CVE-")).cloned().collect(),
+        cves: finding
+            .aliases(database)
+            .into_iter()
+            .filter(|id| id.starts_with("CVE-"))
+            .map(str::to_owned)
+            .collect(),
         tags: Vec::new(),
         in_base_image: base.is_some_and(|base| base.contains(&installed.package)),
         status: finding.status.name().to_owned(),
@@ -96,7 +101,7 @@ fn vulnerabilities(
     found.collect()
 }
 
-fn modules(report: &Report) -> Vec<ScanModule> {
+fn modules(database: Database<'_>, report: &Report) -> Vec<ScanModule> {
     let mut modules: Vec<ScanModule> = report
         .packages
         .iter()
@@ -116,7 +121,7 @@ fn modules(report: &Report) -> Vec<ScanModule> {
     for (place, finding) in &report.findings {
         if let Some(module) = modules.get_mut(*place) {
             let status = finding.status.name().to_owned();
-            module.cves.push(ModuleCve { name: finding.id.clone(), status });
+            module.cves.push(ModuleCve { name: finding.id(database).to_owned(), status });
         }
     }
     modules
@@ -179,7 +184,7 @@ pub(crate) fn scan_report(
         database_content: info.content,
         os_scan_status: if judged || !of_distribution { String::new() } else { "unsupported".to_owned() },
         vulnerabilities: vulnerabilities(database, base, &report.packages, &report.findings),
-        modules: modules(report),
+        modules: modules(database, report),
         layers: report.image.iter().flat_map(|image| layers(database, base, image)).collect(),
         secrets: report
             .secrets

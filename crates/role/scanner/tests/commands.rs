@@ -199,8 +199,9 @@ fn a_bill_of_materials_is_judged_as_the_distribution_that_it_names() {
     let mut errors = Vec::new();
     let mut remarks = Remarks::new(&mut errors);
     let mut report = read_sbom(&folder.path().join("bill.json"), &mut remarks).unwrap();
-    report.judge(opened.database().unwrap(), &mut remarks);
-    let found: Vec<_> = report.findings.iter().map(|(place, found)| (*place, &*found.id)).collect();
+    let database = opened.database().unwrap();
+    report.judge(database, &mut remarks);
+    let found: Vec<_> = report.findings.iter().map(|(place, found)| (*place, found.id(database))).collect();
     assert_eq!(found, [(0, "CVE-2023-1")]);
     assert!(String::from_utf8(errors).unwrap().contains("is no package URL"));
     put(folder.path(), "other.json", "{}");
@@ -392,13 +393,14 @@ fn a_jar_that_says_nothing_of_itself_is_known_by_an_index_of_the_hashes_of_archi
         build_database(&options, None, &mut said, &mut Remarks::new(&mut Vec::new())).unwrap();
         let opened = OpenedDatabase::open(&at(out)).unwrap();
         let mut report = read();
-        report.judge(opened.database().unwrap(), &mut Remarks::new(&mut Vec::new()));
+        let database = opened.database().unwrap();
+        report.judge(database, &mut Remarks::new(&mut Vec::new()));
         let mut packages = report.packages.iter();
         let other = packages.find(|found| found.file == "opt/other.jar").unwrap();
         assert_eq!((&*other.package.name, &*other.package.version), ("other", ""));
         let vulnerable = report.findings.iter().map(|(place, finding)| {
             let installed = &report.packages[*place];
-            (installed.file.clone(), installed.package.version.to_string(), finding.id.clone())
+            (installed.file.clone(), installed.package.version.to_string(), finding.id(database).to_owned())
         });
         (vulnerable.collect::<Vec<_>>(), String::from_utf8(said).unwrap())
     };

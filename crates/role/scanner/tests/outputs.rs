@@ -194,8 +194,9 @@ fn what_is_written_as_cyclonedx_is_read_as_vex() {
     fs::write(&path, scan.text(&OutputFormat::CycloneDx)).unwrap();
     let rules = read_rules(&[path], &[], &[]).unwrap();
     let mut report = Scan::new(false).report;
-    report.apply(scan.opened.database().unwrap(), &rules);
-    let left: Vec<&str> = report.findings.iter().map(|(_, finding)| finding.id.as_str()).collect();
+    let database = scan.opened.database().unwrap();
+    report.apply(database, &rules);
+    let left: Vec<&str> = report.findings.iter().map(|(_, finding)| finding.id(database)).collect();
     assert_eq!(left, ["CVE-2023-3", "CVE-2023-1"], "what is only accepted is affected nevertheless");
 }
 

@@ -194,7 +194,7 @@ fn vulnerabilities<'a>(
         .map(|(installed, finding)| {
             let facts = database.facts(finding.facts);
             Vulnerability {
-                name: &finding.id,
+                name: facts.id(),
                 score: facts.score(2).map_or(0.0, tenths),
                 severity: word(finding.severity),
                 vectors: facts.vector(2),
@@ -202,18 +202,13 @@ fn vulnerabilities<'a>(
                 file_name: &installed.file,
                 package_name: &installed.package.name,
                 package_version: &installed.package.version,
-                fixed_version: &finding.fixed,
+                fixed_version: finding.fixed(database),
                 link: facts.link(),
                 score_v3: facts.score(3).map_or(0.0, tenths),
                 vectors_v3: facts.vector(3),
                 published_timestamp: facts.published(),
                 last_modified_timestamp: facts.modified(),
-                cves: finding
-                    .aliases
-                    .iter()
-                    .map(String::as_str)
-                    .filter(|id| id.starts_with("CVE-"))
-                    .collect(),
+                cves: finding.aliases(database).into_iter().filter(|id| id.starts_with("CVE-")).collect(),
                 feed_rating: finding.severity.name(),
                 in_base_image: base.as_ref().map(|base| base.contains(&installed.package)),
                 status: finding.status.name(),
@@ -265,7 +260,7 @@ pub(super) fn printed<'a>(database: Database<'a>, report: &'a Report) -> Printed
         .filter_map(|silenced| {
             let installed = report.packages.get(silenced.package)?;
             Some(Silenced {
-                name: &silenced.finding.id,
+                name: silenced.finding.id(database),
                 file_name: &installed.file,
                 package_name: &installed.package.name,
                 package_version: &installed.package.version,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use nv_package::purl::write_purl;
-use nv_vulnerability::{Database, Finding, Severity};
+use nv_vulnerability::{Database, Finding, Severity, SourceCount};
 use serde_json::{Value, json};
 
 use super::{date_text, version_text};
@@ -106,18 +106,19 @@ fn bill_with(report: &Report, references: &[String]) -> Value {
 
 /// One entry a vulnerability and what is said of it, with every package that has it.
 fn vulnerabilities(database: Database<'_>, report: &Report, references: &[String]) -> Vec<Value> {
+    let sources = database.sources();
     let mut found: BTreeMap<(&str, &str), Entry<'_>> = BTreeMap::new();
     for (place, finding) in &report.findings {
         let new = || Entry { finding, said: None, places: Vec::new() };
-        found.entry((&finding.id, "")).or_insert_with(new).places.push(*place);
+        found.entry((finding.id(database), "")).or_insert_with(new).places.push(*place);
     }
     for silenced in &report.silenced {
         let said = Some((silenced.by, silenced.reason.as_str()));
-        let key = (silenced.finding.id.as_str(), silenced.by.name());
+        let key = (silenced.finding.id(database), silenced.by.name());
         let new = || Entry { finding: &silenced.finding, said, places: Vec::new() };
         found.entry(key).or_insert_with(new).places.push(silenced.package);
     }
-    found.into_values().map(|found| entry(database, report, references, &found)).collect()
+    found.into_values().map(|found| entry(database, &sources, report, references, &found)).collect()
 }
 
 /// A vulnerability, what is said of it, and the places of the packages that have it.
@@ -127,11 +128,17 @@ struct Entry<'a> {
     places: Vec<usize>,
 }
 
-fn entry(database: Database<'_>, report: &Report, references: &[String], found: &Entry<'_>) -> Value {
+fn entry(
+    database: Database<'_>,
+    sources: &[SourceCount],
+    report: &Report,
+    references: &[String],
+    found: &Entry<'_>,
+) -> Value {
     let Entry { finding, said, places } = found;
     let facts = database.facts(finding.facts);
-    let mut ratings =
-        vec![json!({ "source": { "name": finding.source }, "severity": severity(finding.severity) })];
+    let source = sources.get(usize::from(finding.feed)).map_or("", |source| &source.name);
+    let mut ratings = vec![json!({ "source": { "name": source }, "severity": severity(finding.severity) })];
     for version in [2, 3, 4] {
         let (Some(score), vector) = (facts.score(version), facts.vector(version)) else { continue };
         let method = match (version, vector) {
@@ -160,28 +167,27 @@ fn entry(database: Database<'_>, report: &Report, references: &[String], found: 
         .collect();
     let mut value = json!({
         "bom-ref": match said {
-            Some((by, _)) => format!("{}:{}", finding.id, by.name().replace(' ', "-")),
-            None => finding.id.clone(),
+            Some((by, _)) => format!("{}:{}", facts.id(), by.name().replace(' ', "-")),
+            None => facts.id().to_owned(),
         },
-        "id": finding.id,
-        "source": { "name": finding.source },
+        "id": facts.id(),
+        "source": { "name": source },
         "ratings": ratings,
         "cwes": facts.cwes().filter(|number| *number > 0).collect::<Vec<_>>(),
         "description": facts.description(),
         "affects": affects,
     });
     let Some(fields) = value.as_object_mut() else { return value };
-    if !finding.fixed.is_empty() {
-        fields.insert(
-            "recommendation".to_owned(),
-            json!(format!("Install version {} or a later one.", finding.fixed)),
-        );
+    let fixed = finding.fixed(database);
+    if !fixed.is_empty() {
+        let advice = format!("Install version {fixed} or a later one.");
+        fields.insert("recommendation".to_owned(), json!(advice));
     }
     if facts.link().starts_with("http") {
         fields.insert("advisories".to_owned(), json!([{ "url": facts.link() }]));
     }
     let others: Vec<Value> =
-        facts.aliases().map(|id| json!({ "id": id, "source": { "name": finding.source } })).collect();
+        facts.aliases().map(|id| json!({ "id": id, "source": { "name": source } })).collect();
     if !others.is_empty() {
         fields.insert("references".to_owned(), json!(others));
     }

@@ -50,10 +50,9 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> String {
         for (installed, finding) in findings {
             let package = &installed.package;
             let facts = database.facts(finding.facts);
-            let remedy = if finding.fixed.is_empty() {
-                finding.status.name().to_owned()
-            } else {
-                format!("fixed in {}", finding.fixed)
+            let remedy = match finding.fixed(database) {
+                "" => finding.status.name().to_owned(),
+                fixed => format!("fixed in {fixed}"),
             };
             let _written = writeln!(
                 text,
@@ -61,7 +60,7 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> String {
                 escaped(&package.name),
                 escaped(&package.version),
                 word(finding.severity),
-                escaped(&finding.id),
+                escaped(facts.id()),
                 escaped(&remedy),
                 escaped(&facts.description()),
                 escaped(facts.link())

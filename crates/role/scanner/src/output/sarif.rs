@@ -68,13 +68,14 @@ fn rule(database: Database<'_>, finding: &Finding) -> Value {
     let facts = database.facts(finding.facts);
     let description = facts.description();
     let short = description.lines().next().unwrap_or_default();
-    let short: String = if short.is_empty() { finding.id.clone() } else { short.chars().take(200).collect() };
-    let full = if description.is_empty() { finding.id.as_str() } else { description.as_str() };
+    let short: String =
+        if short.is_empty() { facts.id().to_owned() } else { short.chars().take(200).collect() };
+    let full = if description.is_empty() { facts.id() } else { description.as_str() };
     let mut tags =
         vec!["security".to_owned(), "vulnerability".to_owned(), finding.severity.name().to_owned()];
     tags.extend(facts.cwes().map(|number| format!("external/cwe/cwe-{number:03}")));
     let mut rule = json!({
-        "id": finding.id,
+        "id": facts.id(),
         "shortDescription": { "text": short },
         "fullDescription": { "text": full },
         "defaultConfiguration": { "level": level(finding.severity) },
@@ -92,7 +93,7 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
     let mut rules: BTreeMap<String, Value> = BTreeMap::new();
     let silenced = report.silenced.iter().map(|silenced| (&silenced.package, &silenced.finding));
     for (_, finding) in report.findings.iter().map(|(place, finding)| (place, finding)).chain(silenced) {
-        rules.entry(finding.id.clone()).or_insert_with(|| rule(database, finding));
+        rules.entry(finding.id(database).to_owned()).or_insert_with(|| rule(database, finding));
     }
     for secret in &report.secrets {
         rules.entry(format!("secret/{}", secret.rule)).or_insert_with(|| {
@@ -108,18 +109,18 @@ pub(super) fn document(database: Database<'_>, report: &Report) -> Value {
     let index = |id: &str| place_of.get(id).copied().unwrap_or_default();
     let result = |installed: &Installed, finding: &Finding| {
         let package = &installed.package;
-        let remedy = if finding.fixed.is_empty() {
-            format!("({})", finding.status.name())
-        } else {
-            format!("(fixed in {})", finding.fixed)
+        let id = finding.id(database);
+        let remedy = match finding.fixed(database) {
+            "" => format!("({})", finding.status.name()),
+            fixed => format!("(fixed in {fixed})"),
         };
         json!({
-            "ruleId": finding.id,
-            "ruleIndex": index(&finding.id),
+            "ruleId": id,
+            "ruleIndex": index(id),
             "level": level(finding.severity),
-            "message": { "text": format!("{} {} has {} {remedy}", package.name, package.version, finding.id) },
+            "message": { "text": format!("{} {} has {id} {remedy}", package.name, package.version) },
             "locations": location(&installed.file, 1),
-            "partialFingerprints": fingerprint(&[&finding.id, &installed.file, &package.name, &package.version]),
+            "partialFingerprints": fingerprint(&[id, &installed.file, &package.name, &package.version]),
         })
     };
     let mut results: Vec<Value> = report

@@ -49,19 +49,18 @@ pub(super) fn write(
         .iter()
         .filter_map(|(place, finding)| {
             let Installed { file, package, .. } = report.packages.get(*place)?;
-            let published = database.facts(finding.facts).published();
-            let fixed = if finding.fixed.is_empty() {
-                finding.status.name().to_owned()
-            } else {
-                finding.fixed.clone()
+            let facts = database.facts(finding.facts);
+            let remedy = match finding.fixed(database) {
+                "" => finding.status.name(),
+                fixed => fixed,
             };
             let cells = [
                 package.name.to_string(),
-                finding.id.clone(),
+                facts.id().to_owned(),
                 word(finding.severity).to_owned(),
                 package.version.to_string(),
-                fixed,
-                match published {
+                remedy.to_owned(),
+                match facts.published() {
                     0 => String::new(),
                     seconds => date_text(u64::from(seconds)).chars().take(10).collect(),
                 },
