@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use nv_config::{HarborSettings, Settings};
 use nv_pki::PkiError;
 use nv_role_controller::{Controller, ControllerConfig, ControllerError};
@@ -77,7 +78,16 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`], with what to do.
-pub async fn start(
+pub fn start(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) -> BoxFuture<'_, Result<Started, StartError>> {
+    // In a box: it is compiled here, and not anew in each program that starts one.
+    Box::pin(begin(settings, clock, shutdown))
+}
+
+async fn begin(
     settings: &Settings,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,

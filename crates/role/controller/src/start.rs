@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
 use nv_model::name::ControllerId;
 use nv_model::node::{ConnectionState, Controller as ControllerInfo};
 use nv_model::policy::NodeSettings;
@@ -178,7 +179,16 @@ fn certificate(
 ///
 /// # Errors
 /// [`ControllerError`]; nothing runs then.
-pub async fn start(
+pub fn start(
+    config: ControllerConfig,
+    deps: Deps,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<Controller, ControllerError>> {
+    // In a box: it is compiled here, and not anew in each program that starts one.
+    Box::pin(begin(config, deps, shutdown))
+}
+
+async fn begin(
     config: ControllerConfig,
     deps: Deps,
     shutdown: CancellationToken,

@@ -35,6 +35,7 @@ use std::time::Duration;
 
 pub use activity::installed::reader_main;
 pub use config::{Budget, EnforcerConfig, EnforcerError};
+use futures::future::BoxFuture;
 pub use inspector::inspector_main;
 pub use keeper::{KeeperError, Launcher, Tried, keeper_main, launcher_main, try_each};
 use nv_model::node::Capabilities;
@@ -77,10 +78,20 @@ pub fn capabilities(trial: &nv_probe::Trial, from_tier: u8) -> Capabilities {
 ///
 /// # Errors
 /// [`EnforcerError`] when it cannot start. An absent controller or runtime is no error: it waits for them.
-pub async fn run(
+pub fn run(
     config: EnforcerConfig,
     clock: Arc<dyn Clock>,
-    on_ready: impl FnOnce(&Capabilities) + Send,
+    on_ready: fn(&Capabilities),
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), EnforcerError>> {
+    // In a box: it is compiled here, and not anew in each program that starts one.
+    Box::pin(run_until(config, clock, on_ready, shutdown))
+}
+
+async fn run_until(
+    config: EnforcerConfig,
+    clock: Arc<dyn Clock>,
+    on_ready: fn(&Capabilities),
     shutdown: CancellationToken,
 ) -> Result<(), EnforcerError> {
     let folder = config.state_dir.join("enforcer");

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use nv_model::name::ScannerId;
 use nv_pki::{Credential, PkiError};
 use nv_secret::SecretRules;
@@ -124,7 +125,16 @@ struct Service {
 ///
 /// # Errors
 /// [`ServiceError`] when it cannot start.
-pub async fn serve(
+pub fn serve(
+    config: ServiceConfig,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), ServiceError>> {
+    // In a box: it is compiled here, and not anew in each program that starts one.
+    Box::pin(serve_until(config, clock, shutdown))
+}
+
+async fn serve_until(
     config: ServiceConfig,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
