@@ -40,6 +40,8 @@ const OSV: [&str; 15] = [
 const LAST_ALPINE: u32 = 23;
 /// Releases of Oracle Linux whose advisories are fetched.
 const ORACLE: [u8; 4] = [7, 8, 9, 10];
+/// Releases of Photon OS whose data are fetched.
+const PHOTON: [&str; 3] = ["3.0", "4.0", "5.0"];
 /// The first year of NVD's files.
 const FIRST_NVD: u16 = 2002;
 
@@ -154,6 +156,11 @@ fn sources(year: u16) -> Vec<Source> {
         let url =
             format!("https://raw.githubusercontent.com/microsoft/AzureLinuxVulnerabilityData/main/{file}");
         found.push(source("azurelinux-oval", url, file));
+    }
+    for release in PHOTON {
+        let file = format!("cve_data_photon{release}.json");
+        let url = format!("https://packages.broadcom.com/photon/photon_cve_metadata/{file}");
+        found.push(source("photon", url, &file));
     }
     for (feed, place) in [("amazon-2", "2/core/latest"), ("amazon-2023", "al2023/core/mirrors/latest")] {
         let url = format!("https://cdn.amazonlinux.com/{place}/x86_64/mirror.list");
