@@ -4,7 +4,8 @@
 //! Ethernet captures of the folder at once and several times over. Three sets: 13 patterns of DLP, these and 240 words,
 //! and, with `NV_RULES=<folder of the Core Rule Set>`, the set's expressions that compile, in turns for URL, header and
 //! body. The runs with and without take turns, so that other work on the machine meets both. `NV_ONLY=mixed` measures
-//! one load, `NV_ONLY="13 patterns"` one set.
+//! one load, `NV_ONLY="13 patterns"` one set, `NV_ONLY="mixed,13 patterns"` one set on one load; `NV_ROUNDS` says how
+//! often.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -35,6 +36,8 @@ use load::{Load, bodies, mixed};
 
 /// Rounds of each measurement; the best counts, because other work on the machine only ever adds.
 const ROUNDS: usize = 5;
+/// The loads by their names.
+const LOADS: [&str; 2] = ["http64k", "mixed"];
 const BYTES: usize = 200_000_000;
 
 /// Takes what an engine tells, and matches it where there is a set.
@@ -76,30 +79,34 @@ fn main() {
         None => println!("rule set: not measured, NV_RULES names no folder of rules"),
     }
     let only = std::env::var("NV_ONLY").unwrap_or_default();
-    if sets.iter().any(|(name, _)| *name == only) {
-        sets.retain(|(name, _)| *name == only);
+    let only: Vec<&str> = only.split(',').collect();
+    if sets.iter().any(|(name, _)| only.contains(name)) {
+        sets.retain(|(name, _)| only.contains(name));
     }
-    println!("load, set: CPU s without, CPU s with, ratio, MB/s with, matches");
-    if only != "mixed" {
+    let [first, second] = LOADS.map(|load| only.contains(&load) || !LOADS.iter().any(|one| only.contains(one)));
+    println!("load, set: CPU s without, CPU s with, ratio of these, median ratio of pairs, MB/s with, matches");
+    if first {
         measure("http64k", &bodies(64 * 1024, BYTES), &sets);
     }
-    match std::env::var_os("NV_CAPTURES").map(PathBuf::from) {
+    match std::env::var_os("NV_CAPTURES").map(PathBuf::from).filter(|_| second) {
         Some(folder) => measure("mixed", &mixed(&folder, BYTES), &sets),
         None => println!("mixed: not measured, NV_CAPTURES names no folder of captures"),
     }
 }
 
 fn measure(name: &str, load: &Load, sets: &[(&str, Arc<SensorSet>)]) {
-    let (mut bare, mut spent) = (f64::MAX, vec![(f64::MAX, 0); sets.len()]);
+    let (mut bare, mut spent) = (f64::MAX, vec![(f64::MAX, 0, Vec::new()); sets.len()]);
     let mut told = Default::default();
-    for _ in 0..ROUNDS {
+    let rounds = std::env::var("NV_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
+    for _ in 0..rounds {
         let without = run(load, None);
         bare = bare.min(without.seconds);
         told = without.told;
         for ((_, set), best) in sets.iter().zip(&mut spent) {
             let Ran { seconds, matches, .. } = run(load, Some(set));
             assert!(best.1 == 0 || best.1 == matches, "the same traffic gave other matches");
-            *best = (best.0.min(seconds), matches);
+            (best.0, best.1) = (best.0.min(seconds), matches);
+            best.2.push(seconds / without.seconds);
         }
     }
     let mut copy = vec![0; load.bytes.len()];
@@ -117,11 +124,13 @@ fn measure(name: &str, load: &Load, sets: &[(&str, Arc<SensorSet>)]) {
         load.frames.len()
     );
     println!("{name}, copying it: {copied:.3}, {:.0} MB/s", load.bytes.len() as f64 / 1e6 / copied);
-    for ((set, _), (seconds, matches)) in sets.iter().zip(&spent) {
+    for ((set, _), (seconds, matches, pairs)) in sets.iter().zip(&mut spent) {
+        pairs.sort_by(f64::total_cmp);
         println!(
-            "{name}, {set}: {bare:.3}, {seconds:.3}, {:.2}x, {:.0}, {matches}",
-            seconds / bare,
-            load.bytes.len() as f64 / 1e6 / seconds
+            "{name}, {set}: {bare:.3}, {seconds:.3}, {:.2}x, {:.2}x, {:.0}, {matches}",
+            *seconds / bare,
+            pairs[pairs.len() / 2],
+            load.bytes.len() as f64 / 1e6 / *seconds
         );
     }
 }
