@@ -5,7 +5,7 @@
 //! and, with `NV_RULES=<folder of the Core Rule Set>`, the set's expressions that compile, in turns for URL, header and
 //! body. The runs with and without take turns, so that other work on the machine meets both. `NV_ONLY=mixed` measures
 //! one load, `NV_ONLY="13 patterns"` one set, `NV_ONLY="mixed,13 patterns"` one set on one load; `NV_ROUNDS` says how
-//! often.
+//! often, and `NV_BYTES` how many bytes.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -38,6 +38,8 @@ use load::{Load, bodies, mixed};
 const ROUNDS: usize = 5;
 /// The loads by their names.
 const LOADS: [&str; 2] = ["http64k", "mixed"];
+/// The sets by their names.
+const SETS: [&str; 3] = ["13 patterns", "253 patterns", "rule set"];
 const BYTES: usize = 200_000_000;
 
 /// Takes what an engine tells, and matches it where there is a set.
@@ -71,34 +73,40 @@ impl Sink for Watcher {
 }
 
 fn main() {
-    let mut sets = vec![("13 patterns", compile(&data()))];
-    let words = [data(), words()].concat();
-    sets.push(("253 patterns", compile(&words)));
-    match std::env::var_os("NV_RULES").map(PathBuf::from) {
-        Some(folder) => sets.push(("rule set", rule_set(&folder))),
-        None => println!("rule set: not measured, NV_RULES names no folder of rules"),
-    }
     let only = std::env::var("NV_ONLY").unwrap_or_default();
     let only: Vec<&str> = only.split(',').collect();
-    if sets.iter().any(|(name, _)| only.contains(name)) {
-        sets.retain(|(name, _)| only.contains(name));
+    let wanted = |name: &str, of: &[&str]| only.contains(&name) || !of.iter().any(|one| only.contains(one));
+    let [data, words] = [data(), [data(), words()].concat()];
+    let mut sets = Vec::new();
+    for (name, sensors) in SETS.iter().zip([&data, &words]).filter(|(name, _)| wanted(name, &SETS)) {
+        sets.push((*name, compile(sensors)));
     }
-    let [first, second] = LOADS.map(|load| only.contains(&load) || !LOADS.iter().any(|one| only.contains(one)));
-    println!("load, set: CPU s without, CPU s with, ratio of these, median ratio of pairs, MB/s with, matches");
+    match std::env::var_os("NV_RULES").map(PathBuf::from) {
+        Some(folder) if wanted(SETS[2], &SETS) => sets.push((SETS[2], rule_set(&folder))),
+        _ => println!("rule set: not measured, NV_RULES names no folder of rules, or NV_ONLY another set"),
+    }
+    let bytes = number("NV_BYTES").unwrap_or(BYTES);
+    let [first, second] = LOADS.map(|load| wanted(load, &LOADS));
+    println!(
+        "load, set: CPU s without, CPU s with, ratio of these, median ratio of pairs, MB/s with, matches"
+    );
     if first {
-        measure("http64k", &bodies(64 * 1024, BYTES), &sets);
+        measure("http64k", &bodies(64 * 1024, bytes), &sets);
     }
     match std::env::var_os("NV_CAPTURES").map(PathBuf::from).filter(|_| second) {
-        Some(folder) => measure("mixed", &mixed(&folder, BYTES), &sets),
+        Some(folder) => measure("mixed", &mixed(&folder, bytes), &sets),
         None => println!("mixed: not measured, NV_CAPTURES names no folder of captures"),
     }
+}
+
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 fn measure(name: &str, load: &Load, sets: &[(&str, Arc<SensorSet>)]) {
     let (mut bare, mut spent) = (f64::MAX, vec![(f64::MAX, 0, Vec::new()); sets.len()]);
     let mut told = Default::default();
-    let rounds = std::env::var("NV_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
-    for _ in 0..rounds {
+    for _ in 0..number("NV_ROUNDS").unwrap_or(ROUNDS) {
         let without = run(load, None);
         bare = bare.min(without.seconds);
         told = without.told;

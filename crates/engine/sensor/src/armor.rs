@@ -15,7 +15,7 @@ static ALPHABET: LazyLock<Class> = LazyLock::new(|| {
     for (byte, place) in (0..=u8::MAX).zip(bytes.iter_mut()) {
         *place = base64::value(byte).is_some() || matches!(byte, b'\r' | b'\n');
     }
-    Class::new(bytes)
+    Class::new(bytes, MIN_STRETCH)
 });
 
 /// Where in a text a search for stretches is.
@@ -57,7 +57,7 @@ impl Armor {
             from = here.len();
         }
         // Each turn goes on behind a stretch.
-        while let Some(stretch) = class.next_run(text.data, from, MIN_STRETCH) {
+        while let Some(stretch) = class.next_run(text.data, from) {
             (self.in_stretch, from) = (true, stretch.end);
             self.decode(text.data.get(stretch).unwrap_or_default(), buffer, give);
             if from == text.data.len() {

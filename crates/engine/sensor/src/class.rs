@@ -1,7 +1,8 @@
 //! Bytes of one class (digits and separators, the alphabet of base64), and the runs of them in a text.
 //!
 //! Most of a text has no long run. Blocks of 64 bytes are looked at all at once, with one range that holds the class and
-//! little else; only where that leaves a run, bytes are looked at one by one.
+//! little else, and so is what is left behind the last whole block: half of all texts are shorter than one. Only where that
+//! leaves a run, bytes are looked at one by one.
 
 use std::ops::Range;
 
@@ -10,11 +11,28 @@ use wide::i8x16;
 /// Bytes that are looked at together.
 const BLOCK: usize = 64;
 
-/// A class of bytes.
+/// A class of bytes, and how many of them in a row are a run.
 #[derive(Clone)]
 pub(crate) struct Class {
     bytes: Box<[bool; 256]>,
     rough: Rough,
+    need: usize,
+    /// What tells the places where a run begins from the bits of a block ([`steps`]).
+    steps: [u32; STEPS],
+}
+
+/// Doublings that make [`BLOCK`] of one.
+const STEPS: usize = BLOCK.ilog2() as usize;
+
+/// How far a block's bits are moved, one after the other, until of a run of `need` bits only those are left from which on
+/// all are set: what is known of the length doubles, and the last moves are by what is missing, or by nothing.
+fn steps(need: usize) -> [u32; STEPS] {
+    let mut length = 1_usize;
+    [(); STEPS].map(|()| {
+        let step = length.min(need.saturating_sub(length));
+        length = length.saturating_add(step);
+        u32::try_from(step).unwrap_or(0)
+    })
 }
 
 /// A range of bytes that holds a class, so moved that its last byte is the largest signed one: then one comparison tells
@@ -65,10 +83,17 @@ impl std::fmt::Debug for Class {
 }
 
 impl Class {
-    pub(crate) fn new(bytes: Box<[bool; 256]>) -> Self {
+    /// A class whose runs have `need` bytes or more, 64 at most.
+    pub(crate) fn new(bytes: Box<[bool; 256]>, need: usize) -> Self {
         let [plain, folded] = [0, 0x20].map(|fold| Rough::new(&bytes, fold));
         let rough = if folded.cost(&bytes) < plain.cost(&bytes) { folded } else { plain };
-        Self { bytes, rough }
+        let need = need.clamp(1, BLOCK);
+        Self { bytes, rough, need, steps: steps(need) }
+    }
+
+    /// The fewest bytes of a run.
+    pub(crate) fn need(&self) -> usize {
+        self.need
     }
 
     pub(crate) fn has(&self, byte: u8) -> bool {
@@ -85,56 +110,76 @@ impl Class {
         text.iter().rev().take(most).take_while(|byte| self.has(**byte)).count()
     }
 
-    /// The first run of `need` bytes or more, 64 at most, that is not before `from`: all of it, as far as `text` goes.
-    pub(crate) fn next_run(&self, text: &[u8], from: usize, need: usize) -> Option<Range<usize>> {
-        let need = need.clamp(1, BLOCK);
+    /// The first run that is not before `from`: all of it, as far as `text` goes.
+    pub(crate) fn next_run(&self, text: &[u8], from: usize) -> Option<Range<usize>> {
         // Where the next block begins, and how many bytes right before it are in the range.
-        let (mut at, mut before) = (from, 0_usize);
+        let (mut at, mut before) = (from, 0_u32);
+        let (steps, need) = (self.steps, u32::try_from(self.need).unwrap_or(u32::MAX));
         // Each turn goes on by a block, or behind a run in the range.
-        while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-            let bits = self.in_range(block);
-            let starts = starts_of_runs(bits, need);
-            let leading = usize::try_from(bits.trailing_ones()).unwrap_or(0);
-            let crosses = before > 0 && before.saturating_add(leading) >= need;
-            if crosses || starts != 0 {
+        loop {
+            let rest = text.get(at..).unwrap_or_default();
+            let block = rest.first_chunk::<BLOCK>();
+            let bits = match block {
+                Some(block) => self.in_range(block),
+                None if rest.is_empty() => return None,
+                None => self.in_range_at_the_end(text, rest),
+            };
+            let starts = steps.iter().fold(bits, |starts, step| starts & starts.wrapping_shr(*step));
+            let crosses = before.wrapping_add(bits.trailing_ones()) >= need;
+            if starts != 0 || crosses {
                 let start = if crosses {
-                    at.saturating_sub(before)
+                    at.saturating_sub(usize::try_from(before).unwrap_or(0))
                 } else {
                     at.saturating_add(usize::try_from(starts.trailing_zeros()).unwrap_or(0))
                 };
-                match self.exact(text, start, need, true) {
+                match self.exact(text, start) {
                     Look::Run(run) => return Some(run),
                     Look::Over(behind) => (at, before) = (behind, 0),
                     Look::End => return None,
                 }
                 continue;
             }
-            before = usize::try_from(bits.leading_ones()).unwrap_or(0).min(need.saturating_sub(1));
-            at = at.saturating_add(BLOCK);
-        }
-        match self.exact(text, at.saturating_sub(before), need, false) {
-            Look::Run(run) => Some(run),
-            Look::Over(_) | Look::End => None,
+            // What is left behind the last whole block has none.
+            block?;
+            // Fewer than a run: else one would begin within the block.
+            before = bits.leading_ones();
+            at = at.wrapping_add(BLOCK);
         }
     }
 
-    /// Looks at bytes one by one, from the last of a possible run to its first; with `leave`, up to the end of the run in
-    /// the range.
-    fn exact(&self, text: &[u8], start: usize, need: usize, leave: bool) -> Look {
+    /// Looks at bytes one by one, from the last of a possible run to its first, up to the end of the run in the range.
+    fn exact(&self, text: &[u8], start: usize) -> Look {
         let mut begin = start;
         // Each turn goes on by a byte at least.
-        while let Some(window) = text.get(begin..begin.saturating_add(need)) {
+        while let Some(window) = text.get(begin..begin.saturating_add(self.need)) {
             let Some(stranger) = window.iter().rposition(|byte| !self.has(*byte)) else {
-                let behind = begin.saturating_add(need);
+                let behind = begin.saturating_add(self.need);
                 let more = self.leading(text.get(behind..).unwrap_or_default());
                 return Look::Run(begin..behind.saturating_add(more));
             };
             begin = begin.saturating_add(stranger).saturating_add(1);
-            if leave && window.get(stranger).is_some_and(|byte| !self.rough.has(*byte)) {
+            if window.get(stranger).is_some_and(|byte| !self.rough.has(*byte)) {
                 return Look::Over(begin);
             }
         }
         Look::End
+    }
+
+    /// Which bytes of less than a block at the end of a text are in the range, none behind them.
+    fn in_range_at_the_end(&self, text: &[u8], rest: &[u8]) -> u64 {
+        let strangers = u32::try_from(BLOCK.saturating_sub(rest.len())).unwrap_or(0);
+        let bits = match text.last_chunk::<BLOCK>() {
+            // What lies before the rest makes a block of it.
+            Some(block) => self.in_range(block).checked_shr(strangers),
+            None => {
+                let mut block = [0; BLOCK];
+                for (place, byte) in block.iter_mut().zip(rest) {
+                    *place = *byte;
+                }
+                Some(self.in_range(&block) & u64::MAX.checked_shr(strangers).unwrap_or(0))
+            }
+        };
+        bits.unwrap_or(0)
     }
 
     /// Which bytes of a block are in the range; the first is the lowest bit.
@@ -159,40 +204,28 @@ enum Look {
     End,
 }
 
-/// The bits from which on `need` bits are set.
-fn starts_of_runs(bits: u64, need: usize) -> u64 {
-    let (mut starts, mut length) = (bits, 1_usize);
-    // Doubles what is known of the length: as many turns for every block, which a processor foresees.
-    while length < need {
-        let step = length.min(need.saturating_sub(length));
-        starts &= starts >> step;
-        length = length.saturating_add(step);
-    }
-    starts
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn class(members: &[u8]) -> Class {
+    fn class(members: &[u8], need: usize) -> Class {
         let mut bytes = Box::new([false; 256]);
         for byte in members {
             bytes[usize::from(*byte)] = true;
         }
-        Class::new(bytes)
+        Class::new(bytes, need)
     }
 
     #[test]
     fn the_range_of_a_class_holds_little_else() {
-        let digits = class(b"0123456789 -");
+        let digits = class(b"0123456789 -", 9);
         assert_eq!((0..=u8::MAX).filter(|byte| digits.rough.has(*byte)).count(), 26);
-        let base64 = class(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n");
+        let base64 = class(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n", 24);
         assert!(!base64.rough.has(b' ') && !base64.rough.has(b'"'));
         let all: Vec<u8> = (0..=u8::MAX).collect();
-        assert!(all.iter().all(|byte| class(&all).rough.has(*byte)));
+        assert!(all.iter().all(|byte| class(&all, 9).rough.has(*byte)));
     }
 
     proptest! {
@@ -203,7 +236,7 @@ mod tests {
             from in 0_usize..100,
             need in 1_usize..=64,
         ) {
-            let class = class(members);
+            let class = class(members, need);
             let text = text.as_bytes();
             let mut want = None;
             let mut at = from;
@@ -214,12 +247,12 @@ mod tests {
                 }
                 at += length + 1;
             }
-            prop_assert_eq!(class.next_run(text, from, need), want);
+            prop_assert_eq!(class.next_run(text, from), want);
         }
 
         #[test]
         fn blocks_say_of_each_byte_whether_it_is_in_the_range(block in any::<[u8; BLOCK]>(), members in any::<[u8; 4]>()) {
-            let class = class(&members);
+            let class = class(&members, 9);
             let bits = class.in_range(&block);
             for (at, byte) in block.iter().enumerate() {
                 prop_assert_eq!(bits >> at & 1 == 1, class.rough.has(*byte), "{}", at);

@@ -7,7 +7,7 @@ use regex_automata::MatchKind;
 use regex_automata::dfa::{StartKind, dense};
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
-use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
+use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 use crate::check::Check;
 use crate::literal::{self, Required};
@@ -80,6 +80,8 @@ pub(crate) enum Gate {
     Needles(Required),
     /// A run of these bytes, at least so long: all of a match's bytes are such.
     Run(Box<[bool; 256]>, usize),
+    /// One of these bytes, which is all of the match.
+    Byte(Box<[bool; 256]>),
     /// Nothing: it runs on every byte.
     None,
 }
@@ -94,6 +96,8 @@ pub(crate) struct Compiled {
     pub(crate) check: Option<Check>,
     /// Bytes that a match has at most, where that is known.
     pub(crate) longest: Option<usize>,
+    /// A match begins where the text does.
+    pub(crate) anchored: bool,
 }
 
 /// Reads an expression over bytes.
@@ -137,33 +141,49 @@ pub(crate) fn compile(pattern: &Pattern) -> Result<Compiled, PatternError> {
         return Err(PatternError::MatchesNothing);
     }
     let longest = properties.maximum_len();
-    let gate = match (literal::required(&hir), run(&hir)) {
-        (Some(required), _) => Gate::Needles(required),
-        (None, Some((bytes, shortest))) => Gate::Run(bytes, shortest),
-        (None, None) => Gate::None,
+    let anchored = properties.look_set_prefix().contains(Look::Start);
+    let byte = byte(&hir).filter(|_| pattern.check.is_none());
+    let gate = match (literal::required(&hir), byte, run(&hir)) {
+        (Some(required), ..) => Gate::Needles(required),
+        (None, Some(bytes), _) => Gate::Byte(bytes),
+        (None, None, Some((bytes, shortest))) => Gate::Run(bytes, shortest),
+        (None, None, None) => Gate::None,
     };
     let automaton = match gate {
         Gate::Needles(_) => {
-            Some(Arc::new(automaton(&[&hir], MAX_AUTOMATON_BYTES, true).ok_or(PatternError::TooLarge)?))
+            let how = if anchored { How::Beginning } else { How::Needles };
+            Some(Arc::new(automaton(&[&hir], MAX_AUTOMATON_BYTES, how).ok_or(PatternError::TooLarge)?))
         }
         Gate::Run(..) | Gate::None => {
             // Alone it must be small enough, too.
-            automaton(&[&hir], MAX_AUTOMATON_BYTES, false).ok_or(PatternError::TooLarge)?;
+            automaton(&[&hir], MAX_AUTOMATON_BYTES, How::Every).ok_or(PatternError::TooLarge)?;
             None
         }
+        Gate::Byte(_) => None,
     };
-    Ok(Compiled { hir, gate, automaton, check: pattern.check, longest })
+    Ok(Compiled { hir, gate, automaton, check: pattern.check, longest, anchored })
 }
 
-/// One automaton for expressions, that tells all that match, and with `starts` when no match has begun; `None` where it would
-/// be larger than `limit` bytes.
-pub(crate) fn automaton(expressions: &[&Hir], limit: usize, starts: bool) -> Option<dense::DFA<Vec<u32>>> {
+/// How an automaton is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// From places on where needles were found: it tells when no match has begun.
+    Needles,
+    /// On every byte.
+    Every,
+    /// From the beginning of a text on, until nothing can match any more.
+    Beginning,
+}
+
+/// One automaton for expressions, that tells all that match; `None` where it would be larger than `limit` bytes.
+pub(crate) fn automaton(expressions: &[&Hir], limit: usize, how: How) -> Option<dense::DFA<Vec<u32>>> {
+    let start = if how == How::Beginning { StartKind::Anchored } else { StartKind::Unanchored };
     let config = thompson::Config::new().utf8(false).nfa_size_limit(Some(MAX_NFA_BYTES.max(limit)));
     let nfa = thompson::Compiler::new().configure(config).build_many_from_hir(expressions).ok()?;
     let config = dense::Config::new()
         .match_kind(MatchKind::All)
-        .start_kind(StartKind::Unanchored)
-        .specialize_start_states(starts)
+        .start_kind(start)
+        .specialize_start_states(how == How::Needles)
         .dfa_size_limit(Some(limit))
         .determinize_size_limit(Some(limit.saturating_mul(4)));
     dense::Builder::new().configure(config).build_from_nfa(&nfa).ok()
@@ -204,6 +224,18 @@ fn least(hir: &Hir) -> Hir {
         }
         _ => hir.clone(),
     }
+}
+
+/// The bytes of which one alone is a match, of an expression that asks for nothing else.
+fn byte(hir: &Hir) -> Option<Box<[bool; 256]>> {
+    let mut bytes = Box::new([false; 256]);
+    let alone = match hir.kind() {
+        HirKind::Capture(capture) => return byte(&capture.sub),
+        HirKind::Literal(literal) => literal.0.len() == 1,
+        HirKind::Class(Class::Bytes(_)) => true,
+        _ => false,
+    };
+    (alone && gather(hir, &mut bytes, 0)).then_some(bytes)
 }
 
 /// The bytes that matches are made of, where these are few, and how many a match has at least.

@@ -8,7 +8,8 @@ use regex_automata::dfa::dense;
 use crate::check::{Check, WINDOW};
 use crate::class::Class;
 use crate::compile::{
-    Automaton, Compiled, Gate, MAX_ALWAYS_BYTES, MAX_LOOKBACK_BYTES, MAX_MATCH_BYTES, PatternError, automaton,
+    Automaton, Compiled, Gate, How, MAX_ALWAYS_BYTES, MAX_LOOKBACK_BYTES, MAX_MATCH_BYTES, PatternError,
+    automaton,
 };
 use crate::needles::{Needles, Openings};
 
@@ -32,7 +33,9 @@ pub(crate) struct Program {
     /// Needles of two bytes, none of them a letter or digit.
     pub(crate) pairs: Vec<(Finder<'static>, Vec<Use>)>,
     pub(crate) runs: Option<Runs>,
-    /// Automata that run on every byte.
+    /// Patterns that are one byte.
+    pub(crate) bytes: Vec<(u16, OneOf)>,
+    /// Automata that run on every byte, or from the beginning on until they are dead.
     pub(crate) always: Vec<Many>,
     /// Bytes of a stream that are kept from piece to piece.
     pub(crate) keep: usize,
@@ -47,6 +50,8 @@ pub(crate) struct Local {
     pub(crate) check: Option<Check>,
     /// Bytes behind a needle's end where a match with it may end, and one more.
     pub(crate) reach: u64,
+    /// Of a pattern whose matches begin where the stream does: behind it no needle of one ends.
+    pub(crate) beginning: Option<u64>,
 }
 
 /// A needle's pattern, and the bytes before the needle's end where a match may begin.
@@ -56,10 +61,45 @@ pub(crate) struct Use {
     pub(crate) back: u16,
 }
 
+/// Bytes one of which is looked for.
+#[derive(Clone, Debug)]
+pub(crate) enum OneOf {
+    One(u8),
+    Two([u8; 2]),
+    Three([u8; 3]),
+    More(Box<[bool; 256]>),
+}
+
+impl OneOf {
+    fn new(bytes: &[bool; 256]) -> Self {
+        let all: Vec<u8> = (0..=u8::MAX).zip(bytes).filter(|(_, has)| **has).map(|(byte, _)| byte).collect();
+        match *all {
+            [one] => Self::One(one),
+            [one, two] => Self::Two([one, two]),
+            [one, two, three] => Self::Three([one, two, three]),
+            _ => Self::More(Box::new(*bytes)),
+        }
+    }
+
+    /// Whether a text has one of them.
+    pub(crate) fn is_in(&self, text: &[u8]) -> bool {
+        match self {
+            Self::One(one) => memchr::memchr(*one, text).is_some(),
+            Self::Two([one, two]) => memchr::memchr2(*one, *two, text).is_some(),
+            Self::Three([one, two, three]) => memchr::memchr3(*one, *two, *three, text).is_some(),
+            Self::More(bytes) => {
+                text.iter().any(|byte| bytes.get(usize::from(*byte)).copied().unwrap_or(false))
+            }
+        }
+    }
+}
+
 /// One automaton of many patterns, by their order.
 #[derive(Debug)]
 pub(crate) struct Many {
     pub(crate) automaton: Dfa,
+    /// It runs from the beginning of a stream on, until it is dead.
+    pub(crate) anchored: bool,
     pub(crate) patterns: Vec<u16>,
     /// One of them has a check, so that it matters where it matches.
     pub(crate) checked: bool,
@@ -68,9 +108,8 @@ pub(crate) struct Many {
 /// Patterns made of few bytes (digits and separators).
 #[derive(Debug)]
 pub(crate) struct Runs {
+    /// The bytes, and how many the shortest match has, 64 at most.
     pub(crate) class: Class,
-    /// The shortest match, 64 bytes at most.
-    pub(crate) shortest: usize,
     pub(crate) many: Many,
 }
 
@@ -90,6 +129,7 @@ impl Program {
                 automaton: one.automaton.clone(),
                 check: one.check,
                 reach: (longest as u64).saturating_add(1),
+                beginning: one.anchored.then_some(0),
             });
             match &one.gate {
                 Gate::Needles(required) => {
@@ -99,10 +139,15 @@ impl Program {
                         program.keep = program.keep.max(back.saturating_add(1));
                         let back = u16::try_from(back).unwrap_or(u16::MAX);
                         needles.entry(needle).or_default().push(Use { pattern: local, back });
+                        if let Some(last) =
+                            program.patterns.last_mut().and_then(|local| local.beginning.as_mut())
+                        {
+                            *last = (*last).max(u64::from(back));
+                        }
                     }
                 }
                 Gate::Run(bytes, shortest) => runs.push((local, *one, &**bytes, *shortest)),
-                Gate::None => always.push((local, *one)),
+                Gate::Byte(_) | Gate::None => always.push((local, *one)),
             }
         }
         let (pairs, longer): (Vec<_>, Vec<_>) =
@@ -113,15 +158,38 @@ impl Program {
         program.tables = tables(longer);
         let number = |local: &u16| compiled.get(usize::from(*local)).map_or(0, |(number, _)| *number);
         let refused = |local: &u16| (number(local), PatternError::Everywhere);
-        let (mut all, mut refusals) = (groups(&always), Vec::new());
+        let (mut all, mut refusals) = (groups(&always, How::Every), Vec::new());
         for many in all.drain(most.min(all.len())..) {
             refusals.extend(many.patterns.iter().map(refused));
         }
-        program.always = all;
+        program.add_always(&always, all, most);
         if let Err(locals) = program.add_runs(&runs) {
             refusals.extend(locals.iter().map(refused));
         }
         if refusals.is_empty() { Ok(program) } else { Err(refusals) }
+    }
+
+    /// Adds patterns that must be looked for at every byte: each apart by what it takes, or `all` of them together where that
+    /// makes more than `most` automata.
+    /// A pattern of one byte needs no automaton, and one that begins where the stream does is over after a few bytes of most
+    /// streams, unless it runs together with others.
+    fn add_always(&mut self, always: &[(u16, &Compiled)], all: Vec<Many>, most: usize) {
+        let taken = |local: &u16| all.iter().any(|many| many.patterns.contains(local));
+        let (mut beginning, mut every, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for (local, one) in always.iter().filter(|(local, _)| taken(local)) {
+            match &one.gate {
+                Gate::Byte(one_of) => bytes.push((*local, OneOf::new(one_of))),
+                _ if one.anchored => beginning.push((*local, *one)),
+                _ => every.push((*local, *one)),
+            }
+        }
+        let mut apart = groups(&beginning, How::Beginning);
+        apart.extend(groups(&every, How::Every));
+        if apart.len() <= most {
+            (self.always, self.bytes) = (apart, bytes);
+        } else {
+            self.always = all;
+        }
     }
 
     /// Adds patterns made of few bytes; all of them come back where they do not fit into one automaton.
@@ -135,10 +203,10 @@ impl Program {
         }
         let all: Vec<(u16, &Compiled)> = runs.iter().map(|(local, one, ..)| (*local, *one)).collect();
         self.keep = self.keep.max(shortest.saturating_add(1));
-        let Some(many) = many(&all, MAX_RUNS_BYTES) else {
+        let Some(many) = many(&all, MAX_RUNS_BYTES, How::Every) else {
             return Err(all.iter().map(|(local, _)| *local).collect());
         };
-        self.runs = Some(Runs { class: Class::new(bytes), shortest, many });
+        self.runs = Some(Runs { class: Class::new(bytes, shortest), many });
         Ok(())
     }
 
@@ -174,24 +242,25 @@ fn tables(needles: Vec<(&[u8], Vec<Use>)>) -> Vec<Table> {
 }
 
 /// One automaton for patterns; `None` where it would be larger than `limit` bytes.
-fn many(all: &[(u16, &Compiled)], limit: usize) -> Option<Many> {
+fn many(all: &[(u16, &Compiled)], limit: usize, how: How) -> Option<Many> {
     let expressions: Vec<_> = all.iter().map(|(_, one)| &one.hir).collect();
-    let automaton = automaton(&expressions, limit, false)?;
+    let automaton = automaton(&expressions, limit, how)?;
     let checked = all.iter().any(|(_, one)| one.check.is_some());
-    Some(Many { automaton, patterns: all.iter().map(|(local, _)| *local).collect(), checked })
+    let patterns = all.iter().map(|(local, _)| *local).collect();
+    Some(Many { automaton, anchored: how == How::Beginning, patterns, checked })
 }
 
 /// Patterns that run on every byte, in as many automata as it takes.
-fn groups(all: &[(u16, &Compiled)]) -> Vec<Many> {
+fn groups(all: &[(u16, &Compiled)], how: How) -> Vec<Many> {
     if all.is_empty() {
         return Vec::new();
     }
     // One alone always fits: a larger one is refused before.
-    if let Some(many) = many(all, MAX_ALWAYS_BYTES) {
+    if let Some(many) = many(all, MAX_ALWAYS_BYTES, how) {
         return vec![many];
     }
     let (first, second) = all.split_at(all.len() / 2);
-    let mut groups = if all.len() > 1 { groups(first) } else { Vec::new() };
-    groups.extend(self::groups(second));
+    let mut groups = if all.len() > 1 { groups(first, how) } else { Vec::new() };
+    groups.extend(self::groups(second, how));
     groups
 }

@@ -11,7 +11,7 @@ use regex_automata::util::start;
 use crate::bits::Bits;
 use crate::check::WINDOW;
 use crate::literal::MAX_NEEDLE_BYTES;
-use crate::program::{Dfa, Many, Program, Runs, Use};
+use crate::program::{Dfa, Local, Many, Program, Runs, Use};
 use crate::text::Text;
 
 /// Patterns of one stream whose automata run at once.
@@ -97,7 +97,7 @@ impl Program {
         }
         let text = Text { tail: &state.tail, data, offset: state.offset };
         scratch.found.clear();
-        self.find_needles(&text, matched, scratch);
+        self.find_needles(&text, &state.active, matched, scratch);
         if !scratch.found.is_empty() {
             scratch.found.sort_unstable();
             for (end, this) in &scratch.found {
@@ -114,9 +114,20 @@ impl Program {
         if let Some(runs) = &self.runs {
             self.run(runs, &mut state.run, &text, matched);
         }
+        for (pattern, bytes) in &self.bytes {
+            if let Some(local) = self.patterns.get(usize::from(*pattern))
+                && !matched.has(local.number)
+                && bytes.is_in(data)
+            {
+                matched.add(local.number);
+            }
+        }
         if !self.always.is_empty() {
             if state.always.is_empty() {
-                let start = |many: &Many| Running { at: begin(&many.automaton, None), ..Running::default() };
+                let start = |many: &Many| {
+                    let anchored = if many.anchored { Anchored::Yes } else { Anchored::No };
+                    Running { at: begin(&many.automaton, None, anchored), ..Running::default() }
+                };
                 state.always.extend(self.always.iter().map(start));
             }
             for (many, running) in self.always.iter().zip(&mut state.always) {
@@ -146,15 +157,17 @@ impl Program {
     }
 
     /// Looks for needles that end in the piece.
-    fn find_needles(&self, text: &Text<'_>, matched: &Bits, scratch: &mut Scratch) {
+    fn find_needles(&self, text: &Text<'_>, active: &[Active], matched: &Bits, scratch: &mut Scratch) {
         let Scratch { found, edge, .. } = scratch;
         let mut add = |end: u64, uses: &[Use]| {
             for this in uses {
-                let known = self
-                    .patterns
-                    .get(usize::from(this.pattern))
-                    .is_some_and(|local| matched.has(local.number));
-                if !known {
+                // Of a pattern whose matches begin where the stream does, only what runs since then goes on.
+                let late = |local: &Local| {
+                    local.beginning.is_some_and(|last| text.offset >= last)
+                        && !active.iter().any(|running| running.pattern == this.pattern)
+                };
+                let local = self.patterns.get(usize::from(this.pattern));
+                if local.is_some_and(|local| !matched.has(local.number) && !late(local)) {
                     found.push((end, *this));
                 }
             }
@@ -216,17 +229,23 @@ impl Program {
         let look_behind = from.checked_sub(1).and_then(|before| text.byte(before));
         let fresh = |state| Active { pattern: this.pattern, state, next: from, needle: end, until };
         let full = active.len() >= MAX_ACTIVE;
-        match active.iter_mut().find(|other| other.pattern == this.pattern) {
-            Some(running) => {
+        // No match begins here where it can only begin with the stream.
+        let anchored = if local.beginning.is_some() { Anchored::Yes } else { Anchored::No };
+        let late = local.beginning.is_some() && from > 0;
+        match active.iter_mut().enumerate().find(|(_, other)| other.pattern == this.pattern) {
+            Some((index, running)) => {
                 // What was before goes on where a match has begun and may still end.
                 let before = if running.until >= end { from } else { running.until };
                 if self.feed(running, text, before, matched) && running.until >= end {
                     (running.needle, running.until) = (running.needle.max(end), running.until.max(until));
+                } else if late {
+                    active.swap_remove(index);
                 } else {
-                    *running = fresh(begin(automaton, look_behind));
+                    *running = fresh(begin(automaton, look_behind, anchored));
                 }
             }
-            None if !full => active.push(fresh(begin(automaton, look_behind))),
+            None if late => {}
+            None if !full => active.push(fresh(begin(automaton, look_behind, anchored))),
             None => *dropped = dropped.saturating_add(1),
         }
     }
@@ -248,7 +267,9 @@ impl Program {
                     if self.matched(active.pattern, position, text, matched) {
                         return false;
                     }
-                } else if position >= active.needle && automaton.is_start_state(at) {
+                } else if automaton.is_dead_state(at)
+                    || position >= active.needle && automaton.is_start_state(at)
+                {
                     return false;
                 }
             }
@@ -262,13 +283,13 @@ impl Program {
     fn run(&self, runs: &Runs, run: &mut Option<StateID>, text: &Text<'_>, matched: &mut Bits) {
         let data = text.data;
         let mut from = 0;
-        let before = runs.class.trailing(text.tail, runs.shortest.saturating_sub(1));
+        let before = runs.class.trailing(text.tail, runs.class.need().saturating_sub(1));
         if run.is_some() || before > 0 {
             // What the last piece ended with goes on.
             from = runs.class.leading(data);
             let (begins, at) = match run.take() {
                 Some(at) => (text.offset, Some(at)),
-                None if before.saturating_add(from) >= runs.shortest => {
+                None if before.saturating_add(from) >= runs.class.need() => {
                     (text.offset.saturating_sub(before as u64), None)
                 }
                 None => (text.offset, None),
@@ -278,7 +299,7 @@ impl Program {
             }
         }
         // Each turn goes on behind a run.
-        while let Some(range) = runs.class.next_run(data, from, runs.shortest) {
+        while let Some(range) = runs.class.next_run(data, from) {
             from = range.end;
             let begins = text.offset.saturating_add(range.start as u64);
             *run = self.over(runs, None, begins, from, text, matched);
@@ -297,8 +318,9 @@ impl Program {
         matched: &mut Bits,
     ) -> Option<StateID> {
         let automaton = &runs.many.automaton;
-        let mut at =
-            at.unwrap_or_else(|| begin(automaton, begins.checked_sub(1).and_then(|at| text.byte(at))));
+        let mut at = at.unwrap_or_else(|| {
+            begin(automaton, begins.checked_sub(1).and_then(|at| text.byte(at)), Anchored::No)
+        });
         let stop = text.offset.saturating_add(end as u64);
         let (old, new) = text.slices(begins, stop.saturating_add(1));
         for (position, byte) in (begins..).zip(old.iter().chain(new)) {
@@ -311,10 +333,18 @@ impl Program {
     /// matter.
     fn run_always(&self, many: &Many, running: &mut Running, text: &Text<'_>, matched: &mut Bits) {
         let mut at = running.at;
+        if many.automaton.is_dead_state(at) {
+            return;
+        }
         for (position, byte) in (text.offset..).zip(text.data) {
             at = many.automaton.next_state(at, *byte);
-            if many.automaton.is_special_state(at)
-                && let Some(told) = running.told.get_mut((at.as_usize() >> many.automaton.stride2()) % TOLD)
+            if !many.automaton.is_special_state(at) {
+                continue;
+            }
+            if many.automaton.is_dead_state(at) {
+                break;
+            }
+            if let Some(told) = running.told.get_mut((at.as_usize() >> many.automaton.stride2()) % TOLD)
                 && (many.checked || *told != at)
             {
                 *told = at;
@@ -370,9 +400,9 @@ impl Program {
 }
 
 /// The state before the first byte of a search, behind `look_behind`.
-fn begin(automaton: &Dfa, look_behind: Option<u8>) -> StateID {
-    let config = start::Config::new().anchored(Anchored::No).look_behind(look_behind);
-    // It fails for automata that quit at some bytes, or start anchored only; none of ours does.
+fn begin(automaton: &Dfa, look_behind: Option<u8>, anchored: Anchored) -> StateID {
+    let config = start::Config::new().anchored(anchored).look_behind(look_behind);
+    // It fails for automata that quit at some bytes, or start in the other way; none of ours does.
     automaton.start_state(&config).unwrap_or_default()
 }
 

@@ -1,5 +1,7 @@
 //! Character references of HTML (HTML Living Standard §13.5): numbers, and the names that hide what markup is made of.
 
+use std::sync::LazyLock;
+
 use super::escape::{Escape, Escapes, Held};
 
 /// Names without their ampersand and semicolon. Those that older browsers take without a semicolon come first.
@@ -119,11 +121,29 @@ fn number(text: &[u8], radix: u32, before: usize) -> Escape {
     Escape::Plain
 }
 
+/// The names that have a byte at their first or second place, as bits.
+static BEGINNINGS: LazyLock<[[u64; 256]; 2]> = LazyLock::new(|| {
+    let mut beginnings = [[0; 256]; 2];
+    for (number, (name, ..)) in NAMES.iter().enumerate() {
+        for (names, byte) in beginnings.iter_mut().zip(*name) {
+            if let Some(place) = names.get_mut(usize::from(*byte)) {
+                *place |= 1 << number;
+            }
+        }
+    }
+    beginnings
+});
+
 fn named(text: &[u8]) -> Escape {
     let mut may_come = false;
     // Of most ampersands, what follows is no name's beginning.
-    let begins = |name: &&[u8]| text.get(..2).is_none_or(|two| name.starts_with(two));
-    for (name, byte, alone) in NAMES.iter().filter(|(name, ..)| begins(name)) {
+    let mut left = BEGINNINGS
+        .iter()
+        .zip(text)
+        .fold(u64::MAX, |left, (names, byte)| left & names.get(usize::from(*byte)).copied().unwrap_or(0));
+    // Each turn takes a name away.
+    while let Some((name, byte, alone)) = NAMES.get(usize::try_from(left.trailing_zeros()).unwrap_or(64)) {
+        left &= left.wrapping_sub(1);
         let Some(rest) = text.strip_prefix(*name) else {
             may_come |= name.starts_with(text);
             continue;

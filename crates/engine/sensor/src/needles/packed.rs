@@ -11,6 +11,8 @@ use super::{Place, rarity};
 const PIECE: usize = 3;
 /// Pieces, each in every case its letters can have.
 const MAX_PIECES: usize = 64;
+/// Bytes that are enough for vectors.
+const ENOUGH: usize = 64;
 
 /// Pieces of needles.
 #[derive(Clone, Debug)]
@@ -42,9 +44,20 @@ impl Packed {
     }
 
     pub(super) fn find(&self, data: &[u8], verify: &mut impl FnMut(usize, Place)) {
-        let mut span = Span { start: 0, end: data.len() };
+        // A text too short for vectors would be looked at byte by byte: zeros make it longer. What they add to the last
+        // places is no needle, because a needle lies within the text.
+        let mut longer = [0; ENOUGH];
+        let text = if data.len() < self.searcher.minimum_len().min(ENOUGH) {
+            for (place, byte) in longer.iter_mut().zip(data) {
+                *place = *byte;
+            }
+            longer.as_slice()
+        } else {
+            data
+        };
+        let mut span = Span { start: 0, end: text.len() };
         // Each turn goes on by a byte at least. No two pieces begin at the same place: all have the same length.
-        while let Some(piece) = self.searcher.find_in(data, span) {
+        while let Some(piece) = self.searcher.find_in(text, span) {
             for place in self.places.get(piece.pattern().as_usize()).map_or(&[][..], Vec::as_slice) {
                 verify(piece.start(), *place);
             }

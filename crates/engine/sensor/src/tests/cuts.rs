@@ -26,6 +26,12 @@ const PATTERNS: &[&str] = &[
     "(?m)^abc$",
     "abc$",
     "^cab",
+    "^[ab]*cad",
+    "^[ab]{2}[b-d]{2}",
+    "^[b-d0-9 ]{3,}$",
+    "9",
+    "[0-9<]",
+    r"[<?\-\n]",
 ];
 
 /// A rule a pattern.
