@@ -1,7 +1,7 @@
 //! Who waits for the enforcer's answer before a file is opened or a program runs: for how long, what comes of it when nobody
 //! answers, and that nobody waits for ever.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -188,7 +188,18 @@ async fn killed_together(scene: &Scene, keeper_first: bool) -> Result<()> {
     Ok(())
 }
 
+/// The interfaces for copies of packets on this machine.
+fn taps() -> Result<BTreeSet<String>> {
+    let names =
+        std::fs::read_dir("/sys/class/net")?.map(|entry| Ok(entry?.file_name().display().to_string()));
+    let names: Result<BTreeSet<String>> = names.collect();
+    Ok(names?.into_iter().filter(|name| name.starts_with("nvtap")).collect())
+}
+
 async fn nobody_waits_for_the_dead(scene: &mut Scene) -> Result<()> {
+    scene.wait_inspected().await?;
+    let tapped = taps()?;
+    ensure!(!tapped.is_empty(), "no packet is copied to an inspector");
     for keeper_first in [true, false] {
         killed_together(scene, keeper_first)
             .await
@@ -197,6 +208,11 @@ async fn nobody_waits_for_the_dead(scene: &mut Scene) -> Result<()> {
         scene.product.restart().await?;
         scene.api = scene.product.login(nv_scene::PASSWORD).await?;
         keeps_again(scene).await.with_context(|| format!("after the new start, {keeper_first}"))?;
+        let end = Instant::now() + LONGEST_FOR_ALL;
+        while taps()? != tapped {
+            ensure!(Instant::now() < end, "the dead have left interfaces: {:?}, of {tapped:?}", taps()?);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
     Ok(())
 }

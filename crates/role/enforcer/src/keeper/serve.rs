@@ -32,22 +32,33 @@ struct Kernel {
 
 /// The interfaces for copies of packets, by their shares, which go with the keeper; one that is killed leaves them to the next.
 #[derive(Default)]
-struct Tapped(BTreeMap<u8, nv_capture::TapInterface>);
+struct Tapped {
+    /// The enforcer's own folder for pins, whether or not anything can be pinned there: the interfaces are named after it, so that
+    /// the next keeper finds them, and enforcers of other folders have others.
+    folder: PathBuf,
+    interfaces: BTreeMap<u8, nv_capture::TapInterface>,
+}
 
 impl Tapped {
-    /// Those that an earlier keeper has left go with this one.
-    fn take_left(&mut self, kernel: Option<&Kernel>) {
+    /// Those that an earlier keeper of this folder has left go with this one.
+    fn take_left(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.folder);
         for share in Share::each(MAX_SHARES) {
-            if let Some(left) = nv_capture::TapInterface::left(&tap_name(kernel, share)) {
-                self.0.insert(share.number(), left);
+            if let Some(left) = nv_capture::TapInterface::left(&self.name(share)) {
+                self.interfaces.insert(share.number(), left);
             }
         }
+    }
+
+    fn name(&self, share: Share) -> String {
+        let hash = nv_probe::tables::name_hash(&self.folder.display().to_string());
+        format!("nvtap{:08x}{:x}", hash & 0xffff_ffff, share.number())
     }
 }
 
 impl Drop for Tapped {
     fn drop(&mut self) {
-        for interface in std::mem::take(&mut self.0).into_values() {
+        for interface in std::mem::take(&mut self.interfaces).into_values() {
             if let Err(error) = interface.remove() {
                 tracing::warn!(error = chain(&error), "an interface for inspection stays behind");
             }
@@ -55,28 +66,16 @@ impl Drop for Tapped {
     }
 }
 
-/// Name of a share's interface, by the folder of the pins, so that it is found again, and enforcers of other folders have
-/// others; without pins, by the launcher of the keepers.
-fn tap_name(kernel: Option<&Kernel>, share: Share) -> String {
-    let whose = match kernel.and_then(|kernel| kernel.pins.as_ref()) {
-        Some((folder, _)) => folder.display().to_string(),
-        None => format!("launcher {}", std::os::unix::process::parent_id()),
-    };
-    format!("nvtap{:08x}{:x}", nv_probe::tables::name_hash(&whose) & 0xffff_ffff, share.number())
-}
-
 /// Hands an inspector the ring of the interface, which is made if it is not there, and its end of the relay.
 fn give_ring(
-    kernel: Option<&Kernel>,
     tap: &mut Tapped,
     queues: &Queues,
     (share, inspector): (Share, &OwnedFd),
 ) -> Result<u32, String> {
-    let name = tap_name(kernel, share);
-    let interface = nv_capture::TapInterface::make(&name).map_err(|error| chain(&error))?;
+    let interface = nv_capture::TapInterface::make(&tap.name(share)).map_err(|error| chain(&error))?;
     let ring = interface.open(share).map_err(|error| chain(&error))?;
     let ifindex = interface.ifindex;
-    tap.0.insert(share.number(), interface);
+    tap.interfaces.insert(share.number(), interface);
     let relay = queues.connect(share)?;
     protocol::send(inspector.as_fd(), &Begin { share }, &[ring.as_fd(), relay.as_fd()])
         .map_err(|error| error.to_string())?;
@@ -134,6 +133,7 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
         };
         let answered = match request {
             Request::Load { bpf_dir } => {
+                tap.take_left(&bpf_dir);
                 let loaded = if tried.capabilities.tier == TIER_WITHOUT_BPF {
                     Err((tried.capabilities.clone(), "no BPF program stops one here".to_owned()))
                 } else {
@@ -148,7 +148,6 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 };
                 let pinned = loaded.as_ref().is_some_and(|(kernel, ..)| kernel.pins.is_some());
                 let handed = loaded.map(|(loaded, process, network)| {
-                    tap.take_left(Some(&loaded));
                     kernel = Some(loaded);
                     (process, network)
                 });
@@ -212,7 +211,7 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
             },
             Request::Inspect { share } => {
                 let given = match descriptors.first() {
-                    Some(inspector) => give_ring(kernel.as_ref(), &mut tap, &queues, (share, inspector)),
+                    Some(inspector) => give_ring(&mut tap, &queues, (share, inspector)),
                     None => Err("no socket came along".to_owned()),
                 };
                 let reply = match given {
