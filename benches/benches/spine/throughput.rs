@@ -12,9 +12,10 @@ use tokio::process::Command;
 
 use crate::Line;
 
-/// Interleaved pairs of the throughput bench, and seconds of each run.
-const PAIRS: usize = 7;
-const SECONDS: u64 = 3;
+/// Interleaved pairs of the throughput bench, and seconds of each run. Single pairs scatter by a third on a virtual machine: many
+/// short ones tell the median to some hundredths, of seven the next run says another tenth.
+const PAIRS: usize = 41;
+const SECONDS: u64 = 1;
 
 /// One TCP stream between two pods in Protect, against two pods that nothing watches, in interleaved pairs.
 pub(crate) async fn measure(scene: &Scene) -> Result<Vec<Line>> {
@@ -72,7 +73,7 @@ async fn pairs(scene: &Scene, bare: &Lab) -> Result<Vec<Line>> {
         lines.push(Line {
             what,
             promised: ">= 0.95, or <= 1.05 CPU",
-            measured: format!("{ratio:.3} (pairs scatter by {spread:.2}), CPU per byte {cost:.3}"),
+            measured: format!("{ratio:.3} (half of the pairs within {spread:.2}), CPU per byte {cost:.3}"),
             holds: ratio >= 0.95 || (spread > 0.05 && cost <= 1.05),
         });
     }
@@ -83,11 +84,11 @@ async fn pairs(scene: &Scene, bare: &Lab) -> Result<Vec<Line>> {
 /// Which of a pod's addresses.
 type Family = fn(&Pod) -> Option<IpAddr>;
 
-/// Median, and the distance between the largest and the smallest.
+/// Median, and the distance between the quartiles.
 fn median(values: &mut [f64]) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |at: usize| values.get(at).copied().unwrap_or_default();
-    (at(values.len() / 2), at(values.len().saturating_sub(1)) - at(0))
+    (at(values.len() / 2), at(values.len() * 3 / 4) - at(values.len() / 4))
 }
 
 /// An iperf3 server in a pod's network.
