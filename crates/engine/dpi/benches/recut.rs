@@ -122,8 +122,9 @@ impl Sink for Told {
             Part::Header(bytes) => (1, bytes),
             Part::Body(_, bytes) => (2, bytes),
             Part::Packet(bytes) => (3, bytes),
-            Part::Hole => (4, &b""[..]),
-            Part::End => (5, &b""[..]),
+            Part::Datagram(bytes) => (4, bytes),
+            Part::Hole => (5, &b""[..]),
+            Part::End => (6, &b""[..]),
         };
         let said = self.said.entry(content.session.0).or_default();
         let parts = said.entry((content.side == Side::Client, content.transaction)).or_default();

@@ -30,11 +30,13 @@ pub enum Part<'a> {
     Header(&'a [u8]),
     /// Bytes of the body, without the framing of chunks or frames.
     Body(Body, &'a [u8]),
-    /// Bytes of a stream or datagram in clear that is no message of HTTP.
+    /// Bytes of a stream in clear that is no message of HTTP.
     Packet(&'a [u8]),
+    /// A datagram in clear: a message of its own, whole.
+    Datagram(&'a [u8]),
     /// Bytes are missing here.
     Hole,
-    /// The message, or datagram, is over. A session that closes ends all that is left.
+    /// The message is over. A session that closes ends all that is left.
     End,
 }
 

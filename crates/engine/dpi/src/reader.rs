@@ -176,8 +176,7 @@ impl Reader {
         self.read_datagram(moment, flow, side, data);
         let side = if flow.client_is_low == low { side } else { side.other() };
         if self.telling(flow) != Telling::Encrypted && !data.is_empty() {
-            tell(moment, flow, side, 0, Part::Packet(data));
-            tell(moment, flow, side, 0, Part::End);
+            tell(moment, flow, side, 0, Part::Datagram(data));
         }
     }
 

@@ -64,7 +64,7 @@ impl Sink for Watcher {
             Part::Url(bytes) => (0, bytes),
             Part::Header(bytes) => (1, bytes),
             Part::Body(_, bytes) => (2, bytes),
-            Part::Packet(bytes) => (3, bytes),
+            Part::Packet(bytes) | Part::Datagram(bytes) => (3, bytes),
             Part::Hole | Part::End => return,
         };
         let told = &mut self.told[at];
@@ -162,8 +162,10 @@ fn run(load: &Load, set: Option<&Arc<SensorSet>>) -> Ran {
     Ran { seconds: cpu() - before, matches: watcher.matches, told: watcher.told }
 }
 
-/// CPU seconds of this thread, by the scheduler's own clock (proc(5)): a tick is too long for one round.
+/// CPU seconds of this thread, by the scheduler's own clock (proc(5)), which it brings up to date when a thread yields: a
+/// tick is too long for one round.
 fn cpu() -> f64 {
+    std::thread::yield_now();
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     stat.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e9
 }

@@ -82,9 +82,8 @@ pub struct Matcher {
     sessions: HashMap<SessionId, u32, foldhash::fast::FixedState>,
     /// The message that the last piece was of.
     last: u32,
-    /// The message that began last, while it is not in `sessions`: one that is over with its next piece, as a datagram is,
-    /// never comes there.
-    unlisted: u32,
+    /// Datagrams, which are whole, one after the other.
+    datagram: Message,
     buffers: Buffers,
     counters: Counters,
 }
@@ -94,13 +93,13 @@ impl Matcher {
     #[must_use]
     pub fn new(set: Arc<SensorSet>, limits: Limits) -> Self {
         Self {
+            datagram: Message::new(Arc::clone(&set)),
             set,
             limits,
             messages: Vec::new(),
             free: Vec::new(),
             sessions: HashMap::default(),
             last: NONE,
-            unlisted: NONE,
             buffers: Buffers::default(),
             counters: Counters::default(),
         }
@@ -124,6 +123,10 @@ impl Matcher {
 
     /// Takes a piece, and tells the rules that hold with it.
     pub fn content(&mut self, content: &Content<'_>, tell: &mut dyn FnMut(&Match<'_>)) {
+        if let Part::Datagram(bytes) = content.part {
+            self.datagram(content, bytes, tell);
+            return;
+        }
         let end = matches!(content.part, Part::End);
         let Some(index) = self.message(content, end) else { return };
         let Self { messages, buffers, counters, .. } = self;
@@ -134,7 +137,7 @@ impl Matcher {
         match content.part {
             Part::Url(bytes) => message.text(Context::Url, bytes, buffers),
             Part::Header(bytes) => message.text(Context::Header, bytes, buffers),
-            Part::Packet(bytes) => message.text(Context::Packet, bytes, buffers),
+            Part::Packet(bytes) | Part::Datagram(bytes) => message.text(Context::Packet, bytes, buffers),
             Part::Body(about, bytes) => message.body(about, bytes, buffers, &mut troubles),
             Part::Hole => message.lose(),
             Part::End => {
@@ -148,9 +151,22 @@ impl Matcher {
         judge(message, content.at, counters, tell);
     }
 
+    /// Takes a message that is whole, and so comes into no table.
+    fn datagram(&mut self, content: &Content<'_>, bytes: &[u8], tell: &mut dyn FnMut(&Match<'_>)) {
+        if !self.set.looks_at(content.part) {
+            return;
+        }
+        let Self { datagram, set, buffers, counters, .. } = self;
+        counters.messages = counters.messages.saturating_add(1);
+        datagram.begin((content.session, content.side, content.transaction), set);
+        datagram.text(Context::Packet, bytes, buffers);
+        datagram.end(buffers);
+        judge(datagram, content.at, counters, tell);
+        judge_late(datagram, content.at, counters, tell);
+    }
+
     /// A session is over, and with it what it has not ended.
     pub fn closed(&mut self, session: SessionId, at: u64, tell: &mut dyn FnMut(&Match<'_>)) {
-        self.list();
         // Each turn takes one away.
         while let Some(index) = self.sessions.get(&session).copied() {
             self.end(index, at, tell);
@@ -172,7 +188,6 @@ impl Matcher {
         if self.get(last).is_some_and(|message| is(message)) {
             return Some(last);
         }
-        self.list();
         let mut index = self.sessions.get(&session).copied().unwrap_or(NONE);
         let mut count = 0_u32;
         while let Some(message) = self.get(index) {
@@ -191,20 +206,12 @@ impl Matcher {
             return None;
         };
         self.counters.messages = self.counters.messages.saturating_add(1);
-        let Self { messages, set, .. } = self;
+        let Self { messages, sessions, set, .. } = self;
         let message = usize::try_from(index).ok().and_then(|index| messages.get_mut(index))?;
         message.begin((session, side, transaction), set);
-        (self.last, self.unlisted) = (index, index);
+        message.next = sessions.insert(session, index).unwrap_or(NONE);
+        self.last = index;
         Some(index)
-    }
-
-    /// Puts the message that began last among those of its session.
-    fn list(&mut self) {
-        let index = std::mem::replace(&mut self.unlisted, NONE);
-        let Self { messages, sessions, .. } = self;
-        if let Some(message) = usize::try_from(index).ok().and_then(|index| messages.get_mut(index)) {
-            message.next = sessions.insert(message.session, index).unwrap_or(NONE);
-        }
     }
 
     fn room(&mut self) -> Option<u32> {
@@ -235,12 +242,6 @@ impl Matcher {
         message.forget(buffers);
         let (session, next) = (message.session, message.next);
         message.session = SessionId(0);
-        if self.unlisted == index {
-            self.unlisted = NONE;
-            self.free.push(index);
-            self.last = NONE;
-            return;
-        }
         let head = self.sessions.get(&session).copied().unwrap_or(NONE);
         if head == index {
             if next == NONE {

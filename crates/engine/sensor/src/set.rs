@@ -226,7 +226,7 @@ impl SensorSet {
             Part::Url(_) => Some(Context::Url),
             Part::Header(_) => Some(Context::Header),
             Part::Body(..) => Some(Context::Body),
-            Part::Packet(_) => Some(Context::Packet),
+            Part::Packet(_) | Part::Datagram(_) => Some(Context::Packet),
             Part::Hole | Part::End => None,
         };
         !self.late.is_empty() || context.is_some_and(|context| !self.program(context).is_empty())

@@ -133,12 +133,13 @@ impl Sink for Told {
             Part::Header(bytes) => ("header", Body::default(), bytes),
             Part::Body(about, bytes) => ("body", about, bytes),
             Part::Packet(bytes) => ("packet", Body::default(), bytes),
+            Part::Datagram(bytes) => ("datagram", Body::default(), bytes),
             Part::Hole => ("hole", Body::default(), &b""[..]),
             Part::End => ("end", Body::default(), &b""[..]),
         };
         let parts = self.content.entry((content.side == Side::Client, content.transaction)).or_default();
         match parts.last_mut() {
-            Some((last, _, all)) if *last == name => all.extend_from_slice(bytes),
+            Some((last, _, all)) if *last == name && name != "datagram" => all.extend_from_slice(bytes),
             _ => parts.push((name, about, bytes.to_vec())),
         }
     }

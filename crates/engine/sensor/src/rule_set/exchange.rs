@@ -146,7 +146,13 @@ impl Exchange {
                 self.transaction.request_end();
                 self.request = Place::Over;
             }
-            Part::Url(_) | Part::Header(_) | Part::Body(..) | Part::Packet(_) | Part::Hole | Part::End => {}
+            Part::Url(_)
+            | Part::Header(_)
+            | Part::Body(..)
+            | Part::Packet(_)
+            | Part::Datagram(_)
+            | Part::Hole
+            | Part::End => {}
         }
     }
 
@@ -196,7 +202,13 @@ impl Exchange {
                 self.transaction.response_end();
                 self.answer = Place::Over;
             }
-            Part::Url(_) | Part::Header(_) | Part::Body(..) | Part::Packet(_) | Part::Hole | Part::End => {}
+            Part::Url(_)
+            | Part::Header(_)
+            | Part::Body(..)
+            | Part::Packet(_)
+            | Part::Datagram(_)
+            | Part::Hole
+            | Part::End => {}
         }
     }
 

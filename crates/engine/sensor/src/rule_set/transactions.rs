@@ -163,7 +163,7 @@ impl Transactions {
         sets: impl Fn() -> Vec<&'s Named>,
         tell: &mut dyn FnMut(&Found<'_>),
     ) {
-        if matches!(content.part, Part::Packet(_)) {
+        if matches!(content.part, Part::Packet(_) | Part::Datagram(_)) {
             return;
         }
         self.tell_left(content, tell);

@@ -44,6 +44,15 @@ static EXPRESSIONS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     let config = syntax::Config::new().unicode(false).utf8(false);
     PATTERNS.iter().map(|value| Regex::builder().syntax(config).build(value).unwrap()).collect()
 });
+/// The patterns that a search of a whole text finds, sorted.
+fn searched(text: &str) -> Vec<String> {
+    let found = |expression: &Regex| expression.is_match(text.as_bytes());
+    let all = PATTERNS.iter().zip(EXPRESSIONS.iter()).filter(|(_, expression)| found(expression));
+    let mut all: Vec<String> = all.map(|(value, _)| (*value).to_owned()).collect();
+    all.sort();
+    all
+}
+
 static DECODED: LazyLock<Arc<SensorSet>> = LazyLock::new(|| {
     compile(&[sensor(&[
         ("plain", &[pattern(Context::Body, "abc|&b|4;J")]),
@@ -57,17 +66,23 @@ proptest! {
         text in "[abcd0-9<?\\-\n ]{0,120}|[abc]{0,60}|[0-9 \\-]{0,80}",
         cuts in vec(1_usize..12, 1..20),
     ) {
-        let mut want: Vec<String> = PATTERNS
-            .iter()
-            .zip(EXPRESSIONS.iter())
-            .filter(|(_, expression)| expression.is_match(text.as_bytes()))
-            .map(|(value, _)| (*value).to_owned())
-            .collect();
-        want.sort();
+        let want = searched(&text);
         for cuts in [&cuts[..], &[1], &[usize::MAX]] {
             prop_assert_eq!(&told(&SET, &[Part::Packet(text.as_bytes())], cuts), &want, "{:?}", cuts);
             prop_assert_eq!(&told(&SET, &[body(text.as_bytes())], cuts), &want, "{:?}", cuts);
         }
+    }
+
+    #[test]
+    fn a_text_that_stays_in_one_state_for_long_is_searched_as_any_other(
+        text in "(a{0,50}[cd0-9<]{0,4}c{0,50}){1,3}|[cd]{3}[xy]{0,70}d[ab]?",
+        cuts in vec(1_usize..60, 1..10),
+    ) {
+        let want = searched(&text);
+        for cuts in [&cuts[..], &[1], &[usize::MAX]] {
+            prop_assert_eq!(&told(&SET, &[Part::Packet(text.as_bytes())], cuts), &want, "{:?}", cuts);
+        }
+        prop_assert_eq!(&told(&SET, &[Part::Datagram(text.as_bytes())], &[]), &want);
     }
 
     #[test]

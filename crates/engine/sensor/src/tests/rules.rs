@@ -15,6 +15,7 @@ fn a_rule_holds_where_all_its_patterns_are_and_none_that_must_not_be() {
         ("unsigned", &[pattern(Header, "!(?i)signature:")]),
         ("anywhere", &[pattern(Packet, "needle")]),
         ("asked", &[pattern(Url, "^GET /admin")]),
+        ("last", &[pattern(Packet, "over$")]),
     ])]);
     for (parts, want) in [
         (&[body(b"a secret")][..], &["one", "without"][..]),
@@ -26,6 +27,9 @@ fn a_rule_holds_where_all_its_patterns_are_and_none_that_must_not_be() {
         (&[Part::Url(b"GET /a?GET /admin HTTP/1.1\r\n")], &[]),
         (&[Part::Packet(b"a needle")], &["anywhere"]),
         (&[Part::Packet(b"a secret")], &[]),
+        (&[Part::Packet(b"a needle, ov"), Part::Packet(b"er")], &["anywhere", "last"]),
+        (&[Part::Datagram(b"a needle"), Part::Datagram(b"and over")], &["anywhere", "last"]),
+        (&[Part::Datagram(b"a nee"), Part::Datagram(b"dle, ov"), Part::Datagram(b"er")], &[]),
         (&[body(b"a sec"), Part::Hole, body(b"ret needle")], &["anywhere"]),
     ] {
         assert_eq!(told(&set, parts, &[]), want, "{parts:?}");
