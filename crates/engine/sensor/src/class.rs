@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use wide::i8x16;
 
+use crate::span::Span;
+
 /// Bytes that are looked at together.
 const BLOCK: usize = 64;
 
@@ -21,13 +23,16 @@ pub(crate) struct Class {
     steps: [u32; STEPS],
 }
 
-/// Doublings that make [`BLOCK`] of one.
-const STEPS: usize = BLOCK.ilog2() as usize;
+/// Fewest bytes of a run.
+const LEAST: usize = 4;
+/// Doublings that make [`BLOCK`] of [`LEAST`].
+const STEPS: usize = (BLOCK / LEAST).ilog2() as usize;
 
-/// How far a block's bits are moved, one after the other, until of a run of `need` bits only those are left from which on
-/// all are set: what is known of the length doubles, and the last moves are by what is missing, or by nothing.
+/// How far a block's bits are moved, one after the other, until of a run of `need` bits, of which those are left from which
+/// on [`LEAST`] are set, only those are left from which on all are: what is known of the length doubles, and the last moves
+/// are by what is missing, or by nothing.
 fn steps(need: usize) -> [u32; STEPS] {
-    let mut length = 1_usize;
+    let mut length = LEAST;
     [(); STEPS].map(|()| {
         let step = length.min(need.saturating_sub(length));
         length = length.saturating_add(step);
@@ -35,14 +40,12 @@ fn steps(need: usize) -> [u32; STEPS] {
     })
 }
 
-/// A range of bytes that holds a class, so moved that its last byte is the largest signed one: then one comparison tells
-/// whether a byte is in it.
+/// A range of bytes that holds a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rough {
     /// Bits that are set before: 0x20 puts upper case and line breaks beside what else is in base64.
     fold: i8,
-    shift: i8,
-    least: i8,
+    span: Span,
 }
 
 impl Rough {
@@ -59,14 +62,11 @@ impl Rough {
                 (widest, last) = (gap, byte.wrapping_sub(gap));
             }
         }
-        let shift = 0x7F_u8.wrapping_sub(last);
-        // The range has as many bytes as the gap has not.
-        let least = 0x80_u8.wrapping_add(widest);
-        Self { fold: fold.cast_signed(), shift: shift.cast_signed(), least: least.cast_signed() }
+        Self { fold: fold.cast_signed(), span: Span::new(last.wrapping_add(widest).wrapping_add(1), last) }
     }
 
     fn has(self, byte: u8) -> bool {
-        (byte.cast_signed() | self.fold).wrapping_add(self.shift) >= self.least
+        self.span.has(byte | self.fold.cast_unsigned())
     }
 
     /// How many bytes it holds. Blanks part words, so that a range with them has long runs.
@@ -83,11 +83,11 @@ impl std::fmt::Debug for Class {
 }
 
 impl Class {
-    /// A class whose runs have `need` bytes or more, 64 at most.
+    /// A class whose runs have `need` bytes or more, [`LEAST`] at least and 64 at most.
     pub(crate) fn new(bytes: Box<[bool; 256]>, need: usize) -> Self {
         let [plain, folded] = [0, 0x20].map(|fold| Rough::new(&bytes, fold));
         let rough = if folded.cost(&bytes) < plain.cost(&bytes) { folded } else { plain };
-        let need = need.clamp(1, BLOCK);
+        let need = need.clamp(LEAST, BLOCK);
         Self { bytes, rough, need, steps: steps(need) }
     }
 
@@ -121,10 +121,14 @@ impl Class {
             let block = rest.first_chunk::<BLOCK>();
             let bits = match block {
                 Some(block) => self.in_range(block),
-                None if rest.is_empty() => return None,
+                None if usize::try_from(before).unwrap_or(0).saturating_add(rest.len()) < self.need => {
+                    return None;
+                }
                 None => self.in_range_at_the_end(text, rest),
             };
-            let starts = steps.iter().fold(bits, |starts, step| starts & starts.wrapping_shr(*step));
+            let two = bits & (bits >> 1);
+            let starts =
+                steps.iter().fold(two & (two >> 2), |starts, step| starts & starts.wrapping_shr(*step));
             let crosses = before.wrapping_add(bits.trailing_ones()) >= need;
             if starts != 0 || crosses {
                 let start = if crosses {
@@ -173,8 +177,8 @@ impl Class {
             Some(block) => self.in_range(block).checked_shr(strangers),
             None => {
                 let mut block = [0; BLOCK];
-                for (place, byte) in block.iter_mut().zip(rest) {
-                    *place = *byte;
+                if let Some(place) = block.get_mut(..rest.len()) {
+                    place.copy_from_slice(rest);
                 }
                 Some(self.in_range(&block) & u64::MAX.checked_shr(strangers).unwrap_or(0))
             }
@@ -184,12 +188,12 @@ impl Class {
 
     /// Which bytes of a block are in the range; the first is the lowest bit.
     fn in_range(&self, block: &[u8; BLOCK]) -> u64 {
-        let Rough { fold, shift, least } = self.rough;
-        let [fold, shift, least] = [fold, shift, least].map(i8x16::splat);
+        let Rough { fold, span } = self.rough;
+        let fold = i8x16::splat(fold);
         let (vectors, _) = block.as_chunks::<16>();
         let outside = vectors.iter().rev().fold(0, |bits, vector| {
             let vector = i8x16::new(vector.map(u8::cast_signed));
-            (bits << 16) | u64::from(least.simd_gt((vector | fold) + shift).to_bitmask())
+            (bits << 16) | u64::from(span.outside(vector | fold).to_bitmask())
         });
         !outside
     }
@@ -234,7 +238,7 @@ mod tests {
             text in "([0-9 -]{0,30}[a-c.,:]{0,3}){0,12}|[0-9.]{0,300}|([0-9]{60,70}x){0,4}",
             members in prop::sample::select(vec![&b"0123456789 -"[..], b"0123456789", b"1357", b"ab"]),
             from in 0_usize..100,
-            need in 1_usize..=64,
+            need in LEAST..=64,
         ) {
             let class = class(members, need);
             let text = text.as_bytes();

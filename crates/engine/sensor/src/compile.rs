@@ -184,6 +184,7 @@ pub(crate) fn automaton(expressions: &[&Hir], limit: usize, how: How) -> Option<
         .match_kind(MatchKind::All)
         .start_kind(start)
         .specialize_start_states(how == How::Needles)
+        .accelerate(false)
         .dfa_size_limit(Some(limit))
         .determinize_size_limit(Some(limit.saturating_mul(4)));
     dense::Builder::new().configure(config).build_from_nfa(&nfa).ok()

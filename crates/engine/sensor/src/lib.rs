@@ -27,6 +27,7 @@ mod program;
 pub mod rule_set;
 pub mod sensor;
 pub mod set;
+mod span;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,11 @@
 //! All patterns of one context, put together so that most bytes of a stream need not be looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use memchr::memmem::Finder;
-use regex_automata::dfa::dense;
+use regex_automata::Anchored;
+use regex_automata::dfa::{Automaton as _, dense};
+use regex_automata::util::primitives::StateID;
 
 use crate::check::{Check, WINDOW};
 use crate::class::Class;
@@ -12,6 +14,8 @@ use crate::compile::{
     automaton,
 };
 use crate::needles::{Needles, Openings};
+use crate::span::Exits;
+use crate::stream::begin;
 
 /// Lengths from which on needles have a table of their own, where they are many: the longer, the fewer places are looked at.
 const LONGER: [usize; 2] = [5, 7];
@@ -103,6 +107,37 @@ pub(crate) struct Many {
     pub(crate) patterns: Vec<u16>,
     /// One of them has a check, so that it matters where it matches.
     pub(crate) checked: bool,
+    /// Of each state in which a text may stay for long, what leads out of it.
+    exits: Vec<Option<Exits>>,
+}
+
+impl Many {
+    /// How many bytes at the beginning of a text leave the automaton in a state in which the byte before has left it.
+    pub(crate) fn stays(&self, at: StateID, text: &[u8]) -> usize {
+        let exits = self.exits.get(at.as_usize() >> self.automaton.stride2());
+        exits.and_then(Option::as_ref).map_or(0, |exits| exits.stays(text))
+    }
+
+    /// Looks for the exits of all states.
+    fn find_exits(&mut self) {
+        let automaton = &self.automaton;
+        let anchored = if self.anchored { Anchored::Yes } else { Anchored::No };
+        let start = begin(automaton, None, anchored);
+        let (mut next, mut seen) = (vec![start], HashSet::from([start]));
+        // Each turn takes a state that was not seen before.
+        while let Some(at) = next.pop() {
+            let index = at.as_usize() >> automaton.stride2();
+            if self.exits.len() <= index {
+                self.exits.resize(index.saturating_add(1), None);
+            }
+            if let Some(place) = self.exits.get_mut(index) {
+                *place = Exits::new(|byte| automaton.next_state(at, byte) != at);
+            }
+            next.extend(
+                (0..=u8::MAX).map(|byte| automaton.next_state(at, byte)).filter(|state| seen.insert(*state)),
+            );
+        }
+    }
 }
 
 /// Patterns made of few bytes (digits and separators).
@@ -247,7 +282,7 @@ fn many(all: &[(u16, &Compiled)], limit: usize, how: How) -> Option<Many> {
     let automaton = automaton(&expressions, limit, how)?;
     let checked = all.iter().any(|(_, one)| one.check.is_some());
     let patterns = all.iter().map(|(local, _)| *local).collect();
-    Some(Many { automaton, anchored: how == How::Beginning, patterns, checked })
+    Some(Many { automaton, anchored: how == How::Beginning, patterns, checked, exits: Vec::new() })
 }
 
 /// Patterns that run on every byte, in as many automata as it takes.
@@ -256,7 +291,8 @@ fn groups(all: &[(u16, &Compiled)], how: How) -> Vec<Many> {
         return Vec::new();
     }
     // One alone always fits: a larger one is refused before.
-    if let Some(many) = many(all, MAX_ALWAYS_BYTES, how) {
+    if let Some(mut many) = many(all, MAX_ALWAYS_BYTES, how) {
+        many.find_exits();
         return vec![many];
     }
     let (first, second) = all.split_at(all.len() / 2);

@@ -336,9 +336,18 @@ impl Program {
         if many.automaton.is_dead_state(at) {
             return;
         }
-        for (position, byte) in (text.offset..).zip(text.data) {
+        let mut index = 0_usize;
+        // Each turn goes on by a byte at least.
+        while let Some(byte) = text.data.get(index) {
+            let before = at;
             at = many.automaton.next_state(at, *byte);
+            let position = text.offset.saturating_add(index as u64);
+            index = index.saturating_add(1);
             if !many.automaton.is_special_state(at) {
+                if at == before {
+                    let stays = many.stays(at, text.data.get(index..).unwrap_or_default());
+                    index = index.saturating_add(stays);
+                }
                 continue;
             }
             if many.automaton.is_dead_state(at) {
@@ -400,7 +409,7 @@ impl Program {
 }
 
 /// The state before the first byte of a search, behind `look_behind`.
-fn begin(automaton: &Dfa, look_behind: Option<u8>, anchored: Anchored) -> StateID {
+pub(crate) fn begin(automaton: &Dfa, look_behind: Option<u8>, anchored: Anchored) -> StateID {
     let config = start::Config::new().anchored(anchored).look_behind(look_behind);
     // It fails for automata that quit at some bytes, or start in the other way; none of ours does.
     automaton.start_state(&config).unwrap_or_default()

@@ -113,16 +113,17 @@ impl Grams {
     ) {
         let mut at = 0_usize;
         while let Some(block) = data.get(at..).and_then(<[u8]>::first_chunk::<SPAN>) {
-            let mut any = 0;
+            let mut found = 0_u32;
             for look in 0..LOOKS {
                 let start = look.wrapping_mul(STRIDE);
                 let Some(text) = block.get(start..).and_then(<[u8]>::first_chunk::<4>) else { continue };
-                any |= self.may_be((u32::from_le_bytes(*text) | FOLD) & self.mask);
+                found |= u32::from(self.may_be((u32::from_le_bytes(*text) | FOLD) & self.mask)) << look;
             }
-            if any != 0 {
-                for look in 0..LOOKS {
-                    self.hit(data, at.saturating_add(look.wrapping_mul(STRIDE)), verify);
-                }
+            // Each turn takes a look away.
+            while found != 0 {
+                let look = usize::try_from(found.trailing_zeros()).unwrap_or(LOOKS);
+                self.hit(data, at.saturating_add(look.wrapping_mul(STRIDE)), verify);
+                found &= found.wrapping_sub(1);
             }
             at = at.saturating_add(STRIDE.wrapping_mul(LOOKS));
         }
