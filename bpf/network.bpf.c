@@ -5,6 +5,7 @@
  *
  * from_pod    ingress of the host end: what the pod sends.
  * to_pod      egress of the host end: what the pod is sent.
+ * from_detour ingress of the interface by which packets come back that have waited for an inspector.
  * from_socket egress of a container's cgroup: what its sockets send.
  * to_socket   ingress of a container's cgroup: what its sockets are sent.
  * connect_* and sendmsg_* at the root of cgroup v2: the process behind a connection. They deny where a container's
@@ -40,4 +41,10 @@ SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
 	return handle(skb, false, skb->ifindex, ETH_HLEN, true, true);
+}
+
+SEC("tc")
+int from_detour(struct __sk_buff *skb)
+{
+	return come_back(skb);
 }

@@ -5,6 +5,7 @@
 #ifndef NV_NETWORK_FLOW_H
 #define NV_NETWORK_FLOW_H
 
+#include "detour.h"
 #include "judge.h"
 #include "packet.h"
 #include "quick.h"
@@ -184,6 +185,7 @@ static __noinline int judge_first(struct packet *p, bool from_pod, const struct 
 	p->guessed = guessed;
 	p->assumed = assumed;
 	p->endpoint = endpoint->number;
+	p->waits = endpoint->waits;
 	p->decision_ns = bpf_ktime_get_ns() - begin;
 	return true;
 }
@@ -194,13 +196,13 @@ static __noinline int open_flow(struct __sk_buff *skb, struct packet *p, bool fr
 	const struct judgement *j = &p->first;
 	struct flow fresh = {
 		.first_ns = bpf_ktime_get_ns(),
-		.last_ns = now,
 		.generation = generation,
 		.rule = j->rule,
 		.client = j->client,
 		.server = j->server,
 		.sessions = 1,
 		.endpoint = p->endpoint,
+		.waits = p->waits,
 		.verdict = j->verdict,
 		.local_client = p->local_client,
 		.mid_stream = p->guessed,
@@ -241,6 +243,9 @@ static __noinline bool judge_again(struct packet *p, struct flow *flow, const st
 	flow->verdict = j.verdict;
 	flow->quarantined = j.quarantined;
 	flow->turned = false;
+	flow->waits = endpoint->waits;
+	if (flow->said == CLEAN && flow->judging != endpoint->judging)
+		flow->said = NOTHING;
 	flow->generation = set->generation;
 	count(FLOWS_REEVALUATED);
 	/* Of two CPUs that come here at once the one behind finds the new verdict; side by side both tell. */
@@ -279,6 +284,15 @@ static __noinline void report_late(struct packet *p, struct flow *flow)
 		flow->reported = true;
 }
 
+/* A packet that may pass is led to an inspector, or copied, where it is to be. */
+static __always_inline int inspect(struct __sk_buff *skb, struct packet *p, struct flow *flow, bool from_pod, __u64 now)
+{
+	if (flow->waits)
+		return wait(skb, p, flow, from_pod, now);
+	tap(skb, p, flow, now);
+	return TC_ACT_UNSPEC;
+}
+
 /* A packet at `ifindex` whose network header begins at `at`, tags apart. With `tracked` the kernel is asked whether it
  * translates the flow's addresses, which programs at interfaces can; without, the loopback is not judged. */
 static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 ifindex, const __u32 at,
@@ -290,11 +304,16 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 		return TC_ACT_UNSPEC;
 	/* The exact time costs more than the rest of the packet; it is read once a flow. */
 	__u64 now = coarse_nanos();
-	int quick = handle_quickly(skb, from_pod, ifindex, at, set, now);
+	if (at && has_come_back(skb, set))
+		return TC_ACT_UNSPEC;
+	struct packet p; /* one for both ways: a program has 512 bytes of stack */
+	int quick = handle_quickly(skb, from_pod, ifindex, at, set, now, &p.key);
 	if (quick != LONG_WAY)
 		return quick;
 
-	struct packet p = { .key.ifindex = ifindex, .bytes = skb->len - at };
+	__builtin_memset(&p, 0, sizeof(p));
+	p.key.ifindex = ifindex;
+	p.bytes = skb->len - at;
 	enum parsed parsed = parse(skb, from_pod, at, &p);
 	__u8 verdict;
 
@@ -325,6 +344,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 				__sync_fetch_and_add(&flow->sessions, 1);
 				flow->closed = flow->fin_client = flow->fin_server = false;
 				flow->replied = flow->mid_stream = flow->inspected = false;
+				flow->said = NOTHING;
 			}
 		} else if (flow->closed || flow->mid_stream) {
 			bpf_map_delete_elem(&flows, &p.key);
@@ -345,7 +365,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool from_pod, __u32 if
 		report_late(&p, flow);
 	tally(flow, skb, &p, from_pod, now);
 	if (at && verdict != DENY)
-		tap(skb, &p, flow, now);
+		return inspect(skb, &p, flow, from_pod, now);
 	return answer(verdict);
 first:
 	if (!judge_first(&p, from_pod, set))
@@ -360,7 +380,7 @@ first:
 		if (flow && !from_pod)
 			find_other_end(skb, &p, flow);
 		if (flow)
-			tap(skb, &p, flow, now);
+			return inspect(skb, &p, flow, from_pod, now);
 	}
 	return opened;
 }

@@ -42,13 +42,22 @@ enum counter {
 	CONNECTS_DENIED,
 	TAPPED,
 	TAP_FAILED,
+	WAITED,		/* led to an inspector */
+	WAITED_FOR_NOBODY, /* of flows that wait, and there is no inspector: as its pod fails */
+	CUT_PACKETS,	/* of flows that an inspector has ended */
+	NOT_COME_BACK,	/* from the inspector, of a flow that is known no more */
 	COUNTERS,
 };
+
+/* Whether the packets of a pod wait for an inspector, and what becomes of them where there is none. */
+enum waits { GO_ON = 0, WAIT_OR_PASS = 1, WAIT_OR_DROP = 2 };
 
 struct endpoint {
 	__u32 identity;
 	__u32 number;
 	__u32 quarantined;
+	__u32 waits;
+	__u32 judging; /* what flows were clean by another number of waits again */
 };
 
 enum place_flag {
@@ -88,6 +97,7 @@ struct settings {
 	__u32 generation;
 	__u32 strict;
 	__u32 disabled;
+	__u32 token; /* mark of a packet that has come back from its inspector, and of no other; never 0 */
 };
 
 struct flow_key {
@@ -100,19 +110,24 @@ struct flow_key {
 	__u8 vlan[3]; /* 12 bits of the outer tag, 12 of the inner one */
 };
 
+/* One way of a flow. */
+struct way {
+	__u64 bytes;
+	__u64 packets;
+	__u64 last_ns; /* monotonic, by the last tick; 0 before its first packet */
+};
+
+/* What an inspector has said of a flow that waits. */
+enum said { NOTHING = 0, CLEAN = 1, CUT = 2 };
+
+/* Both ways of a flow are seen by different processors, which wait for one another where they write to the same 64 bytes. So
+ * what every packet reads stands apart from what it writes, and each way by itself: a row begins 32 bytes before the end of
+ * such a line, behind its key, and is as long that the next one does so too. */
 struct flow {
-	__u64 bytes_to_server;
-	__u64 bytes_to_client;
-	__u64 packets_to_server;
-	__u64 packets_to_client;
-	__u64 first_ns; /* monotonic */
-	__u64 last_ns;	/* monotonic, by the last tick */
 	__u32 generation;
 	__u32 rule;
 	__u32 client;
 	__u32 server;
-	__u32 sessions;
-	__u32 endpoint;
 	__u8 verdict;
 	/* Yes or no, each in a byte of its own: processors that have packets of one flow at once set different ones, and bits
 	 * are changed by no atomic operation before Linux 5.12. */
@@ -129,9 +144,25 @@ struct flow {
 	__u8 assumed;	/* its peer is that of the service's last connection, and not yet its own */
 	__u8 inspected; /* its bytes tell inspection nothing more */
 	__u8 elsewhere; /* the other end's interface, on this node, hands its packets to inspection */
-	__be16 peer_port;
+	__u8 waits;	/* enum waits, as its pod's */
+	__u8 said;	/* enum said */
+
+	struct way to_server;
+	__u64 first_ns; /* monotonic */
 	__u32 peer[4]; /* the other end behind a translation of addresses; zero where there is none */
+	__u32 sessions;
+	__u32 endpoint;
+	__be16 peer_port;
+	__u8 zero[6];
+
+	struct way to_client;
+	__u64 clean_ns; /* when it was said to be clean (monotonic) */
+	__u32 judging;	/* and by which number of its pod's */
+	__u8 sources[2][6]; /* link addresses that its packets came with: to the pod, and from it */
+	__u8 more_zero[16];
 };
+_Static_assert(sizeof(struct flow) == 160 && sizeof(struct flow_key) == 44,
+	       "with 48 bytes of the kernel's own and the key, filled up to 48, a row takes four lines of 64 bytes");
 
 /* A service as its clients ask for it. */
 struct service_key {
@@ -320,6 +351,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct tap);
 } taps SEC(".maps");
+
+/* Where packets go that wait. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PLACES);
+	__type(key, __u32);
+	__type(value, struct tap);
+} detours SEC(".maps");
 
 /* Flows of which inspection has seen enough, and when it said so (monotonic). */
 struct {

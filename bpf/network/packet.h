@@ -30,6 +30,7 @@ struct __attribute__((aligned(8))) packet {
 	bool local_client, guessed, assumed;
 	__u32 endpoint;
 	__u32 decision_ns;
+	__u8 waits;
 };
 
 /* A zero that the verifier takes for any number: a function that is not static is verified by itself. */
@@ -72,7 +73,7 @@ static __always_inline void set_ends(struct packet *p, bool from_pod, const __u3
 	}
 }
 
-static __always_inline enum parsed parse_transport(struct __sk_buff *skb, bool from_pod, __u32 at, struct packet *p)
+static __noinline enum parsed parse_transport(struct __sk_buff *skb, bool from_pod, __u32 at, struct packet *p)
 {
 	struct fragment_key fragment_key = {
 		.ifindex = p->key.ifindex,

@@ -6,6 +6,7 @@
 #ifndef NV_NETWORK_QUICK_H
 #define NV_NETWORK_QUICK_H
 
+#include "detour.h"
 #include "packet.h"
 #include "tap.h"
 
@@ -71,32 +72,31 @@ static __always_inline bool read_quickly(struct __sk_buff *skb, bool from_pod, c
 	return true;
 }
 
-/* Counts a packet of a flow. */
-static __always_inline void add(struct flow *flow, struct __sk_buff *skb, __u64 bytes, bool from_client, __u64 now)
+/* Counts a packet of a flow. Whether it is the first of a tick on its way. */
+static __always_inline bool add(struct flow *flow, struct __sk_buff *skb, __u64 bytes, bool from_client, __u64 now)
 {
 	__u64 packets = skb->gso_segs ? skb->gso_segs : 1;
+	struct way *way = from_client ? &flow->to_server : &flow->to_client;
 
-	if (from_client) {
-		__sync_fetch_and_add(&flow->bytes_to_server, bytes);
-		__sync_fetch_and_add(&flow->packets_to_server, packets);
-	} else {
-		__sync_fetch_and_add(&flow->bytes_to_client, bytes);
-		__sync_fetch_and_add(&flow->packets_to_client, packets);
-		if (!flow->replied)
-			flow->replied = true;
-	}
-	flow->last_ns = now;
+	__sync_fetch_and_add(&way->bytes, bytes);
+	__sync_fetch_and_add(&way->packets, packets);
+	if (!from_client && !flow->replied)
+		flow->replied = true;
+	if (way->last_ns == now)
+		return false;
+	way->last_ns = now;
+	return true;
 }
 
-/* What became of a packet, or LONG_WAY. Arguments as those of `handle`. */
+/* What became of a packet, or LONG_WAY; `key` is written over. Arguments as those of `handle`. */
 static __always_inline int handle_quickly(struct __sk_buff *skb, bool from_pod, __u32 ifindex, const __u32 at,
-					  const struct settings *set, __u64 now)
+					  const struct settings *set, __u64 now, struct flow_key *key)
 {
-	struct flow_key key = { .ifindex = ifindex };
-
-	if (!read_quickly(skb, from_pod, at, &key))
+	__builtin_memset(key, 0, sizeof(*key));
+	key->ifindex = ifindex;
+	if (!read_quickly(skb, from_pod, at, key))
 		return LONG_WAY;
-	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+	struct flow *flow = bpf_map_lookup_elem(&flows, key);
 	if (!flow || flow->generation != set->generation)
 		return LONG_WAY;
 	/* Until the server has answered it may turn out who that is. */
@@ -104,10 +104,11 @@ static __always_inline int handle_quickly(struct __sk_buff *skb, bool from_pod, 
 		return LONG_WAY;
 	if (flow->verdict == DENY || (flow->verdict == VIOLATE && !flow->reported))
 		return LONG_WAY;
-	/* Copies can be made at interfaces alone. */
-	if (at && find_tap(ifindex, flow, false, now))
+	/* Packets wait, and copies are made, at interfaces alone. */
+	if (at && ((flow->waits && flow->said != CLEAN) || find_tap(ifindex, flow, false, now)))
 		return LONG_WAY;
-	add(flow, skb, skb->len - at, !flow->local_client != from_pod, now);
+	if (add(flow, skb, skb->len - at, !flow->local_client != from_pod, now) && flow->waits)
+		forget_clean(flow, now);
 	return TC_ACT_UNSPEC;
 }
 

@@ -78,7 +78,7 @@ fn threat(answer: &Value, name: &str, action: &str, server: IpAddr) -> Option<Va
                 && text(record, "action") == action
                 && text(record, "client_workload_service") == CLIENT_GROUP
                 && text(record, "server_ip") == server.to_string()
-                && text(record, "mechanism") == if action == "deny" { "nfqueue" } else { "" }
+                && text(record, "mechanism") == if action == "deny" { "detour" } else { "" }
         })
         .cloned()
 }
@@ -331,7 +331,7 @@ async fn another_application_than_the_allowed_one_and_another_client_behind_a_pr
             ensure!(answer.contains("basket") != stopped, "{mode}: {answer}");
         }
         // Of both families one record tells: they are the same pods and the same rule.
-        let (action, mechanism) = if stopped { ("deny", "nfqueue") } else { ("violate", "") };
+        let (action, mechanism) = if stopped { ("deny", "detour") } else { ("violate", "") };
         scene
             .api
             .wait_for("/v1/log/violation", Duration::from_secs(15), |answer| {

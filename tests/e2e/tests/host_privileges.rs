@@ -94,6 +94,14 @@ async fn agent_and_keeper_hold_only_what_they_use() -> Result<()> {
         let environment = std::fs::read(format!("/proc/{pid}/environ"))?;
         ensure!(environment.is_empty(), "{what} has the environment of whoever started the product");
     }
+    // Whom the interrupt at a terminal goes to: the agent, which ends the others when it has put everything away.
+    let group = |pid: u32| {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("no process")?;
+        anyhow::Ok(rustix::process::getpgid(Some(pid))?)
+    };
+    for pid in [launcher, keeper, inspector] {
+        ensure!(group(pid)? != group(agent)?, "an interrupt of the agent at a terminal is one of its keeper");
+    }
     for status in threads(inspector)? {
         for key in ["Uid", "Gid"] {
             let ids = status.get(key).map(|ids| ids.split_whitespace().collect::<Vec<_>>());

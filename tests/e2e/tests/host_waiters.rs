@@ -188,12 +188,12 @@ async fn killed_together(scene: &Scene, keeper_first: bool) -> Result<()> {
     Ok(())
 }
 
-/// The interfaces for copies of packets on this machine.
+/// The interfaces for copies of packets, and for those that wait, on this machine.
 fn taps() -> Result<BTreeSet<String>> {
     let names =
         std::fs::read_dir("/sys/class/net")?.map(|entry| Ok(entry?.file_name().display().to_string()));
     let names: Result<BTreeSet<String>> = names.collect();
-    Ok(names?.into_iter().filter(|name| name.starts_with("nvtap")).collect())
+    Ok(names?.into_iter().filter(|name| name.starts_with("nvtap") || name.starts_with("nvway")).collect())
 }
 
 async fn nobody_waits_for_the_dead(scene: &mut Scene) -> Result<()> {

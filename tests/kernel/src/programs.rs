@@ -24,9 +24,14 @@ impl Program {
     pub(crate) fn arguments(&self, has: Has) -> Vec<&'static str> {
         let some: &[&str] = match (self.name.as_str(), has) {
             ("nv-cost", _) => return Vec::new(),
-            ("host_network", Has::OldBpfLsm) => {
-                &["enforcement_goes_on", "a_denied", "places::a_", "what_goes_out"]
-            }
+            ("host_network", Has::OldBpfLsm) => &[
+                "enforcement_goes_on",
+                "a_denied",
+                "places::a_",
+                "what_goes_out",
+                "detour::a_conn",
+                "sent_as_one",
+            ],
             ("host_network", _) => &[
                 "enforcement_goes_on",
                 "interface",
@@ -37,6 +42,8 @@ impl Program {
                 "ipv6",
                 "places::a_",
                 "translation::both",
+                "detour::a_conn",
+                "sent_as_one",
             ],
             // What is done on an overlay is not told by so old a kernel.
             ("host_fanotify", Has::OldBpfLsm) => &["asked_about", "whoever_waits", "the_trial"],

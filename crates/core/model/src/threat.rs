@@ -8,7 +8,7 @@ use crate::observation::Peer;
 use crate::port::Protocol;
 use crate::sensor::SensorKind;
 use crate::time::Timestamp;
-use crate::verdict::Verdict;
+use crate::verdict::{Mechanism, Verdict};
 
 /// Most bytes of a packet that are kept as a proof.
 pub const MAX_PACKET_BYTES: usize = 2048;
@@ -113,4 +113,7 @@ pub struct ThreatObservation {
     /// The sensor that matched; `None` for an attack on a protocol.
     #[serde(default)]
     pub sensed: Option<Box<Sensed>>,
+    /// What stopped it, when something did: what held its packet back until it was judged.
+    #[serde(default)]
+    pub mechanism: Option<Mechanism>,
 }

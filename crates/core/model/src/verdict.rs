@@ -90,6 +90,8 @@ pub enum Mechanism {
     UserspaceKill,
     /// BPF at the host end of the veth drops the packet.
     TrafficControl,
+    /// BPF at the host end of the veth leads a packet to an inspector, and no further until it has looked at it.
+    Detour,
     /// A packet waits in the pod's network namespace until inspection has looked at it, and is refused.
     Nfqueue,
 }
@@ -105,6 +107,7 @@ impl Mechanism {
             Self::Fanotify => "fanotify",
             Self::UserspaceKill => "userspace_kill",
             Self::TrafficControl => "traffic_control",
+            Self::Detour => "detour",
             Self::Nfqueue => "nfqueue",
         }
     }

@@ -12,13 +12,14 @@ use crate::read::{
     Read, clip, clip_labels, clip_list, labels, length, list, number, parse, parse_optional, text, time,
 };
 
-const MECHANISMS: [Mechanism; 7] = [
+const MECHANISMS: [Mechanism; 8] = [
     Mechanism::BpfLsm,
     Mechanism::FmodRet,
     Mechanism::TracepointKill,
     Mechanism::Fanotify,
     Mechanism::UserspaceKill,
     Mechanism::TrafficControl,
+    Mechanism::Detour,
     Mechanism::Nfqueue,
 ];
 

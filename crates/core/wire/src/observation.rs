@@ -221,6 +221,7 @@ impl TryFrom<proto::ThreatObservation> for ThreatObservation {
             packet_bytes: raw.packet_bytes,
             count: raw.count,
             at: time(raw.at),
+            mechanism: mechanism("mechanism", &raw.mechanism)?,
             sensed: raw
                 .sensed
                 .map(|sensed| sensed.try_into().map(Box::new))
@@ -251,6 +252,7 @@ impl From<ThreatObservation> for proto::ThreatObservation {
             packet_bytes: model.packet_bytes,
             count: model.count.max(1),
             at: model.at.nanos(),
+            mechanism: mechanism_word(model.mechanism),
             sensed: model.sensed.map(|sensed| (*sensed).into()),
         }
     }

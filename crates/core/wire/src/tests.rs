@@ -76,7 +76,13 @@ fn action() -> impl Strategy<Value = Action> {
     select(vec![Action::Allow, Action::Deny])
 }
 fn mechanism() -> impl Strategy<Value = Mechanism> {
-    select(vec![Mechanism::BpfLsm, Mechanism::TracepointKill, Mechanism::TrafficControl, Mechanism::Nfqueue])
+    select(vec![
+        Mechanism::BpfLsm,
+        Mechanism::TracepointKill,
+        Mechanism::TrafficControl,
+        Mechanism::Detour,
+        Mechanism::Nfqueue,
+    ])
 }
 fn verdict() -> impl Strategy<Value = Verdict> {
     select(vec![Verdict::Open, Verdict::Learn, Verdict::Allow, Verdict::Violate, Verdict::Deny])
@@ -173,12 +179,12 @@ prop_compose! {
 }
 prop_compose! {
     fn threat()(client in peer(), server in peer(), flags in any::<[bool; 2]>(), protocol in protocol(), ports in any::<[u16; 2]>(), application in option::of(1_u32..),
-                name in word(), severity in select(Severity::ALL.to_vec()), threat in any::<u32>(), verdict in verdict(), packet in vec(any::<u8>(), 0..200), last in (any::<u32>(), 1_u32.., at(), option::of((sensor(), group(), word())))) -> Observation {
-        let (packet_bytes, count, at, sensed) = last;
+                name in word(), severity in select(Severity::ALL.to_vec()), threat in any::<u32>(), verdict in verdict(), packet in vec(any::<u8>(), 0..200), last in (any::<u32>(), 1_u32.., at(), option::of((sensor(), group(), word())), option::of(mechanism()))) -> Observation {
+        let (packet_bytes, count, at, sensed, mechanism) = last;
         let sensed = sensed.map(|(sensor, group, word)| Sensed { kind: sensor.kind, rule: sensor.name.clone(), sensor: sensor.name, group, message: word.clone(), variable: word.clone() });
         Observation::Threat(Box::new(ThreatObservation {
             threat, name, severity, client, server, ingress: flags[0], protocol, client_port: ports[0], server_port: ports[1], application: application.map(ApplicationId),
-            by_client: flags[1], verdict, packet, packet_bytes, count, at, sensed: sensed.map(Box::new),
+            by_client: flags[1], verdict, packet, packet_bytes, count, at, sensed: sensed.map(Box::new), mechanism,
         }))
     }
 }

@@ -301,7 +301,7 @@ fn holds_filters(ifindex: u32) -> bool {
 }
 
 /// Interface indexes are positive `int`s in the kernel.
-fn as_c_int(ifindex: u32) -> i32 {
+pub(crate) fn as_c_int(ifindex: u32) -> i32 {
     i32::try_from(ifindex).unwrap_or(0)
 }
 
@@ -309,7 +309,7 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::ENOLINK | libc::EINVAL))
 }
 
-fn kernel_or_gone(ifindex: u32, act: &'static str, hook: Hook, source: io::Error) -> AttachError {
+pub(crate) fn kernel_or_gone(ifindex: u32, act: &'static str, hook: Hook, source: io::Error) -> AttachError {
     match source.raw_os_error() {
         Some(libc::ENODEV | libc::ENOLINK) => AttachError::Gone { ifindex },
         _ => AttachError::Kernel { ifindex, act, hook, source },

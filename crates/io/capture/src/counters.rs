@@ -34,6 +34,14 @@ pub struct Totals {
     pub tapped: u64,
     /// Packets of which no copy could be made.
     pub tap_failed: u64,
+    /// Packets that were led to an inspector, to wait for it.
+    pub waited: u64,
+    /// Packets that were to wait while there was no inspector: they passed or were dropped, as their pod fails.
+    pub waited_for_nobody: u64,
+    /// Packets of connections that an inspector has ended.
+    pub cut_packets: u64,
+    /// Packets that came back from their inspector when their connection was forgotten.
+    pub not_come_back: u64,
 }
 
 /// Reads the counters.
@@ -44,7 +52,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    const COUNT: usize = 13;
+    const COUNT: usize = 17;
 
     /// From what the loader has handed over.
     ///
@@ -93,6 +101,10 @@ impl Counters {
             connects_denied,
             tapped,
             tap_failed,
+            waited,
+            waited_for_nobody,
+            cut_packets,
+            not_come_back,
         ] = sums;
         Ok(Totals {
             denied_packets,
@@ -108,6 +120,10 @@ impl Counters {
             connects_denied,
             tapped,
             tap_failed,
+            waited,
+            waited_for_nobody,
+            cut_packets,
+            not_come_back,
         })
     }
 }

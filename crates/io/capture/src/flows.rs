@@ -298,7 +298,7 @@ fn is_idle(key: &FlowKey, row: &FlowRow, now: u64, limits: &IdleLimits) -> bool 
 
 /// Time of the last packet. The kernel side reads it at the last tick, that of the first packet exactly.
 fn last(row: &FlowRow) -> u64 {
-    row.first_ns.max(row.last_ns)
+    row.first_ns.max(row.to_server.last_ns).max(row.to_client.last_ns)
 }
 
 /// The difference of two reads; `None` when nothing happened.
@@ -313,10 +313,10 @@ fn since(key: &FlowKey, row: &FlowRow, earlier: Option<&FlowRow>, anchor: Anchor
         server: IdentityId(row.server),
         verdict: verdict(row.verdict),
         rule: RuleId(row.rule),
-        bytes_to_server: less(row.bytes_to_server, |row| row.bytes_to_server),
-        bytes_to_client: less(row.bytes_to_client, |row| row.bytes_to_client),
-        packets_to_server: less(row.packets_to_server, |row| row.packets_to_server),
-        packets_to_client: less(row.packets_to_client, |row| row.packets_to_client),
+        bytes_to_server: less(row.to_server.bytes, |row| row.to_server.bytes),
+        bytes_to_client: less(row.to_client.bytes, |row| row.to_client.bytes),
+        packets_to_server: less(row.to_server.packets, |row| row.to_server.packets),
+        packets_to_client: less(row.to_client.packets, |row| row.to_client.packets),
         sessions: row.sessions.saturating_sub(base.map_or(0, |row| row.sessions)),
         first: anchor.wall(row.first_ns),
         last: anchor.wall(last(row)),
@@ -355,7 +355,7 @@ fn verdict_number(verdict: Verdict) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::{FlowFlags, octets};
+    use crate::rows::{FlowFlags, WayRow, octets};
 
     fn key() -> FlowKey {
         FlowKey {
@@ -370,10 +370,8 @@ mod tests {
     }
     fn row() -> FlowRow {
         FlowRow {
-            bytes_to_server: 100,
-            packets_to_server: 2,
+            to_server: WayRow { bytes: 100, packets: 2, last_ns: 50 },
             first_ns: 5,
-            last_ns: 50,
             is: FlowFlags { local_client: 1, ..FlowFlags::default() },
             sessions: 1,
             verdict: 2,
@@ -405,14 +403,15 @@ mod tests {
         let first = since(&key(), &row(), None, anchor).unwrap();
         assert_eq!((first.bytes_to_server, first.packets_to_server, first.sessions), (100, 2, 1));
         assert_eq!(since(&key(), &row(), Some(&row()), anchor), None);
-        let later = FlowRow { bytes_to_server: 160, packets_to_server: 3, last_ns: 90, ..row() };
+        let later = FlowRow { to_server: WayRow { bytes: 160, packets: 3, last_ns: 90 }, ..row() };
         let next = since(&key(), &later, Some(&row()), anchor).unwrap();
         assert_eq!((next.bytes_to_server, next.packets_to_server, next.sessions), (60, 1, 0));
     }
 
     #[test]
     fn a_flow_that_began_anew_is_counted_from_nothing() {
-        let anew = FlowRow { bytes_to_server: 40, packets_to_server: 1, first_ns: 60, ..row() };
+        let anew =
+            FlowRow { to_server: WayRow { bytes: 40, packets: 1, last_ns: 60 }, first_ns: 60, ..row() };
         let flow = since(&key(), &anew, Some(&row()), Anchor::now()).unwrap();
         assert_eq!((flow.bytes_to_server, flow.sessions), (40, 1));
     }
@@ -434,7 +433,12 @@ mod tests {
         let limits = IdleLimits::default();
         let second = 1_000_000_000;
         let at = |is, seconds: u64| {
-            is_idle(&key(), &FlowRow { is, first_ns: 0, last_ns: 0, ..row() }, seconds * second, &limits)
+            is_idle(
+                &key(),
+                &FlowRow { is, first_ns: 0, to_server: WayRow::default(), ..row() },
+                seconds * second,
+                &limits,
+            )
         };
         let none = FlowFlags::default();
         let (closed, replied) = (FlowFlags { closed: 1, ..none }, FlowFlags { replied: 1, ..none });

@@ -67,6 +67,15 @@ pub(crate) fn open(ifindex: u32, share: Share) -> io::Result<OwnedFd> {
         tp_feature_req_word: 0,
     };
     set(&socket, libc::PACKET_RX_RING, &request)?;
+    bind(&socket, ifindex)?;
+    Ok(socket)
+}
+
+/// Has a packet(7) socket get every frame that comes in at an interface.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn bind(socket: &OwnedFd, ifindex: u32) -> io::Result<()> {
     let every = u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other)?.to_be();
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?,
@@ -79,10 +88,14 @@ pub(crate) fn open(ifindex: u32, share: Share) -> io::Result<OwnedFd> {
     };
     // SAFETY: the address outlives the call, and its length is given.
     let code = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length_of(&address)) };
-    if code == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn set<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
+/// Sets an option of a packet(7) socket.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn set<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: the value outlives the call, and its length is given.
     let code = unsafe {
         libc::setsockopt(

@@ -13,7 +13,8 @@
 //! Tap      → copies of packets → an interface → Frames, in whoever inspects
 //! ```
 //!
-//! In Protect [`queue`] holds packets back until inspection has looked at them, in the pod's own namespace.
+//! In Protect packets are held back until inspection has looked at them: they leave their way by a [`detour`], or, where there
+//! are no programs at interfaces, wait in a [`queue`] in the pod's own namespace.
 //!
 //! A change of mode is one row and the generation; no interface, route or socket is touched. [`netns`] says which
 //! host end belongs to which pod, and [`trial`] whether the kernel really drops a packet.
@@ -22,7 +23,9 @@ mod attach;
 mod bpffs;
 mod clock;
 mod counters;
+pub mod detour;
 mod events;
+pub mod fate;
 mod flows;
 mod frames;
 mod listening;
@@ -30,9 +33,11 @@ mod load;
 mod map;
 mod netlink;
 pub mod netns;
+mod offload;
 mod packets;
 mod places;
 pub mod queue;
+mod reset;
 mod ring;
 mod rows;
 mod share;
@@ -54,7 +59,7 @@ pub use map::TableError;
 pub use packets::{Frame, Packets};
 pub use places::Places;
 pub use rows::{
-    AddressKey, Endpoint, ModeRow, Place, Prefix, RuleAction, RuleKey, RuleRow, sockets_endpoint,
+    AddressKey, Endpoint, ModeRow, Place, Prefix, RuleAction, RuleKey, RuleRow, Waits, sockets_endpoint,
 };
 pub use share::{MAX_SHARES, Share};
 pub use sockets::SocketsError;

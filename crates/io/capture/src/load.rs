@@ -9,6 +9,7 @@ use libbpf_rs::{MapCore as _, Object, ObjectBuilder, OpenObject, PrintLevel};
 
 use crate::attach::{AttachError, Attachments, Hook, Programs};
 use crate::bpffs;
+use crate::detour;
 use crate::map::name;
 use crate::sockets::{self, Sockets, SocketsError};
 use crate::sys::{self, Direction};
@@ -82,6 +83,7 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Loaded {
     programs: Programs,
+    from_detour: OwnedFd,
     tables: Vec<(&'static str, OwnedFd)>,
     attachments: Attachments,
     cgroup_links: Vec<OwnedFd>,
@@ -140,6 +142,7 @@ impl Loaded {
             from_pod: program(&object, Direction::FromPod.as_str())?,
             to_pod: program(&object, Direction::ToPod.as_str())?,
         };
+        let from_detour = program(&object, detour::PROGRAM)?;
         let mut tables = Vec::new();
         for table in name::HANDED_OUT {
             let map = object.maps().find(|map| map.name() == table).ok_or(LoadError::Part { part: table })?;
@@ -162,6 +165,7 @@ impl Loaded {
         });
         Ok(Self {
             programs,
+            from_detour,
             tables,
             attachments,
             cgroup_links,
@@ -191,6 +195,14 @@ impl Loaded {
     /// When the interface is gone, the kernel refuses, or the place is taken.
     pub fn attach(&mut self, ifindex: u32) -> Result<Hook, AttachError> {
         self.attachments.attach(&self.programs, ifindex)
+    }
+    /// Has frames that come in at an interface ([`TapInterface::ifindex`](crate::TapInterface)) go on where they have left
+    /// their way, until the answer is dropped.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach_detour(&self, ifindex: u32) -> Result<detour::Way, AttachError> {
+        detour::Way::open(self.from_detour.as_fd(), ifindex)
     }
     /// Detaches from an interface; its packets pass from now on. Answers whether it was attached. An interface that is gone
     /// needs this too, for its pins.

@@ -22,9 +22,10 @@ pub(crate) mod name {
     pub(crate) const COUNTERS: &str = "counters";
     pub(crate) const EVENTS: &str = "events";
     pub(crate) const TAPS: &str = "taps";
+    pub(crate) const DETOURS: &str = "detours";
     pub(crate) const INSPECTED: &str = "inspected";
     /// Those that the agent works with; the others are the kernel side's own.
-    pub(crate) const HANDED_OUT: [&str; 12] = [
+    pub(crate) const HANDED_OUT: [&str; 13] = [
         ENDPOINTS,
         PLACES,
         ADDRESSES,
@@ -35,6 +36,7 @@ pub(crate) mod name {
         COUNTERS,
         EVENTS,
         TAPS,
+        DETOURS,
         INSPECTED,
         SERVICE_RANGES,
     ];

@@ -10,6 +10,8 @@ use nv_model::port::Protocol;
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::fate::OnFault;
+
 /// What a host end of a veth (`endpoints`, by interface index), or the sockets of a cgroup, belong to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -20,6 +22,29 @@ pub struct Endpoint {
     pub number: u32,
     /// 1: nothing but ARP and neighbour discovery passes.
     pub quarantined: u32,
+    /// Whether its packets wait for an inspector.
+    pub waits: Waits,
+    /// Which judgement is valid for them: with another number, connections that were clean wait again.
+    pub judging: u32,
+}
+
+/// Whether the packets of a pod wait for an inspector before they go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Waits(u32);
+
+impl Waits {
+    /// They do not.
+    pub const NOT: Self = Self(0);
+
+    /// They do; where nobody inspects they go on, or they are dropped.
+    #[must_use]
+    pub const fn or(fault: OnFault) -> Self {
+        match fault {
+            OnFault::Pass => Self(1),
+            OnFault::Drop => Self(2),
+        }
+    }
 }
 
 /// What a container's cgroup is on the network (`places`, by cgroup id); it counts for all cgroups below too.
@@ -216,6 +241,7 @@ pub(crate) struct SettingsRow {
     pub(crate) generation: u32,
     pub(crate) strict: u32,
     pub(crate) disabled: u32,
+    pub(crate) token: u32,
 }
 
 /// Key of `flows`, as the interface sees it.
@@ -231,26 +257,39 @@ pub(crate) struct FlowKey {
     pub(crate) vlan: [u8; 3],
 }
 
-/// Row of `flows`.
+/// One way of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct WayRow {
+    pub(crate) bytes: u64,
+    pub(crate) packets: u64,
+    pub(crate) last_ns: u64,
+}
+
+/// Row of `flows`. What each way writes stands in 64 bytes of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct FlowRow {
-    pub(crate) bytes_to_server: u64,
-    pub(crate) bytes_to_client: u64,
-    pub(crate) packets_to_server: u64,
-    pub(crate) packets_to_client: u64,
-    pub(crate) first_ns: u64,
-    pub(crate) last_ns: u64,
     pub(crate) generation: u32,
     pub(crate) rule: u32,
     pub(crate) client: u32,
     pub(crate) server: u32,
-    pub(crate) sessions: u32,
-    pub(crate) endpoint: u32,
     pub(crate) verdict: u8,
     pub(crate) is: FlowFlags,
-    pub(crate) peer_port: U16,
+    pub(crate) waits: u8,
+    pub(crate) said: u8,
+    pub(crate) to_server: WayRow,
+    pub(crate) first_ns: u64,
     pub(crate) peer: [u8; 16],
+    pub(crate) sessions: u32,
+    pub(crate) endpoint: u32,
+    pub(crate) peer_port: U16,
+    pub(crate) zero: [u8; 6],
+    pub(crate) to_client: WayRow,
+    pub(crate) clean_ns: u64,
+    pub(crate) judging: u32,
+    pub(crate) sources: [[u8; 6]; 2],
+    pub(crate) more_zero: [u8; 16],
 }
 
 /// What is so of a flow: 0 or 1 each.
@@ -354,13 +393,13 @@ mod tests {
 
     #[test]
     fn rows_are_as_large_as_the_kernel_side_lays_them_out() {
-        assert_eq!(size_of::<Endpoint>(), 12);
+        assert_eq!(size_of::<Endpoint>(), 20);
         assert_eq!(size_of::<Place>(), 20);
         assert_eq!(size_of::<AddressKey>(), 20);
         assert_eq!(size_of::<RuleKey>(), 16);
         assert_eq!(size_of::<RuleRow>(), 8);
         assert_eq!(size_of::<FlowKey>(), 44);
-        assert_eq!(size_of::<FlowRow>(), 104);
+        assert_eq!(size_of::<FlowRow>(), 160);
         assert_eq!(size_of::<FlowRecord>(), 104);
         assert_eq!(size_of::<ConnectRecord>(), 72);
         assert_eq!(size_of::<TapRow>(), 16);

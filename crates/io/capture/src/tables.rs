@@ -5,6 +5,7 @@
 //! (see [`plan`]); flows that are cached follow when the generation is raised at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
@@ -57,6 +58,7 @@ pub struct Tables {
     held: Rows,
     held_endpoints: BTreeMap<u32, Endpoint>,
     generation: u32,
+    token: u32,
 }
 
 impl Tables {
@@ -81,6 +83,8 @@ impl Tables {
         };
         let held_endpoints = endpoints.all()?.into_iter().collect();
         let generation = set.generation;
+        // Packets may be on their way back from an inspector with the one that is there.
+        let token = if set.token == 0 { token() } else { set.token };
         Ok(Self {
             modes,
             addresses,
@@ -91,6 +95,7 @@ impl Tables {
             held,
             held_endpoints,
             generation,
+            token,
         })
     }
     /// Says which networks only services have addresses of, that no host has. A connection to one of them that no rule
@@ -235,9 +240,16 @@ impl Tables {
             generation: self.generation,
             strict: u32::from(self.held.strict),
             disabled: u32::from(self.held.disabled),
+            token: self.token,
         };
         self.settings.put(&0, &row)
     }
+}
+
+/// A mark that no packet has by chance, nor knows anybody who marks packets.
+fn token() -> u32 {
+    let number = RandomState::new().hash_one(crate::clock::monotonic_nanos());
+    u32::try_from(number & 0xffff_ffff).unwrap_or(0) | 1
 }
 
 fn union<K: Ord, V>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> usize {

@@ -12,15 +12,18 @@ use nv_model::policy::IdentityId;
 use nv_model::port::Protocol;
 
 use crate::clock::monotonic_nanos;
+use crate::detour;
 use crate::frames;
 use crate::map::{Map, TableError, name};
 use crate::netlink::{RTM_DELLINK, RTM_NEWLINK, Request, Socket, link_header, put_attribute};
 use crate::netns;
+use crate::offload;
 use crate::rows::{FlowKey, FlowRow, InspectedKey, TapRow, address, octets};
 use crate::share::Share;
 
 // Attributes of linux/if_link.h and linux/veth.h.
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INFO_KIND: u16 = 1;
@@ -29,6 +32,8 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const AF_INET6: u16 = 10;
+/// The most that a veth takes.
+const MTU: u32 = 65_535;
 const IFF_UP: u32 = 1;
 const IFF_NOARP: u32 = 1 << 7;
 
@@ -101,7 +106,9 @@ impl TapInterface {
                 tracing::debug!(%error, ifindex = end, "an interface may get an IPv6 address");
             }
             let flags = IFF_UP | IFF_NOARP;
-            let up = Request::new(RTM_NEWLINK, &link_header(end, flags, flags));
+            // Pods may have longer packets than Ethernet has by itself.
+            let up = Request::new(RTM_NEWLINK, &link_header(end, flags, flags))
+                .attribute(IFLA_MTU, &MTU.to_ne_bytes());
             socket.execute(&up, false).map_err(failed)?;
         }
         let [ifindex, other_end] = ends;
@@ -115,6 +122,17 @@ impl TapInterface {
     pub fn open(&self, share: Share) -> Result<OwnedFd, TapError> {
         let [_, name] = &self.names;
         frames::open(self.other_end, share).map_err(|source| TapError::Socket { name: name.clone(), source })
+    }
+
+    /// A socket of what arrives, and by which it goes back, for a [`DetourReader`](crate::detour::DetourReader).
+    ///
+    /// # Errors
+    /// [`TapError::Socket`].
+    pub fn open_detour(&self) -> Result<OwnedFd, TapError> {
+        let [first, name] = &self.names;
+        offload::cut_all_but_tcp(first)
+            .and_then(|()| detour::open(self.other_end))
+            .map_err(|source| TapError::Socket { name: name.clone(), source })
     }
 
     /// Removes it.

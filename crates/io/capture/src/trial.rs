@@ -6,8 +6,8 @@
 #![expect(unsafe_code, reason = "leaves the network namespace and sends a raw frame")]
 
 use std::io;
-use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use nv_model::mode::Mode;
 use nv_model::node::Capability;
 use nv_model::port::Protocol;
 use nv_model::verdict::Mechanism;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -22,11 +23,15 @@ use crate::attach::Hook;
 use crate::bpffs;
 use crate::clock::monotonic_nanos;
 use crate::counters::Counters;
+use crate::detour::{DetourReader, Detours};
+use crate::fate::{Fate, OnFault};
 use crate::load::{Loaded, Options};
 use crate::netlink::{RTM_NEWADDR, RTM_NEWLINK, Request, Socket, link_header, put_attribute};
 use crate::netns::{self, Interface};
-use crate::rows::{Endpoint, ModeRow, RuleAction, RuleKey, RuleRow};
+use crate::rows::{Endpoint, ModeRow, RuleAction, RuleKey, RuleRow, Waits};
+use crate::share::Share;
 use crate::tables::{Rows, Tables};
+use crate::tap::TapInterface;
 
 const HOST_END: &str = "trial0";
 const POD_END: &str = "trial1";
@@ -39,6 +44,12 @@ pub(crate) const FORBIDDEN_PORT: u16 = 40_009;
 const POD: u32 = 16;
 const HOST: u32 = 17;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a packet is led to an interface that is new: until the kernel has it work, which it does aside, it drops packets.
+const MAX_TRIES: usize = 40;
+/// How long each is waited for.
+const TRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// Frames at the new interface that are read at a time; others may be among them (the node asks for routers there).
+const MAX_OTHERS: usize = 32;
 
 /// What came of [`run`].
 #[derive(Clone, Debug)]
@@ -73,15 +84,26 @@ pub fn run() -> Outcome {
 /// Whether packets wait in a queue until they are answered to: [`crate::queue`], loaded and fired.
 #[must_use]
 pub fn queue() -> Capability {
+    apart(Mechanism::Nfqueue, crate::queue::trial::fire)
+}
+
+/// Whether packets are led to an inspector, and come back: [`crate::detour`], loaded and fired.
+#[must_use]
+pub fn detour() -> Capability {
+    apart(Mechanism::Detour, wait_and_come_back)
+}
+
+/// On a thread that leaves its network namespace for good.
+fn apart(mechanism: Mechanism, fire: fn() -> Result<(), String>) -> Capability {
     let start = monotonic_nanos();
     let result = std::thread::Builder::new()
         .name("trial".to_owned())
-        .spawn(|| leave_namespace().and_then(|()| crate::queue::trial::fire()))
+        .spawn(move || leave_namespace().and_then(|()| fire()))
         .map_err(|error| format!("no thread for the trial: {error}"))
         .and_then(|thread| thread.join().unwrap_or_else(|_panic| Err("the trial has failed".to_owned())));
     let trial_micros = monotonic_nanos().saturating_sub(start) / 1_000;
     let reason = result.err().unwrap_or_default();
-    Capability { mechanism: Mechanism::Nfqueue, works: reason.is_empty(), reason, trial_micros }
+    Capability { mechanism, works: reason.is_empty(), reason, trial_micros }
 }
 
 /// Moves the calling thread into a network namespace of its own, for good.
@@ -112,36 +134,63 @@ pub fn sockets() -> Result<(), String> {
     done
 }
 
+/// A pod in Protect that may reach one port of the host, as far as an interface shows it.
+struct Stage {
+    loaded: Loaded,
+    descriptors: Vec<(String, OwnedFd)>,
+    tables: Tables,
+    host_end: Interface,
+    pod_end: Interface,
+    hook: Hook,
+}
+
+fn why(what: &'static str) -> impl Fn(io::Error) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+impl Stage {
+    /// In the network namespace of the calling thread.
+    fn set() -> Result<Self, String> {
+        let (host_end, pod_end) = make_veth().map_err(why("no veth for the trial"))?;
+        let options = Options { pin_dir: None, attribution: false, flows: 64, ..Options::default() };
+        let mut loaded = Loaded::load(&options).map_err(|error| error.to_string())?;
+        let descriptors = loaded.descriptors().map_err(why("no descriptors"))?;
+        let mut tables = Tables::from_descriptors(&descriptors).map_err(|error| error.to_string())?;
+        let mut rows = Rows::default();
+        rows.modes.insert(POD, ModeRow::new(Some(Mode::Protect), false));
+        rows.set_address(IpAddr::from(HOST_ADDRESS).into(), HOST);
+        let key = RuleKey::new(POD, HOST, Protocol::Udp, ALLOWED_PORT, 16);
+        rows.rules.insert(key, RuleRow::new(RuleAction::Allow, 1));
+        tables.apply(&rows).map_err(|error| error.to_string())?;
+        tables
+            .set_endpoint(host_end.ifindex, Endpoint { identity: POD, ..Endpoint::default() })
+            .map_err(|error| error.to_string())?;
+        let hook = loaded.attach(host_end.ifindex).map_err(|error| error.to_string())?;
+        Ok(Self { loaded, descriptors, tables, host_end, pod_end, hook })
+    }
+    fn send(&self, port: u16) -> Result<(), String> {
+        let frame = frame(&self.host_end, &self.pod_end, port);
+        send_frame(self.pod_end.ifindex, &frame).map_err(why("no frame could be sent"))
+    }
+}
+
+/// The host's socket of a port.
+fn socket(port: u16) -> Result<UdpSocket, String> {
+    let socket =
+        UdpSocket::bind((IpAddr::from(HOST_ADDRESS), port)).map_err(why("no socket for the trial"))?;
+    socket.set_read_timeout(Some(PATIENCE)).map_err(why("no socket for the trial"))?;
+    Ok(socket)
+}
+
 /// On a thread of its own: it leaves the namespace for good.
 fn fire() -> Result<(Hook, Result<(), String>), String> {
-    let why = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     leave_namespace()?;
-    let (host_end, pod_end) = make_veth().map_err(why("no veth for the trial"))?;
-
-    let options = Options { pin_dir: None, attribution: false, flows: 64, ..Options::default() };
-    let mut loaded = Loaded::load(&options).map_err(|error| error.to_string())?;
-    let descriptors = loaded.descriptors().map_err(why("no descriptors"))?;
-    let mut tables = Tables::from_descriptors(&descriptors).map_err(|error| error.to_string())?;
-    let counters = Counters::from_descriptors(&descriptors).map_err(|error| error.to_string())?;
-    let mut rows = Rows::default();
-    rows.modes.insert(POD, ModeRow::new(Some(Mode::Protect), false));
-    let host = std::net::IpAddr::from(HOST_ADDRESS);
-    rows.set_address(host.into(), HOST);
-    rows.rules
-        .insert(RuleKey::new(POD, HOST, Protocol::Udp, ALLOWED_PORT, 16), RuleRow::new(RuleAction::Allow, 1));
-    tables.apply(&rows).map_err(|error| error.to_string())?;
-    tables
-        .set_endpoint(host_end.ifindex, Endpoint { identity: POD, ..Endpoint::default() })
-        .map_err(|error| error.to_string())?;
-    let hook = loaded.attach(host_end.ifindex).map_err(|error| error.to_string())?;
-
-    let allowed = UdpSocket::bind((host, ALLOWED_PORT)).map_err(why("no socket for the trial"))?;
-    let forbidden = UdpSocket::bind((host, FORBIDDEN_PORT)).map_err(why("no socket for the trial"))?;
-    allowed.set_read_timeout(Some(PATIENCE)).map_err(why("no socket for the trial"))?;
+    let stage = Stage::set()?;
+    let counters = Counters::from_descriptors(&stage.descriptors).map_err(|error| error.to_string())?;
+    let (allowed, forbidden) = (socket(ALLOWED_PORT)?, socket(FORBIDDEN_PORT)?);
     forbidden.set_nonblocking(true).map_err(why("no socket for the trial"))?;
     for port in [FORBIDDEN_PORT, ALLOWED_PORT] {
-        send_frame(pod_end.ifindex, &frame(&host_end, &pod_end, port))
-            .map_err(why("no frame could be sent"))?;
+        stage.send(port)?;
     }
     let mut byte = [0; 1];
     allowed.recv(&mut byte).map_err(|_silence| "an allowed packet did not arrive".to_owned())?;
@@ -150,11 +199,43 @@ fn fire() -> Result<(Hook, Result<(), String>), String> {
     }
     match counters.read() {
         Ok(totals) if totals.denied_packets == 1 => {
-            Ok((hook, loaded.translations().map_err(ToOwned::to_owned)))
+            Ok((stage.hook, stage.loaded.translations().map_err(ToOwned::to_owned)))
         }
         Ok(totals) => Err(format!("1 packet was to be dropped, {} were", totals.denied_packets)),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// One packet of an allowed connection waits and comes back, and the next one of it waits no more.
+fn wait_and_come_back() -> Result<(), String> {
+    let mut stage = Stage::set()?;
+    let row = Endpoint { identity: POD, waits: Waits::or(OnFault::Drop), ..Endpoint::default() };
+    stage.tables.set_endpoint(stage.host_end.ifindex, row).map_err(|error| error.to_string())?;
+    let interface = TapInterface::make("nvtrial").map_err(|error| error.to_string())?;
+    let _way = stage.loaded.attach_detour(interface.ifindex).map_err(|error| error.to_string())?;
+    let socket_of_it = interface.open_detour().map_err(|error| error.to_string())?;
+    let mut reader = DetourReader::new(socket_of_it);
+    let detours = Detours::from_descriptors(&stage.descriptors).map_err(|error| error.to_string())?;
+    detours.lead_to(Share::WHOLE, interface.ifindex, PATIENCE * 10).map_err(|error| error.to_string())?;
+    let allowed = socket(ALLOWED_PORT)?;
+    let mut waited = 0;
+    for _ in 0..MAX_TRIES {
+        stage.send(ALLOWED_PORT)?;
+        poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&TRY))
+            .map_err(|errno| why("no packet can be waited for")(errno.into()))?;
+        waited = reader.drain(MAX_OTHERS, |_packet| Fate::Clean).map_err(why("no packet can be read"))?;
+        if waited > 0 {
+            break;
+        }
+    }
+    if waited == 0 {
+        return Err("no packet was led to where it waits".to_owned());
+    }
+    let mut byte = [0; 1];
+    allowed.recv(&mut byte).map_err(|_silence| "a packet did not come back".to_owned())?;
+    stage.send(ALLOWED_PORT)?;
+    allowed.recv(&mut byte).map_err(|_silence| "a packet waits that was not to any more".to_owned())?;
+    Ok(())
 }
 
 // Attributes of linux/if_link.h, linux/veth.h and linux/if_addr.h.

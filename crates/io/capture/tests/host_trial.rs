@@ -18,6 +18,14 @@ fn the_trial_drops_a_forbidden_packet_on_this_kernel() {
 }
 
 #[test]
+fn the_trial_of_the_detour_has_one_packet_wait_and_come_back_on_this_kernel() {
+    let capability = trial::detour();
+    assert!(capability.works, "{}", capability.reason);
+    assert_eq!(capability.mechanism, Mechanism::Detour);
+    println!("in {} us", capability.trial_micros);
+}
+
+#[test]
 fn the_trial_of_the_queue_refuses_one_packet_and_lets_others_pass_on_this_kernel() {
     let capability = trial::queue();
     assert!(capability.works, "{}", capability.reason);

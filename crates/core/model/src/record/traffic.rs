@@ -98,7 +98,7 @@ pub struct Threat {
     /// Only reported.
     #[serde(default)]
     pub monitor: bool,
-    /// What stopped it (`nfqueue`); ours, beside the contract.
+    /// What stopped it (`detour`, `nfqueue`); ours, beside the contract.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mechanism: String,
     /// Bytes of the packet.
@@ -188,7 +188,7 @@ pub struct Violation {
     /// It crossed a namespace boundary.
     #[serde(default)]
     pub nbe: bool,
-    /// What stopped it (`traffic_control`, `nfqueue`); ours, beside the contract.
+    /// What stopped it (`traffic_control`, `detour`, `nfqueue`); ours, beside the contract.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mechanism: String,
     /// Program that opened the connection, when it is known; ours, beside the contract.

@@ -1,17 +1,6 @@
 //! What is to become of a queued packet, on its way from the one who reads it to the one who may say so to the kernel.
 
-/// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It goes on, and the next one of its connection is asked about too.
-    Pass,
-    /// It goes on, and no packet of its connection is asked about any more.
-    Clean,
-    /// It is dropped; its connection goes on.
-    Drop,
-    /// It is refused (TCP: with a reset), and so is every packet of its connection from now on.
-    Cut,
-}
+use crate::fate::Fate;
 
 /// The answer to one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

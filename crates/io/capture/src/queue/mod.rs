@@ -22,10 +22,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
 
-pub use answer::{ANSWER_BYTES, Answer, Fate};
+pub use answer::{ANSWER_BYTES, Answer};
 pub use reader::{QueueReader, Queued};
 use rules::{CUT, Dialect, Epoch, Wish, marked};
 
+use crate::fate::{Fate, OnFault};
 use crate::netlink::{NLM_F_ACK, NLM_F_REQUEST, Request, Socket, attributes, messages, put_attribute};
 use crate::netns::{self, NetnsError};
 
@@ -62,15 +63,6 @@ const NUMBERS: std::ops::RangeInclusive<u16> = 18_401..=18_416;
 const MAX_LEFT: usize = 1 << 16;
 /// Most answers in one packet to the kernel.
 const MAX_ANSWERS: usize = 128;
-
-/// What becomes of packets that cannot be judged: nobody reads the queue, or it is full, or the answer is late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFault {
-    /// They go on.
-    Pass,
-    /// They are dropped.
-    Drop,
-}
 
 /// Why there is no queue.
 #[derive(Debug, thiserror::Error)]

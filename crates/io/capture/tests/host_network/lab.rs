@@ -120,8 +120,8 @@ impl Lab {
             }
         }
         tables.apply(&rows).unwrap();
-        tables.set_endpoint(a.ifindex, Endpoint { identity: A, number: 1, quarantined: 0 }).unwrap();
-        tables.set_endpoint(b.ifindex, Endpoint { identity: B, number: 2, quarantined: 0 }).unwrap();
+        tables.set_endpoint(a.ifindex, Endpoint { identity: A, number: 1, ..Endpoint::default() }).unwrap();
+        tables.set_endpoint(b.ifindex, Endpoint { identity: B, number: 2, ..Endpoint::default() }).unwrap();
         let hook = loaded.attach(a.ifindex).unwrap();
         assert_eq!(loaded.attach(b.ifindex).unwrap(), hook);
         Self {
@@ -324,6 +324,16 @@ pub(crate) fn mark(socket: &TcpStream, mark: u32) {
     // SAFETY: the value outlives the call, and its length is given.
     let code =
         unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MARK, value, length) };
+    assert_eq!(code, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// What a socket is given to send at once leaves as datagrams of this length (`UDP_SEGMENT`, udp(7)).
+pub(crate) fn send_in_pieces_of(socket: &UdpSocket, length: i32) {
+    let bytes = libc::socklen_t::try_from(size_of_val(&length)).unwrap();
+    let value = (&raw const length).cast();
+    // SAFETY: the value outlives the call, and its length is given.
+    let code =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, value, bytes) };
     assert_eq!(code, 0, "{}", std::io::Error::last_os_error());
 }
 

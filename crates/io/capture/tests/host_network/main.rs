@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod adoption;
 #[cfg(test)]
+mod detour;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod lab;

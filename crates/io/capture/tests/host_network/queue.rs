@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nv_capture::queue::{Answer, Fate, OnFault, Queue, QueueReader};
+use nv_capture::fate::{Fate, OnFault};
+use nv_capture::queue::{Answer, Queue, QueueReader};
 use nv_model::mode::Mode::Discover;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 

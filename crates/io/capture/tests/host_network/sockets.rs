@@ -30,7 +30,7 @@ fn run(name: &str, test: impl FnOnce(&mut Lab, &Places, &Cgroups) + Send) {
             let places = Places::from_descriptors(&loaded.descriptors().unwrap()).unwrap();
             let endpoint = sockets_endpoint(cgroups.id());
             places.set(cgroups.id(), Place::new(A, false, false).at_sockets(endpoint, [0; 2])).unwrap();
-            let row = Endpoint { identity: A, number: NUMBER, quarantined: 0 };
+            let row = Endpoint { identity: A, number: NUMBER, ..Endpoint::default() };
             lab.tables.set_endpoint(endpoint, row).unwrap();
             loaded.attach_sockets(cgroups.id()).unwrap();
             test(lab, &places, &cgroups);
@@ -135,7 +135,12 @@ fn quarantine_cuts_open_connections_of_a_container_on_the_hosts_network_and_its_
         let set = |lab: &mut Lab, quarantined: bool| {
             let place = Place::new(A, quarantined, false).on_host_network();
             places.set(cgroups.id(), place.at_sockets(endpoint, [0; 2])).unwrap();
-            let row = Endpoint { identity: A, number: NUMBER, quarantined: u32::from(quarantined) };
+            let row = Endpoint {
+                identity: A,
+                number: NUMBER,
+                quarantined: u32::from(quarantined),
+                ..Endpoint::default()
+            };
             lab.tables.set_endpoint(endpoint, row).unwrap();
         };
         set(lab, false);

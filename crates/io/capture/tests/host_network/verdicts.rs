@@ -195,7 +195,7 @@ fn a_pod_that_is_cut_off_reaches_nobody_and_comes_back() {
         lab.modes(Discover, Discover);
         let (from, to) = (lab.a.bind(lab.a.v4, 0), lab.b.bind(lab.b.v4, 9001));
         assert!(arrives(&from, &to, 1) && lab.a.pings(lab.b.v6));
-        let mut endpoint = Endpoint { identity: B, number: 2, quarantined: 1 };
+        let mut endpoint = Endpoint { identity: B, number: 2, quarantined: 1, ..Endpoint::default() };
         lab.tables.set_endpoint(lab.b.ifindex, endpoint).unwrap();
         assert!(!arrives(&from, &to, 1) && !lab.a.pings(lab.b.v4) && !lab.a.pings(lab.b.v6));
         // Its neighbours still find its link address.

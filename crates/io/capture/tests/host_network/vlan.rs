@@ -8,7 +8,14 @@ use nv_model::verdict::Verdict;
 use crate::lab::{self, A, B, Frames, Lab};
 
 /// A frame from A to B with these tags (protocol, VLAN) and a datagram to `port`.
-fn frame(lab: &Lab, from: &Frames, to: &Frames, tags: &[(u16, u16)], port: u16, six: bool) -> Vec<u8> {
+pub(crate) fn frame(
+    lab: &Lab,
+    from: &Frames,
+    to: &Frames,
+    tags: &[(u16, u16)],
+    port: u16,
+    six: bool,
+) -> Vec<u8> {
     let mut frame = [to.mac.as_slice(), from.mac.as_slice()].concat();
     for (protocol, vlan) in tags {
         frame.extend(protocol.to_be_bytes());

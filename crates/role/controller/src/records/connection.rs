@@ -164,8 +164,7 @@ pub(crate) fn threat(
         // Who it is aimed at.
         target: if seen.by_client { "server" } else { "client" }.to_owned(),
         monitor: !stopped,
-        // Nothing else stops an attack.
-        mechanism: mechanism(stopped.then_some(Mechanism::Nfqueue)),
+        mechanism: mechanism(seen.mechanism),
         cap_len: u16::try_from(seen.packet.len()).ok().filter(|length| *length > 0),
         packet: base64::engine::general_purpose::STANDARD.encode(&seen.packet),
         message: match &seen.sensed {

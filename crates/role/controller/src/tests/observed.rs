@@ -319,6 +319,7 @@ async fn an_attack_is_a_threat_of_the_contract_with_its_packet_and_repeats_are_c
     };
     let seen = ThreatObservation {
         sensed: None,
+        mechanism: None,
         threat: 2022,
         name: "SQL.Injection".into(),
         severity: Severity::Critical,

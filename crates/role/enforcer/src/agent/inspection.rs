@@ -198,6 +198,7 @@ impl Agent {
             count,
             at: Timestamp::from_nanos(i64::try_from(at).unwrap_or(i64::MAX)),
             sensed: what.sensed,
+            mechanism: stopped.then(|| self.holds_back()),
         })));
     }
 

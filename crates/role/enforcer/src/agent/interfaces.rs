@@ -44,7 +44,7 @@ impl Agent {
         self.set_apart(id, interfaces);
         for peer in interfaces.iter().filter_map(|interface| interface.peer) {
             let Some(attached) = self.workloads.attach(id, peer) else { continue };
-            let row = nv_capture::Endpoint { number: attached.endpoint, ..self.endpoint_row(id) };
+            let row = self.row_of_interface(id, attached);
             if let Some(kernel) = &mut self.setup.kernel
                 && let Err(error) = kernel.network.set_endpoint(peer, row)
             {
@@ -52,9 +52,7 @@ impl Agent {
             }
             self.attach(id, peer);
         }
-        if self.by_queue() {
-            self.look_after_queues();
-        }
+        self.look_after_queues();
     }
 
     /// Looks up the host's own addresses: a bridge or a tunnel may have come since, and packets to it are the host's.

@@ -8,7 +8,7 @@ use nv_capture::Flow;
 use nv_model::application::ApplicationId;
 use nv_model::observation::{ConnectionObservation, Observation, Peer};
 use nv_model::policy::IdentityId;
-use nv_model::verdict::{Mechanism, Verdict};
+use nv_model::verdict::Verdict;
 use nv_policy::decide::Decision;
 use nv_policy::layer7::{Judgement, Layer7, Seen};
 
@@ -268,7 +268,7 @@ impl Agent {
             sessions: 1,
             // Where its packets did not wait it was let through until it had said so.
             verdict: if stopped { Verdict::Deny } else { Verdict::Violate },
-            mechanism: stopped.then_some(Mechanism::Nfqueue),
+            mechanism: stopped.then(|| self.holds_back()),
             rule: decision.rule,
             ..seen
         })));
@@ -319,7 +319,7 @@ impl Agent {
                 sessions: 1,
                 bytes: 0,
                 verdict,
-                mechanism: stopped.then_some(Mechanism::Nfqueue),
+                mechanism: stopped.then(|| self.holds_back()),
                 rule: decision.rule,
                 // What runs at the proxy is not what asks.
                 process: String::new(),

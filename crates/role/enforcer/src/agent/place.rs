@@ -151,14 +151,13 @@ impl Agent {
         });
         self.place_connects(id);
         self.look_at_sockets(id);
-        let endpoint = self.endpoint_row(id);
         let attached = self.workloads.get(id).map(|local| local.attached.clone()).unwrap_or_default();
-        if let Some(kernel) = &mut self.setup.kernel {
-            for one in &attached {
-                let row = nv_capture::Endpoint { number: one.endpoint, ..endpoint };
-                if let Err(error) = kernel.network.set_endpoint(one.ifindex, row) {
-                    tracing::error!(%error, workload = %id, ifindex = one.ifindex, "an interface is without its identity");
-                }
+        for one in attached {
+            let row = self.row_of_interface(id, one);
+            if let Some(kernel) = &mut self.setup.kernel
+                && let Err(error) = kernel.network.set_endpoint(one.ifindex, row)
+            {
+                tracing::error!(%error, workload = %id, ifindex = one.ifindex, "an interface is without its identity");
             }
         }
         self.placed.insert(id.clone(), place);
@@ -255,8 +254,8 @@ impl Agent {
         };
         nv_capture::Endpoint {
             identity: identity.0,
-            number: 0,
             quarantined: u32::from(policy.is_some_and(|workload| workload.quarantined)),
+            ..nv_capture::Endpoint::default()
         }
     }
 }

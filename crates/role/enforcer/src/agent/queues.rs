@@ -1,5 +1,5 @@
-//! Which pods' packets wait for inspection before they go on: those in Protect, where the kernel can hold packets back; all of
-//! them, where no BPF program judges connections.
+//! Which pods' packets wait for inspection before they go on: those in Protect, on a detour that the kernel leads them by; all of
+//! them, in queues, where no BPF program judges connections.
 //!
 //! What is wanted is compared with what the keeper was asked for last, every second and when a policy comes, so that a
 //! keeper that was started anew, a pod that came and a mode that changed are all the same case.
@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use nv_capture::{Endpoint, Waits};
 use nv_model::mode::{Fault, Mode};
 use nv_model::name::WorkloadId;
 use nv_model::policy::IdentityId;
 use nv_model::verdict::Mechanism;
 
 use super::{Agent, Later};
-use crate::identity::workloads::is_link_local;
+use crate::identity::workloads::{Attached, is_link_local};
 use crate::keeper::{Keeper, QueueCounts, Wanted};
 
 /// What the keeper was asked for, by interface.
@@ -63,7 +64,8 @@ pub(crate) struct Asked {
 impl Agent {
     /// Has packets wait where they are to, and nowhere else.
     pub(super) fn look_after_queues(&mut self) {
-        let works = |trial: &nv_model::node::Capability| trial.mechanism == Mechanism::Nfqueue && trial.works;
+        let by = self.holds_back();
+        let works = |trial: &nv_model::node::Capability| trial.mechanism == by && trial.works;
         if self.queues.busy || !self.setup.capabilities.trials.iter().any(works) {
             return;
         }
@@ -112,6 +114,7 @@ impl Agent {
                     }
                     self.queues.asked.insert(one.queue, one.wanted);
                     self.queues.failed.remove(&one.queue);
+                    self.place_waits(one.queue);
                 }
                 Err(reason) => {
                     // It is asked again with the next second, unless the pod is gone by then.
@@ -134,6 +137,10 @@ impl Agent {
             .into_iter()
             .filter_map(|(queue, wanted)| wanted.filter(|wanted| !wanted.sealed).map(|_| queue))
             .collect();
+        for queue in &queues {
+            self.queues.asked.insert(*queue, None);
+            self.place_waits(*queue);
+        }
         let left = tokio::task::spawn_blocking(move || {
             for queue in queues {
                 if let Err(error) = keeper.unqueue(queue, None) {
@@ -146,35 +153,79 @@ impl Agent {
         }
     }
 
+    /// What packets are held back by until they are judged.
+    pub(super) fn holds_back(&self) -> Mechanism {
+        if self.by_queue() { Mechanism::Nfqueue } else { Mechanism::Detour }
+    }
+
     /// Whether packets of a workload with this address wait: a verdict on them can be one that was carried out.
     pub(super) fn waits(&self, address: std::net::IpAddr) -> bool {
         self.queues.asked.values().flatten().any(|wanted| wanted.addresses.contains(&address))
     }
 
+    /// Whether packets of an interface wait on a detour: as the keeper was asked last. Of one that it was asked nothing of yet it
+    /// stays as it is, also from before this agent.
+    pub(super) fn row_of_interface(&self, id: &WorkloadId, one: Attached) -> Endpoint {
+        let row = Endpoint { number: one.endpoint, ..self.endpoint_row(id) };
+        let held = || self.setup.kernel.as_ref()?.network.endpoints().get(&one.ifindex).copied();
+        match self.queues.asked.get(&one.ifindex) {
+            _ if one.cgroup.is_some() => row,
+            Some(Some(wanted)) if wanted.detour => {
+                // Each half says that it is another policy.
+                let judging = (wanted.judging ^ (wanted.judging >> 32)) & 0xffff_ffff;
+                let judging = u32::try_from(judging).unwrap_or(0);
+                Endpoint { waits: Waits::or(wanted.on_fault()), judging, ..row }
+            }
+            Some(_) => row,
+            None => held().map_or(row, |Endpoint { waits, judging, .. }| Endpoint { waits, judging, ..row }),
+        }
+    }
+
+    /// The keeper was asked: the kernel leads packets of an interface accordingly.
+    fn place_waits(&mut self, ifindex: u32) {
+        let attached = self.workloads.all().find_map(|local| {
+            let one = local.attached.iter().find(|one| one.ifindex == ifindex && one.cgroup.is_none())?;
+            Some((local.workload.id.clone(), *one))
+        });
+        let Some((id, one)) = attached else { return };
+        let row = self.row_of_interface(&id, one);
+        if let Some(kernel) = &mut self.setup.kernel
+            && let Err(error) = kernel.network.set_endpoint(ifindex, row)
+        {
+            tracing::error!(%error, workload = %id, ifindex, "whether packets of a pod wait is not said to the kernel");
+        }
+    }
+
     /// Each interface of a pod with a process of it, and what is wanted there.
     fn queues_wanted(&self) -> BTreeMap<u32, (u32, Option<Wanted>)> {
-        let mut wanted = BTreeMap::new();
+        let (mut wanted, everywhere) = (BTreeMap::new(), self.by_queue());
         for local in self.workloads.all().filter(|local| local.workload.running) {
             let id = &local.workload.id;
             let pid = self.workloads.network_process(id);
-            // One queue is in the way of all packets of a network, also where it has several veths.
-            let interface =
-                local.attached.iter().filter(|one| one.cgroup.is_none()).map(|one| one.ifindex).min();
-            let Some(queue) = interface else { continue };
-            let (stops, everywhere) = (self.is_protected(id), self.by_queue());
-            let want = (pid != 0 && (stops || everywhere)).then(|| Wanted {
-                queue,
-                pid,
-                addresses: (local.workload.interfaces.iter())
-                    .map(|held| held.address.addr())
-                    .filter(|address| !address.is_loopback() && !is_link_local(*address))
-                    .collect(),
-                closed: stops && self.fails_closed(id),
-                stops,
-                sealed: everywhere && self.endpoint_row(id).quarantined != 0,
-                judging: self.inspection.judging(queue),
-            });
-            wanted.insert(queue, (pid, want));
+            let mut interfaces: Vec<u32> =
+                local.attached.iter().filter(|one| one.cgroup.is_none()).map(|one| one.ifindex).collect();
+            if everywhere {
+                // One queue is in the way of all packets of a network, also where it has several veths.
+                interfaces.sort_unstable();
+                interfaces.truncate(1);
+            }
+            let stops = self.is_protected(id);
+            for queue in interfaces {
+                let want = (pid != 0 && (stops || everywhere)).then(|| Wanted {
+                    queue,
+                    pid,
+                    addresses: (local.workload.interfaces.iter())
+                        .map(|held| held.address.addr())
+                        .filter(|address| !address.is_loopback() && !is_link_local(*address))
+                        .collect(),
+                    closed: stops && self.fails_closed(id),
+                    stops,
+                    sealed: everywhere && self.endpoint_row(id).quarantined != 0,
+                    judging: self.inspection.judging(queue),
+                    detour: !everywhere,
+                });
+                wanted.insert(queue, (pid, want));
+            }
         }
         wanted
     }

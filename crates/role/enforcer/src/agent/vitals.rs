@@ -178,6 +178,10 @@ impl Agent {
                 ("network.connects_denied", network.connects_denied),
                 ("network.tapped", network.tapped),
                 ("network.tap_failed", network.tap_failed),
+                ("network.waited", network.waited),
+                ("network.waited_for_nobody", network.waited_for_nobody),
+                ("network.cut_packets", network.cut_packets),
+                ("network.not_come_back", network.not_come_back),
             ]);
         }
         let mut open = [0_u64; 4];

@@ -43,7 +43,7 @@ impl Compiler {
             settle_memory();
             // Packets are more urgent than rules. On Linux it is the thread's own.
             let _lower = rustix::process::setpriority_process(None, 0);
-            let outcome = confine(None).map_err(|error| nv_telemetry::chain(&error));
+            let outcome = confine(None, None).map_err(|error| nv_telemetry::chain(&error));
             let works = outcome.is_ok();
             if confined.send(outcome).is_err() || !works {
                 return;

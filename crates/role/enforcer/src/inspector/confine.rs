@@ -10,11 +10,14 @@ const CONTROL: u64 = 0;
 const STDERR: u64 = 2;
 
 /// For good, and for the calling thread alone: each thread of the process begins with it. Takes root. `relay` is the socket
-/// through which the keeper is answered, for the thread that answers.
+/// through which the keeper is answered, and `detour` that by which packets go on that have waited, for the thread that answers.
 ///
 /// # Errors
 /// [`ConfineError`]: then no packet may be read.
-pub(super) fn confine(relay: Option<BorrowedFd<'_>>) -> Result<(), ConfineError> {
+pub(super) fn confine(
+    relay: Option<BorrowedFd<'_>>,
+    detour: Option<BorrowedFd<'_>>,
+) -> Result<(), ConfineError> {
     empty_bounding_set()?;
     leave_user()?;
     leave_all()?;
@@ -29,10 +32,16 @@ pub(super) fn confine(relay: Option<BorrowedFd<'_>>) -> Result<(), ConfineError>
     {
         calls = calls.allow(libc::SYS_poll);
     }
-    // A packet socket, and a queue's, sends as well as it receives: only those to the agent and the keeper may be written to.
-    // Rules come from the agent as files, queues come through the relay.
-    let relay = relay.map(|relay| u64::try_from(relay.as_raw_fd())).transpose();
-    for socket in [Some(CONTROL), relay.map_err(failed("system calls"))?].into_iter().flatten() {
+    // A packet socket, and a queue's, sends as well as it receives: only those to the agent and the keeper may be written to, and
+    // that of the detour, behind which the kernel lets nothing but packets of connections pass that wait. Rules come from the
+    // agent as files, queues come through the relay.
+    let number = |socket: Option<BorrowedFd<'_>>| {
+        socket.map(|socket| u64::try_from(socket.as_raw_fd())).transpose().map_err(failed("system calls"))
+    };
+    if let Some(detour) = number(detour)? {
+        calls = calls.allow_if(libc::SYS_sendto, 0, Test::Is(detour))?;
+    }
+    for socket in [Some(CONTROL), number(relay)?].into_iter().flatten() {
         for call in [libc::SYS_sendmsg, libc::SYS_recvmsg] {
             calls = calls.allow_if(call, 0, Test::Is(socket))?;
         }

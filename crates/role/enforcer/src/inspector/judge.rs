@@ -1,6 +1,6 @@
 //! What becomes of a packet that waits for its answer.
 
-use nv_capture::queue::Fate;
+use nv_capture::fate::Fate;
 use nv_dpi::key::Transport;
 use nv_dpi::threat::Threat;
 

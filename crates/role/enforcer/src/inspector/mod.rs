@@ -6,9 +6,9 @@
 //!                           └─ opened by the keeper, handed on through the same socket
 //! ```
 //!
-//! Packets of pods in Protect come another way: they wait in queues ([`queues`]), are judged one by one ([`judge`]), and
-//! the answers go to the keeper, which passes them on. Where no BPF program judges connections, packets of every pod do, and
-//! their ends are judged here ([`ends`]).
+//! Packets of pods in Protect come another way: they wait ([`queues`]) on a detour and are judged one by one ([`judge`]); what may
+//! go on is sent on from here. Where no BPF program judges connections, packets of every pod wait in queues, the answers go to
+//! the keeper, which passes them on, and the ends of connections are judged here ([`ends`]).
 //!
 //! There are several, each with a share of the pods ([`nv_capture::Share`]), its own flows, ring, relay and socket: what one
 //! does takes nothing from the others, and when one ends, packets of its share alone go by their groups' fail mode.
@@ -49,7 +49,8 @@ pub(crate) use rules::{Rules, Using, Watched};
 pub use run::inspector_main;
 use serde::{Deserialize, Serialize};
 
-/// What the keeper says to a new inspector; the ring's socket comes along, and the inspector's end of the relay.
+/// What the keeper says to a new inspector; the ring's socket comes along, the inspector's end of the relay, and where there are
+/// programs the socket of its detour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Begin {
     /// The pods that it inspects.

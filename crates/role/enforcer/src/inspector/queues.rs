@@ -1,13 +1,16 @@
-//! Packets that wait for their answer: read from the queues that the keeper hands on, answered through the keeper.
+//! Packets that wait for their answer: on a detour, by which they go on from here, or in queues that the keeper hands on, which
+//! are answered through the keeper.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use nv_capture::queue::{Answer, Fate, QueueReader};
+use nv_capture::detour::DetourReader;
+use nv_capture::fate::Fate;
+use nv_capture::queue::{Answer, QueueReader};
 use nv_packet::decode::{Decoded, Transport, decode};
 use nv_packet::link::Link;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -31,7 +34,7 @@ struct Owner {
 /// A packet that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting<'a> {
-    /// The queue that it waits in.
+    /// The queue that it waits in; on a detour the interface that it has left its way at.
     pub(super) queue: u32,
     /// An address of the pod of the packet's family; `None` when it has none.
     pub(super) own: Option<IpAddr>,
@@ -45,12 +48,24 @@ pub(super) struct Waiting<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// A queue that is read.
+/// A pod whose packets wait.
 #[derive(Debug)]
-struct Open {
-    reader: QueueReader,
+struct Pod {
     addresses: Vec<IpAddr>,
     stops: bool,
+    /// `None` where they wait on the detour, or for another inspector.
+    reader: Option<QueueReader>,
+}
+
+impl Pod {
+    /// An address of the family of a packet.
+    fn own(&self, packet: &[u8]) -> Option<IpAddr> {
+        let is_six = packet.first().is_some_and(|first| first >> 4 == 6);
+        self.addresses.iter().copied().find(|own| own.is_ipv6() == is_six)
+    }
+    fn lost(&self) -> u64 {
+        self.reader.as_ref().map_or(0, QueueReader::lost)
+    }
 }
 
 /// What was done with packets that waited.
@@ -64,7 +79,7 @@ pub(super) struct Done {
     pub(super) dropped: u64,
     /// Packets with which a connection was cut.
     pub(super) cut: u64,
-    /// Times that the kernel had no room for a packet, which then went by the group's policy.
+    /// Times that the kernel had no room for a packet, which then went by the group's policy; on the detour it was dropped.
     pub(super) lost: u64,
 }
 
@@ -84,22 +99,24 @@ impl Done {
 #[derive(Debug)]
 pub(super) struct Queues {
     relay: OwnedFd,
-    open: BTreeMap<u32, Open>,
+    detour: Option<DetourReader>,
+    pods: BTreeMap<u32, Pod>,
     by_address: HashMap<IpAddr, Owner>,
     /// Answers that are not sent yet.
     waiting: Vec<u8>,
     spoke_at: u64,
     done: Done,
-    /// Of queues that are read no more.
+    /// Of queues that are read no more, and on the detour.
     lost_before: u64,
 }
 
 impl Queues {
-    /// On its end of the relay.
-    pub(super) fn new(relay: OwnedFd) -> Self {
+    /// On its end of the relay, and the socket of its detour.
+    pub(super) fn new(relay: OwnedFd, detour: Option<OwnedFd>) -> Self {
         Self {
             relay,
-            open: BTreeMap::new(),
+            detour: detour.map(DetourReader::new),
+            pods: BTreeMap::new(),
             by_address: HashMap::new(),
             waiting: Vec::new(),
             spoke_at: 0,
@@ -110,57 +127,89 @@ impl Queues {
 
     /// What to wait on, besides others.
     pub(super) fn poll(&self) -> Vec<PollFd<'_>> {
-        let readers = self.open.values().map(|open| PollFd::new(&open.reader, PollFlags::IN));
-        std::iter::once(PollFd::new(&self.relay, PollFlags::IN)).chain(readers).collect()
+        let readers = self.pods.values().filter_map(|pod| pod.reader.as_ref());
+        let readers = readers.map(|reader| PollFd::new(reader, PollFlags::IN));
+        let detour = self.detour.iter().map(|detour| PollFd::new(detour, PollFlags::IN));
+        std::iter::once(PollFd::new(&self.relay, PollFlags::IN)).chain(detour).chain(readers).collect()
     }
 
     /// What was done so far.
-    pub(super) fn done(&self) -> Done {
-        let lost = self.open.values().map(|open| open.reader.lost());
+    pub(super) fn done(&mut self) -> Done {
+        // Without an answer it is counted with the next.
+        let on_detour = self.detour.as_mut().map_or(0, |detour| detour.lost().unwrap_or(0));
+        self.lost_before = self.lost_before.saturating_add(on_detour);
+        let lost = self.pods.values().map(Pod::lost);
         let lost = lost.fold(self.lost_before, u64::saturating_add);
         Done { lost, ..self.done }
     }
 
-    /// Takes one word of the keeper; there has to be one.
+    /// Takes every word of the keeper that has come; there has to be one. Whose packets wait on the detour is said before they
+    /// are led to it.
     ///
     /// # Errors
     /// [`ProtocolError::Closed`] when the keeper has ended, others when the relay cannot be read.
-    pub(super) fn hear(&mut self) -> Result<(), ProtocolError> {
-        let (word, mut descriptors) = receive::<ToInspector>(self.relay.as_fd())?;
-        match (word, descriptors.pop()) {
-            (ToInspector::Read { queue, addresses, closed, stops }, socket) => {
-                self.leave(queue);
-                let owner = Owner { queue, closed, stops };
-                self.by_address.extend(addresses.iter().map(|address| (*address, owner)));
-                // Without one, another inspector reads it.
-                if let Some(socket) = socket {
-                    self.open.insert(queue, Open { reader: QueueReader::new(socket), addresses, stops });
+    pub(super) fn hear_all(&mut self) -> Result<(), ProtocolError> {
+        loop {
+            let (word, mut descriptors) = receive::<ToInspector>(self.relay.as_fd())?;
+            match word {
+                ToInspector::Read { queue, addresses, closed, stops } => {
+                    self.leave(queue);
+                    let owner = Owner { queue, closed, stops };
+                    self.by_address.extend(addresses.iter().map(|address| (*address, owner)));
+                    let reader = descriptors.pop().map(QueueReader::new);
+                    self.pods.insert(queue, Pod { addresses, stops, reader });
                 }
+                ToInspector::Leave { queue } => self.leave(queue),
             }
-            (ToInspector::Leave { queue }, _) => self.leave(queue),
+            let mut more = [PollFd::new(&self.relay, PollFlags::IN)];
+            if !poll(&mut more, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn leave(&mut self, queue: u32) {
         self.by_address.retain(|_, owner| owner.queue != queue);
-        if let Some(open) = self.open.remove(&queue) {
-            self.lost_before = self.lost_before.saturating_add(open.reader.lost());
+        if let Some(pod) = self.pods.remove(&queue) {
+            self.lost_before = self.lost_before.saturating_add(pod.lost());
         }
     }
 
-    /// Reads what waits, and answers as `judge` says of each packet. Whether any did.
+    /// Has `judge` say of what waits on the detour what becomes of it. Whether any did.
+    ///
+    /// # Errors
+    /// When the interface is gone.
+    pub(super) fn take_detour(
+        &mut self,
+        mut judge: impl FnMut(Waiting<'_>) -> Fate,
+    ) -> std::io::Result<bool> {
+        let Self { detour: Some(detour), pods, by_address, done, .. } = self else { return Ok(false) };
+        let read = detour.drain(TURN, |waiting| {
+            let (queue, leaves, bytes) = (waiting.ifindex, waiting.leaves, waiting.bytes);
+            let pod = pods.get(&queue);
+            // Of a pod that waits no more what was on its way goes on.
+            let (own, stops) = pod.map_or((None, false), |pod| (pod.own(bytes), pod.stops));
+            let elsewhere = read_elsewhere(queue, bytes, by_address);
+            let fate = judge(Waiting { queue, own, leaves, stops, elsewhere, bytes });
+            done.count(fate);
+            fate
+        })?;
+        Ok(read > 0)
+    }
+
+    /// Reads what waits in queues, and answers as `judge` says of each packet. Whether any did.
     ///
     /// # Errors
     /// When the relay cannot be written to.
     pub(super) fn read(&mut self, mut judge: impl FnMut(Waiting<'_>) -> Fate) -> Result<bool, ProtocolError> {
-        let Self { relay, open, by_address, waiting, done, .. } = self;
+        let Self { relay, pods, by_address, waiting, done, .. } = self;
         let (before, mut gone) = (done.packets, Vec::new());
-        for (number, held) in open {
-            let (queue, stops) = (*number, held.stops);
-            let own = |six| held.addresses.iter().copied().find(|own: &IpAddr| own.is_ipv6() == six);
+        for (number, pod) in pods {
+            let Pod { addresses, stops, reader: Some(reader) } = pod else { continue };
+            let (queue, stops) = (*number, *stops);
+            let own = |six| addresses.iter().copied().find(|own: &IpAddr| own.is_ipv6() == six);
             let (four, six) = (own(false), own(true));
-            let read = held.reader.drain(TURN, |queued| {
+            let read = reader.drain(TURN, |queued| {
                 let (bytes, leaves) = (queued.bytes, queued.leaves);
                 let own = if bytes.first().is_some_and(|first| first >> 4 == 6) { six } else { four };
                 let elsewhere = read_elsewhere(queue, bytes, by_address);

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-use nv_capture::queue::Fate;
+use nv_capture::fate::Fate;
 use nv_capture::{Frames, Share, Skew};
 use nv_dpi::OverlapPolicy;
 use nv_dpi::content::Content;
@@ -70,12 +70,14 @@ const MAX_BYTES: usize = 24 * 1024;
 pub fn inspector_main() -> Result<(), String> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
-    let (Begin { share }, mut descriptors) = match receive::<Begin>(socket) {
+    let (Begin { share }, descriptors) = match receive::<Begin>(socket) {
         Ok(begun) => begun,
         Err(ProtocolError::Closed) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
-    let (relay, ring) = descriptors.pop().zip(descriptors.pop()).ok_or("no ring and relay came along")?;
+    let mut descriptors = descriptors.into_iter();
+    let (ring, relay) = descriptors.next().zip(descriptors.next()).ok_or("no ring and relay came along")?;
+    let detour = descriptors.next();
     let frames = Frames::map(ring, share).map_err(|error| format!("the ring: {error}"))?;
     rustix::io::ioctl_fionbio(socket, true).map_err(|error| format!("the socket: {error}"))?;
     // Who sends packets must not know where flows are kept.
@@ -84,7 +86,8 @@ pub fn inspector_main() -> Result<(), String> {
     // The first look at the clock asks the kernel where it is, which is no more possible afterwards.
     let begun = nv_capture::steady_nanos();
     let compiler = Compiler::start()?;
-    confine(Some(relay.as_fd())).map_err(|error| nv_telemetry::chain(&error))?;
+    confine(Some(relay.as_fd()), detour.as_ref().map(|detour| detour.as_fd()))
+        .map_err(|error| nv_telemetry::chain(&error))?;
     let mouth = Mouth { socket, waiting: VecDeque::new(), unsent: 0 };
     let mut inspection = Inspection {
         engine,
@@ -98,7 +101,7 @@ pub fn inspector_main() -> Result<(), String> {
         cut: HashSet::new(),
         mouth,
     };
-    match inspection.run(frames, &mut Queues::new(relay), begun) {
+    match inspection.run(frames, &mut Queues::new(relay, detour), begun) {
         Ok(()) | Err(InspectError::Told(ProtocolError::Closed)) => Ok(()),
         Err(error) => Err(nv_telemetry::chain(&error)),
     }
@@ -191,13 +194,14 @@ impl Inspection<'_> {
         loop {
             let Waited { word, told, mut came } = wait(&frames, queues, self.mouth.socket)?;
             if word {
-                queues.hear()?;
+                queues.hear_all()?;
             }
             if told {
                 self.hear()?;
             }
             // Those that wait go first.
             came |= queues.read(|waiting| self.answer(waiting))?;
+            came |= queues.take_detour(|waiting| self.answer(waiting)).map_err(InspectError::Frames)?;
             let skew = Skew::now();
             let read = frames.drain(|at, frame| {
                 if !queues.has(frame) {

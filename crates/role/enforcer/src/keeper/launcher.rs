@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -134,6 +135,11 @@ pub(super) fn spawn(
     let told = told.map_or_else(Stdio::null, Stdio::from);
     // Nobody of them needs the environment, which may have passwords and tokens.
     let mut child = Command::new(own_binary());
+    if what == LAUNCHER {
+        // An interrupt at a terminal goes to all of a group. It is the agent's to end, which then ends the others, and what they
+        // have made.
+        child.process_group(0);
+    }
     child.arg(what).args(tier).env_clear().stdin(Stdio::from(socket)).stdout(told).spawn()
 }
 

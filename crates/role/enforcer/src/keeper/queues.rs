@@ -1,7 +1,11 @@
-//! Queues of pods in Protect: the keeper opens them, hands them to the inspector, and passes its answers on to the kernel,
-//! which takes them from nobody without a privilege.
+//! Where packets of pods wait for inspection: on a detour, or, where no BPF program is at their interfaces, in queues, which
+//! the keeper opens and hands to the inspector, whose answers it passes on to the kernel, which takes them from nobody without
+//! a privilege.
 //!
 //! ```text
+//! pod ─► detour ═► inspector ─► pod          the keeper says to the kernel, as long as it hears the inspector, that it lives;
+//!                                            else packets go by the group's answer
+//!
 //! pod ─► queue ═► inspector ─Answer─► relay (a thread of the keeper) ─► kernel
 //!                                        │ the inspector is late: the group's answer, again and again
 //!                                        │ it has ended: the queue is paused, which is the group's answer by the rules
@@ -18,7 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nv_capture::Share;
-use nv_capture::queue::{ANSWER_BYTES, Answer, OnFault, Queue};
+use nv_capture::detour::Detours;
+use nv_capture::fate::OnFault;
+use nv_capture::queue::{ANSWER_BYTES, Answer, Queue};
 use nv_telemetry::chain;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
@@ -40,8 +46,8 @@ pub(crate) const ALIVE: &[u8] = b"!";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToInspector {
-    /// Read this queue; its descriptor comes along. One of the same number is to be read no more. Without a descriptor, another
-    /// inspector reads it: what it is to be known by.
+    /// Read this queue; its descriptor comes along. One of the same number is to be read no more. Without a descriptor its packets
+    /// wait on the detour of whose share it is in, or another inspector reads it: what it is to be known by.
     Read {
         /// Its number: that of the pod's interface.
         queue: u32,
@@ -76,6 +82,15 @@ pub(crate) struct Wanted {
     pub(crate) sealed: bool,
     /// Which policy connections are judged by: with another one, what was clean is asked about again.
     pub(crate) judging: u64,
+    /// Its packets wait on a detour, as its row of the kernel's endpoints says; else in a queue in its namespace.
+    pub(crate) detour: bool,
+}
+
+impl Wanted {
+    /// What becomes of packets that cannot be judged.
+    pub(crate) fn on_fault(&self) -> OnFault {
+        if self.closed { OnFault::Drop } else { OnFault::Pass }
+    }
 }
 
 /// What the relay has done since the keeper's start.
@@ -91,9 +106,38 @@ pub(crate) struct QueueCounts {
     pub(crate) strange: u64,
 }
 
+/// Where packets wait.
+#[derive(Debug)]
+enum Place {
+    Queue(Queue),
+    /// Told to every inspector; who reads them is whose share the interface is in.
+    Detour(OnFault),
+}
+
+impl Place {
+    fn on_fault(&self) -> OnFault {
+        match self {
+            Self::Queue(queue) => queue.on_fault(),
+            Self::Detour(on_fault) => *on_fault,
+        }
+    }
+    fn queue(&self) -> Option<&Queue> {
+        match self {
+            Self::Queue(queue) => Some(queue),
+            Self::Detour(_) => None,
+        }
+    }
+    fn queue_mut(&mut self) -> Option<&mut Queue> {
+        match self {
+            Self::Queue(queue) => Some(queue),
+            Self::Detour(_) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Held {
-    queue: Queue,
+    place: Place,
     addresses: Vec<IpAddr>,
     stops: bool,
     /// The inspector of its share has it; else it is paused.
@@ -107,14 +151,16 @@ struct Relay {
     socket: Arc<OwnedFd>,
     /// It has said that it lives: it is confined, and reads.
     hears: bool,
-    /// Queues that others read, which it knows of.
+    /// Queues that others read, and pods whose packets wait on detours, which it knows of.
     knows: BTreeSet<u32>,
+    /// Its detour: the interface that packets are led to.
+    detour: Option<u32>,
 }
 
 impl Held {
     /// As inspectors are told of it.
     fn described(&self, queue: u32) -> ToInspector {
-        let closed = self.queue.on_fault() == OnFault::Drop;
+        let closed = self.place.on_fault() == OnFault::Drop;
         ToInspector::Read { queue, addresses: self.addresses.clone(), closed, stops: self.stops }
     }
 }
@@ -124,6 +170,8 @@ struct State {
     queues: BTreeMap<u32, Held>,
     /// By the numbers of their shares.
     relays: BTreeMap<u8, Relay>,
+    /// Where the kernel leads packets; `None` where there are no programs.
+    detours: Option<Detours>,
     counts: QueueCounts,
 }
 
@@ -132,8 +180,13 @@ struct State {
 pub(super) struct Queues(Arc<Mutex<State>>);
 
 impl Queues {
-    /// A new inspector is to read those of a share: its end of the relay.
-    pub(super) fn connect(&self, share: Share) -> Result<OwnedFd, String> {
+    /// The programs are loaded: packets can wait on detours.
+    pub(super) fn lead(&self, detours: Detours) {
+        lock(&self.0).detours = Some(detours);
+    }
+
+    /// A new inspector is to read those of a share, and what is led to the interface `detour`: its end of the relay.
+    pub(super) fn connect(&self, share: Share, detour: Option<u32>) -> Result<OwnedFd, String> {
         let (ours, theirs) = protocol::pair().map_err(|error| error.to_string())?;
         // An inspector that does not read must not hold up the keeper.
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| error.to_string())?;
@@ -141,7 +194,7 @@ impl Queues {
         let mut state = lock(&self.0);
         state.leave_relay(share.number());
         let socket = Arc::clone(&ours);
-        let relay = Relay { share, socket, hears: false, knows: BTreeSet::new() };
+        let relay = Relay { share, socket, hears: false, knows: BTreeSet::new(), detour };
         state.relays.insert(share.number(), relay);
         let shared = Arc::clone(&self.0);
         std::thread::Builder::new()
@@ -151,34 +204,55 @@ impl Queues {
         Ok(theirs)
     }
 
-    /// Opens a queue, or changes what holds for it.
+    /// Opens a queue, or changes what holds for it. Packets wait on a detour when their endpoint's row says so, which is the
+    /// agent's to write once the inspectors have been told of it here.
     pub(super) fn want(&self, wanted: Wanted) -> Result<(), String> {
-        let on_fault = if wanted.closed { OnFault::Drop } else { OnFault::Pass };
+        let on_fault = wanted.on_fault();
         let mut state = lock(&self.0);
         let number = wanted.queue;
         if let Some(held) = state.queues.get_mut(&number) {
-            held.queue.seal(wanted.sealed);
-            held.queue.renew(on_fault).map_err(|error| chain(&error))?;
-            (held.addresses, held.stops, held.handed) = (wanted.addresses, wanted.stops, false);
+            match &mut held.place {
+                Place::Queue(queue) => {
+                    queue.seal(wanted.sealed);
+                    queue.renew(on_fault).map_err(|error| chain(&error))?;
+                    held.handed = false;
+                }
+                Place::Detour(fault) => *fault = on_fault,
+            }
+            (held.addresses, held.stops) = (wanted.addresses, wanted.stops);
             state.relays.values_mut().for_each(|relay| relay.knows.retain(|known| *known != number));
-        } else {
-            if state.queues.len() >= MAX_QUEUES {
-                return Err(format!("there are {MAX_QUEUES} queues already"));
-            }
-            let mut queue = Queue::open(wanted.pid, on_fault).map_err(|error| chain(&error))?;
-            queue.seal(wanted.sealed);
-            let held = Held { queue, addresses: wanted.addresses, stops: wanted.stops, handed: false };
-            state.queues.insert(number, held);
             state.hand_over();
-            // Packets come when somebody reads them, so that none is lost to a group that fails closed.
-            if let Err(reason) = state.begin(number) {
-                state.queues.remove(&number);
-                state.say_left(number)?;
-                return Err(reason);
-            }
             return Ok(());
         }
+        if state.queues.len() >= MAX_QUEUES {
+            return Err(format!("there are {MAX_QUEUES} queues already"));
+        }
+        let (addresses, stops) = (wanted.addresses, wanted.stops);
+        if wanted.detour {
+            // Rules of an earlier keeper, which had no detours, would ask about each packet once more.
+            if let Err(error) = nv_capture::queue::clear(wanted.pid) {
+                tracing::debug!(
+                    number,
+                    error = chain(&error),
+                    "whether a pod has rules of queues is not known"
+                );
+            }
+            state
+                .queues
+                .insert(number, Held { place: Place::Detour(on_fault), addresses, stops, handed: true });
+            state.hand_over();
+            return Ok(());
+        }
+        let mut queue = Queue::open(wanted.pid, on_fault).map_err(|error| chain(&error))?;
+        queue.seal(wanted.sealed);
+        state.queues.insert(number, Held { place: Place::Queue(queue), addresses, stops, handed: false });
         state.hand_over();
+        // Packets come when somebody reads them, so that none is lost to a group that fails closed.
+        if let Err(reason) = state.begin(number) {
+            state.queues.remove(&number);
+            state.say_left(number)?;
+            return Err(reason);
+        }
         Ok(())
     }
 
@@ -190,7 +264,10 @@ impl Queues {
             let Some(pid) = pid else { return Ok(()) };
             return nv_capture::queue::clear(pid).map(drop).map_err(|error| chain(&error));
         };
-        let removed = held.queue.remove().map_err(|error| chain(&error));
+        let removed = match held.place {
+            Place::Queue(queue) => queue.remove().map_err(|error| chain(&error)),
+            Place::Detour(_) => Ok(()),
+        };
         state.say_left(number)?;
         removed
     }
@@ -210,9 +287,10 @@ impl Drop for Queues {
         let relays: Vec<u8> = state.relays.keys().copied().collect();
         relays.into_iter().for_each(|share| state.leave_relay(share));
         for (number, held) in std::mem::take(&mut state.queues) {
-            if held.queue.on_fault() == OnFault::Pass
-                && !held.queue.is_sealed()
-                && let Err(error) = held.queue.remove()
+            let Place::Queue(queue) = held.place else { continue };
+            if queue.on_fault() == OnFault::Pass
+                && !queue.is_sealed()
+                && let Err(error) = queue.remove()
             {
                 tracing::warn!(number, error = chain(&error), "rules of a queue stay behind");
             }
@@ -236,8 +314,11 @@ impl State {
             }
         }
         for relay in self.relays.values_mut().filter(|relay| relay.hears) {
-            let unknown = |number: &u32| !relay.share.has(*number) && !relay.knows.contains(number);
-            let unknown: Vec<u32> = self.queues.keys().copied().filter(unknown).collect();
+            let unknown = |(number, held): &(&u32, &Held)| {
+                let is_told = held.place.queue().is_none() || !relay.share.has(**number);
+                is_told && !relay.knows.contains(*number)
+            };
+            let unknown: Vec<u32> = self.queues.iter().filter(unknown).map(|(number, _)| *number).collect();
             for number in unknown {
                 let Some(held) = self.queues.get(&number) else { continue };
                 // It is told again when it has read what it was told before.
@@ -251,20 +332,22 @@ impl State {
     /// Leads packets into a queue that somebody reads, or that is paused.
     fn begin(&mut self, number: u32) -> Result<(), String> {
         let Some(held) = self.queues.get_mut(&number) else { return Ok(()) };
+        let Some(queue) = held.place.queue_mut() else { return Ok(()) };
         if !held.handed {
-            held.queue.pause().map_err(|error| error.to_string())?;
+            queue.pause().map_err(|error| error.to_string())?;
         }
-        held.queue.put_rules().map_err(|error| chain(&error))
+        queue.put_rules().map_err(|error| chain(&error))
     }
     fn hand(&mut self, number: u32) -> Result<(), String> {
         let relay = self.relays.values().find(|relay| relay.hears && relay.share.has(number));
         let (Some(held), Some(relay)) = (self.queues.get_mut(&number), relay) else { return Ok(()) };
-        held.queue.resume().map_err(|error| chain(&error))?;
-        let descriptor = held.queue.reader().map_err(|error| error.to_string())?;
         let read = held.described(number);
+        let Some(queue) = held.place.queue_mut() else { return Ok(()) };
+        queue.resume().map_err(|error| chain(&error))?;
+        let descriptor = queue.reader().map_err(|error| error.to_string())?;
         if let Err(error) = protocol::send(relay.socket.as_fd(), &read, &[descriptor.as_fd()]) {
             // Nobody reads it: nothing may wait in it.
-            held.queue.pause().map_err(|error| error.to_string())?;
+            queue.pause().map_err(|error| error.to_string())?;
             return Err(error.to_string());
         }
         held.handed = true;
@@ -286,12 +369,28 @@ impl State {
     /// The inspector of a share reads no more: what waits, and what comes, goes by policy.
     fn leave_relay(&mut self, share: u8) {
         let Some(Relay { share, .. }) = self.relays.remove(&share) else { return };
+        if let Some(Err(error)) = self.detours.as_ref().map(|detours| detours.stop(share)) {
+            tracing::warn!(error = chain(&error), "packets wait some more tenths of a second for nobody");
+        }
         for (number, held) in self.queues.iter_mut().filter(|(number, _)| share.has(**number)) {
+            let Some(queue) = held.place.queue_mut() else { continue };
             held.handed = false;
-            if let Err(error) = held.queue.pause() {
+            if let Err(error) = queue.pause() {
                 tracing::warn!(number, %error, "a queue is not paused");
             }
             self.counts.by_policy = self.counts.by_policy.saturating_add(1);
+        }
+    }
+    /// The inspector of a share lives, and knows all that was to be told: packets may wait for it.
+    fn lead_to(&self, share: u8) {
+        let Some((relay, detours)) = self.relays.get(&share).zip(self.detours.as_ref()) else { return };
+        let Some(ifindex) = relay.detour else { return };
+        let is_told =
+            |(number, held): (&u32, &Held)| held.place.queue().is_some() || relay.knows.contains(number);
+        if self.queues.iter().all(is_told)
+            && let Err(error) = detours.lead_to(relay.share, ifindex, LATE)
+        {
+            tracing::warn!(error = chain(&error), "packets wait for nobody");
         }
     }
     /// Passes answers of the inspector of a share on; those of one queue that stand together as one.
@@ -304,7 +403,8 @@ impl State {
         for run in answers.chunk_by(|one, next| one.queue == next.queue) {
             let queue = run.first().map(|first| first.queue).filter(|queue| share.has(*queue));
             let queue = queue.and_then(|queue| self.queues.get(&queue));
-            let counter = match queue.map(|held| held.queue.answer(run.iter().copied())) {
+            let queue = queue.and_then(|held| held.place.queue());
+            let counter = match queue.map(|queue| queue.answer(run.iter().copied())) {
                 Some(Ok(())) => &mut self.counts.answers,
                 Some(Err(_)) | None => &mut self.counts.strange,
             };
@@ -313,7 +413,7 @@ impl State {
     }
     fn answer_all(&mut self, share: Share) {
         for (number, held) in self.queues.iter().filter(|(number, held)| held.handed && share.has(**number)) {
-            if let Err(error) = held.queue.answer_all() {
+            if let Some(Err(error)) = held.place.queue().map(Queue::answer_all) {
                 tracing::debug!(number, %error, "packets wait on");
             }
         }
@@ -360,6 +460,7 @@ fn pass_on(shared: &Mutex<State>, number: u8, socket: &Arc<OwnedFd>) {
                     relay.hears = true;
                 }
                 state.hand_over();
+                state.lead_to(number);
             }
             Err(rustix::io::Errno::AGAIN) => {}
             Err(_gone) => return state.leave_relay(number),

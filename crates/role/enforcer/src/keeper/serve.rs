@@ -30,29 +30,70 @@ struct Kernel {
     network: nv_capture::Loaded,
 }
 
-/// The interfaces for copies of packets, by their shares, which go with the keeper; one that is killed leaves them to the next.
+/// The interfaces for copies of packets, and for packets that wait, by their shares, which go with the keeper; one that is killed
+/// leaves them to the next.
 #[derive(Default)]
 struct Tapped {
     /// The enforcer's own folder for pins, whether or not anything can be pinned there: the interfaces are named after it, so that
     /// the next keeper finds them, and enforcers of other folders have others.
     folder: PathBuf,
-    interfaces: BTreeMap<u8, nv_capture::TapInterface>,
+    interfaces: BTreeMap<(Kind, u8), nv_capture::TapInterface>,
+    /// Held, so that what has waited finds its way back.
+    ways: BTreeMap<u8, (u32, nv_capture::detour::Way)>,
+}
+
+/// What comes to an interface.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Copies,
+    Detour,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Copies, Self::Detour];
+    /// What names of interfaces begin with.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Copies => "nvtap",
+            Self::Detour => "nvway",
+        }
+    }
 }
 
 impl Tapped {
     /// Those that an earlier keeper of this folder has left go with this one.
     fn take_left(&mut self, folder: &Path) {
         folder.clone_into(&mut self.folder);
-        for share in Share::each(MAX_SHARES) {
-            if let Some(left) = nv_capture::TapInterface::left(&self.name(share)) {
-                self.interfaces.insert(share.number(), left);
+        for (kind, share) in
+            Kind::ALL.into_iter().flat_map(|kind| Share::each(MAX_SHARES).map(move |share| (kind, share)))
+        {
+            if let Some(left) = nv_capture::TapInterface::left(&self.name(kind, share)) {
+                self.interfaces.insert((kind, share.number()), left);
             }
         }
     }
 
-    fn name(&self, share: Share) -> String {
+    fn name(&self, kind: Kind, share: Share) -> String {
         let hash = nv_probe::tables::name_hash(&self.folder.display().to_string());
-        format!("nvtap{:08x}{:x}", hash & 0xffff_ffff, share.number())
+        format!("{}{:08x}{:x}", kind.prefix(), hash & 0xffff_ffff, share.number())
+    }
+
+    /// The interface of a share, which is made if it is not there.
+    fn make(&mut self, kind: Kind, share: Share) -> Result<&nv_capture::TapInterface, String> {
+        let made = nv_capture::TapInterface::make(&self.name(kind, share)).map_err(|error| chain(&error))?;
+        let place = self.interfaces.entry((kind, share.number()));
+        Ok(place.insert_entry(made).into_mut())
+    }
+
+    /// The detour of a share: its interface, and the socket that its packets are read from.
+    fn detour(&mut self, share: Share, network: &nv_capture::Loaded) -> Result<(u32, OwnedFd), String> {
+        let interface = self.make(Kind::Detour, share)?;
+        let (ifindex, socket) = (interface.ifindex, interface.open_detour().map_err(|error| chain(&error))?);
+        if self.ways.get(&share.number()).is_none_or(|(at, _)| *at != ifindex) {
+            let way = network.attach_detour(ifindex).map_err(|error| chain(&error))?;
+            self.ways.insert(share.number(), (ifindex, way));
+        }
+        Ok((ifindex, socket))
     }
 }
 
@@ -66,19 +107,20 @@ impl Drop for Tapped {
     }
 }
 
-/// Hands an inspector the ring of the interface, which is made if it is not there, and its end of the relay.
+/// Hands an inspector the ring of the interface for copies, its end of the relay, and the socket of its detour, where the
+/// programs are loaded and packets can be led.
 fn give_ring(
     tap: &mut Tapped,
-    queues: &Queues,
+    (queues, kernel): (&Queues, Option<&Kernel>),
     (share, inspector): (Share, &OwnedFd),
 ) -> Result<u32, String> {
-    let interface = nv_capture::TapInterface::make(&tap.name(share)).map_err(|error| chain(&error))?;
-    let ring = interface.open(share).map_err(|error| chain(&error))?;
-    let ifindex = interface.ifindex;
-    tap.interfaces.insert(share.number(), interface);
-    let relay = queues.connect(share)?;
-    protocol::send(inspector.as_fd(), &Begin { share }, &[ring.as_fd(), relay.as_fd()])
-        .map_err(|error| error.to_string())?;
+    let interface = tap.make(Kind::Copies, share)?;
+    let (ifindex, ring) = (interface.ifindex, interface.open(share).map_err(|error| chain(&error))?);
+    let detour = kernel.map(|kernel| tap.detour(share, &kernel.network)).transpose()?;
+    let relay = queues.connect(share, detour.as_ref().map(|(ifindex, _)| *ifindex))?;
+    let mut descriptors = vec![ring.as_fd(), relay.as_fd()];
+    descriptors.extend(detour.as_ref().map(|(_, socket)| socket.as_fd()));
+    protocol::send(inspector.as_fd(), &Begin { share }, &descriptors).map_err(|error| error.to_string())?;
     Ok(ifindex)
 }
 
@@ -91,6 +133,10 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// Whether packets can be led to an inspector.
+    fn leads(&self) -> bool {
+        self.capabilities.trials.iter().any(|trial| trial.mechanism == Mechanism::Detour && trial.works)
+    }
     /// Whether programs are killed from user space here, which takes a privilege more.
     #[must_use]
     pub fn kills(&self) -> bool {
@@ -148,6 +194,12 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
                 };
                 let pinned = loaded.as_ref().is_some_and(|(kernel, ..)| kernel.pins.is_some());
                 let handed = loaded.map(|(loaded, process, network)| {
+                    match nv_capture::detour::Detours::from_descriptors(&network) {
+                        Ok(detours) => queues.lead(detours),
+                        Err(error) => {
+                            tracing::error!(error = chain(&error), "no packet can wait for inspection");
+                        }
+                    }
                     kernel = Some(loaded);
                     (process, network)
                 });
@@ -211,7 +263,10 @@ pub fn keeper_main(tried: &Tried) -> Result<(), String> {
             },
             Request::Inspect { share } => {
                 let given = match descriptors.first() {
-                    Some(inspector) => give_ring(&mut tap, &queues, (share, inspector)),
+                    Some(inspector) => {
+                        let kernel = kernel.as_ref().filter(|_| tried.leads());
+                        give_ring(&mut tap, (&queues, kernel), (share, inspector))
+                    }
                     None => Err("no socket came along".to_owned()),
                 };
                 let reply = match given {
@@ -414,14 +469,14 @@ pub fn try_each(trial: &nv_probe::Trial, from_tier: u8) -> Tried {
              packet by packet: {reason}"
         ));
     }
-    let queue = nv_capture::trial::queue();
-    if !queue.works {
+    let detour = nv_capture::trial::detour();
+    if !detour.works {
         capabilities.lost.push(format!(
             "In Protect attacks, sensors and applications are told and not stopped: packets cannot wait for inspection: {}",
-            queue.reason
+            detour.reason
         ));
     }
-    capabilities.trials.push(queue);
+    capabilities.trials.push(detour);
     let hooks = try_files(&mut capabilities);
     let behaviour = nv_probe::try_behaviour();
     capabilities.lost.extend(behaviour.lost);
