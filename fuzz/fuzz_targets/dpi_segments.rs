@@ -43,7 +43,7 @@ impl Sink for Told {
             Part::Url(bytes) => (0, bytes),
             Part::Header(bytes) => (1, bytes),
             Part::Body(_, bytes) => (2, bytes),
-            Part::Packet(bytes) => (3, bytes),
+            Part::Packet(bytes) | Part::Datagram(bytes) => (3, bytes),
             Part::Hole => (4, &b""[..]),
             Part::End => (5, &b""[..]),
         };

@@ -141,11 +141,13 @@ impl Reader {
     fn begin<S: Sink>(&mut self, moment: &mut Moment<'_, S>, flow: &mut Flow, side: Side, data: &[u8]) {
         for each in [Side::Client, Side::Server] {
             let half = flow.half_mut(each);
-            half.reading = match half.reading {
-                // Its beginning was not kept.
-                Reading::Done if half.packets > 0 && each != side => Reading::Seeking,
-                _ => Reading::Parsing,
-            };
+            // Its beginning was not kept: that of another message is looked for, where segments begin.
+            if matches!(half.reading, Reading::Done) && half.packets > 0 && each != side {
+                half.reading = Reading::Seeking;
+                tell_lost(moment, flow, each);
+            } else {
+                half.reading = Reading::Parsing;
+            }
         }
         for each in [side.other(), side] {
             let half = flow.half_mut(each);

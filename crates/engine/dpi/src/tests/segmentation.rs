@@ -114,17 +114,44 @@ fn what_both_sides_said_before_the_protocol_was_known_is_told_in_one_order() {
         (Side::Server, &b"\x01\x01\0\0\0\0\0\0\x28\0"[..]),
         (Side::Client, b"\x80\x20\x01\x03\x01\0\x01\x74\x80\x20\x01\x03\x01\0\x02\0\x01\xF3\0\x02\0\0\x03"),
     ]);
-    let told = |cuts: &[usize]| {
-        let (mut told, mut engine) = (InOrder::default(), engine(OverlapPolicy::First));
-        for (segment, at) in scatter(&flights, cuts, &[0], &[false]).iter().zip(0..) {
-            engine.frame(at, Link::Raw, &tcp(53, segment, &[]), &mut told);
-        }
-        engine.finish(&mut told);
-        told.0
-    };
-    let whole = told(&[100]);
+    let whole = told_in_order(53, &flights, 100);
     assert!(whole.iter().any(|event| event.contains("SslCipherOverflow")), "{whole:?}");
     for cut in [1, 2, 5, 11] {
-        assert_eq!(told(&[cut]), whole, "{cut}");
+        assert_eq!(told_in_order(53, &flights, cut), whole, "{cut}");
+    }
+}
+
+/// The events of a conversation at a port, its flights cut into pieces of so many bytes.
+fn told_in_order(port: u16, flights: &[(Side, Vec<u8>)], cut: usize) -> Vec<String> {
+    let (mut told, mut engine) = (InOrder::default(), engine(OverlapPolicy::First));
+    for (segment, at) in scatter(flights, &[cut], &[0], &[false]).iter().zip(0..) {
+        engine.frame(at, Link::Raw, &tcp(port, segment, &[]), &mut told);
+    }
+    engine.finish(&mut told);
+    told.0
+}
+
+#[test]
+fn a_side_whose_beginning_nobody_knew_is_lost_from_when_the_other_one_says_what_it_is() {
+    let flights = flight([
+        (Side::Client, &b"PLF\xd9 nothing that is known"[..]),
+        (Side::Server, b"SIP/2.0 \0NGT"),
+        (Side::Client, b"CONNECT G\r\n@& HT2.T/P0\r\n\rPsssy"),
+    ]);
+    let lost = |events: &[String]| events.first().is_some_and(|event| event.starts_with("Lost"));
+    for cut in [1, 2, 5, 11, 100] {
+        let told = told_in_order(53, &flights, cut);
+        assert!(lost(&told), "{cut}: {told:?}");
+    }
+}
+
+#[test]
+fn a_password_that_is_a_clients_first_word_is_recognised_wherever_it_is_cut() {
+    let flights =
+        flight([(Side::Client, &b"AUTH secret\r\nPING\r\n"[..]), (Side::Server, b"+OK\r\n+PONG\r\n")]);
+    let whole = told_in_order(6379, &flights, 100);
+    assert!(whole.iter().any(|event| event.contains("Identified(ApplicationId(2002))")), "{whole:?}");
+    for cut in 1..12 {
+        assert_eq!(told_in_order(6379, &flights, cut), whole, "{cut}");
     }
 }

@@ -54,7 +54,8 @@ pub(crate) fn probe(side: Side, input: &[u8], ports: Ports) -> Probe {
     let inline: &[&[u8]] = &[b"PING\r\n", b"INFO\r\n", b"ping\r\n", b"info\r\n"];
     match inline.iter().map(|line| Probe::starts(input, line)).find(|probe| *probe != Probe::No) {
         Some(probe) => probe,
-        None => Probe::when(ports.server == PORT && input.starts_with(b"AUTH ")),
+        None if ports.server == PORT => Probe::starts(input, b"AUTH "),
+        None => Probe::No,
     }
 }
 
