@@ -155,3 +155,15 @@ fn a_password_that_is_a_clients_first_word_is_recognised_wherever_it_is_cut() {
         assert_eq!(told_in_order(6379, &flights, cut), whole, "{cut}");
     }
 }
+
+#[test]
+fn a_header_of_cassandra_that_is_wrong_is_lost_with_its_last_byte_wherever_it_is_cut() {
+    for wrong in [&b"\x01\x01\x84\x84\x84\x20\xfa\x0b"[..], b"\x99"] {
+        let flights = flight([(Side::Client, &[b"\x01\0\x9a\x05\0\0\0\0", wrong].concat()[..])]);
+        let whole = told_in_order(9042, &flights, 100);
+        assert!(whole.last().is_some_and(|event| event.starts_with("Lost")), "{whole:?}");
+        for cut in [1, 3, 8, 9] {
+            assert_eq!(told_in_order(9042, &flights, cut), whole, "{cut}");
+        }
+    }
+}

@@ -69,7 +69,13 @@ impl Cassandra {
             return Step::Done;
         }
         let Some((opcode, length, size)) = header(input) else {
-            return if input.len() < 9 { Step::More(9) } else { Step::Reject };
+            // No more than is looked at: what is wrong with a header shows with its last byte, wherever it is cut.
+            return match input.first() {
+                None => Step::More(1),
+                Some(1 | 2) => Step::More(8),
+                Some(3..=5) => Step::More(9),
+                Some(_) => Step::Reject,
+            };
         };
         if length > MAX_FRAME_BYTES || opcode > 0x10 {
             return Step::Reject;
