@@ -27,6 +27,7 @@
  */
 #include "network/connect.h"
 #include "network/flow.h"
+#include "network/return.h"
 #include "network/socket.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -45,7 +45,7 @@ enum counter {
 	WAITED,		/* led to an inspector */
 	WAITED_FOR_NOBODY, /* of flows that wait, and there is no inspector: as its pod fails */
 	CUT_PACKETS,	/* of flows that an inspector has ended */
-	NOT_COME_BACK,	/* from the inspector, of a flow that is known no more */
+	NOT_COME_BACK,	/* from the inspector, of a flow that is known no more, or denied by now */
 	COUNTERS,
 };
 

@@ -40,7 +40,7 @@ pub struct Totals {
     pub waited_for_nobody: u64,
     /// Packets of connections that an inspector has ended.
     pub cut_packets: u64,
-    /// Packets that came back from their inspector when their connection was forgotten.
+    /// Packets that came back from their inspector when their connection was forgotten, or denied.
     pub not_come_back: u64,
 }
 

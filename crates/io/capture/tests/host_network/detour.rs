@@ -1,7 +1,7 @@
 //! Packets that wait for an inspector on a way of their own.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,10 +13,8 @@ use nv_model::mode::Mode::{Discover, Protect};
 use nv_model::port::Protocol::Tcp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::lab::{self, A, B, Frames, Lab, PATIENCE, Pod};
+use crate::lab::{self, A, B, Frames, Lab, PATIENCE, SERVED as PORT, conversation, from_port, has, say};
 use crate::vlan;
-
-const PORT: u16 = 8080;
 
 /// A detour, open until it is dropped.
 struct Open {
@@ -88,26 +86,6 @@ fn begin(lab: &mut Lab, fault: OnFault) -> Open {
     lab.modes(Discover, Discover);
     waits(lab, fault, 1);
     Open::new(lab)
-}
-
-fn has(bytes: &[u8], text: &[u8]) -> bool {
-    bytes.windows(text.len()).any(|window| window == text)
-}
-
-/// A connection from `a` to `b`.
-fn conversation(lab: &Lab, server: IpAddr) -> (TcpStream, TcpStream) {
-    let listener: TcpListener = lab.b.listen(server, PORT);
-    let client = lab.a.connect(server, PORT).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    for end in [&client, &server] {
-        end.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    }
-    (client, server)
-}
-
-fn say(from: &mut TcpStream, to: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
-    from.write_all(text)?;
-    to.read_exact(&mut vec![0; text.len()])
 }
 
 #[test]
@@ -261,20 +239,6 @@ fn a_connection_on_the_ports_of_a_clean_one_or_one_that_was_cut_waits_anew() {
     });
 }
 
-/// A connection from a port that is the same each time, which ends without a trace.
-fn from_port(pod: &Pod, from: IpAddr, to: SocketAddr) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
-    pod.inside(|| {
-        let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-        let socket = socket(family, SocketType::STREAM, None).unwrap();
-        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-        sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
-        bind(&socket, &SocketAddr::new(from, 40_001)).unwrap();
-        connect(&socket, &to).unwrap();
-        TcpStream::from(socket)
-    })
-}
-
 #[test]
 fn datagrams_wait_each_and_in_fragments_and_none_passes_when_they_are_cut() {
     lab::run(|lab| {
@@ -340,5 +304,35 @@ fn who_waits_no_more_goes_on_and_nothing_stays_behind() {
         open.interface.remove().unwrap();
         std::thread::sleep(PATIENCE);
         say(&mut served, &mut client, b"and its answer").unwrap();
+    });
+}
+
+#[test]
+fn what_waits_does_not_come_back_into_a_connection_that_is_denied_by_then() {
+    lab::run(|lab| {
+        let open = begin(lab, OnFault::Drop);
+        let mut reader = DetourReader::new(open.interface.open_detour().unwrap());
+        open.lead(Duration::from_secs(60));
+        for (from, to) in [(lab.a.v4, lab.b.v4), (lab.a.v6, lab.b.v6)] {
+            let (client, server): (UdpSocket, UdpSocket) = (lab.a.bind(from, PORT), lab.b.bind(to, PORT));
+            lab.modes(Discover, Discover);
+            client.send_to(b"early", (to, PORT)).unwrap();
+            let before = lab.counters.read().unwrap();
+            let mut waited = 0;
+            while waited == 0 {
+                poll(&mut [PollFd::new(&reader, PollFlags::IN)], None).unwrap();
+                let judged = reader.drain(1, |_waiting| {
+                    // Meanwhile nothing is allowed any more, as the next one shows.
+                    lab.modes(Protect, Protect);
+                    client.send_to(b"late", (to, PORT)).unwrap();
+                    Fate::Pass
+                });
+                waited = judged.unwrap();
+            }
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert!(server.recv(&mut [0; 16]).is_err(), "{to}");
+            let after = lab.counters.read().unwrap();
+            assert_eq!(after.not_come_back - before.not_come_back, 1, "{to}");
+        }
     });
 }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "leaves the network namespace and sends raw frames")]
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -315,6 +316,43 @@ pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(10));
     }
     false
+}
+
+/// Where pods serve connections whose packets wait.
+pub(crate) const SERVED: u16 = 8080;
+
+pub(crate) fn has(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// A connection from `a` to `b`.
+pub(crate) fn conversation(lab: &Lab, server: IpAddr) -> (TcpStream, TcpStream) {
+    let listener: TcpListener = lab.b.listen(server, SERVED);
+    let client = lab.a.connect(server, SERVED).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    for end in [&client, &server] {
+        end.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    }
+    (client, server)
+}
+
+pub(crate) fn say(from: &mut TcpStream, to: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
+    from.write_all(text)?;
+    to.read_exact(&mut vec![0; text.len()])
+}
+
+/// A connection from a port that is the same each time, which ends without a trace.
+pub(crate) fn from_port(pod: &Pod, from: IpAddr, to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+    pod.inside(|| {
+        let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let socket = socket(family, SocketType::STREAM, None).unwrap();
+        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+        bind(&socket, &SocketAddr::new(from, 40_000)).unwrap();
+        connect(&socket, &to).unwrap();
+        TcpStream::from(socket)
+    })
 }
 
 /// What a socket sends has this mark.
