@@ -34,10 +34,7 @@ pub struct Endpoint {
 pub struct Waits(u32);
 
 impl Waits {
-    /// They do not.
-    pub const NOT: Self = Self(0);
-
-    /// They do; where nobody inspects they go on, or they are dropped.
+    /// They do, which by default they do not; where nobody inspects they go on, or they are dropped.
     #[must_use]
     pub const fn or(fault: OnFault) -> Self {
         match fault {

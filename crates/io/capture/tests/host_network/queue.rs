@@ -1,7 +1,7 @@
 //! Packets that wait for an answer.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,9 +11,7 @@ use nv_capture::queue::{Answer, Queue, QueueReader};
 use nv_model::mode::Mode::Discover;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::lab::{self, Frames, Lab, PATIENCE, Pod};
-
-const PORT: u16 = 8080;
+use crate::lab::{self, Frames, PATIENCE, Pod, SERVED as PORT, conversation, from_port, has, say};
 
 /// Answers what waits at a pod, as a rule over the packet's bytes says.
 struct Judge {
@@ -58,26 +56,6 @@ impl Drop for Judge {
 
 fn open(pod: &Pod, on_fault: OnFault) -> Queue {
     pod.inside(|| Queue::open_here(on_fault).unwrap())
-}
-
-fn has(bytes: &[u8], text: &[u8]) -> bool {
-    bytes.windows(text.len()).any(|window| window == text)
-}
-
-/// A connection from `a` to `b`.
-fn conversation(lab: &Lab, server: IpAddr) -> (TcpStream, TcpStream) {
-    let listener: TcpListener = lab.b.listen(server, PORT);
-    let client = lab.a.connect(server, PORT).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    for end in [&client, &server] {
-        end.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    }
-    (client, server)
-}
-
-fn say(from: &mut TcpStream, to: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
-    from.write_all(text)?;
-    to.read_exact(&mut vec![0; text.len()])
 }
 
 #[test]
@@ -187,20 +165,6 @@ fn a_connection_on_the_ports_of_a_clean_one_or_one_that_was_cut_is_asked_about_a
             drop((client, served, judge));
         }
     });
-}
-
-/// A connection from a port that is the same each time, which ends without a trace.
-fn from_port(pod: &Pod, from: IpAddr, to: SocketAddr) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
-    pod.inside(|| {
-        let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-        let socket = socket(family, SocketType::STREAM, None).unwrap();
-        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-        sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
-        bind(&socket, &SocketAddr::new(from, 40_000)).unwrap();
-        connect(&socket, &to).unwrap();
-        TcpStream::from(socket)
-    })
 }
 
 #[test]

@@ -58,11 +58,6 @@ struct Pod {
 }
 
 impl Pod {
-    /// An address of the family of a packet.
-    fn own(&self, packet: &[u8]) -> Option<IpAddr> {
-        let is_six = packet.first().is_some_and(|first| first >> 4 == 6);
-        self.addresses.iter().copied().find(|own| own.is_ipv6() == is_six)
-    }
     fn lost(&self) -> u64 {
         self.reader.as_ref().map_or(0, QueueReader::lost)
     }
@@ -188,7 +183,7 @@ impl Queues {
             let (queue, leaves, bytes) = (waiting.ifindex, waiting.leaves, waiting.bytes);
             let pod = pods.get(&queue);
             // Of a pod that waits no more what was on its way goes on.
-            let (own, stops) = pod.map_or((None, false), |pod| (pod.own(bytes), pod.stops));
+            let (own, stops) = pod.map_or((None, false), |pod| (own(&pod.addresses, bytes), pod.stops));
             let elsewhere = read_elsewhere(queue, bytes, by_address);
             let fate = judge(Waiting { queue, own, leaves, stops, elsewhere, bytes });
             done.count(fate);
@@ -207,11 +202,9 @@ impl Queues {
         for (number, pod) in pods {
             let Pod { addresses, stops, reader: Some(reader) } = pod else { continue };
             let (queue, stops) = (*number, *stops);
-            let own = |six| addresses.iter().copied().find(|own: &IpAddr| own.is_ipv6() == six);
-            let (four, six) = (own(false), own(true));
             let read = reader.drain(TURN, |queued| {
                 let (bytes, leaves) = (queued.bytes, queued.leaves);
-                let own = if bytes.first().is_some_and(|first| first >> 4 == 6) { six } else { four };
+                let own = own(addresses, bytes);
                 let elsewhere = read_elsewhere(queue, bytes, by_address);
                 let fate = judge(Waiting { queue, own, leaves, stops, elsewhere, bytes });
                 done.count(fate);
@@ -260,6 +253,12 @@ impl Queues {
             && packet.tunnels == 0
             && [source, destination].iter().any(|end| self.by_address.contains_key(end))
     }
+}
+
+/// The address of a pod that is of the family of a packet.
+fn own(addresses: &[IpAddr], packet: &[u8]) -> Option<IpAddr> {
+    let is_six = packet.first().is_some_and(|first| first >> 4 == 6);
+    addresses.iter().copied().find(|own| own.is_ipv6() == is_six)
 }
 
 /// Whether a message of ICMP is an echo's request or answer: the others never wait.
